@@ -1,0 +1,1 @@
+"""The stages in a row: waveform to tokens, text to waveform."""

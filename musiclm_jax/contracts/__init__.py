@@ -1,0 +1,1 @@
+"""What the rooms agreed on: array types, tasks, token specs, errors."""

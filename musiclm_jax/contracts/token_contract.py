@@ -1,0 +1,128 @@
+"""The token contract: what every hand-over between stages must agree on.
+
+It is stored with token stores, checkpoints and bundles; `check` compares two
+of them and names the first field that differs.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from musiclm_jax.contracts.errors import UsageError
+
+SCHEMA_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenSpec:
+  """One token stream.
+
+  Attributes:
+    codebook_size: Entries per level, K; legal ids are [0, K).
+    num_levels: Quantizer levels, Q; 1 for k-means tokens.
+    frame_rate: Frames per second; 0.0 where a whole clip has one frame.
+  """
+
+  codebook_size: int
+  num_levels: int
+  frame_rate: float
+
+  def num_frames(self, seconds: float) -> int:
+    """Frames of a clip; a fraction of a frame is refused.
+
+    Raises:
+      UsageError: If the clip is not a whole number of frames long.
+    """
+    if self.frame_rate == 0.0:
+      return 1
+    frames = seconds * self.frame_rate
+    if abs(frames - round(frames)) > 1e-6:
+      raise UsageError(
+        f'{seconds} s are {frames} frames at {self.frame_rate} Hz: choose a '
+        f'length that is a multiple of {1 / self.frame_rate} s'
+      )
+    return round(frames)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenContract:
+  """Everything that gives a token its meaning.
+
+  Attributes:
+    sample_rate: Of the waveform that the tokens describe, in Hz.
+    streams: `mulan`, `semantic` and `acoustic` token specs.
+    coarse_levels: Acoustic levels 1..coarse_levels are coarse, others fine.
+    mulan_audio_mean: Mean audio embedding, subtracted before the RVQ [D].
+    mulan_text_mean: Mean text embedding, subtracted before the RVQ [D].
+    networks: Stage name -> SHA-256 of the parameters that make the tokens.
+    schema_version: Of this record.
+  """
+
+  sample_rate: int
+  streams: Mapping[str, TokenSpec]
+  coarse_levels: int
+  mulan_audio_mean: tuple[float, ...]
+  mulan_text_mean: tuple[float, ...]
+  networks: Mapping[str, str]
+  schema_version: int = SCHEMA_VERSION
+
+  def to_json(self) -> str:
+    """The contract as canonical JSON (sorted keys): equal iff it is equal."""
+    return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1)
+
+  @classmethod
+  def from_json(cls, text: str) -> 'TokenContract':
+    """Reads what `to_json` wrote.
+
+    Raises:
+      UsageError: If the text is no contract or of another schema version.
+    """
+    try:
+      fields = json.loads(text)
+      version = fields['schema_version']
+      if version != SCHEMA_VERSION:
+        raise UsageError(
+          f'token contract has schema_version {version}, this release reads '
+          f'{SCHEMA_VERSION}: make the tokens or the bundle again'
+        )
+      fields['streams'] = {
+        name: TokenSpec(**spec) for name, spec in fields['streams'].items()
+      }
+      for mean in ('mulan_audio_mean', 'mulan_text_mean'):
+        fields[mean] = tuple(fields[mean])
+      return cls(**fields)
+    except (ValueError, KeyError, TypeError) as error:
+      raise UsageError(f'not a token contract: {error!r}') from error
+
+  def check(self, other: 'TokenContract', here: str, there: str) -> None:
+    """Refuses a hand-over between two parties that disagree.
+
+    Args:
+      other: The contract of the other party.
+      here: What carries this contract, for the message.
+      there: What carries the other one.
+
+    Raises:
+      UsageError: Naming the first field that differs, with both values.
+    """
+    mine, its = _flatten(json.loads(self.to_json())), _flatten(
+      json.loads(other.to_json())
+    )
+    for field in sorted(mine.keys() | its.keys()):
+      if mine.get(field) != its.get(field):
+        raise UsageError(
+          f'token contract differs in {field}: {here} has '
+          f'{mine.get(field, "nothing")}, {there} has '
+          f'{its.get(field, "nothing")}; use parts that were made together'
+        )
+
+
+def _flatten(node: Any, prefix: str = '') -> dict[str, Any]:
+  """Nested dicts as one dict with dotted names."""
+  if not isinstance(node, dict):
+    return {prefix: node}
+  flat = {}
+  for key, value in node.items():
+    flat |= _flatten(value, f'{prefix}.{key}' if prefix else key)
+  return flat

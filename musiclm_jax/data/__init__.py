@@ -1,0 +1,1 @@
+"""Host-side numpy: sources, text, token store, batches."""

@@ -1,0 +1,1 @@
+"""Signal mathematics: pure, float32, without parameters."""

@@ -1,0 +1,1 @@
+"""Judges, statistics, baselines, gates and the report."""
