@@ -106,8 +106,9 @@ class TokenContract:
     Raises:
       UsageError: Naming the first field that differs, with both values.
     """
-    mine, its = _flatten(json.loads(self.to_json())), _flatten(
-      json.loads(other.to_json())
+    mine, its = (
+      _flatten(json.loads(self.to_json())),
+      _flatten(json.loads(other.to_json())),
     )
     for field in sorted(mine.keys() | its.keys()):
       if mine.get(field) != its.get(field):

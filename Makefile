@@ -1,0 +1,42 @@
+# Two commands do all set-up: `make demo` and `make test`.
+PYTHON ?= python3
+SEED ?= 0
+DEMO ?= runs/demo
+VENV := .venv
+PY := $(VENV)/bin/python
+export JAX_PLATFORMS ?= cpu
+
+.PHONY: demo test parity soak lint
+
+$(VENV)/.installed: requirements.txt setup.py
+	@echo 'installing into $(VENV) (about 3 minutes on a fresh machine)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v < (3, 14) and f"error: Python 3.11-3.13 is needed, $(PYTHON) is {v[0]}.{v[1]}: try make PYTHON=python3.12")'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: $(VENV)/.installed
+	@$(PY) -m musiclm_jax.demo --out=$(DEMO) --seed=$(SEED)
+
+test: $(VENV)/.installed
+	@$(PY) -m pytest -m 'not soak'
+
+soak: $(VENV)/.installed
+	@$(PY) -m pytest -m soak
+
+lint: $(VENV)/.installed
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/lint-imports
+
+# PyTorch twins live in an environment of their own: tests need only fixtures.
+$(VENV)-parity/.installed: experiments/parity/requirements.txt
+	@test -x $(VENV)-parity/bin/python || $(PYTHON) -m venv $(VENV)-parity
+	@$(VENV)-parity/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(VENV)-parity/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+parity: $(VENV)/.installed $(VENV)-parity/.installed
+	@$(VENV)-parity/bin/python experiments/parity/run.py
+	@$(PY) -m pytest -k parity

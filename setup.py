@@ -1,0 +1,60 @@
+"""Packaging of musiclm_jax; exact versions are pinned in requirements.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(
+  r"__version__ = '(.+)'", (ROOT / 'musiclm_jax/__init__.py').read_text()
+).group(1)
+
+CORE = [
+  'absl-py',
+  'flax>=0.12',
+  'jax>=0.10.2',
+  'jaxtyping',
+  'librosa>=0.11',
+  'ml-collections',
+  'numpy',
+  'orbax-checkpoint>=0.12',
+  'optax',
+  'safetensors',
+  'soundfile',
+  'soxr',
+  'tokenizers',
+  'tqdm',
+]
+EXTRAS = {
+  'train': [
+    'array_record',
+    'grain',
+    # tensorflow-datasets 4.9.10 imports it on Python 3.11 without saying so.
+    'importlib_resources',
+    'tensorboardX',
+    'tensorflow-datasets',
+  ],
+  'demo': [
+    'matplotlib',
+    'pretty_midi',  # for the SoundFont that its package carries
+    'psutil',
+    'scikit-learn',
+    'symusic>=0.5.8,<0.6',
+  ],
+  'gpu': ['jax[cuda12]'],
+  'dev': ['beartype', 'import-linter', 'pytest', 'ruff'],
+}
+
+setup(
+  name='musiclm_jax',
+  version=VERSION,
+  description='MusicLM (text to music) in JAX, trained on audio alone',
+  long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  python_requires='>=3.11,<3.14',
+  packages=find_packages(include=['musiclm_jax', 'musiclm_jax.*']),
+  install_requires=CORE,
+  extras_require=EXTRAS,
+)

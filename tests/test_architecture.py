@@ -1,0 +1,64 @@
+"""The house: floors, sizes of files, one loop."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / 'musiclm_jax'
+SOURCES = sorted(PACKAGE.rglob('*.py'))
+
+
+def test_imports_point_down():
+  """import-linter holds the floors of .importlinter."""
+  linter = Path(sys.executable).with_name('lint-imports')
+  run = subprocess.run(
+    [linter, '--no-cache'], cwd=ROOT, capture_output=True, text=True
+  )
+  assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_data_knows_numpy_and_no_jax():
+  for path in (PACKAGE / 'data').rglob('*.py'):
+    for node in ast.walk(ast.parse(path.read_text())):
+      names = []
+      if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+      elif isinstance(node, ast.ImportFrom):
+        names = [node.module or '']
+      assert not any(n.split('.')[0] in ('jax', 'flax') for n in names), path
+
+
+def test_only_doors_and_stages_read_configs():
+  readers = {
+    path.relative_to(PACKAGE).as_posix()
+    for path in SOURCES
+    if 'ml_collections' in path.read_text()
+  }
+  assert all('/' not in reader for reader in readers), readers
+
+
+@pytest.mark.parametrize(
+  'path', SOURCES, ids=lambda p: p.relative_to(PACKAGE).as_posix()
+)
+def test_files_are_short_and_documented(path):
+  text = path.read_text()
+  tree = ast.parse(text)
+  assert text.count('\n') <= 310
+  assert ast.get_docstring(tree), 'module without a docstring'
+  for node in ast.walk(tree):
+    if isinstance(node, ast.FunctionDef):
+      length = node.end_lineno - node.lineno + 1
+      assert length <= 65, f'{node.name} has {length} lines'
+  for node in tree.body:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+      public = not node.name.startswith('_')
+      assert not public or ast.get_docstring(node), node.name
+
+
+def test_no_room_is_called_utils():
+  forbidden = {'utils', 'util', 'common', 'helpers', 'misc'}
+  assert not [p for p in PACKAGE.rglob('*') if p.stem in forbidden]
