@@ -1,0 +1,293 @@
+"""Batches as a pure function of (seed, step): no state to save, any host count.
+
+piece or record -> crop -> {'waveform' [b, S], ...}, b = batch_size / hosts.
+Global example k depends on (seed, k) alone, and host h of H gets the rows
+[h * b, (h + 1) * b) of each global batch: the rows of all hosts, one after the
+other, are the batch that a single host would see, in the same order.
+"""
+
+import dataclasses
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+import numpy as np
+
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.data.crop_places import crop_places
+from musiclm_jax.data.sources import Source
+
+Batch = dict[str, np.ndarray]
+READ_THREADS = 4
+PREFETCHED_BATCHES = 4
+
+
+class TextEncoder(Protocol):
+  """What batches ask of `data.text.Tokenizer`."""
+
+  def encode(self, text: str, length: int) -> np.ndarray:
+    """Encodes as int32 [length], padded with 0."""
+
+
+class TokenRecords(Protocol):
+  """What batches ask of `data.token_store.TokenStore`."""
+
+  crop_seconds: float
+  frame_rates: Mapping[str, float]
+
+  def __len__(self) -> int:
+    """Counts the records."""
+
+  def read(self, i: int) -> Mapping[str, np.ndarray]:
+    """Reads record `i`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """Which rows of a global batch this host reads.
+
+  Attributes:
+    index: Of this host.
+    count: Of all hosts.
+  """
+
+  index: int = 0
+  count: int = 1
+
+
+def audio_batches(
+  source: Source,
+  *,
+  batch_size: int,
+  crop_seconds: float,
+  seed: int,
+  start_step: int = 0,
+  shard: Shard | None = None,
+) -> Iterator[Batch]:
+  """Draws audio crops forever: {'waveform': float32 [b, S]}, no captions.
+
+  An epoch visits every stretch of `crop_seconds` of the corpus once, at a
+  jittered place, so that a long piece is heard more than a short one. A piece
+  shorter than the crop is padded with zeros.
+
+  Args:
+    source: The pieces.
+    batch_size: Global batch size.
+    crop_seconds: Length of a crop.
+    seed: Of the order and the crops.
+    start_step: Global batch with which to begin.
+    shard: This host's share of each batch.
+
+  Raises:
+    UsageError: If the batch does not divide among the hosts.
+  """
+  crop = _crop_samples(source, crop_seconds)
+  places = crop_places(
+    [source.num_samples(i) for i in range(len(source))], crop
+  )
+
+  def example(place: int, rng: np.random.Generator) -> Batch:
+    i, start = places.draw(place, rng)
+    return {'waveform': source.read(i, start, crop)}
+
+  return _batches(example, places.count, batch_size, seed, start_step, shard)
+
+
+def text_audio_batches(
+  source: Source,
+  tokenizer: TextEncoder,
+  *,
+  batch_size: int,
+  crop_seconds: float,
+  text_length: int,
+  seed: int,
+  start_step: int = 0,
+  shard: Shard | None = None,
+) -> Iterator[Batch]:
+  """Draws crops with a caption each, forever.
+
+  Args:
+    source: The pieces; those without a caption are passed over.
+    tokenizer: Text to ids.
+    batch_size: Global batch size.
+    crop_seconds: Length of a crop.
+    text_length: Ids per caption, L.
+    seed: Of order, crops and captions.
+    start_step: Global batch with which to begin.
+    shard: This host's share of each batch.
+
+  Returns:
+    Iterator of {'waveform' float32 [b, S], 'text_ids' int32 [b, L],
+    'group' int32 [b]}; equal groups have equal attributes, hence are not
+    negatives of each other.
+
+  Raises:
+    UsageError: If no piece has a caption.
+  """
+  crop = _crop_samples(source, crop_seconds)
+  places = crop_places(
+    [source.num_samples(i) for i in range(len(source))], crop
+  )
+
+  def example(place: int, rng: np.random.Generator) -> Batch:
+    i, start = places.draw(place, rng)
+    for _ in range(len(source)):
+      begin = start / source.sample_rate
+      end = begin + crop_seconds
+      caption = source.caption(i, begin, end, rng)
+      if caption is not None:
+        attributes = source.attributes(i, begin, end)
+        return {
+          'waveform': source.read(i, start, crop),
+          'text_ids': tokenizer.encode(caption, text_length),
+          'group': group_of(attributes or {'caption': caption}),
+        }
+      i = (i + 1) % len(source)
+      start = int(rng.integers(max(source.num_samples(i) - crop, 0) + 1))
+    raise UsageError(
+      'no piece of this source has a caption: add captions.csv with the '
+      'columns path,caption'
+    )
+
+  return _batches(example, places.count, batch_size, seed, start_step, shard)
+
+
+def token_batches(
+  store: TokenRecords,
+  *,
+  batch_size: int,
+  crop_seconds: float,
+  other_window_probability: float,
+  seed: int,
+  start_step: int = 0,
+  shard: Shard | None = None,
+) -> Iterator[Batch]:
+  """Draws nested, aligned crops of tokens, forever.
+
+  A crop lies inside its record and begins on a common frame of all streams
+  (40 ms at 25 and 50 Hz); the MuLan tokens are those of the whole record, or,
+  so that the model cannot copy content from its conditioning, of a window of
+  the same piece that does not overlap the crop.
+
+  Args:
+    store: Records of one split.
+    batch_size: Global batch size.
+    crop_seconds: Length of the stage's crop, at most the record's.
+    other_window_probability: How often another window conditions.
+    seed: Of order, crops and windows.
+    start_step: Global batch with which to begin.
+    shard: This host's share of each batch.
+
+  Returns:
+    Iterator of int32 {'mulan' [b, 12], 'semantic' [b, Ts],
+    'acoustic' [b, Ta, Q]}.
+
+  Raises:
+    UsageError: If the crop does not fit into a record or between frames.
+  """
+  rates = store.frame_rates
+  slowest = min(rates.values())
+  frames = crop_seconds * slowest
+  slack = round(store.crop_seconds * slowest) - round(frames)
+  if abs(frames - round(frames)) > 1e-6 or slack < 0 or frames < 1:
+    raise UsageError(
+      f'crop_seconds={crop_seconds} does not fit: the token store holds crops '
+      f'of {store.crop_seconds} s; choose a multiple of {1 / slowest} s up to '
+      'that, or make the tokens again with a longer --crop_seconds'
+    )
+  windows = int(store.crop_seconds / crop_seconds + 1e-6)
+
+  def example(place: int, rng: np.random.Generator) -> Batch:
+    i, window = divmod(place, windows)
+    record = store.read(i)
+    start = int((window + rng.random()) / windows * (slack + 1))
+    crop = {
+      name: _slice(record[name], start, round(frames), rate / slowest)
+      for name, rate in rates.items()
+    }
+    mulan = record['mulan']
+    if rng.random() < other_window_probability:
+      begin = float(record['start_seconds']) + start / slowest
+      mulan = _other_window(record, begin, begin + crop_seconds, rng)
+    return {'mulan': mulan.astype(np.int32)} | crop
+
+  count = len(store) * windows
+  return _batches(example, count, batch_size, seed, start_step, shard)
+
+
+def group_of(attributes: Mapping) -> np.ndarray:
+  """Hashes attributes to an int32 that is equal iff they are (but for luck)."""
+  text = repr(sorted((str(key), repr(v)) for key, v in attributes.items()))
+  digest = hashlib.blake2b(text.encode(), digest_size=4).digest()
+  return np.frombuffer(digest, '<i4')[0]
+
+
+def _slice(
+  tokens: np.ndarray, start: int, frames: int, ratio: float
+) -> np.ndarray:
+  """Cuts `frames` slow frames out of a stream that is `ratio` times faster."""
+  return tokens[round(start * ratio) : round((start + frames) * ratio)].astype(
+    np.int32
+  )
+
+
+def _other_window(
+  record: Mapping[str, np.ndarray],
+  begin: float,
+  end: float,
+  rng: np.random.Generator,
+) -> np.ndarray:
+  """Picks MuLan tokens of a window of the piece beside [begin, end) seconds.
+
+  Falls back to the record's own where the piece has no such window.
+  """
+  starts = record['piece_starts']
+  ends = starts + float(record['crop_seconds'])
+  beside = np.flatnonzero((ends <= begin + 1e-6) | (starts >= end - 1e-6))
+  if len(beside) == 0:
+    return record['mulan']
+  return record['piece_mulan'][rng.choice(beside)]
+
+
+def _crop_samples(source: Source, crop_seconds: float) -> int:
+  if crop_seconds <= 0:
+    raise UsageError(f'crop_seconds={crop_seconds}: must be above 0')
+  return round(crop_seconds * source.sample_rate)
+
+
+def _batches(
+  example: Callable[[int, np.random.Generator], Batch],
+  count: int,
+  batch_size: int,
+  seed: int,
+  start_step: int,
+  shard: Shard | None,
+) -> Iterator[Batch]:
+  """Streams this host's rows of the global batches from `start_step` on."""
+  import grain
+
+  shard = shard or Shard()
+  if batch_size % shard.count:
+    raise UsageError(
+      f'batch_size={batch_size} does not divide among {shard.count} hosts: '
+      f'choose a multiple of {shard.count}'
+    )
+  rows = batch_size // shard.count
+  examples = (
+    grain.MapDataset.range(count)
+    .shuffle(seed=seed)
+    .repeat(None)
+    .random_map(example, seed=seed)
+  )
+
+  def batch(step: int) -> Batch:
+    first = step * batch_size + shard.index * rows
+    parts = [examples[first + row] for row in range(rows)]
+    return {name: np.stack([p[name] for p in parts]) for name in parts[0]}
+
+  options = grain.ReadOptions(
+    num_threads=READ_THREADS, prefetch_buffer_size=PREFETCHED_BATCHES
+  )
+  steps = grain.MapDataset.range(start_step, sys.maxsize)
+  return iter(steps.map(batch).to_iter_dataset(options))
