@@ -1,0 +1,366 @@
+"""Self-attention with T5's relative bias: [B, T, D] -> [B, T, D].
+
+The bias depends on the distance alone, so it travels as one row of [H, S + n]
+numbers and becomes a matrix (`toeplitz`) only where a block of queries needs
+it: neither [H, T, T] nor a scatter in its gradient is ever made.
+"""
+
+import math
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array
+
+from musiclm_jax.nn.einsum import Einsum
+
+MASKED = -1e9  # a finite minus infinity: fully masked rows stay finite
+
+
+@flax.struct.dataclass
+class Cache:
+  """Keys and values of the tokens seen so far, all layers stacked.
+
+  Attributes:
+    keys: [layers, B, H, S, head_dim] with S the capacity.
+    values: As keys.
+    length: int32 scalar, tokens seen; the same for every row.
+  """
+
+  keys: Array
+  values: Array
+  length: Array
+
+
+def relative_bucket(
+  distance: np.ndarray,
+  *,
+  num_buckets: int,
+  max_distance: int,
+  bidirectional: bool,
+) -> np.ndarray:
+  """Maps distances in tokens to buckets as T5 does.
+
+  Half of the buckets hold one distance each, the other half grow
+  logarithmically up to `max_distance`, beyond which all share the last one.
+
+  Args:
+    distance: Query position minus key position, any shape.
+    num_buckets: In all.
+    max_distance: Where the last bucket begins to be shared, in tokens.
+    bidirectional: Whether keys after the query get a half of the buckets of
+      their own; otherwise they share bucket 0 (and are masked anyway).
+
+  Returns:
+    int32 buckets in [0, num_buckets).
+  """
+  offset = np.zeros_like(distance)
+  if bidirectional:
+    num_buckets //= 2
+    offset = np.where(distance < 0, num_buckets, 0)
+    distance = np.abs(distance)
+  distance = np.maximum(distance, 0)
+  exact = num_buckets // 2
+  ratio = np.log(np.maximum(distance, 1).astype(np.float32) / exact)
+  large = exact + (
+    ratio / math.log(max_distance / exact) * (num_buckets - exact)
+  ).astype(np.int64)
+  large = np.minimum(large, num_buckets - 1)
+  return (offset + np.where(distance < exact, distance, large)).astype(np.int32)
+
+
+class RelativeBias(nn.Module):
+  """Holds one bias per bucket and head, shared by all layers (T5).
+
+  Attributes:
+    num_heads: H.
+    num_buckets: Of distances.
+    max_distance: In tokens.
+    bidirectional: Whether keys after the query have buckets of their own.
+  """
+
+  num_heads: int
+  num_buckets: int
+  max_distance: int
+  bidirectional: bool
+
+  @nn.compact
+  def __call__(self, length: int) -> Array:
+    """Returns the biases by falling distance, [H, 2 * length - 1] float32.
+
+    Entry k belongs to the distance length - 1 - k, query minus key.
+    """
+    table = self.param(
+      'table',
+      nn.with_logical_partitioning(
+        nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform'),
+        (None, 'heads'),
+      ),
+      (self.num_buckets, self.num_heads),
+    )
+    buckets = relative_bucket(
+      np.arange(length - 1, -length, -1),
+      num_buckets=self.num_buckets,
+      max_distance=self.max_distance,
+      bidirectional=self.bidirectional,
+    )
+    return table[buckets].T
+
+
+def toeplitz(row: Array, num_queries: int) -> Array:
+  """Lays a row out as a matrix of constant diagonals.
+
+  Only reshapes and slices, so that the gradient is a sum, not a scatter.
+
+  Args:
+    row: [H, n + S - 1], n = `num_queries`.
+    num_queries: Rows of the matrix.
+
+  Returns:
+    [H, n, S] whose entry (i, j) is `row[n - 1 - i + j]`.
+  """
+  heads, width = row.shape
+  padded = jnp.pad(row, ((0, 0), (0, 1)))
+  tiled = jnp.broadcast_to(padded[:, None], (heads, num_queries, width + 1))
+  flat = tiled.reshape(heads, -1)[:, : num_queries * width]
+  skewed = flat.reshape(heads, num_queries, width)
+  return skewed[:, :, num_queries - 1 :]
+
+
+def attend(
+  query: Array,
+  key: Array,
+  value: Array,
+  *,
+  bias: Array | None,
+  allowed: Array | None,
+) -> Array:
+  """Computes softmax(q k + bias) v, logits and softmax in float32.
+
+  Args:
+    query: [B, H, n, head_dim].
+    key: [B, H, S, head_dim].
+    value: As key.
+    bias: [H, n, S] or None.
+    allowed: Bool, broadcastable to [B, H, n, S]; None allows everything.
+
+  Returns:
+    [B, H, n, head_dim] in the dtype of `value`.
+  """
+  logits = jnp.einsum(
+    'bhnk,bhsk->bhns', query, key, preferred_element_type=jnp.float32
+  )
+  if bias is not None:
+    logits += bias
+  if allowed is not None:
+    logits = jnp.where(allowed, logits, MASKED)
+  weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+  return jnp.einsum('bhns,bhsk->bhnk', weights, value)
+
+
+def attend_whole(
+  query: Array,
+  key: Array,
+  value: Array,
+  *,
+  bias_row: Array | None,
+  mask: Array | None,
+  causal: bool,
+  block: int,
+) -> Array:
+  """Attends from every position of a sequence, in blocks of queries.
+
+  A causal block reads only the keys up to its end, which saves half of the
+  work; each block is recomputed in the backward pass, so that no [T, T]
+  matrix is kept.
+
+  Args:
+    query: [B, H, T, head_dim].
+    key: [B, H, T, head_dim].
+    value: As key.
+    bias_row: [H, 2T - 1] by falling distance, or None.
+    mask: [B, T] bool, False at padding keys, or None.
+    causal: Whether keys after the query are hidden.
+    block: Queries per block; 0 takes all at once.
+
+  Returns:
+    [B, H, T, head_dim].
+  """
+  length = query.shape[2]
+  block = block or length
+
+  def one(query, key, value, bias_row, mask, start):
+    rows, keys = query.shape[2], key.shape[2]
+    bias, allowed = None, None
+    if bias_row is not None:
+      first = length - start - rows  # of the largest distance in the block
+      bias = toeplitz(bias_row[:, first : first + rows + keys - 1], rows)
+    if causal:
+      allowed = np.tri(rows, keys, start, dtype=bool)
+    if mask is not None:
+      padding = mask[:, None, None, :keys]
+      allowed = padding if allowed is None else padding & allowed
+    return attend(query, key, value, bias=bias, allowed=allowed)
+
+  if block < length:
+    one = jax.checkpoint(one, static_argnums=(5,), prevent_cse=False)
+  results = []
+  for start in range(0, length, block):
+    stop = min(start + block, length)
+    reach = stop if causal else length
+    results.append(
+      one(
+        query[:, :, start:stop],
+        key[:, :, :reach],
+        value[:, :, :reach],
+        bias_row,
+        mask,
+        start,
+      )
+    )
+  return jnp.concatenate(results, axis=2) if len(results) > 1 else results[0]
+
+
+class Attention(nn.Module):
+  """Multi-head self-attention.
+
+  With T5's convention the logits are not scaled; the initial query kernel is
+  divided by sqrt(head_dim) instead. `scale_logits` is BERT's convention.
+
+  Attributes:
+    num_heads: H.
+    head_dim: Width of a head.
+    use_bias: Whether projections have biases.
+    scale_logits: Whether logits are divided by sqrt(head_dim).
+    causal: Whether keys after the query are hidden.
+    query_block: Queries per block, see `attend_whole`.
+    dtype: Compute type.
+  """
+
+  num_heads: int
+  head_dim: int
+  use_bias: bool = False
+  scale_logits: bool = False
+  causal: bool = False
+  query_block: int = 0
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Array,
+    *,
+    bias_row: Array | None = None,
+    mask: Array | None = None,
+    cache: Cache | None = None,
+    layer: Array | int = 0,
+    reach: int | None = None,
+  ) -> tuple[Array, Cache | None]:
+    """Returns the attended sequence and the cache with this layer's tokens.
+
+    Args:
+      x: [B, T, D].
+      bias_row: [H, 2S - 1] by falling distance (S = T or the capacity).
+      mask: [B, T] bool, False at padding; only without a cache.
+      cache: What earlier tokens left; `x` continues it.
+      layer: Which layer of the cache is ours.
+      reach: Static bound on the tokens in the cache after this call: keys
+        beyond it are not read. None reads the whole capacity.
+    """
+    shape = (x.shape[-1], self.num_heads, self.head_dim)
+    axes = ('embed', 'heads', 'head_dim')
+    # T5: what other models divide the logits by is in the initial kernel.
+    gain = 1.0 if self.scale_logits else 1.0 / self.head_dim
+
+    def project(name, gain):
+      y = Einsum(
+        'btd,dhk->bthk',
+        shape,
+        axes,
+        use_bias=self.use_bias,
+        kernel_init=nn.initializers.variance_scaling(
+          gain, 'fan_in', 'truncated_normal', in_axis=0, out_axis=(1, 2)
+        ),
+        dtype=self.dtype,
+        name=name,
+      )(x)
+      return y.swapaxes(1, 2)
+
+    query, key, value = (
+      project('query', gain),
+      project('key', 1.0),
+      project('value', 1.0),
+    )
+    if self.scale_logits:
+      query = query / math.sqrt(self.head_dim)
+    if cache is None:
+      y = attend_whole(
+        query,
+        key,
+        value,
+        bias_row=bias_row,
+        mask=mask,
+        causal=self.causal,
+        block=self.query_block,
+      )
+    else:
+      cache = _append(cache, key, value, layer)
+      y = _attend_cache(query, cache, bias_row, layer, reach)
+    y = Einsum(
+      'bthk,hkd->btd',
+      (self.num_heads, self.head_dim, x.shape[-1]),
+      ('heads', 'head_dim', 'embed'),
+      num_inputs=2,
+      use_bias=self.use_bias,
+      dtype=self.dtype,
+      name='out',
+    )(y.swapaxes(1, 2))
+    return y, cache
+
+
+def _append(
+  cache: Cache, key: Array, value: Array, layer: Array | int
+) -> Cache:
+  """Writes [B, H, n, head_dim] behind the cache's tokens, in place."""
+
+  def write(store, new):
+    return jax.lax.dynamic_update_slice(
+      store, new[None].astype(store.dtype), (layer, 0, 0, cache.length, 0)
+    )
+
+  return cache.replace(
+    keys=write(cache.keys, key), values=write(cache.values, value)
+  )
+
+
+def _attend_cache(
+  query: Array,
+  cache: Cache,
+  bias_row: Array | None,
+  layer: Array | int,
+  reach: int | None,
+) -> Array:
+  """Attends from the newest n tokens to all in the cache up to `reach`."""
+  num_queries, capacity = query.shape[2], cache.keys.shape[3]
+  reach = capacity if reach is None else reach
+
+  def read(store):
+    batch, heads, _, width = store.shape[1:]
+    return jax.lax.dynamic_slice(
+      store, (layer, 0, 0, 0, 0), (1, batch, heads, reach, width)
+    )[0]
+
+  bias = None
+  if bias_row is not None:
+    first = capacity - cache.length - num_queries
+    row = jax.lax.dynamic_slice_in_dim(
+      bias_row, first, num_queries + reach - 1, axis=1
+    )
+    bias = toeplitz(row, num_queries)
+  position = cache.length + jnp.arange(num_queries)
+  allowed = jnp.arange(reach) <= position[:, None]
+  return attend(
+    query, read(cache.keys), read(cache.values), bias=bias, allowed=allowed
+  )

@@ -1,0 +1,304 @@
+"""The one Transformer: token LMs and towers, [B, T, D] -> [B, T, D].
+
+Its defaults are T5 v1.1's decoder block without cross-attention: RMSNorm
+before each sublayer, no biases, gated GELU, unscaled logits. Other settings
+make BERT (post-norm) and ViT.
+"""
+
+import functools
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array
+
+from musiclm_jax.nn.attention import Attention, Cache, RelativeBias
+from musiclm_jax.nn.einsum import Einsum
+from musiclm_jax.nn.norm import NORMS
+
+ACTIVATIONS = {
+  'gelu_tanh': functools.partial(nn.gelu, approximate=True),
+  'gelu': functools.partial(nn.gelu, approximate=False),
+}
+REMATS = {
+  'none': lambda block: block,
+  'full': functools.partial(nn.remat, prevent_cse=False),
+}
+
+
+class MLP(nn.Module):
+  """Maps each position by itself: D -> mlp_dim -> D.
+
+  Attributes:
+    mlp_dim: Inner width.
+    gated: Whether a second, linear projection multiplies the activation.
+    activation: Name in `ACTIVATIONS`.
+    use_bias: Whether projections have biases.
+    dropout_rate: Inside, after the activation.
+    dtype: Compute type.
+  """
+
+  mlp_dim: int
+  gated: bool = True
+  activation: str = 'gelu_tanh'
+  use_bias: bool = False
+  dropout_rate: float = 0.0
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array, *, deterministic: bool = True) -> Array:
+    """Returns [B, T, D]."""
+    dim = x.shape[-1]
+    widen = functools.partial(
+      Einsum,
+      'btd,df->btf',
+      (dim, self.mlp_dim),
+      ('embed', 'mlp'),
+      use_bias=self.use_bias,
+      dtype=self.dtype,
+    )
+    y = ACTIVATIONS[self.activation](widen(name='wide')(x))
+    if self.gated:
+      y = y * widen(name='gate')(x)
+    y = nn.Dropout(self.dropout_rate, deterministic=deterministic)(y)
+    return Einsum(
+      'btf,fd->btd',
+      (self.mlp_dim, dim),
+      ('mlp', 'embed'),
+      use_bias=self.use_bias,
+      dtype=self.dtype,
+      name='narrow',
+    )(y)
+
+
+class Block(nn.Module):
+  """One layer: self-attention and MLP, each with its norm and residual.
+
+  Attributes are those of `Transformer`; `deterministic` and `reach` are its
+  call's arguments, fields here because they are static under scan and remat.
+  """
+
+  num_heads: int
+  head_dim: int
+  mlp_dim: int
+  dropout_rate: float
+  norm: str
+  norm_first: bool
+  norm_epsilon: float
+  use_bias: bool
+  gated: bool
+  activation: str
+  scale_logits: bool
+  causal: bool
+  query_block: int
+  dtype: jnp.dtype
+  deterministic: bool
+  reach: int | None
+
+  @nn.compact
+  def __call__(
+    self,
+    carry: tuple[Array, Cache | None],
+    layer: Array,
+    bias_row: Array | None,
+    mask: Array | None,
+  ) -> tuple[tuple[Array, Cache | None], None]:
+    """Returns the new carry in the form that scan wants.
+
+    Args:
+      carry: The sequence [B, T, D] and the cache of all layers.
+      layer: int32 scalar, which layer this is.
+      bias_row: See `Attention`.
+      mask: See `Attention`.
+    """
+    x, cache = carry
+    drop = nn.Dropout(self.dropout_rate, deterministic=self.deterministic)
+    norm = functools.partial(
+      NORMS[self.norm], epsilon=self.norm_epsilon, dtype=self.dtype
+    )
+    attention = Attention(
+      self.num_heads,
+      self.head_dim,
+      use_bias=self.use_bias,
+      scale_logits=self.scale_logits,
+      causal=self.causal,
+      query_block=self.query_block,
+      dtype=self.dtype,
+      name='attention',
+    )
+    mlp = MLP(
+      self.mlp_dim,
+      self.gated,
+      self.activation,
+      self.use_bias,
+      self.dropout_rate,
+      self.dtype,
+      name='mlp',
+    )
+    sublayers = (
+      (
+        'attention_norm',
+        lambda x: attention(
+          x,
+          bias_row=bias_row,
+          mask=mask,
+          cache=cache,
+          layer=layer,
+          reach=self.reach,
+        ),
+      ),
+      (
+        'mlp_norm',
+        lambda x: (mlp(x, deterministic=self.deterministic), None),
+      ),
+    )
+    new_cache = None
+    for name, sublayer in sublayers:
+      y, kept = sublayer(norm(name=name)(x) if self.norm_first else x)
+      x = x + drop(y)
+      if not self.norm_first:
+        x = norm(name=name)(x)
+      new_cache = kept if kept is not None else new_cache
+    return (x, new_cache), None
+
+
+class Transformer(nn.Module):
+  """Stacks blocks with `nn.scan`; parameters of all layers are stacked.
+
+  Dropout is at T5 v1.1's places: the input, after each sublayer, inside the
+  MLP, after the final norm.
+
+  Attributes:
+    num_layers: Blocks.
+    embed_dim: D.
+    num_heads: H.
+    head_dim: Width of a head; H * head_dim need not be D.
+    mlp_dim: Inner width of the MLP (of each of two kernels where gated).
+    dropout_rate: Of all dropout.
+    norm: Name in `NORMS`.
+    norm_first: Pre-norm (T5, ViT) or post-norm (BERT).
+    norm_epsilon: Of all norms.
+    final_norm: Whether a norm follows the last block.
+    use_bias: Whether projections have biases.
+    gated: Whether the MLP is gated.
+    activation: Name in `ACTIVATIONS`.
+    scale_logits: Divide logits by sqrt(head_dim) (BERT) or the initial query
+      kernel (T5).
+    causal: Whether keys after the query are hidden.
+    relative_buckets: Buckets of the relative bias, one table for all layers;
+      0 leaves it out.
+    relative_max_distance: Of the buckets, in tokens.
+    query_block: Queries per block of causal attention; 0 takes all at once.
+    scan_unroll: Layers per iteration of the scan; more compile longer and
+      run faster on CPU.
+    dtype: Compute type; parameters are float32.
+    remat: Name in `REMATS`: what the backward pass recomputes.
+  """
+
+  num_layers: int
+  embed_dim: int
+  num_heads: int
+  head_dim: int
+  mlp_dim: int
+  dropout_rate: float = 0.0
+  norm: str = 'rms'
+  norm_first: bool = True
+  norm_epsilon: float = 1e-6
+  final_norm: bool = True
+  use_bias: bool = False
+  gated: bool = True
+  activation: str = 'gelu_tanh'
+  scale_logits: bool = False
+  causal: bool = False
+  relative_buckets: int = 0
+  relative_max_distance: int = 0
+  query_block: int = 0
+  scan_unroll: int = 1
+  dtype: jnp.dtype = jnp.float32
+  remat: str = 'none'
+
+  def empty_cache(self, batch_size: int, capacity: int) -> Cache:
+    """Makes a cache for `capacity` tokens a row, with none in it."""
+    shape = (self.num_layers, batch_size, self.num_heads, capacity)
+    store = jnp.zeros((*shape, self.head_dim), self.dtype)
+    return Cache(keys=store, values=store, length=jnp.int32(0))
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Array,
+    *,
+    mask: Array | None = None,
+    cache: Cache | None = None,
+    deterministic: bool = True,
+    reach: int | None = None,
+  ) -> tuple[Array, Cache | None]:
+    """Transforms a sequence, or the continuation of a cached one.
+
+    Args:
+      x: [B, T, D].
+      mask: [B, T] bool, False at padding: padding is never attended to, its
+        own results mean nothing. Not with a cache.
+      cache: What earlier tokens left (`empty_cache` at first); only for a
+        causal Transformer. Rows advance together.
+      deterministic: Whether dropout is off.
+      reach: With a cache: a static bound on the tokens it holds after this
+        call, so that the rest is not read; None reads the whole capacity.
+
+    Returns:
+      [B, T, D] and the cache with T more tokens (None without a cache).
+    """
+    if cache is not None and (mask is not None or not self.causal):
+      raise ValueError('a cache is for causal Transformers without a mask')
+    x = x.astype(self.dtype)
+    if mask is not None:  # whatever the padding holds, NaN included
+      x = jnp.where(mask[..., None], x, 0)
+    drop = nn.Dropout(self.dropout_rate, deterministic=deterministic)
+    x = drop(x)
+    bias_row = self._bias_row(x.shape[1] if cache is None else None, cache)
+    (x, new_cache), _ = self._blocks(cache, deterministic, reach)(
+      (x, cache), jnp.arange(self.num_layers), bias_row, mask
+    )
+    if new_cache is not None:
+      new_cache = new_cache.replace(length=cache.length + x.shape[1])
+    if self.final_norm:
+      x = NORMS[self.norm](
+        epsilon=self.norm_epsilon, dtype=self.dtype, name='final_norm'
+      )(x)
+      x = drop(x)
+    return x, new_cache
+
+  def _bias_row(self, length: int | None, cache: Cache | None) -> Array | None:
+    """The relative bias by falling distance, [H, 2S - 1], or None."""
+    if not self.relative_buckets:
+      return None
+    return RelativeBias(
+      self.num_heads,
+      self.relative_buckets,
+      self.relative_max_distance,
+      bidirectional=not self.causal,
+      name='relative_bias',
+    )(length if cache is None else cache.keys.shape[3])
+
+  def _blocks(
+    self, cache: Cache | None, deterministic: bool, reach: int | None
+  ) -> nn.Module:
+    """The stack of blocks, to be called on (carry, layers, bias, mask)."""
+    stack = nn.scan(
+      REMATS[self.remat](Block),
+      variable_axes={'params': 0},
+      split_rngs={'params': True, 'dropout': True},
+      in_axes=(0, nn.broadcast, nn.broadcast),
+      length=self.num_layers,
+      # A cache passed through a loop over layers would be copied.
+      unroll=self.scan_unroll if cache is None else self.num_layers,
+      metadata_params={nn.PARTITION_NAME: 'layers'},
+    )
+    fields = {
+      name: getattr(self, name)
+      for name in Block.__dataclass_fields__
+      if name in Transformer.__dataclass_fields__
+      and name not in ('parent', 'name')
+    }
+    return stack(
+      **fields, deterministic=deterministic, reach=reach, name='layers'
+    )
