@@ -1,0 +1,116 @@
+"""Claims about spectra, held against librosa and scipy."""
+
+import jax
+import jax.numpy as jnp
+import librosa
+import numpy as np
+import pytest
+import scipy.signal
+
+from musiclm_jax.dsp import spectrogram
+
+
+def _signal(samples=6000):
+  return np.random.default_rng(0).normal(size=samples).astype(np.float32) / 4
+
+
+def test_window_is_scipys_periodic_hann():
+  np.testing.assert_allclose(
+    spectrogram.hann_window(400),
+    scipy.signal.get_window('hann', 400),
+    atol=1e-7,
+  )
+
+
+@pytest.mark.parametrize('center', [False, True])
+def test_stft_equals_librosa(center):
+  x = _signal()
+  mine = spectrogram.stft(
+    x, window_length=512, hop_length=128, fft_size=512, center=center
+  )
+  theirs = librosa.stft(x, n_fft=512, hop_length=128, center=center).T
+  np.testing.assert_allclose(mine, theirs, atol=2e-5)
+
+
+def test_zero_padded_stft_samples_the_same_spectrum_more_finely():
+  x = _signal()
+  short = spectrogram.stft(x, window_length=64, hop_length=16, fft_size=64)
+  long = spectrogram.stft(x, window_length=64, hop_length=16, fft_size=512)
+  np.testing.assert_allclose(short, long[:, ::8], atol=1e-5)
+
+
+@pytest.mark.parametrize('htk', [False, True])
+@pytest.mark.parametrize('slaney_norm', [False, True])
+def test_filterbank_equals_librosa(htk, slaney_norm):
+  mine = spectrogram.mel_filterbank(
+    sample_rate=16000,
+    fft_size=1024,
+    num_mels=64,
+    low_hz=60.0,
+    high_hz=7600.0,
+    htk=htk,
+    slaney_norm=slaney_norm,
+  )
+  theirs = librosa.filters.mel(
+    sr=16000,
+    n_fft=1024,
+    n_mels=64,
+    fmin=60.0,
+    fmax=7600.0,
+    htk=htk,
+    norm='slaney' if slaney_norm else None,
+  ).T
+  np.testing.assert_allclose(mine, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize('power', [1.0, 2.0])
+def test_log_mel_equals_librosa(power):
+  x = _signal()
+  mine = spectrogram.log_mel(
+    x,
+    sample_rate=24000,
+    window_length=1024,
+    hop_length=256,
+    fft_size=1024,
+    num_mels=64,
+    low_hz=0.0,
+    high_hz=12000.0,
+    center=True,
+    power=power,
+  )
+  theirs = librosa.feature.melspectrogram(
+    y=x,
+    sr=24000,
+    n_fft=1024,
+    hop_length=256,
+    n_mels=64,
+    htk=True,
+    norm=None,
+    power=power,
+  ).T
+  np.testing.assert_allclose(
+    mine, np.log(np.maximum(theirs, 1e-5)), rtol=1e-4, atol=1e-4
+  )
+
+
+def test_an_empty_mel_filter_is_refused():
+  with pytest.raises(ValueError, match='mel filters are empty'):
+    spectrogram.mel_filterbank(
+      sample_rate=24000, fft_size=64, num_mels=64, low_hz=0.0, high_hz=12000.0
+    )
+
+
+def test_silence_has_a_finite_gradient():
+  def loss(x):
+    return spectrogram.log_mel(
+      x,
+      sample_rate=24000,
+      window_length=64,
+      hop_length=16,
+      fft_size=512,
+      num_mels=64,
+      low_hz=0.0,
+      high_hz=12000.0,
+    ).sum()
+
+  assert np.all(np.isfinite(jax.grad(loss)(jnp.zeros(256))))
