@@ -1,1 +1,1 @@
-"""Judges, statistics, baselines, gates and the report."""
+"""What was learned: judges, statistics, baselines, cheats, gates, report."""

@@ -1,0 +1,176 @@
+"""Is it music at all: pitches, onsets, level, noise — numpy and librosa only.
+
+waveform [S] at 24 kHz -> one `ClipStatistics`. Thresholds of what counts as
+a pitch or an onset are absolute (decibels, milliseconds), because measures
+that scale themselves to the clip find onsets in a constant tone's hiss.
+"""
+
+import dataclasses
+
+import numpy as np
+
+SAMPLE_RATE = 24_000
+_PITCH_HOP = 960  # 40 ms
+_PITCH_WINDOW = 4096
+_LOWEST_PITCH, _NUM_PITCHES = 36, 60  # MIDI C2 ... B6
+_HARMONICS = 8
+_SHORTEST_NOTE_FRAMES = 3
+_SMALLEST_SALIENCE_SHARE = 0.2
+_ONSET_HOP = 480
+_ONSET_MELS = 40
+_ONSET_DB = 2.0  # mean rise over the mel bands
+_ONSET_GAP_FRAMES = 4
+_FLOOR = 1e-10
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipStatistics:
+  """What can be said of a clip without knowing what it should be.
+
+  Attributes:
+    finite: Whether no sample is NaN or infinite.
+    peak: Largest absolute sample.
+    rms_dbfs: Level in dB below full scale.
+    flatness: Mean spectral flatness of the sounding frames: 1 is white noise.
+    distinct_pitches: Pitch classes that were held for >= 120 ms.
+    onsets_per_second: Note and drum beginnings.
+  """
+
+  finite: bool
+  peak: float
+  rms_dbfs: float
+  flatness: float
+  distinct_pitches: int
+  onsets_per_second: float
+
+  def is_music(self) -> bool:
+    """The gate's words: >= 3 distinct pitches and >= 0.5 onsets a second."""
+    return self.distinct_pitches >= 3 and self.onsets_per_second >= 0.5
+
+  def is_sane(self) -> bool:
+    """No NaN, peak <= 1, RMS in [-40, -6] dBFS, neither silence nor noise."""
+    return (
+      self.finite
+      and self.peak <= 1.0
+      and -40.0 <= self.rms_dbfs <= -6.0
+      and self.flatness <= 0.25
+    )
+
+
+def measure(waveform: np.ndarray) -> ClipStatistics:
+  """Measures one clip [S] at 24 kHz."""
+  waveform = np.asarray(waveform, np.float64)
+  finite = bool(np.isfinite(waveform).all())
+  clean = np.nan_to_num(waveform, posinf=0.0, neginf=0.0)
+  return ClipStatistics(
+    finite=finite,
+    peak=float(np.abs(clean).max(initial=0.0)),
+    rms_dbfs=rms_dbfs(clean),
+    flatness=flatness(clean),
+    distinct_pitches=distinct_pitches(clean),
+    onsets_per_second=onsets_per_second(clean),
+  )
+
+
+def rms_dbfs(waveform: np.ndarray) -> float:
+  """Root mean square level in dBFS (a full-scale square wave is 0)."""
+  power = float(np.mean(np.square(waveform))) if len(waveform) else 0.0
+  return 10 * np.log10(max(power, 1e-12))
+
+
+def flatness(waveform: np.ndarray) -> float:
+  """Spectral flatness averaged over the frames above -60 dBFS, in [0, 1].
+
+  Geometric over arithmetic mean of the power spectrum between 50 Hz and
+  10 kHz; silence has none and counts as 1, which no gate lets pass.
+  """
+  power = np.square(_magnitudes(waveform, 2048, 1024))
+  low, high = (round(hz * 2048 / SAMPLE_RATE) for hz in (50, 10_000))
+  power = power[:, low:high] + _FLOOR
+  loud = power.mean(axis=1) > 1e-6
+  if not loud.any():
+    return 1.0
+  power = power[loud]
+  ratio = np.exp(np.log(power).mean(axis=1)) / power.mean(axis=1)
+  return float(ratio.mean())
+
+
+def distinct_pitches(waveform: np.ndarray) -> int:
+  """Counts the pitch classes that lead the clip for >= 120 ms at a stretch.
+
+  Per 40 ms frame, the pitch whose harmonics hold most energy leads. Octaves
+  count once, since an octave error would make two pitches of one tone.
+  """
+  salience, share = pitch_salience(waveform)
+  leader = np.where(
+    share >= _SMALLEST_SALIENCE_SHARE, salience.argmax(axis=1), -1
+  )
+  found, run = set(), 0
+  for frame, pitch in enumerate(leader):
+    run = run + 1 if frame and pitch == leader[frame - 1] else 1
+    if pitch >= 0 and run >= _SHORTEST_NOTE_FRAMES:
+      found.add(int(pitch) % 12)
+  return len(found)
+
+
+def pitch_salience(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Harmonic sums per semitone, and the leader's share of the energy.
+
+  Returns:
+    Salience [T, 60] of MIDI pitches 36 to 95, and per frame [T] the share of
+    the magnitude that lies on the leading pitch's harmonics (0 when silent).
+  """
+  magnitudes = np.sqrt(_magnitudes(waveform, _PITCH_WINDOW, _PITCH_HOP))
+  hz = 440 * 2 ** ((np.arange(_NUM_PITCHES) + _LOWEST_PITCH - 69) / 12)
+  bin_hz = SAMPLE_RATE / _PITCH_WINDOW
+  salience = np.zeros((len(magnitudes), _NUM_PITCHES))
+  held = np.zeros_like(salience)
+  for harmonic in range(1, _HARMONICS + 1):
+    centres = np.rint(hz * harmonic / bin_hz).astype(int)
+    inside = centres < magnitudes.shape[1] - 1
+    centres = np.minimum(centres, magnitudes.shape[1] - 2)
+    peak = np.maximum.reduce(
+      [magnitudes[:, centres + offset] for offset in (-1, 0, 1)]
+    )
+    salience += 0.8 ** (harmonic - 1) * peak * inside
+    held += peak * inside
+  total = magnitudes.sum(axis=1)
+  leader = salience.argmax(axis=1)
+  share = held[np.arange(len(held)), leader] * 3 / np.maximum(total, _FLOOR)
+  loud = np.square(magnitudes).mean(axis=1) > 1e-3
+  return salience, np.where(loud, share, 0.0)
+
+
+def onset_strength(waveform: np.ndarray) -> np.ndarray:
+  """Mean rise in dB over 40 mel bands from 40 ms before, per 20 ms [T]."""
+  import librosa
+
+  power = np.square(_magnitudes(waveform, 1024, _ONSET_HOP))
+  filters = librosa.filters.mel(
+    sr=SAMPLE_RATE, n_fft=1024, n_mels=_ONSET_MELS, fmin=40
+  )
+  # The floor of -50 dB below the loudest frame keeps faint hiss from jumping.
+  mel = power @ filters.T
+  floor = max(mel.sum(axis=1).max(initial=0.0) * 1e-5 / _ONSET_MELS, 1e-7)
+  decibels = 10 * np.log10(mel + floor)
+  rise = np.maximum(decibels[2:] - decibels[:-2], 0.0).mean(axis=1)
+  return np.concatenate([np.zeros(2), rise]) if len(rise) else np.zeros(0)
+
+
+def onsets_per_second(waveform: np.ndarray) -> float:
+  """Peaks of `onset_strength` above 2 dB, at least 80 ms apart, per second."""
+  strength = onset_strength(waveform)
+  last, count = -_ONSET_GAP_FRAMES, 0
+  for frame in range(len(strength)):
+    near = strength[max(0, frame - 2) : frame + 3]
+    is_peak = strength[frame] >= _ONSET_DB and strength[frame] == near.max()
+    if is_peak and frame - last >= _ONSET_GAP_FRAMES:
+      last, count = frame, count + 1
+  return count * SAMPLE_RATE / max(len(waveform), 1)
+
+
+def _magnitudes(waveform: np.ndarray, window: int, hop: int) -> np.ndarray:
+  """Hann STFT magnitudes [T, window // 2 + 1], a full-scale sine ~ 0.5 w/2."""
+  padded = np.pad(waveform, (0, max(0, window - len(waveform))))
+  frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
+  return np.abs(np.fft.rfft(frames * np.hanning(window), axis=1))
