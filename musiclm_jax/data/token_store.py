@@ -1,0 +1,293 @@
+"""The token store: what a corpus became, one record a crop.
+
+A store is a folder:
+
+  contract.json                        what the tokens mean
+  train/plan.json                      pieces, crop, shards: what was asked for
+  train/00003-of-00016.array_record    records of the pieces 3, 19, 35, ...
+
+A record holds the tokens of one crop of the longest length that an LM needs,
+hence every shorter crop nested in it, and the MuLan tokens of all crops of its
+piece, which condition on another window. A shard is a pure function of its
+index and appears whole or not at all: an interrupted run continues with the
+shards that are missing, on any number of processes.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from musiclm_jax.contracts.atomic_file import write_text
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.token_contract import TokenContract
+from musiclm_jax.data.token_record import TokenRecord
+
+PIECES_PER_SHARD = 64
+_SUFFIX = '.array_record'
+_STREAMS = ('semantic', 'acoustic')
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What one split of a store shall hold.
+
+  Attributes:
+    pieces: Ids of the pieces, in the order of the source.
+    crop_seconds: Length of a record.
+    hop_seconds: From one crop of a piece to the next.
+    source: The `kind:DIR` that was read, for the reader's information.
+  """
+
+  pieces: tuple[str, ...]
+  crop_seconds: float
+  hop_seconds: float
+  source: str
+
+  @property
+  def num_shards(self) -> int:
+    """Files of the split, at least one."""
+    return max(1, -(-len(self.pieces) // PIECES_PER_SHARD))
+
+  def shard_pieces(self, shard: int) -> range:
+    """Lists the indices of the pieces of a shard."""
+    return range(shard, len(self.pieces), self.num_shards)
+
+  def to_json(self) -> str:
+    """The plan as JSON; pieces as their number and hash."""
+    digest = hashlib.sha256('\n'.join(self.pieces).encode()).hexdigest()
+    fields = {
+      'crop_seconds': self.crop_seconds,
+      'hop_seconds': self.hop_seconds,
+      'num_pieces': len(self.pieces),
+      'num_shards': self.num_shards,
+      'pieces_sha256': digest,
+      'source': self.source,
+    }
+    return json.dumps(fields, indent=1, sort_keys=True)
+
+
+class TokenStoreWriter:
+  """Writes the shards of one split; what is there already stays."""
+
+  def __init__(
+    self,
+    folder: str | os.PathLike,
+    split: str,
+    plan: Plan,
+    contract: TokenContract,
+  ):
+    """Begins or continues a split.
+
+    Raises:
+      UsageError: If the folder holds tokens of another plan or contract.
+    """
+    self._folder = Path(folder) / split
+    self._plan = plan
+    path = Path(folder) / 'contract.json'
+    if path.exists():
+      there = TokenContract.from_json(_read_text(path))
+      there.check(contract, str(path), 'the given networks')
+    else:
+      write_text(path, contract.to_json())
+    path = self._folder / 'plan.json'
+    if path.exists():
+      _check_plan(path, plan)
+    else:
+      write_text(path, plan.to_json())
+
+  def missing(
+    self, process_index: int = 0, process_count: int = 1
+  ) -> list[int]:
+    """Lists the shards that this process still has to write."""
+    shards = range(process_index, self._plan.num_shards, process_count)
+    return [s for s in shards if not self._path(s).exists()]
+
+  def write(self, shard: int, records: Iterable[TokenRecord]) -> None:
+    """Writes one shard, whole or not at all.
+
+    Raises:
+      UsageError: If the disk does not take it.
+    """
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    path = self._path(shard)
+    # One temporary name a process: two processes that were given the same
+    # shard by mistake must not write into one file.
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+      writer = ArrayRecordWriter(str(temporary), 'group_size:1')
+      for record in records:
+        writer.write(record.to_bytes())
+      writer.close()
+      with open(temporary, 'rb+') as file:
+        os.fsync(file.fileno())
+      os.replace(temporary, path)
+    except RuntimeError as error:  # array_record's word for a full disk
+      raise UsageError(f'{path} could not be written: {error}') from error
+    finally:
+      temporary.unlink(missing_ok=True)
+
+  def _path(self, shard: int) -> Path:
+    return self._folder / f'{shard:05}-of-{self._plan.num_shards:05}{_SUFFIX}'
+
+
+class TokenStore:
+  """Reads one split of a store; safe to use from threads.
+
+  Attributes:
+    contract: What the tokens mean.
+    crop_seconds: Length of every record.
+    frame_rates: Of the time-varying streams, in Hz.
+  """
+
+  def __init__(self, folder: str | os.PathLike, split: str):
+    """Opens a split.
+
+    Raises:
+      UsageError: If the store or the split is missing, incomplete, damaged or
+        empty.
+    """
+    from array_record.python.array_record_data_source import (
+      ArrayRecordDataSource,
+    )
+
+    folder = Path(folder)
+    if not (folder / 'contract.json').exists():
+      raise UsageError(
+        f"'{folder}' is no token store (it has no contract.json): make one "
+        'with python -m musiclm_jax.tokenize'
+      )
+    self.contract = TokenContract.from_json(
+      _read_text(folder / 'contract.json')
+    )
+    plan = _read_plan(folder / split / 'plan.json', split)
+    self.crop_seconds = float(plan['crop_seconds'])
+    self.frame_rates = {
+      name: self.contract.streams[name].frame_rate for name in _STREAMS
+    }
+    self._paths = _shard_paths(folder / split, plan['num_shards'])
+    self._ends = np.cumsum([_num_records(path) for path in self._paths])
+    self._records = ArrayRecordDataSource([str(p) for p in self._paths])
+    if len(self._records) == 0:
+      raise UsageError(f"the {split} split of token store '{folder}' is empty")
+
+  def __len__(self) -> int:
+    """Counts the records."""
+    return len(self._records)
+
+  def record(self, i: int) -> TokenRecord:
+    """Reads record `i`.
+
+    Raises:
+      UsageError: If its shard is damaged.
+    """
+    try:
+      return TokenRecord.from_bytes(self._records[i])
+    except RuntimeError as error:
+      shard = int(np.searchsorted(self._ends, i, side='right'))
+      raise UsageError(_damaged(self._paths[shard])) from error
+
+  def read(self, i: int) -> Mapping[str, np.ndarray]:
+    """Reads record `i` as a dict of what is known of it."""
+    fields = dataclasses.asdict(self.record(i))
+    return {name: v for name, v in fields.items() if v is not None}
+
+
+def crop_starts(
+  seconds: float, crop_seconds: float, hop_seconds: float, grid_seconds: float
+) -> list[float]:
+  """Places the crops of a piece.
+
+  Crops begin every `hop_seconds`; where more than half a crop would be left
+  over, one more ends with the piece. A piece of less than half a crop has
+  none, one of less than a crop has one (padded by whoever reads it): mostly
+  silent crops teach silence (mistake 33).
+
+  Args:
+    seconds: Length of the piece.
+    crop_seconds: Length of a crop.
+    hop_seconds: From start to start.
+    grid_seconds: Starts are multiples of this, a common frame of all streams.
+
+  Returns:
+    Starts in seconds, rising.
+  """
+  if seconds < crop_seconds / 2:
+    return []
+  count = max(int((seconds - crop_seconds) / hop_seconds + 1e-9), 0) + 1
+  starts = [
+    round(k * hop_seconds / grid_seconds) * grid_seconds for k in range(count)
+  ]
+  rest = seconds - (starts[-1] + crop_seconds)
+  if rest > crop_seconds / 2:
+    starts.append(int((seconds - crop_seconds) / grid_seconds) * grid_seconds)
+  return starts
+
+
+def _read_text(path: Path) -> str:
+  return path.read_text(encoding='utf-8', errors='replace')
+
+
+def _check_plan(path: Path, plan: Plan) -> None:
+  there, asked = _read_plan(path, path.parent.name), json.loads(plan.to_json())
+  for field in sorted(asked):
+    # The same pieces may lie in another folder now.
+    if field != 'source' and there.get(field) != asked[field]:
+      raise UsageError(
+        f'{path.parent} was begun with {field} {there.get(field)}, now it is '
+        f'{asked[field]}: give another --out, or delete that folder'
+      )
+
+
+def _read_plan(path: Path, split: str) -> dict:
+  try:
+    plan = json.loads(_read_text(path))
+    return {'num_shards': int(plan['num_shards'])} | plan
+  except FileNotFoundError as error:
+    raise UsageError(
+      f"the token store '{path.parent.parent}' has no {split} split: run "
+      f'tokenize with --splits={split}'
+    ) from error
+  except (ValueError, KeyError, TypeError) as error:
+    raise UsageError(
+      f'{path} is damaged: delete the folder {path.parent} and run tokenize '
+      'again'
+    ) from error
+
+
+def _shard_paths(folder: Path, count: int) -> list[Path]:
+  paths = [folder / f'{k:05}-of-{count:05}{_SUFFIX}' for k in range(count)]
+  absent = [path.name for path in paths if not path.exists()]
+  if absent:
+    raise UsageError(
+      f'token store {folder}: {len(absent)} of {count} shards are not there '
+      f'yet (the first is {absent[0]}): run tokenize again, it continues'
+    )
+  return paths
+
+
+def _num_records(path: Path) -> int:
+  """Counts a shard's records by its footer, which a truncated file lacks."""
+  from array_record.python.array_record_module import ArrayRecordReader
+
+  try:
+    reader = ArrayRecordReader(
+      str(path), 'readahead_buffer_size:0,max_parallelism:0'
+    )
+    count = reader.num_records()
+    reader.close()
+  except RuntimeError as error:
+    raise UsageError(_damaged(path)) from error
+  return count
+
+
+def _damaged(path: Path) -> str:
+  return (
+    f'{path} is damaged or cut short: delete it and run tokenize again, which '
+    'makes it anew'
+  )
