@@ -1,0 +1,45 @@
+"""The card of a bundle: what a person should know who finds the folder."""
+
+from collections.abc import Mapping
+
+from musiclm_jax.cascade.settings import Settings
+from musiclm_jax.cascade.weights import Weights
+from musiclm_jax.contracts.token_contract import TokenContract
+
+
+def text(
+  stages: Mapping[str, Weights], contract: TokenContract, settings: Settings
+) -> str:
+  """Writes the card as Markdown."""
+  rows = '\n'.join(
+    f'| {stage} | {sum(a.size for a in stages[stage].arrays().values()):,} |'
+    for stage in stages
+  )
+  streams = '\n'.join(
+    f'| {name} | {spec.codebook_size} | {spec.num_levels} | '
+    f'{spec.frame_rate or "one a clip"} |'
+    for name, spec in contract.streams.items()
+  )
+  return f"""# A musiclm_jax bundle
+
+Text to music after MusicLM (arXiv:2301.11325): all networks of the cascade.
+
+    python -m musiclm_jax.generate --bundle=THIS_FOLDER --text="slow piano" \\
+      --seconds=10 --seed=0 --out=x.wav
+
+| network | stored numbers |
+|---|---|
+{rows}
+
+| tokens | codebook | levels | frames a second |
+|---|---|---|---|
+{streams}
+
+Sampling: temperatures {settings.temperature_semantic} (semantic),
+{settings.temperature_coarse} (coarse), {settings.temperature_fine} (fine);
+{settings.mulan_levels} MuLan levels of a prompt are heard.
+
+Audio: {contract.sample_rate} Hz, mono. `bundle.json` holds the SHA-256 of each
+file. The networks can only be as good, and as biased, as the audio they were
+trained on; see the config files for its source and the length of training.
+"""

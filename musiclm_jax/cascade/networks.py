@@ -1,0 +1,124 @@
+"""Trained networks, ready for inference, from a workdir or from a bundle."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from musiclm_jax.cascade import bundle
+from musiclm_jax.cascade.weights import Weights
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.task import Collections, Params, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+  """One trained stage.
+
+  Attributes:
+    task: Its mathematics.
+    params: Player -> parameters, on the device.
+    collections: Player -> codebooks and statistics, on the device.
+    config: The resolved config it was built from.
+    weights: The same as stored, as numpy arrays.
+  """
+
+  task: Task
+  params: Params
+  collections: Collections
+  config: Mapping[str, Any]
+  weights: Weights
+
+  @functools.cached_property
+  def sha256(self) -> str:
+    """The hash of everything in it that makes its outputs."""
+    return self.weights.sha256()
+
+
+def load(path: str | os.PathLike, stage: str) -> Network:
+  """Loads a stage from the workdir of its training or from a bundle.
+
+  Args:
+    path: A workdir or a bundle.
+    stage: `'soundstream'`, `'mulan'`, …
+
+  Raises:
+    UsageError: If it is neither, is damaged, or is of another stage.
+  """
+  path = Path(path)
+  if (path / bundle.MANIFEST).exists():
+    return build(bundle.read(path).weights(stage))
+  weights = read_workdir(path)
+  found = weights.config.get('stage')
+  if found != stage:
+    raise UsageError(
+      f"workdir '{path}' trained the stage {found}, expected {stage}: give "
+      f'the workdir of a {stage} training'
+    )
+  return build(weights)
+
+
+def load_all(workdirs: str | os.PathLike, stages: tuple[str, ...]) -> dict:
+  """Loads several stages from `workdirs/<stage>` or from one bundle.
+
+  Returns:
+    Stage -> network.
+
+  Raises:
+    UsageError: If one is missing; all that are missing are named.
+  """
+  workdirs = Path(workdirs)
+  if (workdirs / bundle.MANIFEST).exists():
+    opened = bundle.read(workdirs)
+    return {stage: build(opened.weights(stage)) for stage in stages}
+  missing = [stage for stage in stages if not (workdirs / stage).is_dir()]
+  if missing:
+    raise UsageError(
+      f"'{workdirs}' has no workdir of {', '.join(missing)}: train them with "
+      f'--workdir={workdirs}/STAGE'
+    )
+  return {stage: load(workdirs / stage, stage) for stage in stages}
+
+
+def read_workdir(path: str | os.PathLike) -> Weights:
+  """Reads the newest checkpoint of a workdir.
+
+  Raises:
+    UsageError: If the folder is no workdir or has no whole checkpoint.
+  """
+  from musiclm_jax.training import checkpoint
+
+  if not Path(path).is_dir():
+    raise UsageError(f"there is no workdir '{path}': train that stage first")
+  read = checkpoint.read(path)
+  return Weights(read.config, read.params, read.collections, read.contract_json)
+
+
+def build(weights: Weights) -> Network:
+  """Rebuilds the task of stored weights and puts them on the device."""
+  import jax
+  import jax.numpy as jnp
+  import ml_collections
+
+  from musiclm_jax import stages
+
+  config = ml_collections.ConfigDict(_tuples(dict(weights.config)))
+  to_device = functools.partial(jax.tree.map, jnp.asarray)
+  return Network(
+    task=stages.build(config.lock()),
+    params=to_device(weights.params),
+    collections=to_device(weights.collections),
+    config=weights.config,
+    weights=weights,
+  )
+
+
+def _tuples(node: Any) -> Any:
+  """Undoes JSON's one loss: modules need tuples where it knows lists."""
+  if isinstance(node, dict):
+    return {key: _tuples(value) for key, value in node.items()}
+  if isinstance(node, list):
+    return tuple(_tuples(value) for value in node)
+  return node

@@ -1,0 +1,20 @@
+"""Settings of sampling: the numbers a bundle proposes and a user may change."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How to sample (MusicLM section 4, recipe section 1).
+
+  Attributes:
+    mulan_levels: Levels of the text's MuLan tokens that are heard.
+    temperature_semantic: Of the semantic stage.
+    temperature_coarse: Of the coarse stage.
+    temperature_fine: Of the fine stage.
+  """
+
+  mulan_levels: int = 12
+  temperature_semantic: float = 1.0
+  temperature_coarse: float = 0.95
+  temperature_fine: float = 0.4

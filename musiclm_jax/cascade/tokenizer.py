@@ -1,0 +1,158 @@
+"""The tokenizer: waveform -> tokens of all streams; caption -> MuLan tokens.
+
+  waveform [B, S] -> mulan [B, 12], semantic [B, Ts], acoustic [B, 2 Ts, Q]
+  captions [B]    -> mulan [B, 12]
+
+All networks are frozen (mistake 14): nothing here returns new collections.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from musiclm_jax.cascade.bundle import TOKENIZERS
+from musiclm_jax.cascade.networks import Network
+from musiclm_jax.contracts.array_types import Codes, Tokens, Waveform
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
+
+SAMPLE_RATE = 24000
+SEMANTIC_FRAME_RATE = 25.0
+
+
+class Tokenizer:
+  """Turns music and sentences into tokens with five frozen networks."""
+
+  def __init__(self, networks: Mapping[str, Network], vocabulary: Any):
+    """Takes the networks.
+
+    Args:
+      networks: `TOKENIZERS` -> network.
+      vocabulary: The `data.text.Tokenizer` that MuLan was trained with.
+    """
+    self._networks = {stage: networks[stage] for stage in TOKENIZERS}
+    self._vocabulary = vocabulary
+    mulan = networks['mulan']
+    self._text_length = int(mulan.config['data']['text_length'])
+    self._audio_tokens = jax.jit(functools.partial(_audio_tokens, networks))
+    self._text_tokens = jax.jit(functools.partial(_text_tokens, networks))
+
+  def encode(self, waveform: Waveform) -> dict[str, np.ndarray]:
+    """Encodes crops, compiled once for each shape.
+
+    Args:
+      waveform: float32 [B, S] at 24 kHz, S a multiple of 960 so that one
+        semantic frame is exactly two acoustic ones (mistakes 22 and 34).
+
+    Returns:
+      int32 {'mulan' [B, 12], 'semantic' [B, S / 960],
+      'acoustic' [B, S / 480, Q]}.
+
+    Raises:
+      UsageError: If S is not a whole number of frames.
+    """
+    samples = waveform.shape[-1]
+    per_frame = round(SAMPLE_RATE / SEMANTIC_FRAME_RATE)
+    if samples % per_frame:
+      raise UsageError(
+        f'a crop of {samples} samples is no whole number of semantic frames: '
+        f'choose a multiple of {1 / SEMANTIC_FRAME_RATE} s'
+      )
+    parts = self._parts()
+    tokens = jax.device_get(self._audio_tokens(*parts, waveform))
+    frames = samples // per_frame
+    acoustic = tokens['acoustic'].shape[1], tokens['semantic'].shape[1]
+    assert acoustic == (2 * frames, frames), acoustic
+    return tokens
+
+  def encode_text(self, captions: Sequence[str]) -> np.ndarray:
+    """Encodes captions into MuLan tokens, int32 [B, 12].
+
+    Text and audio share the codebooks; the text's mean is subtracted where
+    training subtracted the audio's (recipe section 1).
+    """
+    ids = np.stack(
+      [self._vocabulary.encode(text, self._text_length) for text in captions]
+    )
+    return jax.device_get(self._text_tokens(*self._parts(), ids))
+
+  def unknown_words(self, caption: str) -> list[str]:
+    """Lists the words of a caption that MuLan never saw whole."""
+    return self._vocabulary.unknown_words(caption)
+
+  def contract(self, coarse_levels: int) -> TokenContract:
+    """Makes the contract of the tokens that come out of here.
+
+    Args:
+      coarse_levels: Acoustic levels that the coarse stage shall model.
+    """
+    codec = self._networks['soundstream'].task
+    rvq = self._networks['mulan_rvq']
+    if not 0 < coarse_levels < codec.num_quantizers:
+      raise UsageError(
+        f'coarse_levels={coarse_levels}: must leave levels to both stages, '
+        f'the codec has {codec.num_quantizers}'
+      )
+    audio_mean, text_mean = jax.device_get(rvq.task.means(rvq.collections))
+    return TokenContract(
+      sample_rate=SAMPLE_RATE,
+      streams={
+        'mulan': TokenSpec(rvq.task.codebook_size, rvq.task.num_levels, 0.0),
+        'semantic': TokenSpec(
+          self._networks['kmeans'].task.codebook_size, 1, SEMANTIC_FRAME_RATE
+        ),
+        'acoustic': TokenSpec(
+          codec.codebook_size, codec.num_quantizers, float(codec.frame_rate)
+        ),
+      },
+      coarse_levels=coarse_levels,
+      mulan_audio_mean=tuple(float(x) for x in audio_mean),
+      mulan_text_mean=tuple(float(x) for x in text_mean),
+      networks={name: net.sha256 for name, net in self._networks.items()},
+    )
+
+  def _parts(self) -> tuple[dict, dict]:
+    networks = self._networks.items()
+    return (
+      {name: network.params for name, network in networks},
+      {name: network.collections for name, network in networks},
+    )
+
+
+def _audio_tokens(
+  networks: Mapping[str, Network],
+  params: dict,
+  collections: dict,
+  waveform: Waveform,
+) -> dict[str, Codes | Tokens]:
+  def call(stage: str, method: str, *inputs: Any) -> Any:
+    function = getattr(networks[stage].task, method)
+    return function(params[stage], collections[stage], *inputs)
+
+  features = call('w2v_bert', 'features', waveform)
+  semantic = networks['kmeans'].task.assign(collections['kmeans'], features)
+  embedding = call('mulan', 'embed_audio', waveform)
+  return {
+    'mulan': networks['mulan_rvq'].task.quantize(
+      collections['mulan_rvq'], embedding, 'audio'
+    ),
+    'semantic': semantic[..., 0],
+    'acoustic': call('soundstream', 'encode', waveform),
+  }
+
+
+def _text_tokens(
+  networks: Mapping[str, Network],
+  params: dict,
+  collections: dict,
+  text_ids: jax.Array,
+) -> Codes:
+  embedding = networks['mulan'].task.embed_text(
+    params['mulan'], collections['mulan'], text_ids
+  )
+  return networks['mulan_rvq'].task.quantize(
+    collections['mulan_rvq'], embedding, 'text'
+  )

@@ -1,0 +1,108 @@
+"""Weights of one stage as arrays and files, without knowing its network.
+
+config.json          resolved config
+players.json         names of the players, also of those without arrays
+weights.safetensors  'params/<player>/…', 'collections/<player>/…'
+contract.json        of a token LM
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Players that only training needs; a bundle is for making music.
+TRAINING_PLAYERS = ('discriminators',)
+FILES = ('config.json', 'players.json', 'weights.safetensors')
+CONTRACT = 'contract.json'
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+  """One stage as stored.
+
+  Attributes:
+    config: Resolved config.
+    params: Player -> parameters, nested dicts of numpy arrays.
+    collections: Player -> codebooks and statistics.
+    contract_json: Of a token LM: the contract it was trained under.
+  """
+
+  config: Mapping[str, Any]
+  params: Mapping[str, Any]
+  collections: Mapping[str, Any]
+  contract_json: str | None = None
+
+  def inference(self) -> dict[str, dict[str, Any]]:
+    """What inference needs: `{'params': …, 'collections': …}` by player."""
+    kinds = {'params': self.params, 'collections': self.collections}
+    return {
+      kind: {p: n for p, n in players.items() if p not in TRAINING_PLAYERS}
+      for kind, players in kinds.items()
+    }
+
+  def arrays(self) -> dict[str, np.ndarray]:
+    """The arrays of `inference`, `'params/lm/…' -> array`, sorted by name."""
+    return dict(sorted(_flatten(self.inference())))
+
+  def sha256(self) -> str:
+    """Hashes names, shapes, types and bytes of what inference needs."""
+    digest = hashlib.sha256()
+    for name, array in self.arrays().items():
+      digest.update(f'{name} {array.dtype} {array.shape}\n'.encode())
+      digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def write(folder: Path, weights: Weights) -> None:
+  """Writes one stage into a new folder."""
+  from safetensors.numpy import save_file
+
+  folder.mkdir()
+  arrays = weights.arrays()
+  save_file(
+    {name: np.ascontiguousarray(a) for name, a in arrays.items()},
+    folder / 'weights.safetensors',
+  )
+  (folder / 'config.json').write_text(_json(weights.config))
+  players = {kind: sorted(tree) for kind, tree in weights.inference().items()}
+  (folder / 'players.json').write_text(_json(players))
+  if weights.contract_json is not None:
+    (folder / CONTRACT).write_text(weights.contract_json)
+
+
+def read(folder: Path) -> Weights:
+  """Reads what `write` wrote."""
+  from safetensors.numpy import load_file
+
+  tree = json.loads((folder / 'players.json').read_text())
+  # A player without arrays leaves no trace among the tensors.
+  tree = {kind: {p: {} for p in players} for kind, players in tree.items()}
+  for name, array in load_file(folder / 'weights.safetensors').items():
+    *parents, last = name.split('/')
+    node = tree
+    for parent in parents:
+      node = node.setdefault(parent, {})
+    node[last] = array
+  contract = folder / CONTRACT
+  return Weights(
+    config=json.loads((folder / 'config.json').read_text()),
+    contract_json=contract.read_text() if contract.exists() else None,
+    **tree,
+  )
+
+
+def _json(node: Any) -> str:
+  return json.dumps(node, indent=1, sort_keys=True) + '\n'
+
+
+def _flatten(node: Any, name: str = '') -> Iterator[tuple[str, np.ndarray]]:
+  if isinstance(node, Mapping):
+    for key, value in node.items():
+      yield from _flatten(value, f'{name}/{key}' if name else key)
+  else:
+    yield name, np.asarray(node)
