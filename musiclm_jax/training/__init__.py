@@ -1,1 +1,1 @@
-"""State, step, loop, optimizer, checkpoint, report: knows no model."""
+"""Training: state, step, loop, optimizer, checkpoint, report; no model."""

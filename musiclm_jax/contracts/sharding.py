@@ -1,0 +1,149 @@
+"""Mesh and sharding rules: logical axis names -> mesh axes -> NamedSharding.
+
+Parameters carry logical axis names from the layer that makes them
+(`nn.with_logical_partitioning`); one table of rules maps those to mesh axes.
+FSDP and tensor parallelism are rules, not code.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from musiclm_jax.contracts.array_types import PyTree
+from musiclm_jax.contracts.errors import UsageError
+
+MESH_AXES = ('data', 'fsdp', 'tensor')
+BATCH_AXES = ('data', 'fsdp')
+
+# A parameter axis that is not named here, or whose size the mesh axis does
+# not divide, is replicated.
+RULES: Mapping[str, str | None] = {
+  'embed': 'fsdp',
+  'mlp': 'tensor',
+  'heads': 'tensor',
+  'vocab': 'tensor',
+  'head_dim': None,
+  'layers': None,
+}
+
+
+def make_mesh(
+  *,
+  fsdp: int = 1,
+  tensor: int = 1,
+  devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+  """Arranges devices as `('data', 'fsdp', 'tensor')`; data takes the rest.
+
+  Axis types are Auto: Explicit, the default of `jax.make_mesh`, breaks
+  gathers such as a codebook look-up.
+
+  Args:
+    fsdp: Devices that share one copy of the parameters.
+    tensor: Devices that share one layer's heads, hidden units, vocabulary.
+    devices: All of jax's devices if not given.
+
+  Raises:
+    UsageError: If the number of devices is not a multiple of fsdp * tensor.
+  """
+  devices = jax.devices() if devices is None else list(devices)
+  if len(devices) % (fsdp * tensor):
+    raise UsageError(
+      f'{len(devices)} devices cannot be split into fsdp={fsdp} times '
+      f'tensor={tensor}: choose divisors of {len(devices)}'
+    )
+  shape = (len(devices) // (fsdp * tensor), fsdp, tensor)
+  return jax.make_mesh(
+    shape, MESH_AXES, (AxisType.Auto,) * len(shape), devices=devices
+  )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding that keeps a whole copy on every device."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of a batch: its first axis over data and fsdp."""
+  return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def batch_shards(mesh: Mesh) -> int:
+  """Counts the parts that a global batch is cut into."""
+  return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> PyTree:
+  """Places this process's rows [B / processes, ...] of a global batch.
+
+  Raises:
+    UsageError: If the global batch cannot be cut evenly over the devices.
+  """
+  sharding, parts = batch_sharding(mesh), batch_shards(mesh)
+  for name, rows in batch.items():
+    size = len(rows) * jax.process_count()
+    if size % parts:
+      raise UsageError(
+        f'a batch of {size} ({name}) cannot be cut over {parts} devices: '
+        f'choose a batch_size that is a multiple of {parts}'
+      )
+  return {
+    name: jax.make_array_from_process_local_data(sharding, np.asarray(rows))
+    for name, rows in batch.items()
+  }
+
+
+def spec_of(
+  names: Sequence[str | None],
+  shape: Sequence[int],
+  mesh: Mesh,
+  rules: Mapping[str, str | None] = RULES,
+) -> PartitionSpec:
+  """Maps logical axis names to mesh axes, each mesh axis at most once.
+
+  A dimension stays whole where no rule names it, where its mesh axis is
+  taken by an earlier dimension, or where the mesh axis does not divide it.
+  """
+  if len(names) != len(shape):
+    # Factored optimizer statistics inherit names of a kernel of higher rank.
+    return PartitionSpec()
+  taken, spec = set(), []
+  for name, size in zip(names, shape, strict=True):
+    axis = rules.get(name) if name else None
+    if axis is None or axis in taken or size % mesh.shape[axis]:
+      spec.append(None)
+    else:
+      taken.add(axis)
+      spec.append(axis)
+  return PartitionSpec(*spec)
+
+
+def shardings_of(
+  boxed: PyTree, mesh: Mesh, rules: Mapping[str, str | None] = RULES
+) -> PyTree:
+  """Turns an abstract tree with boxed leaves into unboxed NamedShardings.
+
+  Args:
+    boxed: Tree of `ShapeDtypeStruct`, boxed where a layer named its axes.
+    mesh: The mesh of the run.
+    rules: Logical axis -> mesh axis or None.
+
+  Returns:
+    A tree of the structure of `nn.unbox(boxed)`.
+  """
+
+  def one(leaf: Any) -> NamedSharding:
+    if isinstance(leaf, nn.Partitioned):
+      return NamedSharding(
+        mesh, spec_of(leaf.names, leaf.value.shape, mesh, rules)
+      )
+    return replicated(mesh)
+
+  return jax.tree.map(
+    one, boxed, is_leaf=lambda leaf: isinstance(leaf, nn.Partitioned)
+  )

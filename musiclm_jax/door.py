@@ -1,0 +1,243 @@
+"""The way in: every door of the package starts through `run(main)`.
+
+Environment -> flags and config -> main; what a user can mend ends as one line
+`error: ...` on standard error and exit code 2, never as a traceback.
+"""
+
+import difflib
+import os
+import re
+import runpy
+import sys
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from musiclm_jax.contracts.errors import UsageError
+
+USAGE = 2
+INTERRUPTED = 130
+_ACCELERATORS = ('accel*', 'vfio/[0-9]*', 'nvidia[0-9]*', 'kfd', 'dxg')
+_ZSTD = b'\x28\xb5\x2f\xfd'
+
+
+def run(main: Callable[[], int | None]) -> None:
+  """Runs a door and ends the process with its exit code.
+
+  Args:
+    main: Takes no arguments, reads absl flags, returns an exit code or None.
+  """
+  sys.exit(exit_code(main, sys.argv))
+
+
+def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
+  """Runs a door: 0, or 2 after a line on standard error, or 130 on Ctrl-C.
+
+  A defect of ours (any other exception) keeps its traceback.
+  """
+  try:
+    _prepare_environment(os.environ)
+    _parse(list(argv))
+    return main() or 0
+  except (UsageError, flags.Error) as error:
+    return _refuse(str(error))
+  except OSError as error:
+    name = f': {error.filename}' if error.filename is not None else ''
+    return _refuse(f'{error.strerror or error}{name}')
+  except KeyboardInterrupt:
+    print('interrupted', file=sys.stderr)
+    return INTERRUPTED
+
+
+def join_processes(environment: Mapping[str, str] = os.environ) -> None:
+  """Joins a run of several processes where the environment speaks of one.
+
+  `JAX_COORDINATOR_ADDRESS=HOST:PORT` with `JAX_NUM_PROCESSES` and
+  `JAX_PROCESS_ID`, or `JAX_COORDINATOR_ADDRESS=auto` where a cluster knows
+  them itself (Cloud TPU, SLURM). Must come before any other use of jax.
+
+  Raises:
+    UsageError: If a part is missing.
+  """
+  address = environment.get('JAX_COORDINATOR_ADDRESS')
+  if not address:
+    return
+  import jax
+
+  if address == 'auto':
+    os.environ.pop('JAX_COORDINATOR_ADDRESS', None)
+    jax.distributed.initialize()
+    return
+  try:
+    count = int(environment['JAX_NUM_PROCESSES'])
+    index = int(environment['JAX_PROCESS_ID'])
+  except (KeyError, ValueError) as error:
+    raise UsageError(
+      'JAX_COORDINATOR_ADDRESS came without a number in JAX_NUM_PROCESSES and '
+      f'JAX_PROCESS_ID ({error}): set all three'
+    ) from error
+  jax.distributed.initialize(address, count, index)
+
+
+def _refuse(message: str) -> int:
+  sys.stdout.flush()
+  print('error:', ' '.join(message.split()), file=sys.stderr, flush=True)
+  return USAGE
+
+
+def _prepare_environment(environment) -> None:
+  """Quiets libraries and sets jax's defaults; what a user has set stays."""
+  environment.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  environment.setdefault('GRPC_VERBOSITY', 'ERROR')
+  if sys.platform == 'linux' and not any(
+    any(Path('/dev').glob(pattern)) for pattern in _ACCELERATORS
+  ):
+    # libtpu and CUDA wheels search long and loudly for what is not there.
+    environment.setdefault('JAX_PLATFORMS', 'cpu')
+  if environment.get('JAX_PLATFORMS') == 'cpu':
+    environment.setdefault('TPU_SKIP_MDS_QUERY', '1')
+  cache = Path(
+    environment.setdefault(
+      'JAX_COMPILATION_CACHE_DIR',
+      str(Path.home() / '.cache' / 'musiclm_jax' / 'xla'),
+    )
+  )
+  environment.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+  try:
+    mend_compilation_cache(cache)
+  except OSError:
+    environment['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
+  # Said by libraries about each other; nothing a user can act on.
+  warnings.filterwarnings('ignore', category=DeprecationWarning)
+  warnings.filterwarnings('ignore', category=FutureWarning)
+
+
+def mend_compilation_cache(cache: Path) -> None:
+  """Removes truncated entries, which a kill while jax writes one leaves.
+
+  Jax neither reads such an entry nor ever replaces it, so that every later
+  run would compile the program again. Only entries that are newer than the
+  last look are read.
+
+  Raises:
+    OSError: If the folder cannot be made or written.
+  """
+  cache.mkdir(parents=True, exist_ok=True)
+  stamp, now = cache / '.checked', time.time()
+  checked = stamp.stat().st_mtime if stamp.exists() else 0.0
+  for entry in cache.glob('*-cache'):
+    try:
+      if entry.stat().st_mtime >= checked and not _is_whole(entry):
+        entry.unlink()
+    except FileNotFoundError:
+      continue  # another run was faster
+  stamp.touch()
+  os.utime(stamp, (now, now))
+
+
+def _is_whole(entry: Path) -> bool:
+  data = entry.read_bytes()
+  try:
+    if not data.startswith(_ZSTD):
+      zlib.decompress(data)
+    elif sys.version_info >= (3, 14):
+      from compression import zstd
+
+      zstd.decompress(data)
+    else:
+      import zstandard
+
+      zstandard.decompress(data)
+  except Exception:  # each library has its own, and none of them is whole
+    return False
+  return True
+
+
+def _parse(argv: list[str]) -> None:
+  """Parses the flags, the config before all: its errors are clearest here."""
+  app.define_help_flags()
+  _check_config(argv[1:])
+  spare = flags.FLAGS(argv)[1:]
+  if spare:
+    raise UsageError(f"unexpected argument '{spare[0]}': flags begin with --")
+  if not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.ERROR)
+
+
+def _check_config(argv: list[str]) -> None:
+  """Evaluates the config that `--config` names and looks up each override.
+
+  Raises:
+    UsageError: If the file is missing, the size unknown or a key misspelt.
+  """
+  if 'config' not in flags.FLAGS:
+    return
+  given = _config_argument(argv)
+  if given is None:
+    return
+  path, _, size = given.partition(':')
+  if not Path(path).is_file():
+    raise UsageError(
+      f'config file {path} does not exist: give one like configs/semantic.py'
+    )
+  try:
+    get_config = runpy.run_path(path)['get_config']
+    config = get_config(size) if size else get_config()
+  except KeyError as error:
+    raise UsageError(f'{path} has no function get_config: {error}') from error
+  except ValueError as error:
+    raise UsageError(f'{path}: {error}') from error
+  for argument in argv:
+    if match := re.match(r'--?(?:no)?config\.([\w.]+)', argument):
+      _check_key(config, match.group(1))
+
+
+def _config_argument(argv: list[str]) -> str | None:
+  given = None
+  for i, argument in enumerate(argv):
+    if match := re.match(r'--?config=(.*)', argument):
+      given = match.group(1)
+    elif argument in ('--config', '-config') and i + 1 < len(argv):
+      given = argv[i + 1]
+  return given
+
+
+def _check_key(config: Mapping, key: str) -> None:
+  node = config
+  for part in key.split('.'):
+    if not isinstance(node, Mapping) and not hasattr(node, 'keys'):
+      break
+    if part not in node:
+      raise UsageError(_unknown_key(config, key, part, node))
+    node = node[part]
+
+
+def _unknown_key(config: Mapping, key: str, part: str, node: Mapping) -> str:
+  """Proposes the key that was probably meant."""
+  keys = dict(_keys(config))
+  near = difflib.get_close_matches(part, list(node), 1, 0.6)
+  if near:
+    proposal = key.replace(part, near[0], 1)
+  else:
+    last = key.rsplit('.', 1)[-1]
+    same = [name for name in keys if keys[name] == last]
+    near = same or difflib.get_close_matches(key, list(keys), 1, 0.6)
+    proposal = near[0] if near else None
+  if proposal:
+    return f"the config has no key '{key}': did you mean --config.{proposal}?"
+  return (
+    f"the config has no key '{key}': where '{part}' stands there are "
+    f'{", ".join(sorted(node))}'
+  )
+
+
+def _keys(node: Mapping, prefix: str = '') -> Iterator[tuple[str, str]]:
+  """Dotted name and last part of every key."""
+  for key, value in node.items():
+    yield prefix + key, key
+    if hasattr(value, 'keys'):
+      yield from _keys(value, f'{prefix}{key}.')

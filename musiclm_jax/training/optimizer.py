@@ -1,0 +1,153 @@
+"""Optimizers and learning rate schedules, looked up by name in two dicts."""
+
+from collections.abc import Mapping
+
+import jax
+import optax
+from jaxtyping import Array
+
+from musiclm_jax.contracts.array_types import PyTree
+from musiclm_jax.contracts.errors import UsageError
+
+
+def _constant(step: Array, warmup: float, total: float) -> Array:
+  del warmup, total
+  return jax.numpy.ones_like(step)
+
+
+def _cosine(step: Array, warmup: float, total: float) -> Array:
+  progress = (step - warmup) / max(total - warmup, 1.0)
+  return 0.5 * (1 + jax.numpy.cos(jax.numpy.pi * progress.clip(0.0, 1.0)))
+
+
+def _inverse_sqrt(step: Array, warmup: float, total: float) -> Array:
+  del total
+  peak = max(warmup, 1.0)
+  return (peak / jax.numpy.maximum(step, peak)) ** 0.5
+
+
+# Name -> factor of the peak learning rate after the warm-up, as a function
+# of (step, warmup_steps, total_steps).
+SCHEDULES = {
+  'constant': _constant,
+  'cosine': _cosine,
+  'inverse_sqrt': _inverse_sqrt,
+}
+
+
+def _adam(b1: float, b2: float) -> optax.GradientTransformation:
+  return optax.scale_by_adam(b1=b1, b2=b2)
+
+
+def _adafactor(b1: float, b2: float) -> optax.GradientTransformation:
+  # Momentum exists always, so that b1 = 0 keeps the state's structure.
+  return optax.chain(
+    optax.scale_by_factored_rms(decay_rate=b2),
+    optax.clip_by_block_rms(1.0),
+    optax.ema(b1, debias=False),
+  )
+
+
+# Name -> preconditioner. `adam` and `adamw` differ in that adam refuses a
+# weight decay; adafactor reads b2 as the exponent of its growing decay
+# 1 - t^-b2 (0.8 in Shazeer & Stern 2018) and b1 as momentum.
+OPTIMIZERS = {'adam': _adam, 'adamw': _adam, 'adafactor': _adafactor}
+
+
+def learning_rate_schedule(
+  schedule: str, *, learning_rate: float, warmup_steps: int, total_steps: int
+) -> optax.Schedule:
+  """Makes a schedule: linear warm-up to `learning_rate`, then the named one.
+
+  Args:
+    schedule: `constant`, `cosine` (to 0 at `total_steps`) or `inverse_sqrt`.
+    learning_rate: At the end of the warm-up.
+    warmup_steps: Of linear growth; step 0 already moves.
+    total_steps: Of the whole training.
+
+  Raises:
+    UsageError: If the name is not known.
+  """
+  factor = _look_up(SCHEDULES, schedule, 'schedule')
+
+  def rate(count: Array) -> Array:
+    step = jax.numpy.asarray(count, jax.numpy.float32)
+    warm = jax.numpy.minimum((step + 1) / max(warmup_steps, 1), 1.0)
+    return learning_rate * warm * factor(step, warmup_steps, total_steps)
+
+  return rate
+
+
+def make_optimizer(
+  *,
+  name: str,
+  schedule: str,
+  learning_rate: float,
+  warmup_steps: int,
+  b1: float,
+  b2: float,
+  weight_decay: float,
+  clip_norm: float,
+  total_steps: int,
+) -> optax.GradientTransformation:
+  """Makes one player's optimizer: clip, precondition, decay, scale.
+
+  Weight decay moves kernels (two or more dimensions) and leaves biases and
+  norms alone. The state's structure depends on `name` only. A player without
+  parameters is served too.
+
+  Args:
+    name: `adam`, `adamw` or `adafactor`.
+    schedule: See `learning_rate_schedule`.
+    learning_rate: Peak.
+    warmup_steps: Linear.
+    b1: Decay of the first moment.
+    b2: Decay of the second moment.
+    weight_decay: Decoupled, times the learning rate.
+    clip_norm: Largest global norm of this player's gradient; 0 is off.
+    total_steps: Of the whole training.
+
+  Raises:
+    UsageError: If a name is unknown, or adam is given a weight decay.
+  """
+  precondition = _look_up(OPTIMIZERS, name, 'optimizer')(b1, b2)
+  if name == 'adam' and weight_decay:
+    raise UsageError(
+      f"optimizer 'adam' came with weight_decay={weight_decay}: choose "
+      "'adamw' or set it to 0.0"
+    )
+  rate = learning_rate_schedule(
+    schedule,
+    learning_rate=learning_rate,
+    warmup_steps=warmup_steps,
+    total_steps=total_steps,
+  )
+  clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
+  return optax.chain(
+    clip,
+    precondition,
+    optax.add_decayed_weights(weight_decay, mask=_kernels),
+    optax.scale_by_learning_rate(rate),
+  )
+
+
+def make_optimizers(
+  optimizers: Mapping[str, Mapping], *, total_steps: int
+) -> dict[str, optax.GradientTransformation]:
+  """Makes each player's optimizer from its keyword arguments."""
+  return {
+    player: make_optimizer(**kwargs, total_steps=total_steps)
+    for player, kwargs in optimizers.items()
+  }
+
+
+def _kernels(params: PyTree) -> PyTree:
+  return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+
+
+def _look_up(table: Mapping, name: str, what: str):
+  if name not in table:
+    raise UsageError(
+      f"unknown {what} '{name}': choose one of {', '.join(table)}"
+    )
+  return table[name]

@@ -1,0 +1,132 @@
+"""The state of a training: all that must survive a crash, in one struct."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+from jax.sharding import Mesh
+
+from musiclm_jax.contracts import sharding
+from musiclm_jax.contracts.array_types import PyTree
+from musiclm_jax.contracts.task import Batch, Task
+
+
+@struct.dataclass
+class TrainState:
+  """What a checkpoint holds.
+
+  Attributes:
+    step: Steps done, int32; step k reads batch k.
+    params: Player -> parameters.
+    ema_params: Player -> moving average of the parameters; empty where off.
+    opt_state: Player -> optimizer state.
+    collections: Player -> codebooks and statistics.
+    rng: Key data of the training noise; each step folds its number in.
+    refused: Steps refused because a loss or gradient was not finite, int32.
+    refused_in_a_row: Of those, the ones since the last good step, int32.
+  """
+
+  step: jax.Array
+  params: PyTree
+  ema_params: PyTree
+  opt_state: PyTree
+  collections: PyTree
+  rng: jax.Array
+  refused: jax.Array
+  refused_in_a_row: jax.Array
+
+  @property
+  def inference_params(self) -> PyTree:
+    """The moving average where there is one, else the parameters."""
+    return self.ema_params or self.params
+
+
+def init_state(
+  task: Task,
+  optimizers: Mapping[str, optax.GradientTransformation],
+  batch: Batch,
+  *,
+  seed: int,
+  with_ema: bool,
+) -> TrainState:
+  """Makes the first state, boxed as `task.init` boxes its parameters."""
+  init_key, train_key = jax.random.split(jax.random.key(seed))
+  params, collections = task.init(init_key, batch)
+  zero = jnp.zeros((), jnp.int32)
+  return TrainState(
+    step=zero,
+    params=params,
+    # A copy in another buffer: the step donates both.
+    ema_params=jax.tree.map(jnp.copy, params) if with_ema else {},
+    opt_state={
+      player: optimizer.init(params[player])
+      for player, optimizer in optimizers.items()
+    },
+    collections=collections,
+    rng=jax.random.key_data(train_key),
+    refused=zero,
+    refused_in_a_row=zero,
+  )
+
+
+def abstract_state(
+  task: Task,
+  optimizers: Mapping[str, optax.GradientTransformation],
+  batch: Batch,
+  mesh: Mesh,
+  *,
+  seed: int = 0,
+  with_ema: bool = False,
+  rules: Mapping[str, str | None] = sharding.RULES,
+) -> TrainState:
+  """Describes the unboxed state: shape, dtype and sharding of every leaf.
+
+  Nothing is computed, so this works for a network of any size and for a mesh
+  of devices that are not there. Optimizer statistics inherit the axes of
+  their parameter, since they are made from the boxed one.
+  """
+  boxed = jax.eval_shape(
+    lambda batch: init_state(
+      task, optimizers, batch, seed=seed, with_ema=with_ema
+    ),
+    batch,
+  )
+  return jax.tree.map(
+    lambda leaf, where: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=where
+    ),
+    nn.unbox(boxed),
+    sharding.shardings_of(boxed, mesh, rules),
+  )
+
+
+def create_state(
+  task: Task,
+  optimizers: Mapping[str, optax.GradientTransformation],
+  batch: Batch,
+  mesh: Mesh,
+  *,
+  seed: int,
+  with_ema: bool = False,
+  rules: Mapping[str, str | None] = sharding.RULES,
+) -> TrainState:
+  """Makes the first state, each leaf born where its sharding says."""
+  abstract = abstract_state(
+    task, optimizers, batch, mesh, seed=seed, with_ema=with_ema, rules=rules
+  )
+  init = jax.jit(
+    lambda batch: nn.unbox(
+      init_state(task, optimizers, batch, seed=seed, with_ema=with_ema)
+    ),
+    out_shardings=shardings(abstract),
+  )
+  return init(batch)
+
+
+def shardings(abstract: Any) -> Any:
+  """Reads the shardings off a described state."""
+  return jax.tree.map(lambda leaf: leaf.sharding, abstract)

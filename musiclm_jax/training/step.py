@@ -1,0 +1,197 @@
+"""One training step for any game: gradients, clipping, refusal, averages.
+
+(state, batch [B, ...]) -> (state, metrics of scalars)
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from musiclm_jax.contracts.array_types import PRNGKey, PyTree
+from musiclm_jax.contracts.task import (
+  Batch,
+  Collections,
+  LossFn,
+  Metrics,
+  Params,
+  Task,
+)
+from musiclm_jax.training.state import TrainState
+
+StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+Outcome = tuple[PyTree, Collections, Metrics]
+
+
+def make_step(
+  task: Task,
+  optimizers: Mapping[str, optax.GradientTransformation],
+  *,
+  accumulation: int = 1,
+  ema_decay: float = 0.0,
+) -> StepFn:
+  """Makes the step function of a task; the caller jits it and donates state.
+
+  All players' gradients are taken at the same params, collections and key,
+  then all updates are applied, so XLA can share the players' forward pass.
+
+  A step in which any loss or gradient is not finite is refused: parameters,
+  averages, optimizers and collections stay, `refused_steps` counts it, and
+  the next step reads the next batch.
+
+  Args:
+    task: The game.
+    optimizers: Player -> optimizer.
+    accumulation: Microbatches that a batch is cut into; gradients and metrics
+      are their means, all taken at the same collections, and the collections
+      move once: to where the last microbatch alone moves them.
+    ema_decay: Of the averaged parameters; 0.0 where the state has none.
+  """
+  losses = task.losses()
+
+  def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+    gradients, collections, metrics = _accumulate(
+      losses, state, batch, key, accumulation
+    )
+    norms = {p: optax.global_norm(g) for p, g in gradients.items()}
+    metrics |= _named_norms(norms)
+    finite = _all_finite(
+      [norms, {p: metrics[_loss(p, losses)] for p in losses}]
+    )
+    params, opt_state = _apply(optimizers, gradients, state)
+    new = state.replace(
+      params=params, opt_state=opt_state, collections=collections
+    )
+    if ema_decay:
+      new = new.replace(ema_params=_average(new, ema_decay))
+    new = jax.tree.map(
+      lambda ours, old: jnp.where(finite, ours, old), new, state
+    )
+    refused = 1 - finite.astype(jnp.int32)
+    new = new.replace(
+      step=state.step + 1,
+      refused=state.refused + refused,
+      refused_in_a_row=(state.refused_in_a_row + 1) * refused,
+    )
+    return new, metrics | {
+      'refused_steps': new.refused,
+      'refused_in_a_row': new.refused_in_a_row,
+    }
+
+  return step
+
+
+def _loss(player: str, losses: Mapping[str, LossFn]) -> str:
+  """Metric name of a player's loss: the first player's is `loss`."""
+  return 'loss' if player == next(iter(losses)) else f'loss_{player}'
+
+
+def _named_norms(norms: Mapping[str, Array]) -> Metrics:
+  if len(norms) == 1:
+    return {'grad_norm': next(iter(norms.values()))}
+  return {f'grad_norm_{player}': norm for player, norm in norms.items()}
+
+
+def _play(
+  losses: Mapping[str, LossFn],
+  state: TrainState,
+  batch: Batch,
+  key: PRNGKey,
+) -> Outcome:
+  """Takes every player's gradient at one point of the game."""
+  gradients, collections, metrics = {}, {}, {}
+  for player, loss in losses.items():
+
+    def of_own(own: PyTree, player: str = player, loss: LossFn = loss) -> Any:
+      params: Params = {**state.params, player: own}
+      return loss(params, state.collections, batch, key, state.step)
+
+    (value, (moved, own_metrics)), gradients[player] = jax.value_and_grad(
+      of_own, has_aux=True
+    )(state.params[player])
+    if player in state.collections:
+      collections[player] = moved[player]
+    named = {_loss(player, losses): value, **own_metrics}
+    if twice := metrics.keys() & named.keys():
+      raise ValueError(f'two players report the metrics {sorted(twice)}')
+    metrics |= named
+  metrics = {k: jnp.asarray(v, jnp.float32) for k, v in metrics.items()}
+  return gradients, {**state.collections, **collections}, metrics
+
+
+def _accumulate(
+  losses: Mapping[str, LossFn],
+  state: TrainState,
+  batch: Batch,
+  key: PRNGKey,
+  accumulation: int,
+) -> Outcome:
+  """Means of gradients and metrics over microbatches, one after another."""
+  if accumulation == 1:
+    return _play(losses, state, batch, key)
+
+  def cut(rows: Array) -> Array:
+    # Strided, so that each device's rows stay on the device.
+    size = len(rows) // accumulation
+    parts = rows.reshape(size, accumulation, *rows.shape[1:])
+    return jnp.swapaxes(parts, 0, 1)
+
+  def one(total: PyTree, part: tuple[Batch, Array]) -> tuple[PyTree, PyTree]:
+    microbatch, index = part
+    gradients, collections, metrics = _play(
+      losses, state, microbatch, jax.random.fold_in(key, index)
+    )
+    sums, _ = total
+    added = jax.tree.map(jnp.add, sums, (gradients, metrics))
+    return (added, collections), None
+
+  parts = (jax.tree.map(cut, dict(batch)), jnp.arange(accumulation))
+  shapes = jax.eval_shape(
+    lambda part: _play(losses, state, part, key),
+    jax.tree.map(lambda rows: rows[0], parts[0]),
+  )
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  gradients, _, metrics = zeros
+  ((gradients, metrics), collections), _ = jax.lax.scan(
+    one, ((gradients, metrics), state.collections), parts
+  )
+  gradients, metrics = jax.tree.map(
+    lambda total: total / accumulation, (gradients, metrics)
+  )
+  return gradients, collections, metrics
+
+
+def _apply(
+  optimizers: Mapping[str, optax.GradientTransformation],
+  gradients: Mapping[str, PyTree],
+  state: TrainState,
+) -> tuple[PyTree, PyTree]:
+  """Applies every player's update."""
+  params, opt_state = dict(state.params), dict(state.opt_state)
+  for player, gradient in gradients.items():
+    updates, opt_state[player] = optimizers[player].update(
+      gradient, state.opt_state[player], state.params[player]
+    )
+    params[player] = optax.apply_updates(state.params[player], updates)
+  return params, opt_state
+
+
+def _average(state: TrainState, decay: float) -> PyTree:
+  """Moves the averaged parameters, quickly while the run is young."""
+  steps = state.step.astype(jnp.float32)
+  decay = jnp.minimum(decay, (1 + steps) / (10 + steps))
+  return jax.tree.map(
+    lambda mean, new: decay * mean + (1 - decay) * new,
+    state.ema_params,
+    state.params,
+  )
+
+
+def _all_finite(scalars: PyTree) -> Array:
+  return jnp.all(
+    jnp.stack([jnp.isfinite(leaf) for leaf in jax.tree.leaves(scalars)])
+  )

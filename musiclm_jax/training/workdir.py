@@ -1,0 +1,153 @@
+"""The folder of one training: who may write into it, and what it is about.
+
+`config.json`, `contract.json` (token LMs), `metrics.jsonl`, `checkpoints/`,
+TensorBoard events, and what a stage must keep beside (MuLan's `vocab.txt`).
+"""
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from musiclm_jax.contracts import atomic_file
+from musiclm_jax.contracts.errors import UsageError
+
+CONFIG = 'config.json'
+CONTRACT = 'contract.json'
+METRICS = 'metrics.jsonl'
+CHECKPOINTS = 'checkpoints'
+LOCK = '.lock'
+
+
+@contextlib.contextmanager
+def claim(path: str | Path) -> Iterator[Path]:
+  """Holds a workdir for this process alone; makes it where it is missing.
+
+  If the block ends in an error before the first metrics or checkpoint, every
+  folder that was made here is removed: a refused call leaves nothing behind.
+
+  Raises:
+    UsageError: If another run holds it, or the path is a file.
+  """
+  path = Path(path).absolute()
+  made = _missing(path)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except (FileExistsError, NotADirectoryError) as error:
+    raise UsageError(
+      f'workdir {path} is or crosses a file: choose another folder'
+    ) from error
+  with open(path / LOCK, 'a') as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise UsageError(
+        f'another run is training in {path}: wait for it or choose another '
+        'workdir'
+      ) from error
+    try:
+      yield path
+    except BaseException:
+      if made and not _has_begun(path):
+        shutil.rmtree(made, ignore_errors=True)
+      raise
+
+
+def describe(
+  path: Path, config: dict[str, Any], contract_json: str | None
+) -> None:
+  """Writes config and token contract; what is already there must agree.
+
+  The schedule and the optimizers' numbers may change between two runs; an
+  optimizer's name may not, since its state is in the checkpoints.
+
+  Raises:
+    UsageError: Naming the first field that differs, with both values.
+  """
+  config = json.loads(json.dumps(config))
+  if (path / CONFIG).exists():
+    differing = sorted(_differences(read_config(path), config))
+    if differing:
+      field, old, new = differing[0]
+      raise UsageError(
+        f'workdir {path} was trained with {field}={old}, not {new}: use the '
+        'same value or another workdir'
+      )
+  if contract_json is not None:
+    stored = read_contract(path)
+    if stored is not None and stored != contract_json:
+      from musiclm_jax.contracts.token_contract import TokenContract
+
+      TokenContract.from_json(contract_json).check(
+        TokenContract.from_json(stored), 'the token store', f'workdir {path}'
+      )
+    atomic_file.write_text(path / CONTRACT, contract_json)
+  atomic_file.write_text(
+    path / CONFIG, json.dumps(config, indent=1, sort_keys=True) + '\n'
+  )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+  """Reads the resolved config of a workdir.
+
+  Raises:
+    UsageError: If the folder is no workdir, or its config is damaged.
+  """
+  try:
+    return json.loads((path / CONFIG).read_text())
+  except FileNotFoundError as error:
+    raise UsageError(
+      f'{path} is no workdir: it has no {CONFIG}; give the --workdir of a '
+      'training'
+    ) from error
+  except ValueError as error:
+    raise UsageError(f'{path / CONFIG} is damaged: {error}') from error
+
+
+def read_contract(path: Path) -> str | None:
+  """Reads the token contract, if the workdir has one."""
+  file = path / CONTRACT
+  return file.read_text() if file.exists() else None
+
+
+def _differences(
+  old: dict[str, Any], new: dict[str, Any]
+) -> Iterator[tuple[str, str, str]]:
+  old, new = dict(_fields(old)), dict(_fields(new))
+  for field in old.keys() | new.keys():
+    section, name = field.split('.')[0], field.split('.')[-1]
+    if section == 'schedule' or (section == 'optimizer' and name != 'name'):
+      continue
+    values = [repr(d.get(field, 'nothing')) for d in (old, new)]
+    if values[0] != values[1]:
+      yield field, *values
+
+
+def _fields(node: Any, name: str = '') -> Iterator[tuple[str, Any]]:
+  """Nested dicts as dotted names and values."""
+  if isinstance(node, dict):
+    for key, value in node.items():
+      yield from _fields(value, f'{name}.{key}' if name else key)
+  else:
+    yield name, node
+
+
+def _missing(path: Path) -> Path | None:
+  """The topmost folder of `path` that does not exist yet."""
+  missing = None
+  for folder in (path, *path.parents):
+    if folder.exists():
+      return missing
+    missing = folder
+  return missing
+
+
+def _has_begun(path: Path) -> bool:
+  """Whether there is anything that a run would miss."""
+  metrics, checkpoints = path / METRICS, path / CHECKPOINTS
+  return (metrics.exists() and metrics.stat().st_size > 0) or (
+    checkpoints.is_dir() and any(checkpoints.iterdir())
+  )

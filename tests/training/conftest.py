@@ -1,0 +1,6 @@
+"""Lets the training tests import their games."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
