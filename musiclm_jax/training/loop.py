@@ -9,10 +9,6 @@ import contextlib
 import dataclasses
 import itertools
 import math
-import os
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +16,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from musiclm_jax.contracts import sharding
@@ -30,10 +25,12 @@ from musiclm_jax.contracts.task import Task
 from musiclm_jax.training import state as states
 from musiclm_jax.training import workdir as folder
 from musiclm_jax.training.checkpoint import Checkpoints, flatten
+from musiclm_jax.training.clock import Clock
 from musiclm_jax.training.optimizer import make_optimizers
 from musiclm_jax.training.report import Report
 from musiclm_jax.training.state import TrainState
 from musiclm_jax.training.step import make_step
+from musiclm_jax.training.stop_request import StopRequest
 
 HostBatch = Mapping[str, np.ndarray]
 MAX_REFUSED_IN_A_ROW = 10
@@ -202,10 +199,10 @@ def _run(
     return state
   if done:
     print(f'continuing {workdir} after step {done}', flush=True)
-  clock = _Clock(done, plan.total_steps)
+  clock = Clock(done, plan.total_steps)
   leads = jax.process_index() == 0
   record = Report(workdir, done) if leads else contextlib.nullcontext()
-  with record as report, _StopRequest() as stop:
+  with record as report, StopRequest() as stop:
     for number in range(done + 1, plan.total_steps + 1):
       state, metrics = step_fn(state, sharding.put_batch(next(batches), mesh))
       clock.tick(number, metrics)
@@ -218,7 +215,7 @@ def _run(
           report.write(number, values)
           print(clock.line(number, values), flush=True)
         _check_refused(int(refused), number)
-      stopping = stop.asked(number, plan)
+      stopping = stop.asked(agree=plan.logs(number))
       if plan.saves(number) or stopping:
         checkpoints.save(state)
       if stopping:
@@ -279,62 +276,3 @@ def _check_refused(refused_in_a_row: int, step: int) -> None:
       'before: lower a learning_rate or clip_norm in config.optimizer, or look '
       'at the data'
     )
-
-
-class _Clock:
-  """Says how fast it goes and how long it will take."""
-
-  def __init__(self, done: int, total: int):
-    self._first, self._total = done + 1, total
-    self._start = time.monotonic()
-
-  def tick(self, step: int, metrics: PyTree) -> None:
-    """Waits for the first step, which compiles; the clock begins after it."""
-    if step == self._first:
-      jax.block_until_ready(metrics)
-      seconds = time.monotonic() - self._start
-      print(f'first step, compiled, in {seconds:.1f} s', flush=True)
-      self._start = time.monotonic()
-
-  def line(self, step: int, metrics: Mapping[str, float]) -> str:
-    """Returns one line: step, loss, held-out metrics, rate, time to go."""
-    steps = step - self._first
-    rate = steps / max(time.monotonic() - self._start, 1e-9)
-    left = (self._total - step) / rate if rate else 0.0
-    shown = [f'loss {metrics["loss"]:.4f}'] + [
-      f'{k} {v:.4f}' for k, v in metrics.items() if k.startswith('eval_')
-    ]
-    minutes, seconds = divmod(round(left), 60)
-    return (
-      f'step {step}/{self._total}  {"  ".join(shown)}  '
-      f'{rate:.2f} steps/s  ETA {minutes}:{seconds:02d}'
-    )
-
-
-class _StopRequest:
-  """Remembers a SIGTERM until the step is over."""
-
-  def __init__(self):
-    self._asked = False
-
-  def __enter__(self) -> '_StopRequest':
-    self._old = None
-    if threading.current_thread() is threading.main_thread():
-      self._old = signal.signal(signal.SIGTERM, self._remember)
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    if self._old is not None:
-      signal.signal(signal.SIGTERM, self._old)
-
-  def _remember(self, *_: object) -> None:
-    self._asked = True
-    os.write(2, b'asked to stop: saving after this step\n')
-
-  def asked(self, step: int, plan: Schedule) -> bool:
-    """Whether to stop now; processes agree on it at logged steps."""
-    if jax.process_count() == 1:
-      return self._asked
-    if not plan.logs(step):
-      return False
-    return bool(np.any(multihost_utils.process_allgather(self._asked)))

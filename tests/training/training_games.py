@@ -43,7 +43,7 @@ class Bigram(nn.Module):
 class LMGame:
   """One player, no collections; `poison` makes a batch's loss NaN."""
 
-  module: Bigram = Bigram()
+  module: Bigram = dataclasses.field(default_factory=Bigram)
 
   def init(self, rng, batch):
     params = self.module.init(rng, batch['tokens'], True)['params']
