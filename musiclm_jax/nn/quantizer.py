@@ -1,0 +1,289 @@
+"""Residual vector quantizer: latents [B, T, D] <-> codes [B, T, Q].
+
+Codebooks are a plain dict, a collection and no parameter: `embed` [Q, K, D],
+the running sums `embed_sum` [Q, K, D] and `count` [Q, K] that it is the ratio
+of, and whether a first batch has been seen, `initialized`. They move by
+exponential averages, never by gradients (SoundStream §III-C). Everything is
+computed over the global batch: under jit on a sharded batch, k-means and
+replacement see all devices' frames and use one key.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from musiclm_jax.contracts.array_types import PRNGKey
+
+Codebooks = Mapping[str, Array]
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+@struct.dataclass
+class Quantized:
+  """What `quantize` found.
+
+  Attributes:
+    values: Sum of the chosen entries of the active levels; constant, see
+      `straight_through`.
+    codes: Of every level, whether active or not.
+    commitment: Mean squared distance of the active levels' residuals to
+      their entries; its gradient goes to the latents alone.
+  """
+
+  values: Float[Array, 'B T D']
+  codes: Int[Array, 'B T Q']
+  commitment: Float[Array, ' B']
+
+
+def init_codebooks(
+  rng: PRNGKey, num_levels: int, codebook_size: int, dim: int
+) -> Codebooks:
+  """Makes codebooks that wait for their first batch.
+
+  Until `update` has seen it the quantizer is the identity; so no random
+  codebook ever shapes a network.
+
+  Args:
+    rng: Unused, as the first batch decides; here for symmetry with layers.
+    num_levels: Q.
+    codebook_size: K.
+    dim: D.
+  """
+  del rng
+  return {
+    'embed': jnp.zeros((num_levels, codebook_size, dim)),
+    'embed_sum': jnp.zeros((num_levels, codebook_size, dim)),
+    'count': jnp.zeros((num_levels, codebook_size)),
+    'initialized': jnp.zeros((), bool),
+  }
+
+
+def quantize(
+  codebooks: Codebooks,
+  x: Float[Array, 'B T D'],
+  num_active: Int[Array, ' B'] | None = None,
+) -> Quantized:
+  """Quantizes latents level by level, each the residual of those before.
+
+  The chain of residuals always runs through all levels; `num_active` limits,
+  per example, how many of them are summed. So dropout decides what a decoder
+  hears, and never leaves deep levels without codes or statistics.
+
+  Args:
+    codebooks: Q levels of K entries.
+    x: Latents, computed with in float32.
+    num_active: Levels that count, in [1, Q]; None is all of them.
+
+  Returns:
+    Values, codes and commitment. Before the first `update` values are `x`.
+  """
+  x = x.astype(jnp.float32)
+  num_levels = len(codebooks['embed'])
+  if num_active is None:
+    num_active = jnp.full((len(x),), num_levels)
+  values = jnp.zeros_like(x)
+  residual, codes, errors = x, [], []
+  # Unrolled: XLA merges equal operations of two players, but not equal loops.
+  for level, embed in enumerate(codebooks['embed']):
+    chosen = nearest(embed, residual)
+    entries = jax.lax.stop_gradient(embed[chosen])
+    active = level < num_active
+    error = jnp.mean(jnp.square(residual - entries), axis=(1, 2))
+    errors.append(jnp.where(active, error, 0.0))
+    values = values + jnp.where(active[:, None, None], entries, 0.0)
+    residual = residual - entries
+    codes.append(chosen)
+  initialized = codebooks['initialized']
+  commitment = sum(errors) / num_active
+  return Quantized(
+    values=jax.lax.stop_gradient(jnp.where(initialized, values, x)),
+    codes=jnp.stack(codes, axis=-1),
+    commitment=jnp.where(initialized, commitment, 0.0),
+  )
+
+
+def nearest(
+  embed: Float[Array, 'K D'], x: Float[Array, '... D']
+) -> Int[Array, '...']:
+  """Finds the nearest entry in L2, the first of equals, int32."""
+  products = jnp.matmul(x, embed.T, precision=_HIGHEST)
+  distances = jnp.sum(jnp.square(embed), axis=-1) - 2.0 * products
+  return jnp.argmin(jax.lax.stop_gradient(distances), axis=-1).astype(jnp.int32)
+
+
+def straight_through(
+  x: Float[Array, '...'], values: Float[Array, '...']
+) -> Float[Array, '...']:
+  """Returns exactly `values`, with the identity as gradient towards `x`.
+
+  Written so that the forward value has no rounding of its own: decoding the
+  codes later gives the same bits as the training forward pass.
+  """
+  return jax.lax.stop_gradient(values) + (x - jax.lax.stop_gradient(x))
+
+
+def codes_of(
+  codebooks: Codebooks, x: Float[Array, 'B T D']
+) -> Int[Array, 'B T Q']:
+  """Returns the codes of latents, int32 in [0, K)."""
+  return quantize(codebooks, x).codes
+
+
+def values_of(
+  codebooks: Codebooks, codes: Int[Array, 'B T Q']
+) -> Float[Array, 'B T D']:
+  """Sums the entries that codes name, over as many levels as `codes` has.
+
+  Raises:
+    ValueError: If `codes` has more levels than the codebooks.
+  """
+  if codes.shape[-1] > len(codebooks['embed']):
+    raise ValueError(
+      f'expected at most {len(codebooks["embed"])} levels of codes, came '
+      f'{codes.shape[-1]}'
+    )
+  shape = (*codes.shape[:-1], codebooks['embed'].shape[-1])
+  values = jnp.zeros(shape)
+  for level in range(codes.shape[-1]):
+    values = values + codebooks['embed'][level][codes[..., level]]
+  return values
+
+
+def update(
+  codebooks: Codebooks,
+  x: Float[Array, 'B T D'],
+  rng: PRNGKey,
+  *,
+  decay: float = 0.99,
+  dead_threshold: float = 2.0,
+  kmeans_iterations: int = 10,
+  zero_entries: int = 0,
+) -> Codebooks:
+  """Moves the codebooks towards one batch of latents.
+
+  The first batch ever sets every level by k-means on that level's residuals.
+  After it, entries whose running count has fallen below the threshold are
+  replaced by frames of this batch, in the running statistics too (or the same
+  step would overwrite them); the others follow the running means.
+
+  Args:
+    codebooks: To be moved.
+    x: The global batch of latents; no gradient passes.
+    rng: One key for all devices.
+    decay: Of the running sums (0.99: SoundStream §III-C).
+    dead_threshold: In frames a batch, for a batch of at least 8 frames an
+      entry; scaled down with smaller batches, where every entry would look
+      dead: min(dead_threshold, dead_threshold / 8 * N / K).
+    kmeans_iterations: Of Lloyd's algorithm on the first batch.
+    zero_entries: The first so many entries of each level stay zero for good.
+      With one of them an all-zero latent (silence) is coded exactly, and no
+      further level can make an approximation worse.
+  """
+  points = jax.lax.stop_gradient(x).astype(jnp.float32)
+  points = points.reshape(-1, x.shape[-1])
+  size = codebooks['embed'].shape[1]
+  mean_count = len(points) / size
+  threshold = dead_threshold * min(1.0, mean_count / 8.0)
+  free = jnp.arange(size) >= zero_entries
+
+  def level_of(residual: Array, level: tuple) -> tuple[Array, tuple]:
+    key, embed, embed_sum, count = level
+    embed, embed_sum, count = jax.lax.cond(
+      codebooks['initialized'],
+      lambda: _follow(
+        (embed, embed_sum, count), residual, key, decay, threshold, free
+      ),
+      lambda: _first_fit(residual, key, size, kmeans_iterations, free),
+    )
+    # The next level learns on what this level leaves in the forward pass;
+    # on the first batch that is what the new entries leave.
+    used = jnp.where(codebooks['initialized'], level[1], embed)
+    return residual - used[nearest(used, residual)], (embed, embed_sum, count)
+
+  levels = (
+    jax.random.split(rng, len(codebooks['embed'])),
+    codebooks['embed'],
+    codebooks['embed_sum'],
+    codebooks['count'],
+  )
+  _, (embed, embed_sum, count) = jax.lax.scan(level_of, points, levels)
+  return {
+    'embed': embed,
+    'embed_sum': embed_sum,
+    'count': count,
+    'initialized': jnp.ones((), bool),
+  }
+
+
+def _statistics(
+  embed: Float[Array, 'K D'], points: Float[Array, 'N D']
+) -> tuple[Float[Array, 'K D'], Float[Array, ' K']]:
+  """Sums and counts the points that are nearest to each entry."""
+  member = jax.nn.one_hot(nearest(embed, points), len(embed))
+  return jnp.matmul(member.T, points, precision=_HIGHEST), member.sum(axis=0)
+
+
+def _first_fit(
+  points: Float[Array, 'N D'],
+  key: PRNGKey,
+  size: int,
+  iterations: int,
+  free: Bool[Array, ' K'],
+) -> tuple[Array, Array, Array]:
+  """Fits one level by k-means, started from distinct points of the batch."""
+  order = jax.random.permutation(key, len(points))
+  embed = points[order[jnp.arange(size) % len(points)]]
+  embed = jnp.where(free[:, None], embed, 0.0)
+
+  def lloyd(_: int, embed: Array) -> Array:
+    total, count = _statistics(embed, points)
+    moved = total / jnp.maximum(count, 1.0)[:, None]
+    return jnp.where((free & (count > 0))[:, None], moved, embed)
+
+  embed = jax.lax.fori_loop(0, iterations, lloyd, embed)
+  _, count = _statistics(embed, points)
+  return embed, embed * count[:, None], count
+
+
+def _follow(
+  level: tuple[Array, Array, Array],
+  points: Float[Array, 'N D'],
+  key: PRNGKey,
+  decay: float,
+  threshold: float,
+  free: Bool[Array, ' K'],
+) -> tuple[Array, Array, Array]:
+  """Moves one level: running means, then new points for dead entries."""
+  embed, embed_sum, count = level
+  total, new_count = _statistics(embed, points)
+  count = decay * count + (1.0 - decay) * new_count
+  embed_sum = decay * embed_sum + (1.0 - decay) * total
+  moved = embed_sum / jnp.maximum(count, 1e-9)[:, None]
+  # A replaced entry starts with the mean count: it has time to prove itself.
+  dead = count < threshold
+  fresh_count = max(threshold, len(points) / len(embed))
+  chosen = jax.random.permutation(key, len(points))
+  fresh = points[chosen[jnp.arange(len(embed)) % len(points)]]
+  embed = jnp.where(dead[:, None], fresh, moved)
+  embed = jnp.where(free[:, None], embed, 0.0)
+  count = jnp.where(dead & free, fresh_count, count)
+  return embed, embed * count[:, None], count
+
+
+def perplexity(
+  codes: Int[Array, '... Q'], codebook_size: int
+) -> Float[Array, ' Q']:
+  """Computes exp(entropy) of each level's codes over all other axes.
+
+  It is the number of entries in even use: K at best, 1 at collapse.
+  """
+  flat = codes.reshape(-1, codes.shape[-1])
+  levels = jnp.arange(codes.shape[-1])
+  count = jnp.zeros((codes.shape[-1], codebook_size))
+  count = count.at[jnp.broadcast_to(levels, flat.shape), flat].add(1.0)
+  share = count / len(flat)
+  return jnp.exp(jax.scipy.special.entr(share).sum(axis=-1))

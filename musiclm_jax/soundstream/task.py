@@ -1,0 +1,269 @@
+"""SoundStream's game: the codec against its discriminators.
+
+waveform [B, S] -> latents [B, T, D] -> codes [B, T, Q] -> waveform [B, S]
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from musiclm_jax.contracts.array_types import Codes, PRNGKey, PyTree, Waveform
+from musiclm_jax.contracts.task import (
+  Batch,
+  Collections,
+  LossFn,
+  Metrics,
+  Params,
+)
+from musiclm_jax.nn import quantizer
+from musiclm_jax.soundstream import losses
+from musiclm_jax.soundstream.discriminators import Discriminators
+from musiclm_jax.soundstream.seanet import SoundStream
+
+# One entry of each level stays zero: silence is coded exactly.
+_ZERO_ENTRIES = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundStreamTask:
+  """Trains the codec and its discriminators, and applies the codec.
+
+  Attributes:
+    codec: Encoder and decoder.
+    discriminators: The other player.
+    total_steps: Of the training; shares below refer to it.
+    sample_rate: In Hz.
+    reconstruction_weight: Of the multi-scale mel loss (1).
+    adversarial_weight: Of the codec's hinge (1).
+    feature_weight: Of feature matching (100).
+    commitment_weight: Of the commitment loss (the paper has none; 0.25).
+    adversarial_start: Share of the steps without any discriminator.
+    adversarial_warmup: Share of the steps that discriminators learn before
+      the codec feels them.
+    quantizer_dropout: Probability that an example uses n ~ U{1 ... Q} levels
+      only.
+    codebook_decay: Of the codebooks' running means (0.99).
+    dead_threshold: See `quantizer.update` (2).
+    kmeans_iterations: Of the codebooks' first fit.
+  """
+
+  codec: SoundStream
+  discriminators: Discriminators
+  total_steps: int
+  sample_rate: int = 24_000
+  reconstruction_weight: float = 1.0
+  adversarial_weight: float = 1.0
+  feature_weight: float = 100.0
+  commitment_weight: float = 0.25
+  adversarial_start: float = 0.0
+  adversarial_warmup: float = 0.0
+  quantizer_dropout: float = 0.5
+  codebook_decay: float = 0.99
+  dead_threshold: float = 2.0
+  kmeans_iterations: int = 10
+
+  @property
+  def hop_length(self) -> int:
+    """Samples from one frame of codes to the next."""
+    return self.codec.hop_length
+
+  @property
+  def num_quantizers(self) -> int:
+    """Levels of codes, Q."""
+    return self.codec.num_quantizers
+
+  @property
+  def codebook_size(self) -> int:
+    """Entries a level, K."""
+    return self.codec.codebook_size
+
+  @property
+  def frame_rate(self) -> float:
+    """Frames of codes a second."""
+    return self.sample_rate / self.hop_length
+
+  def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
+    """Makes both players' parameters and the empty codebooks."""
+    codec_rng, judge_rng, book_rng = jax.random.split(rng, 3)
+    waveform = jnp.zeros_like(batch['waveform'][:1])
+    params = {
+      'codec': self.codec.init(codec_rng, waveform)['params'],
+      'discriminators': self.discriminators.init(judge_rng, waveform)['params'],
+    }
+    codebooks = quantizer.init_codebooks(
+      book_rng, self.num_quantizers, self.codebook_size, self.codec.latent_dim
+    )
+    return params, {'codec': codebooks}
+
+  def losses(self) -> Mapping[str, LossFn]:
+    """Returns both players' losses, the codec's first."""
+    return {
+      'codec': self._codec_loss,
+      'discriminators': self._discriminator_loss,
+    }
+
+  def encode(
+    self, params: Params, collections: Collections, waveform: Waveform
+  ) -> Codes:
+    """Codes a waveform of a whole number of hops."""
+    return quantizer.codes_of(
+      collections['codec'], self._latents(params, waveform)
+    )
+
+  def decode(
+    self, params: Params, collections: Collections, codes: Codes
+  ) -> Waveform:
+    """Decodes codes of the first Q' <= Q levels."""
+    values = quantizer.values_of(collections['codec'], codes)
+    return self._waveform(params, values)
+
+  def evaluate(
+    self, params: Params, collections: Collections, batch: Batch
+  ) -> Metrics:
+    """Measures the reconstruction from all levels' codes, per example."""
+    target = batch['waveform']
+    codes = self.encode(params, collections, target)
+    output = self.decode(params, collections, codes)
+    return {
+      'log_mel_distance': losses.log_mel_distance(
+        target, output, sample_rate=self.sample_rate
+      ),
+      'si_sdr': losses.si_sdr(target, output),
+    }
+
+  def reconstruct(
+    self,
+    params: Params,
+    collections: Collections,
+    waveform: Waveform,
+    rng: PRNGKey | None = None,
+  ) -> tuple[Waveform, PyTree, quantizer.Quantized]:
+    """Runs the training forward pass: waveform, latents and quantization.
+
+    Args:
+      params: Of both players.
+      collections: Codebooks.
+      waveform: Whole number of hops.
+      rng: Of the quantizer dropout; None is evaluation, all levels.
+    """
+    latents = self._latents(params, waveform)
+    num_active = None
+    if rng is not None:
+      num_active = self._draw_levels(rng, len(waveform))
+    quantized = quantizer.quantize(collections['codec'], latents, num_active)
+    values = quantizer.straight_through(latents, quantized.values)
+    return self._waveform(params, values), latents, quantized
+
+  def _latents(self, params: Params, waveform: Waveform) -> Array:
+    return self.codec.apply(
+      {'params': params['codec']}, waveform, method='encode'
+    )
+
+  def _waveform(self, params: Params, values: Array) -> Waveform:
+    return self.codec.apply(
+      {'params': params['codec']}, values, method='decode'
+    )
+
+  def _judge(self, params: Params, waveform: Waveform) -> tuple:
+    return self.discriminators.apply(
+      {'params': params['discriminators']}, waveform
+    )
+
+  def _draw_levels(self, rng: PRNGKey, batch_size: int) -> Array:
+    """Draws how many levels each example uses, [B] in 1 ... Q."""
+    drop_rng, level_rng = jax.random.split(rng)
+    drop = jax.random.bernoulli(drop_rng, self.quantizer_dropout, (batch_size,))
+    fewer = jax.random.randint(
+      level_rng, (batch_size,), 1, self.num_quantizers + 1
+    )
+    return jnp.where(drop, fewer, self.num_quantizers)
+
+  def _after(
+    self, share: float, step: Array, game: Callable[[], tuple]
+  ) -> tuple:
+    """Plays once `share` of the steps are done; before, costs no time."""
+    start = round(share * self.total_steps)
+    if start <= 0:  # no branch: XLA can merge what both players compute
+      return game()
+    shapes = jax.eval_shape(game)
+    return jax.lax.cond(
+      step >= start,
+      game,
+      lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes),
+    )
+
+  def _codec_loss(
+    self,
+    params: Params,
+    collections: Collections,
+    batch: Batch,
+    rng: PRNGKey,
+    step: Array,
+  ) -> tuple[Array, tuple[Collections, Metrics]]:
+    """Computes the codec's loss and moves its codebooks."""
+    target = batch['waveform']
+    level_rng, book_rng = jax.random.split(rng)
+    output, latents, quantized = self.reconstruct(
+      params, collections, target, level_rng
+    )
+
+    def game() -> tuple[Array, Array]:
+      real, fake = self._judge(params, target), self._judge(params, output)
+      return losses.adversarial_loss(fake), losses.feature_loss(real, fake)
+
+    adversarial, feature = self._after(
+      self.adversarial_start + self.adversarial_warmup, step, game
+    )
+    reconstruction = losses.reconstruction_loss(
+      target, output, sample_rate=self.sample_rate
+    )
+    commitment = jnp.mean(quantized.commitment)
+    loss = (
+      self.reconstruction_weight * reconstruction
+      + self.adversarial_weight * adversarial
+      + self.feature_weight * feature
+      + self.commitment_weight * commitment
+    )
+    codebooks = quantizer.update(
+      collections['codec'],
+      latents,
+      book_rng,
+      decay=self.codebook_decay,
+      dead_threshold=self.dead_threshold,
+      kmeans_iterations=self.kmeans_iterations,
+      zero_entries=_ZERO_ENTRIES,
+    )
+    metrics = {
+      'reconstruction': reconstruction,
+      'adversarial': adversarial,
+      'feature': feature,
+      'commitment': commitment,
+      'perplexity': jnp.mean(
+        quantizer.perplexity(quantized.codes, self.codebook_size)
+      ),
+    }
+    return loss, ({**collections, 'codec': codebooks}, metrics)
+
+  def _discriminator_loss(
+    self,
+    params: Params,
+    collections: Collections,
+    batch: Batch,
+    rng: PRNGKey,
+    step: Array,
+  ) -> tuple[Array, tuple[Collections, Metrics]]:
+    """Computes the discriminators' hinge on real and decoded waveforms."""
+    target = batch['waveform']
+    level_rng, _ = jax.random.split(rng)
+    output, _, _ = self.reconstruct(params, collections, target, level_rng)
+    output = jax.lax.stop_gradient(output)
+
+    def game() -> tuple[Array]:
+      real, fake = self._judge(params, target), self._judge(params, output)
+      return (losses.discriminator_loss(real, fake),)
+
+    (loss,) = self._after(self.adversarial_start, step, game)
+    return loss, (collections, {})
