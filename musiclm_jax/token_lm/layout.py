@@ -1,0 +1,218 @@
+"""The three sequences: which streams an LM reads and which it predicts.
+
+semantic: MuLan 12 | semantic                 -> semantic
+coarse:   MuLan 12 | semantic | acoustic 1-4  -> acoustic 1-4
+fine:     MuLan 12 | acoustic 1-4 | acoustic 5-12 -> acoustic 5-12
+
+Codes [B, T, Q] are flattened row-major by time, and each (segment, level) has
+vocabulary ids of its own, so the id says what a token is (MusicLM §3.2).
+"""
+
+import dataclasses
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+
+from musiclm_jax.contracts.array_types import Codes, Tokens
+from musiclm_jax.contracts.token_contract import TokenSpec
+
+TICK_RATE = 25.0  # Hz of the time axis that segments of two rates share
+NUM_SPECIALS = 1  # the mask that stands for a dropped MuLan level
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+  """One stretch of the sequence, some levels of one stream.
+
+  Attributes:
+    stream: Key in a batch: `mulan`, `semantic` or `acoustic`.
+    first_level: Of the stream's levels, the first that the segment takes.
+    num_levels: How many it takes, Q.
+    codebook_size: Entries per level, K.
+    num_frames: Frames in a crop, T.
+    frame_rate: Frames per second; 0.0 for a stream outside time.
+  """
+
+  stream: str
+  first_level: int
+  num_levels: int
+  codebook_size: int
+  num_frames: int
+  frame_rate: float
+
+  @property
+  def num_tokens(self) -> int:
+    """Tokens in a crop."""
+    return self.num_frames * self.num_levels
+
+  @property
+  def vocabulary_size(self) -> int:
+    """Ids that belong to the segment."""
+    return self.num_levels * self.codebook_size
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """A sequence of segments; the first is MuLan, the last is predicted.
+
+  Attributes:
+    segments: In the order of the sequence.
+  """
+
+  segments: tuple[Segment, ...]
+
+  @property
+  def predicted(self) -> Segment:
+    """The segment that the LM learns to continue."""
+    return self.segments[-1]
+
+  @property
+  def mulan(self) -> Segment:
+    """The segment that says what the music is like."""
+    return self.segments[0]
+
+  @property
+  def num_tokens(self) -> int:
+    """Tokens of the whole sequence."""
+    return sum(segment.num_tokens for segment in self.segments)
+
+  @property
+  def num_conditioning(self) -> int:
+    """Tokens before the predicted segment."""
+    return self.num_tokens - self.predicted.num_tokens
+
+  @property
+  def vocabulary_size(self) -> int:
+    """Ids of all segments and the specials, which come last."""
+    sizes = [segment.vocabulary_size for segment in self.segments]
+    return sum(sizes) + NUM_SPECIALS
+
+  @property
+  def mask_id(self) -> int:
+    """The id that stands for a dropped MuLan level."""
+    return self.vocabulary_size - NUM_SPECIALS
+
+  def offset(self, index: int) -> int:
+    """The first id of a segment."""
+    return sum(s.vocabulary_size for s in self.segments[:index])
+
+  @property
+  def predicted_offset(self) -> int:
+    """The first id of the predicted segment."""
+    return self.offset(len(self.segments) - 1)
+
+  def ticks(self) -> np.ndarray:
+    """The time of what each position deals with, int32 [N].
+
+    Segments of two rates share ticks of 40 ms: semantic frame 10 and acoustic
+    frame 20 have the same one. A position that predicts carries the tick of
+    the token that follows it, since that is what it must look up; others
+    their own. Tick 0 is for what lies outside time.
+    """
+    own = []
+    for segment in self.segments:
+      frames = np.repeat(np.arange(segment.num_frames), segment.num_levels)
+      if segment.frame_rate == 0.0:
+        own.append(np.zeros_like(frames))
+      else:
+        ratio = TICK_RATE / segment.frame_rate
+        own.append(1 + np.floor(frames * ratio + 1e-6).astype(np.int64))
+    ticks = np.concatenate(own)
+    first = self.num_conditioning
+    ticks[first:-1] = ticks[first + 1 :]
+    return ticks.astype(np.int32)
+
+
+def flatten_codes(codes: Codes, offset: int, codebook_size: int) -> Tokens:
+  """Lays codes out as one row of vocabulary ids.
+
+  Time is major and levels minor: frame t holds tokens t*Q … t*Q + Q-1, and
+  level q's ids start at offset + q * codebook_size (AudioLM §3.3).
+
+  Args:
+    codes: [B, T, Q] in [0, codebook_size).
+    offset: The segment's first id.
+    codebook_size: Entries per level, K.
+
+  Returns:
+    [B, T*Q] ids in [offset, offset + Q*K).
+  """
+  levels = jnp.arange(codes.shape[2]) * codebook_size
+  return (codes + levels + offset).reshape(codes.shape[0], -1)
+
+
+def unflatten_codes(
+  tokens: Tokens, offset: int, codebook_size: int, num_levels: int
+) -> Codes:
+  """Undoes `flatten_codes`.
+
+  Args:
+    tokens: [B, T*Q] ids of one segment.
+    offset: The segment's first id.
+    codebook_size: Entries per level, K.
+    num_levels: Q.
+
+  Returns:
+    [B, T, Q] codes in [0, codebook_size).
+
+  Raises:
+    ValueError: If the number of tokens is not a multiple of Q.
+  """
+  if tokens.shape[1] % num_levels:
+    raise ValueError(
+      f'{tokens.shape[1]} tokens are not whole frames of {num_levels} levels'
+    )
+  codes = tokens.reshape(tokens.shape[0], -1, num_levels) - offset
+  return codes - jnp.arange(num_levels) * codebook_size
+
+
+def make_layout(
+  stage: str,
+  *,
+  crop_seconds: float,
+  mulan_levels: int,
+  mulan_codebook_size: int,
+  semantic_codebook_size: int,
+  semantic_frame_rate: float,
+  acoustic_levels: int,
+  acoustic_codebook_size: int,
+  acoustic_frame_rate: float,
+  coarse_levels: int,
+) -> Layout:
+  """Builds the layout of a stage for crops of a given length.
+
+  Args:
+    stage: `semantic`, `coarse` or `fine`.
+    crop_seconds: What a sequence spans.
+    mulan_levels: Of the MuLan RVQ, one frame a clip.
+    mulan_codebook_size: Entries per level.
+    semantic_codebook_size: Clusters of the k-means.
+    semantic_frame_rate: In Hz.
+    acoustic_levels: Of the codec's RVQ.
+    acoustic_codebook_size: Entries per level.
+    acoustic_frame_rate: In Hz.
+    coarse_levels: Acoustic levels 1..coarse_levels are coarse, others fine.
+
+  Raises:
+    UsageError: If a crop is not a whole number of frames.
+    KeyError: If there is no such stage.
+  """
+
+  def segment(stream, size, levels, rate, first=0):
+    frames = TokenSpec(size, levels, rate).num_frames(crop_seconds)
+    return Segment(stream, first, levels - first, size, frames, rate)
+
+  mulan = segment('mulan', mulan_codebook_size, mulan_levels, 0.0)
+  semantic = segment('semantic', semantic_codebook_size, 1, semantic_frame_rate)
+  acoustic = functools.partial(
+    segment, 'acoustic', acoustic_codebook_size, rate=acoustic_frame_rate
+  )
+  coarse = acoustic(levels=coarse_levels)
+  fine = acoustic(levels=acoustic_levels, first=coarse_levels)
+  segments = {
+    'semantic': (mulan, semantic),
+    'coarse': (mulan, semantic, coarse),
+    'fine': (mulan, coarse, fine),
+  }
+  return Layout(segments[stage])
