@@ -88,7 +88,8 @@ def train(
   ema_decay: float = 0.0,
   contract_json: str | None = None,
   initial: tuple[PyTree, PyTree] | None = None,
-  mesh: Mesh | None = None,
+  fsdp: int = 1,
+  tensor: int = 1,
   rules: Mapping[str, str | None] = sharding.RULES,
 ) -> TrainState:
   """Trains `task` in a claimed `workdir` until `schedule.total_steps`.
@@ -105,7 +106,9 @@ def train(
     ema_decay: Of averaged parameters; 0.0 is off.
     contract_json: Token contract of an LM.
     initial: (params, collections) to start from, instead of random ones.
-    mesh: All devices on the data axis if not given.
+    fsdp: Devices that share one copy of the parameters; the others are
+      data-parallel.
+    tensor: Devices that share one layer.
     rules: Logical axis -> mesh axis.
 
   Returns:
@@ -116,7 +119,7 @@ def train(
       be written, or the loss stays non-finite.
     SystemExit: With code 75 after a SIGTERM, when the state is saved.
   """
-  mesh = mesh or sharding.make_mesh()
+  mesh = sharding.make_mesh(fsdp=fsdp, tensor=tensor)
   plan = Schedule(**schedule)
   players = make_optimizers(optimizers, total_steps=plan.total_steps)
   opening = data.train(0)

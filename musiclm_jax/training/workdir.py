@@ -23,16 +23,24 @@ LOCK = '.lock'
 
 
 @contextlib.contextmanager
-def claim(path: str | Path) -> Iterator[Path]:
-  """Holds a workdir for this process alone; makes it where it is missing.
+def claim(path: str | Path, *, leads: bool = True) -> Iterator[Path]:
+  """Holds a workdir for this run alone; makes it where it is missing.
 
   If the block ends in an error before the first metrics or checkpoint, every
   folder that was made here is removed: a refused call leaves nothing behind.
+
+  Args:
+    path: The folder.
+    leads: Whether this is the first process of its run, which holds it for
+      the others.
 
   Raises:
     UsageError: If another run holds it, or the path is a file.
   """
   path = Path(path).absolute()
+  if not leads:
+    yield path
+    return
   made = _missing(path)
   try:
     path.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,201 @@
+"""What each stage learns from: sources or tokens -> batches of its task.
+
+soundstream, w2v_bert   {'waveform' [B, S]}
+mulan                   {'waveform' [B, S], 'text_ids' [B, L], 'group' [B]}
+kmeans                  {'features' [B, T, D]}          by the frozen w2v-BERT
+mulan_rvq               {'audio' [B, 128], 'text' [B, 128]} by the frozen MuLan
+semantic, coarse, fine  {'mulan' [B, 12], 'semantic' [B, T], 'acoustic' [B, T, Q]}
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from musiclm_jax.cascade import networks
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.token_contract import TokenContract
+from musiclm_jax.data import batches, sources
+from musiclm_jax.data.text import Tokenizer
+from musiclm_jax.data.token_store import TokenStore
+from musiclm_jax.training.loop import Data
+
+VOCABULARY = 'vocab.txt'
+FITS = {'kmeans': 'w2v_bert', 'mulan_rvq': 'mulan'}  # stage -> its network
+TOKEN_LMS = ('semantic', 'coarse', 'fine')
+_CAPTIONS_A_PIECE = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+  """What a training is given.
+
+  Attributes:
+    options: Arguments of the stage's batches, with `eval_batches`, and with
+      `source` (`kind:DIR`) where it hears audio.
+    seed: Of the order and the crops of training batches.
+    workdir: Of this training; MuLan's vocabulary is kept there.
+    tokens: Folder of a token store, for token LMs.
+    network: Workdir or bundle of the network that is fitted.
+    init_from: Workdir or bundle that the training starts from.
+  """
+
+  options: dict[str, Any]
+  seed: int
+  workdir: Path
+  tokens: str | None = None
+  network: str | None = None
+  init_from: str | None = None
+
+
+def open_data(stage: str, inputs: Inputs) -> Data:
+  """Opens the batches of a stage.
+
+  Raises:
+    UsageError: If what they are made of is missing or does not fit.
+  """
+  inputs = dataclasses.replace(inputs, options=dict(inputs.options))
+  return _KINDS[stage](inputs)
+
+
+def read_contract(tokens: str, layout: Any) -> TokenContract:
+  """Reads a token store's contract and compares an LM's layout with it.
+
+  Args:
+    tokens: Folder of the store.
+    layout: Of the LM: segments of streams, levels and codebook sizes.
+
+  Raises:
+    UsageError: If the folder is no store; naming the first field that
+      differs otherwise.
+  """
+  contract = TokenStore(tokens, 'train').contract
+  for segment in layout.segments:
+    spec = contract.streams[segment.stream]
+    last = segment.first_level + segment.num_levels
+    ours = {
+      'codebook_size': segment.codebook_size,
+      'frame_rate': segment.frame_rate,
+    }
+    theirs = {name: getattr(spec, name) for name in ours}
+    if segment.stream != 'acoustic' or segment.first_level:
+      ours['num_levels'], theirs['num_levels'] = last, spec.num_levels
+    if segment.stream == 'acoustic':
+      ours['coarse_levels'] = segment.first_level or last
+      theirs['coarse_levels'] = contract.coarse_levels
+    for field, value in ours.items():
+      if value != theirs[field]:
+        raise UsageError(
+          f'{segment.stream} tokens: {field} is {theirs[field]} in the token '
+          f'store {tokens} and {value} in config.model: change the config or '
+          'make the tokens again'
+        )
+  return contract
+
+
+def _both_splits(
+  draw: Callable[..., Iterator], splits: tuple[Any, Any], inputs: Inputs
+) -> Data:
+  """Binds `draw(source, *, seed, start_step, shard, **options)`."""
+  training, held_out = splits
+  options = dict(inputs.options)
+  count = options.pop('eval_batches')
+  shard = batches.Shard(jax.process_index(), jax.process_count())
+  draw = functools.partial(draw, shard=shard, **options)
+  return Data(
+    train=lambda step: draw(training, seed=inputs.seed, start_step=step),
+    evaluation=lambda: itertools.islice(draw(held_out, seed=0), count),
+  )
+
+
+def _sources(inputs: Inputs) -> tuple[sources.Source, sources.Source]:
+  spec = inputs.options.pop('source')
+  return tuple(sources.open_source(spec, s) for s in ('train', 'validation'))
+
+
+def _audio(inputs: Inputs) -> Data:
+  return _both_splits(batches.audio_batches, _sources(inputs), inputs)
+
+
+def _features(inputs: Inputs) -> Data:
+  network = networks.load(inputs.network, FITS['kmeans'])
+  features = jax.jit(network.task.features)
+
+  def draw(source: sources.Source, **options: Any) -> Iterator[dict]:
+    for batch in batches.audio_batches(source, **options):
+      found = features(network.params, network.collections, batch['waveform'])
+      yield {'features': jax.device_get(found)}
+
+  return _both_splits(draw, _sources(inputs), inputs)
+
+
+def _captioned(inputs: Inputs) -> Data:
+  """Audio and captions; a first run learns the vocabulary of the captions."""
+  splits = _sources(inputs)
+  size = inputs.options.pop('vocabulary_size')
+  path = inputs.workdir / VOCABULARY
+  if not path.exists() and jax.process_index() == 0:
+    if inputs.init_from:
+      tokenizer = Tokenizer.load(_vocabulary(inputs.init_from))
+    else:
+      tokenizer = Tokenizer.train(_captions(splits[0]), size)
+    tokenizer.save(path)
+  if jax.process_count() > 1:
+    from jax.experimental import multihost_utils
+
+    multihost_utils.sync_global_devices('vocabulary')
+  inputs.options['tokenizer'] = Tokenizer.load(path)
+  return _both_splits(batches.text_audio_batches, splits, inputs)
+
+
+def _embeddings(inputs: Inputs) -> Data:
+  network = networks.load(inputs.network, FITS['mulan_rvq'])
+  hear, read = map(jax.jit, (network.task.embed_audio, network.task.embed_text))
+  frozen = network.params, network.collections
+
+  def draw(source: sources.Source, **options: Any) -> Iterator[dict]:
+    for batch in batches.text_audio_batches(source, **options):
+      audio = hear(*frozen, batch['waveform'])
+      text = read(*frozen, batch['text_ids'])
+      yield jax.device_get({'audio': audio, 'text': text})
+
+  inputs.options['tokenizer'] = Tokenizer.load(_vocabulary(inputs.network))
+  inputs.options['text_length'] = network.config['data']['text_length']
+  return _both_splits(draw, _sources(inputs), inputs)
+
+
+def _tokens(inputs: Inputs) -> Data:
+  splits = tuple(TokenStore(inputs.tokens, s) for s in ('train', 'validation'))
+  return _both_splits(batches.token_batches, splits, inputs)
+
+
+_KINDS = {
+  'soundstream': _audio,
+  'w2v_bert': _audio,
+  'mulan': _captioned,
+  'kmeans': _features,
+  'mulan_rvq': _embeddings,
+  **dict.fromkeys(TOKEN_LMS, _tokens),
+}
+
+
+def _captions(source: sources.Source) -> Iterator[str]:
+  """Draws captions of whole pieces."""
+  for i in range(len(source)):
+    rng = np.random.default_rng(i)
+    seconds = source.num_samples(i) / source.sample_rate
+    for _ in range(_CAPTIONS_A_PIECE):
+      caption = source.caption(i, 0.0, seconds, rng)
+      if caption:
+        yield caption
+
+
+def _vocabulary(path: str) -> Path:
+  """Finds the word pieces in MuLan's workdir or in a bundle."""
+  inside = Path(path) / 'mulan' / VOCABULARY
+  return inside if inside.exists() else Path(path) / VOCABULARY

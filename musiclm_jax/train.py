@@ -1,0 +1,104 @@
+"""Trains one network of the cascade, or continues to.
+
+`python -m musiclm_jax.train --config=configs/semantic.py:tiny --workdir=DIR`
+
+Token LMs read `--tokens=STORE`, the two fits `--network=WORKDIR_OR_BUNDLE`;
+`--init_from=WORKDIR_OR_BUNDLE` starts any stage from given weights. The same
+command again continues where a run was stopped or killed, and a larger
+`--config.schedule.total_steps` goes further.
+"""
+
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from musiclm_jax import door
+from musiclm_jax.contracts.errors import UsageError
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'FILE.py[:SIZE].')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of this training.')
+_TOKENS = flags.DEFINE_string('tokens', None, 'Token store, for token LMs.')
+_NETWORK = flags.DEFINE_string(
+  'network', None, 'Workdir or bundle of the network whose features are fitted.'
+)
+_INIT_FROM = flags.DEFINE_string(
+  'init_from', None, 'Workdir or bundle whose weights to start from.'
+)
+
+
+def _check_flags(stage: str) -> None:
+  """Refuses a call with a flag too few or too many."""
+  from musiclm_jax.cascade.stage_data import FITS, TOKEN_LMS
+
+  network = f'the workdir of {FITS.get(stage)}, or a bundle'
+  for flag, value, needed, what in (
+    ('workdir', _WORKDIR.value, True, 'the folder of this training'),
+    ('tokens', _TOKENS.value, stage in TOKEN_LMS, 'a token store'),
+    ('network', _NETWORK.value, stage in FITS, network),
+  ):
+    if needed and not value:
+      raise UsageError(f'the stage {stage} needs --{flag}: {what}')
+    if value and not needed:
+      raise UsageError(f'the stage {stage} reads no --{flag}: leave it out')
+
+
+def _initial(stage: str, contract: Any) -> tuple[Any, Any] | None:
+  """Loads the weights to start from, of the same token contract."""
+  if not _INIT_FROM.value:
+    return None
+  from musiclm_jax.cascade import networks
+  from musiclm_jax.contracts.token_contract import TokenContract
+
+  weights = networks.load(_INIT_FROM.value, stage).weights
+  if contract is not None:
+    theirs = TokenContract.from_json(weights.contract_json or '{}')
+    theirs.check(contract, _INIT_FROM.value, _TOKENS.value)
+  return weights.params, weights.collections
+
+
+def main() -> None:
+  """Trains the stage that the config names."""
+  config = _CONFIG.value
+  if config is None:
+    raise UsageError('--config is missing: give one like configs/semantic.py')
+  door.join_processes()
+  import jax
+
+  from musiclm_jax import stages
+  from musiclm_jax.cascade import stage_data
+  from musiclm_jax.training import loop
+  from musiclm_jax.training import workdir as folder
+
+  _check_flags(config.stage)
+  task = stages.build(config)
+  contract = None
+  if config.stage in stage_data.TOKEN_LMS:
+    contract = stage_data.read_contract(_TOKENS.value, task.lm.layout)
+  initial = _initial(config.stage, contract)
+  leads = jax.process_index() == 0
+  with folder.claim(_WORKDIR.value, leads=leads) as workdir:
+    inputs = stage_data.Inputs(
+      config.data.to_dict(),
+      config.seed,
+      workdir,
+      tokens=_TOKENS.value,
+      network=_NETWORK.value,
+      init_from=_INIT_FROM.value,
+    )
+    loop.train(
+      task,
+      stage_data.open_data(config.stage, inputs),
+      workdir=workdir,
+      config=config.to_dict(),
+      schedule=config.schedule.to_dict(),
+      optimizers=config.optimizer.to_dict(),
+      seed=config.seed,
+      contract_json=contract and contract.to_json(),
+      initial=initial,
+      **config.training,
+    )
+
+
+if __name__ == '__main__':
+  door.run(main)
