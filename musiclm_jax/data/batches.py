@@ -181,21 +181,25 @@ def token_batches(
 
   Returns:
     Iterator of int32 {'mulan' [b, 12], 'semantic' [b, Ts],
-    'acoustic' [b, Ta, Q]}.
+    'acoustic' [b, Ta, Q]}; a stream of whose frames the crop is no whole
+    number is left out (1.5 s have no semantic tokens).
 
   Raises:
     UsageError: If the crop does not fit into a record or between frames.
   """
-  rates = store.frame_rates
-  slowest = min(rates.values())
-  frames = crop_seconds * slowest
-  slack = round(store.crop_seconds * slowest) - round(frames)
-  if abs(frames - round(frames)) > 1e-6 or slack < 0 or frames < 1:
+  slowest = min(store.frame_rates.values())
+  rates = {
+    name: rate
+    for name, rate in store.frame_rates.items()
+    if _is_whole(crop_seconds * rate)
+  }
+  if not (rates and 0 < crop_seconds <= store.crop_seconds):
     raise UsageError(
       f'crop_seconds={crop_seconds} does not fit: the token store holds crops '
       f'of {store.crop_seconds} s; choose a multiple of {1 / slowest} s up to '
       'that, or make the tokens again with a longer --crop_seconds'
     )
+  slack = int((store.crop_seconds - crop_seconds) * slowest + 1e-6)
   windows = int(store.crop_seconds / crop_seconds + 1e-6)
 
   def example(place: int, rng: np.random.Generator) -> Batch:
@@ -203,7 +207,7 @@ def token_batches(
     record = store.read(i)
     start = int((window + rng.random()) / windows * (slack + 1))
     crop = {
-      name: _slice(record[name], start, round(frames), rate / slowest)
+      name: _slice(record[name], start / slowest, crop_seconds, rate)
       for name, rate in rates.items()
     }
     mulan = record['mulan']
@@ -223,13 +227,16 @@ def group_of(attributes: Mapping) -> np.ndarray:
   return np.frombuffer(digest, '<i4')[0]
 
 
+def _is_whole(number: float) -> bool:
+  return abs(number - round(number)) < 1e-6
+
+
 def _slice(
-  tokens: np.ndarray, start: int, frames: int, ratio: float
+  tokens: np.ndarray, begin: float, seconds: float, rate: float
 ) -> np.ndarray:
-  """Cuts `frames` slow frames out of a stream that is `ratio` times faster."""
-  return tokens[round(start * ratio) : round((start + frames) * ratio)].astype(
-    np.int32
-  )
+  """Cuts `seconds` out of a stream; both ends lie on its frames."""
+  start = round(begin * rate)
+  return tokens[start : start + round(seconds * rate)].astype(np.int32)
 
 
 def _other_window(

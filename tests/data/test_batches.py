@@ -1,0 +1,243 @@
+"""Batches: a pure function of (seed, step), the same on any hosts."""
+
+import numpy as np
+import pytest
+
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.data import batches
+from musiclm_jax.data.batches import Shard
+
+
+class Ramp:
+  """Seven pieces of 1 s to 7 s whose samples tell piece and place."""
+
+  sample_rate = 100
+
+  def __init__(self, captioned=range(7)):
+    self.captioned = captioned
+
+  def __len__(self):
+    return 7
+
+  def piece_id(self, i):
+    return f'piece {i}'
+
+  def num_samples(self, i):
+    return 100 * (i + 1)
+
+  def read(self, i, start=0, num_samples=None):
+    return (1000 * i + np.arange(start, start + num_samples)).astype(np.float32)
+
+  def caption(self, i, start_seconds, end_seconds, rng):
+    return f'caption {i}' if i in self.captioned else None
+
+  def attributes(self, i, start_seconds, end_seconds):
+    return {'family': 'piano' if i % 2 else 'organ', 'bpm': 120}
+
+
+class Silent(Ramp):
+  """Fails where a caption is asked for."""
+
+  def caption(self, *args):
+    raise AssertionError('captions must not be read')
+
+  attributes = caption
+
+
+class Letters:
+  def encode(self, text, length):
+    ids = np.zeros(length, np.int32)
+    ids[: len(text)] = [ord(c) for c in text][:length]
+    return ids
+
+
+class Records:
+  """Ten records of 10 s; a token tells record and time."""
+
+  crop_seconds = 10.0
+
+  def __init__(self, windows=4, numbered=False):
+    self.frame_rates = {'semantic': 25.0, 'acoustic': 50.0}
+    self.windows = windows
+    self.numbered = numbered
+
+  def __len__(self):
+    return 10
+
+  def read(self, i):
+    starts = 10.0 * np.arange(self.windows)
+    return {
+      'start_seconds': 10.0 * (i % self.windows),
+      'crop_seconds': 10.0,
+      'mulan': np.full(12, i % self.windows),
+      'piece_mulan': np.arange(self.windows)[:, None].repeat(12, 1),
+      'piece_starts': starts,
+      'semantic': (
+        np.full(250, i % self.windows) if self.numbered else 2 * np.arange(250)
+      ),
+      'acoustic': np.arange(500)[:, None].repeat(4, 1),
+    }
+
+
+def take(iterator, count):
+  return [next(iterator) for _ in range(count)]
+
+
+def audio(**options):
+  options = {'batch_size': 8, 'crop_seconds': 1.0, 'seed': 3} | options
+  return batches.audio_batches(Silent(), **options)
+
+
+def tokens(store=None, **options):
+  defaults = {
+    'batch_size': 8,
+    'crop_seconds': 3.0,
+    'other_window_probability': 0.0,
+    'seed': 5,
+  }
+  return batches.token_batches(store or Records(), **(defaults | options))
+
+
+@pytest.mark.parametrize('hosts', [2, 4, 8])
+@pytest.mark.parametrize('make', [audio, tokens])
+def test_hosts_together_read_the_batch_of_one_host(make, hosts):
+  whole = take(make(), 3)
+  parts = [take(make(shard=Shard(h, hosts)), 3) for h in range(hosts)]
+  for step in range(3):
+    for name in whole[step]:
+      joined = np.concatenate([parts[h][step][name] for h in range(hosts)])
+      np.testing.assert_array_equal(joined, whole[step][name])
+
+
+@pytest.mark.parametrize('make', [audio, tokens])
+def test_resuming_continues_the_stream_on_other_hosts(make):
+  whole = take(make(), 30)
+  resumed = take(make(start_step=25, shard=Shard(1, 2)), 5)
+  for a, b in zip(whole[25:], resumed, strict=True):
+    for name in a:
+      np.testing.assert_array_equal(a[name][4:], b[name])
+
+
+def test_seeds_and_epochs_differ():
+  first, second = (
+    np.stack([b['waveform'][:, 0] for b in take(audio(seed=s), 7)])
+    for s in (0, 1)
+  )
+  assert (first != second).any()
+  later = [b['waveform'][:, 0] for b in take(audio(seed=0, start_step=7), 7)]
+  assert (first != np.stack(later)).any()
+
+
+def test_an_epoch_hears_long_pieces_as_much_longer():
+  # 28 s of music in 1 s crops: seven batches of four are one epoch.
+  starts = np.concatenate(
+    [b['waveform'][:, 0] for b in take(audio(batch_size=4), 7)]
+  )
+  heard = np.bincount((starts // 1000).astype(int), minlength=7)
+  np.testing.assert_array_equal(heard, np.arange(1, 8))
+
+
+def test_audio_batches_never_read_captions():
+  next(audio())  # Silent raises if they did
+
+
+def test_pieces_shorter_than_the_crop_are_read_from_their_start():
+  for batch in take(audio(crop_seconds=5.0), 4):
+    short = batch['waveform'][:, 0] < 4000
+    np.testing.assert_array_equal(batch['waveform'][short, 0] % 1000, 0)
+
+
+def test_equal_attributes_are_one_group():
+  batch = next(
+    batches.text_audio_batches(
+      Ramp(),
+      Letters(),
+      batch_size=32,
+      crop_seconds=1.0,
+      text_length=16,
+      seed=0,
+    )
+  )
+  odd = (batch['waveform'][:, 0] // 1000).astype(int) % 2 == 1
+  assert len(set(batch['group'][odd])) == 1
+  assert len(set(batch['group'])) == 2
+  assert batch['group'].dtype == np.int32
+  assert batch['text_ids'].shape == (32, 16)
+
+
+def test_text_belongs_to_its_audio_and_uncaptioned_pieces_are_passed_over():
+  stream = batches.text_audio_batches(
+    Ramp(captioned=(2, 5)),
+    Letters(),
+    batch_size=16,
+    crop_seconds=1.0,
+    text_length=9,
+    seed=0,
+  )
+  batch = next(stream)
+  piece = (batch['waveform'][:, 0] // 1000).astype(int)
+  np.testing.assert_array_equal(batch['text_ids'][:, 8], ord('0') + piece)
+  assert set(piece) == {2, 5}
+
+
+def test_a_source_without_captions_is_refused():
+  stream = batches.text_audio_batches(
+    Ramp(captioned=()),
+    Letters(),
+    batch_size=2,
+    crop_seconds=1.0,
+    text_length=9,
+    seed=0,
+  )
+  with pytest.raises(UsageError, match=r'captions\.csv'):
+    next(stream)
+
+
+def test_streams_of_a_crop_are_aligned():
+  """Mistakes 33 and 34: nested crops, exactly 1:2 in length and place."""
+  seen = set()
+  for batch in take(tokens(), 20):
+    assert batch['semantic'].shape == (8, 75)
+    assert batch['acoustic'].shape == (8, 150, 4)
+    np.testing.assert_array_equal(
+      batch['semantic'], batch['acoustic'][:, ::2, 0]
+    )
+    seen |= set(batch['semantic'][:, 0])
+  assert min(seen) < 30 and max(seen) > 300, 'crops come from everywhere'
+
+
+def test_streams_that_do_not_fit_a_short_crop_are_left_out():
+  batch = next(tokens(crop_seconds=1.5))
+  assert batch['acoustic'].shape == (8, 75, 4)
+  assert 'semantic' not in batch
+
+
+@pytest.mark.parametrize('seconds', [11.0, 0.0, 0.011])
+def test_crops_that_do_not_fit_the_store_are_refused(seconds):
+  with pytest.raises(UsageError, match='crop_seconds'):
+    tokens(crop_seconds=seconds)
+
+
+def test_other_windows_never_overlap_the_crop():
+  counts = [0, 0]
+  for probability in (0.5, 1.0):
+    stream = tokens(
+      Records(numbered=True), other_window_probability=probability
+    )
+    for batch in take(stream, 9):
+      own = batch['mulan'][:, 0] == batch['semantic'][:, 0]
+      counts[0] += own.sum()
+      counts[1] += (~own).sum()
+      assert probability < 1.0 or not own.any()
+  assert min(counts) > 15
+
+
+def test_a_piece_of_one_window_is_conditioned_on_itself():
+  store = Records(windows=1)
+  batch = next(tokens(store, other_window_probability=1.0))
+  assert (batch['mulan'] == 0).all()
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+  with pytest.raises(UsageError, match='multiple of 3'):
+    audio(shard=Shard(0, 3))
