@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from musiclm_jax.evaluation import gates, statistics
+
 SPAN_SECONDS = 5.0
 # A span counts as a near copy when it agrees with a training span at more
 # positions than this share of the held-out real pieces' spans do.
@@ -112,3 +114,49 @@ def measure(
 def near_threshold(held_out: Copying) -> float:
   """Share that all but 5 % of the held-out real spans stay below."""
   return float(np.quantile(held_out.shares, _HELD_OUT_QUANTILE))
+
+
+def gate(generated: Copying, held_out: Copying) -> gates.Gate:
+  """`cascade_copy`: no more copies of training spans than in real pieces.
+
+  Exact copies may not be more frequent, and near copies not above what
+  chance among the clips explains (lower bound of the difference).
+
+  Args:
+    generated: Spans of generated clips, or of a cheat.
+    held_out: Spans of held-out real pieces.
+  """
+  threshold = near_threshold(held_out)
+  ours = generated.near_rates(threshold)
+  real = held_out.near_rates(threshold)
+  excess = statistics.bootstrap_two_samples(ours, real)
+  chance = float(real.mean())
+  return gates.make(
+    'cascade_copy',
+    excess.shifted(chance),
+    chance,
+    {
+      'exact 5 s copies no more frequent than in held-out pieces': (
+        generated.exact_rate() <= held_out.exact_rate()
+      ),
+      'near copies no more frequent than in held-out pieces': excess.low <= 0,
+    },
+  )
+
+
+def figures(generated: Copying, held_out: Copying) -> dict:
+  """Rates and typical shares of both, for the report."""
+  threshold = near_threshold(held_out)
+  return {
+    'near_threshold': threshold,
+    **{
+      f'{name}_{figure}': value
+      for name, part in (('generated', generated), ('held_out', held_out))
+      for figure, value in (
+        ('exact_rate', part.exact_rate()),
+        ('near_rate', float(part.near_rates(threshold).mean())),
+        ('mean_share', float(part.shares.mean())),
+        ('largest_share', float(part.shares.max())),
+      )
+    },
+  }

@@ -20,6 +20,8 @@ _ONSET_HOP = 480
 _ONSET_MELS = 40
 _ONSET_DB = 2.0  # mean rise over the mel bands
 _ONSET_GAP_FRAMES = 4
+_ONSET_LAG_FRAMES = 2
+_ONSET_PAST_FRAMES = 15
 _FLOOR = 1e-10
 
 
@@ -142,19 +144,34 @@ def pitch_salience(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def onset_strength(waveform: np.ndarray) -> np.ndarray:
-  """Mean rise in dB over 40 mel bands from 40 ms before, per 20 ms [T]."""
+  """Mean rise in dB of 40 mel bands above their last 300 ms, per 20 ms [T].
+
+  A rise counts only above the loudest of the last 300 ms, so that tremolo
+  and the beating of an ensemble begin no notes.
+  """
   import librosa
+  from scipy import ndimage
 
   power = np.square(_magnitudes(waveform, 1024, _ONSET_HOP))
   filters = librosa.filters.mel(
     sr=SAMPLE_RATE, n_fft=1024, n_mels=_ONSET_MELS, fmin=40
   )
-  # The floor of -50 dB below the loudest frame keeps faint hiss from jumping.
   mel = power @ filters.T
+  # 50 dB below the loudest frame: faint hiss must not jump.
   floor = max(mel.sum(axis=1).max(initial=0.0) * 1e-5 / _ONSET_MELS, 1e-7)
   decibels = 10 * np.log10(mel + floor)
-  rise = np.maximum(decibels[2:] - decibels[:-2], 0.0).mean(axis=1)
-  return np.concatenate([np.zeros(2), rise]) if len(rise) else np.zeros(0)
+  if len(decibels) <= _ONSET_LAG_FRAMES:
+    return np.zeros(len(decibels))
+  past = ndimage.maximum_filter1d(
+    decibels,
+    _ONSET_PAST_FRAMES,
+    axis=0,
+    mode='nearest',
+    origin=_ONSET_PAST_FRAMES // 2,
+  )
+  rise = decibels[_ONSET_LAG_FRAMES:] - past[:-_ONSET_LAG_FRAMES]
+  strength = np.maximum(rise, 0.0).mean(axis=1)
+  return np.concatenate([np.zeros(_ONSET_LAG_FRAMES), strength])
 
 
 def onsets_per_second(waveform: np.ndarray) -> float:

@@ -1,0 +1,49 @@
+"""Both cheats are caught by the gates they must fail (recipe §8)."""
+
+import numpy as np
+import pytest
+
+from musiclm_jax.evaluation import (
+  cascade_quality,
+  cheats,
+  copying,
+  music_statistics,
+)
+
+
+def test_a_constant_tone_of_each_family_fails_cascade_music():
+  rows = []
+  for family in cheats.families():
+    clip = cheats.constant_tone(family, 6.0)
+    assert np.abs(clip).max() == pytest.approx(0.3, abs=1e-3)
+    measured = music_statistics.measure(clip)
+    assert measured.distinct_pitches < 3, family
+    assert measured.onsets_per_second < 0.5, family
+    rows.append([measured])
+  gate = cascade_quality.music_gate(rows, np.zeros(len(rows)))
+  assert not gate.passed
+
+
+def test_retrieval_of_training_clips_fails_cascade_copy():
+  rng = np.random.default_rng(0)
+  training = [rng.integers(0, 64, 250) for _ in range(30)]
+  codes = rng.integers(0, 16, (30, 12))
+  prompts = codes[[3, 8, 21]].copy()
+  prompts[:, 6:] = rng.integers(0, 16, (3, 6))
+  nearest = cheats.nearest_by_tokens(prompts, codes)
+  np.testing.assert_array_equal(nearest, [3, 8, 21])
+  retrieved = copying.measure(
+    [training[i] for i in nearest], range(3), training, frame_rate=25.0
+  )
+  real = copying.measure(
+    [rng.integers(0, 64, 250) for _ in range(10)],
+    range(10),
+    training,
+    frame_rate=25.0,
+  )
+  copy_gate = copying.gate(retrieved, real)
+  assert not copy_gate.passed
+  tone = music_statistics.measure(cheats.constant_tone('piano', 4.0))
+  music = cascade_quality.music_gate([[tone]], np.zeros(1))
+  assert cheats.gate(copy_gate, music).passed
+  assert not cheats.gate(copying.gate(real, real), music).passed

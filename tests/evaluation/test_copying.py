@@ -1,0 +1,68 @@
+"""Copying is found whether exact or with slips, and not where there is none."""
+
+import numpy as np
+import pytest
+
+from musiclm_jax.evaluation import copying
+
+RATE = 25.0
+
+
+@pytest.fixture(scope='module')
+def corpus():
+  rng = np.random.default_rng(0)
+  return [rng.integers(0, 64, 250) for _ in range(40)]
+
+
+def fresh(seed, count=16):
+  rng = np.random.default_rng(seed)
+  return [rng.integers(0, 64, 250) for _ in range(count)]
+
+
+def measured(streams, corpus):
+  return copying.measure(
+    streams, range(len(streams)), corpus, frame_rate=RATE
+  )
+
+
+def test_fresh_music_passes(corpus):
+  gate = copying.gate(measured(fresh(1), corpus), measured(fresh(2), corpus))
+  assert gate.passed
+
+
+def test_exact_copies_fail(corpus):
+  gate = copying.gate(measured(corpus[:16], corpus), measured(fresh(2), corpus))
+  assert not gate.passed
+  assert not any(gate.conditions.values())
+
+
+def test_copies_with_slips_fail_though_none_is_exact(corpus):
+  rng = np.random.default_rng(3)
+  slipped = []
+  for stream in corpus[:16]:
+    copy = stream.copy()
+    copy[rng.permutation(250)[:25]] = 65
+    slipped.append(copy)
+  ours = measured(slipped, corpus)
+  assert ours.exact_rate() == 0.0
+  gate = copying.gate(ours, measured(fresh(2), corpus))
+  assert not gate.passed
+
+
+def test_a_copy_at_any_offset_is_found(corpus):
+  query = corpus[7][33 : 33 + 125][None]
+  assert copying.largest_shares(query, corpus)[0] == 1.0
+
+
+def test_a_span_across_two_training_crops_is_no_copy(corpus):
+  query = np.concatenate([corpus[0][-60:], corpus[1][:65]])[None]
+  share = copying.largest_shares(query, corpus)[0]
+  assert share < 0.7
+
+
+def test_real_pieces_that_repeat_the_corpus_excuse_as_much(corpus):
+  """Composed loops repeat legitimately: the null is held-out real music."""
+  gate = copying.gate(
+    measured(corpus[:16], corpus), measured(corpus[16:32], corpus)
+  )
+  assert gate.passed

@@ -1,0 +1,69 @@
+"""Pitches, onsets and sanity of planted clips."""
+
+import numpy as np
+import pytest
+
+from musiclm_jax.evaluation import music_statistics
+
+RATE = 24_000
+
+
+def tone(pitch, seconds=0.5, decay=4.0, harmonics=6):
+  time = np.arange(round(seconds * RATE)) / RATE
+  hz = 440 * 2 ** ((pitch - 69) / 12)
+  wave = sum(
+    np.sin(2 * np.pi * hz * h * time) / h for h in range(1, harmonics)
+  )
+  return 0.2 * wave * np.exp(-decay * time)
+
+
+def melody(pitches):
+  return np.concatenate([tone(pitch) for pitch in pitches])
+
+
+def test_a_melody_is_music():
+  clip = music_statistics.measure(melody([60, 62, 64, 65, 67] * 4))
+  assert clip.distinct_pitches == 5
+  assert clip.onsets_per_second == pytest.approx(2.0, abs=0.3)
+  assert clip.is_music() and clip.is_sane()
+
+
+@pytest.mark.parametrize('pitch', [45, 57, 69, 81])
+def test_a_constant_tone_is_one_pitch_and_no_onset(pitch):
+  clip = music_statistics.measure(tone(pitch, 10.0, decay=0.0))
+  assert clip.distinct_pitches == 1
+  assert clip.onsets_per_second <= 0.1
+  assert not clip.is_music()
+
+
+def test_an_octave_is_no_second_pitch():
+  clip = music_statistics.measure(melody([57, 69] * 10))
+  assert clip.distinct_pitches == 1
+
+
+def test_noise_is_no_music_and_not_sane():
+  rng = np.random.default_rng(0)
+  clip = music_statistics.measure(0.1 * rng.standard_normal(RATE * 10))
+  assert clip.distinct_pitches == 0
+  assert not clip.is_music()
+  assert clip.flatness > 0.5 and not clip.is_sane()
+
+
+def test_tremolo_begins_no_notes():
+  time = np.arange(RATE * 10) / RATE
+  wave = tone(60, 10.0, decay=0.0) * (1 + 0.8 * np.sin(2 * np.pi * 5 * time))
+  assert music_statistics.onsets_per_second(wave) <= 0.2
+
+
+@pytest.mark.parametrize(
+  ('name', 'clip'),
+  [
+    ('silence', np.zeros(RATE * 10)),
+    ('too quiet', 1e-3 * melody([60, 64, 67] * 6)),
+    ('too loud', np.sign(melody([60, 64, 67] * 6))),
+    ('above 1', 8.0 * melody([60, 64, 67] * 6)),
+    ('NaN', np.where(np.arange(RATE) == 9, np.nan, 0.1)),
+  ],
+)
+def test_what_is_not_sane_is_told(name, clip):
+  assert not music_statistics.measure(clip).is_sane(), name
