@@ -1,0 +1,169 @@
+"""k-means on a global batch: points [N, D] -> centroids [K, D].
+
+Pure functions of arrays: under `jax.jit` with a batch cut over devices, sums
+and draws are over the whole batch, so the codebook does not depend on the
+number of devices. Distances have precision HIGHEST: bfloat16 products would
+give other codes on other machines.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from musiclm_jax.contracts.array_types import PRNGKey
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def squared_distances(
+  points: Float[Array, 'N D'], centroids: Float[Array, 'K D']
+) -> Float[Array, 'N K']:
+  """Computes squared Euclidean distances, never below zero."""
+  products = jnp.matmul(points, centroids.T, precision=_HIGHEST)
+  lengths = jnp.sum(points * points, axis=-1, keepdims=True)
+  distances = lengths - 2.0 * products + jnp.sum(centroids**2, axis=-1)
+  return jnp.maximum(distances, 0.0)
+
+
+def assign(
+  points: Float[Array, 'N D'], centroids: Float[Array, 'K D']
+) -> Int[Array, 'N']:
+  """Finds each point's nearest centroid; the lowest index wins a tie."""
+  products = jnp.matmul(points, centroids.T, precision=_HIGHEST)
+  score = jnp.sum(centroids**2, axis=-1) - 2.0 * products
+  return jnp.argmin(score, axis=-1).astype(jnp.int32)
+
+
+def kmeans_plus_plus(
+  rng: PRNGKey, points: Float[Array, 'N D'], k: int
+) -> Float[Array, 'K D']:
+  """Seeds centroids: each next one is a point drawn in proportion to D².
+
+  D is the distance to the nearest centroid so far (Arthur & Vassilvitskii,
+  2007).
+
+  Args:
+    rng: Of the draws.
+    points: At least k of them if all centroids shall differ.
+    k: Centroids, K.
+  """
+  points = jnp.asarray(points)
+  keys = jax.random.split(rng, k)
+  start = points[jax.random.randint(keys[0], (), 0, len(points))]
+  centroids = jnp.zeros((k, points.shape[1]), points.dtype).at[0].set(start)
+
+  def add(index: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+    centroids, nearest = carry
+    # Zero-distance points have log-weight -inf: they are never drawn while
+    # another one is left.
+    chosen = points[jax.random.categorical(keys[index], jnp.log(nearest))]
+    distances = jnp.sum((points - chosen) ** 2, axis=-1)
+    return centroids.at[index].set(chosen), jnp.minimum(nearest, distances)
+
+  nearest = jnp.sum((points - start) ** 2, axis=-1)
+  return jax.lax.fori_loop(1, k, add, (centroids, nearest))[0]
+
+
+def lloyd(
+  points: Float[Array, 'N D'], centroids: Float[Array, 'K D'], iterations: int
+) -> Float[Array, 'K D']:
+  """Runs Lloyd's algorithm; an empty cluster moves to a far point.
+
+  Empty clusters take the points that lie farthest from their centroids, one
+  point each.
+
+  Args:
+    points: The data.
+    centroids: Where to begin.
+    iterations: Number of assign-and-average rounds.
+  """
+
+  points, centroids = jnp.asarray(points), jnp.asarray(centroids)
+
+  def one(_: Array, centroids: Array) -> Array:
+    sums, counts, nearest = cluster_sums(points, centroids)
+    means = sums / jnp.maximum(counts, 1.0)[:, None]
+    _, farthest = jax.lax.top_k(nearest, min(len(points), len(centroids)))
+    return jnp.where(
+      (counts > 0)[:, None], means, _deal(points[farthest], counts == 0)
+    )
+
+  return jax.lax.fori_loop(0, iterations, one, centroids)
+
+
+def cluster_sums(
+  points: Float[Array, 'N D'], centroids: Float[Array, 'K D']
+) -> tuple[Float[Array, 'K D'], Float[Array, 'K'], Float[Array, 'N']]:
+  """Sums points by nearest centroid.
+
+  Returns:
+    Sums [K, D], counts [K] and each point's squared distance [N].
+  """
+  codes = assign(points, centroids)
+  members = jax.nn.one_hot(codes, len(centroids), dtype=points.dtype)
+  sums = jnp.matmul(members.T, points, precision=_HIGHEST)
+  # Not from the expansion of `squared_distances`: that cancels near zero.
+  nearest = jnp.sum((points - centroids[codes]) ** 2, axis=-1)
+  return sums, members.sum(axis=0), nearest
+
+
+def minibatch_update(
+  rng: PRNGKey,
+  points: Float[Array, 'N D'],
+  centroids: Float[Array, 'K D'],
+  counts: Float[Array, 'K'],
+  *,
+  decay: float,
+  dead_share: float,
+) -> tuple[Float[Array, 'K D'], Float[Array, 'K'], Int[Array, '']]:
+  """Moves centroids by one mini-batch and replaces dead ones.
+
+  A centroid becomes the mean of its members so far, the past weighing `decay`
+  per batch (1.0 is Sculley, 2010). A centroid with fewer than `dead_share`
+  times the mean count is dead: it moves to a point of this batch, drawn
+  without replacement in proportion to the squared distance to its centroid,
+  and its count starts at a quarter of the mean, so that it is neither judged
+  at once nor too heavy to move.
+
+  Args:
+    rng: Of the replacements.
+    points: The mini-batch.
+    centroids: Present ones.
+    counts: Their decayed numbers of members.
+    decay: In (0, 1].
+    dead_share: Share of the mean count below which a centroid is dead.
+
+  Returns:
+    New centroids, new counts and how many centroids were replaced.
+  """
+  points, centroids = jnp.asarray(points), jnp.asarray(centroids)
+  sums, members, nearest = cluster_sums(points, centroids)
+  past = decay * counts
+  new_counts = past + members
+  moved = centroids * past[:, None] + sums
+  moved = jnp.where(
+    (new_counts > 0)[:, None],
+    moved / jnp.maximum(new_counts, 1e-12)[:, None],
+    centroids,
+  )
+  mean = new_counts.mean()
+  dead = new_counts < dead_share * mean
+  score = jnp.log(nearest) + jax.random.gumbel(rng, nearest.shape)
+  _, drawn = jax.lax.top_k(score, min(len(points), len(centroids)))
+  centroids = jnp.where(dead[:, None], _deal(points[drawn], dead), moved)
+  counts = jnp.where(dead, 0.25 * mean, new_counts)
+  return centroids, counts, dead.sum()
+
+
+def perplexity(codes: Int[Array, '...'], k: int) -> Float[Array, '']:
+  """Computes the exponential of the entropy of codes: 1 to k."""
+  shares = jnp.bincount(codes.reshape(-1), length=k) / codes.size
+  return jnp.exp(jax.scipy.special.entr(shares).sum())
+
+
+def _deal(
+  candidates: Float[Array, 'M D'], takers: Array
+) -> Float[Array, 'K D']:
+  """Gives the n-th taker the n-th candidate; other rows mean nothing."""
+  order = jnp.cumsum(takers) - 1
+  return candidates[jnp.clip(order, 0, len(candidates) - 1)]
