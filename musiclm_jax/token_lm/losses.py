@@ -48,7 +48,8 @@ def draw_num_levels(
   rng: PRNGKey,
   batch_size: int,
   num_levels: int,
-  probabilities: tuple[float, float, float],
+  all_levels_probability: float,
+  no_levels_probability: float,
 ) -> Int[Array, 'B']:
   """Draws how many MuLan levels each example keeps.
 
@@ -59,12 +60,13 @@ def draw_num_levels(
     rng: A key.
     batch_size: B.
     num_levels: Of the MuLan RVQ.
-    probabilities: Of keeping all levels, of keeping none and of keeping a
-      uniform 1 … num_levels - 1. (1, 0, 0) is the paper.
+    all_levels_probability: Of keeping all levels; 1.0 is the paper.
+    no_levels_probability: Of keeping none; in what remains a uniform
+      1 … num_levels - 1 are kept.
   """
   kind_rng, count_rng = jax.random.split(rng)
-  kind = jax.random.choice(
-    kind_rng, 3, (batch_size,), p=jnp.asarray(probabilities)
-  )
+  kind = jax.random.uniform(kind_rng, (batch_size,))
   some = jax.random.randint(count_rng, (batch_size,), 1, max(num_levels, 2))
-  return jnp.select([kind == 0, kind == 1], [num_levels, 0], some)
+  with_all = kind < all_levels_probability
+  with_none = kind < all_levels_probability + no_levels_probability
+  return jnp.select([with_all, with_none], [num_levels, 0], some)

@@ -30,12 +30,15 @@ class TokenLMTask:
 
   Attributes:
     lm: The model, its layout included.
-    mulan_level_probabilities: Of keeping all MuLan levels, none, or a uniform
-      number between; (1, 0, 0) is the paper.
+    all_levels_probability: Of keeping all MuLan levels of an example in
+      training; 1.0 is the paper.
+    no_levels_probability: Of masking all of them; in what remains a uniform
+      1 … levels - 1 are kept.
   """
 
   lm: TokenLM
-  mulan_level_probabilities: tuple[float, float, float] = (1.0, 0.0, 0.0)
+  all_levels_probability: float = 1.0
+  no_levels_probability: float = 0.0
 
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
     """Makes `{'lm': …}` from the layout; see `Task`."""
@@ -212,7 +215,8 @@ class TokenLMTask:
       level_rng,
       batch['mulan'].shape[0],
       self.lm.layout.mulan.num_levels,
-      self.mulan_level_probabilities,
+      self.all_levels_probability,
+      self.no_levels_probability,
     )
     logits, codes = self._predict(
       params,
