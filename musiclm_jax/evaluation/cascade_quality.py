@@ -94,9 +94,9 @@ class FamilyHits:
       unconditional: Judge's family of clips without prompt [N].
     """
     judged = np.asarray(judged)
-    shares = np.array([
-      [(clips == family).mean() for clips in judged] for family in prompted
-    ])
+    shares = np.array(
+      [[(clips == family).mean() for clips in judged] for family in prompted]
+    )
     own = np.diag(shares)
     others = (shares.sum(axis=1) - own) / (len(prompted) - 1)
     free = np.asarray(unconditional)
@@ -203,6 +203,8 @@ def music_figures(clips: Sequence[Sequence[ClipStatistics]]) -> dict:
   for name in ('rms_dbfs', 'flatness', 'distinct_pitches', 'onsets_per_second'):
     values = [clip[name] for clip in flat]
     out[name] = {
-      'mean': np.mean(values), 'low': np.min(values), 'high': np.max(values)
+      'mean': np.mean(values),
+      'low': np.min(values),
+      'high': np.max(values),
     }
   return out

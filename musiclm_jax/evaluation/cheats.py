@@ -72,9 +72,7 @@ def nearest_by_tokens(
   return (equal * weights).sum(axis=2).argmax(axis=1)
 
 
-def gate(
-  retrieval_copy: gates.Gate, tone_music: gates.Gate
-) -> gates.Gate:
+def gate(retrieval_copy: gates.Gate, tone_music: gates.Gate) -> gates.Gate:
   """`cheats_fail`: the gates catch what only looks good.
 
   Args:

@@ -69,10 +69,12 @@ def measure(
   distances = []
   for level in levels:
     decoded = decode(codes[:, :, :level])
-    distances.append([
-      codec_quality.distance(mels, codec_quality.log_mels(clip))
-      for mels, clip in zip(real, decoded, strict=True)
-    ])
+    distances.append(
+      [
+        codec_quality.distance(mels, codec_quality.log_mels(clip))
+        for mels, clip in zip(real, decoded, strict=True)
+      ]
+    )
   quiet = np.zeros_like(clips[:1])
   silence = decode(encode(quiet))
   level_of_silence = 10 * np.log10(max(np.mean(np.square(silence)), 1e-12))

@@ -6,6 +6,7 @@ nothing here shares code with the training loss (Slaney mels, base-10 logs).
 """
 
 import functools
+import itertools
 
 import numpy as np
 
@@ -38,9 +39,12 @@ def distance(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
 
 def distances(real: np.ndarray, other: np.ndarray) -> np.ndarray:
   """`distance` of each clip pair of two [N, S] arrays, [N] in dB."""
-  return np.array([
-    distance(log_mels(a), log_mels(b)) for a, b in zip(real, other, strict=True)
-  ])
+  return np.array(
+    [
+      distance(log_mels(a), log_mels(b))
+      for a, b in zip(real, other, strict=True)
+    ]
+  )
 
 
 def random_pair_distances(real: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -82,7 +86,7 @@ def vocoder(waveform: np.ndarray, seed: int = 0) -> np.ndarray:
   noise = np.random.default_rng(seed).standard_normal(len(waveform))
   smooth = signal.butter(2, _ENVELOPE_HZ, fs=SAMPLE_RATE, output='sos')
   out = np.zeros(len(waveform))
-  for low, high in zip(edges[:-1], edges[1:], strict=True):
+  for low, high in itertools.pairwise(edges):
     band = signal.butter(
       4, [low, high], 'bandpass', fs=SAMPLE_RATE, output='sos'
     )

@@ -177,8 +177,12 @@ class Perturbation:
 
 
 def perturbation(
-  logits: Logits, batch: Batch, stream: str, index: tuple[int, ...],
-  position: int, codebook_size: int,
+  logits: Logits,
+  batch: Batch,
+  stream: str,
+  index: tuple[int, ...],
+  position: int,
+  codebook_size: int,
 ) -> Perturbation:
   """Changes one token and looks at the logits beside it (mistake 31).
 
@@ -211,6 +215,4 @@ def perturbation_gate(measured: Mapping[str, Perturbation]) -> gates.Gate:
     failing = failing or (None if past and future else stage)
   smallest = min(moved.after for moved in measured.values())
   largest = max(moved.before for moved in measured.values())
-  return gates.make(
-    'lm_perturb', smallest, largest, conditions, stage=failing
-  )
+  return gates.make('lm_perturb', smallest, largest, conditions, stage=failing)

@@ -32,9 +32,7 @@ class ProgressLine:
     """Notes what a stage took; the estimate of the others follows."""
     self.measured[stage] = seconds
 
-  def remaining(
-    self, stage: str, seconds: float, share: float | None
-  ) -> float:
+  def remaining(self, stage: str, seconds: float, share: float | None) -> float:
     """Seconds left of the whole, given the running stage's progress.
 
     Stages to come are scaled by how the finished ones compare with the
@@ -45,9 +43,7 @@ class ProgressLine:
     table = sum(self.expected[name] for name in past)
     speed = sum(self.measured[name] for name in past) / table if table else 1.0
     to_come = [
-      name
-      for name in names
-      if name not in self.measured and name != stage
+      name for name in names if name not in self.measured and name != stage
     ]
     left = speed * sum(self.expected[name] for name in to_come)
     if share is not None and share >= _TRUSTED_PROGRESS:
@@ -60,9 +56,9 @@ class ProgressLine:
     """Shows where the demo stands."""
     now = time.monotonic()
     fresh = stage != self._printed_stage
-    if not self._rewrites and not fresh:
-      if now - self._printed_at < _PRINT_EVERY_SECONDS:
-        return
+    recent = now - self._printed_at < _PRINT_EVERY_SECONDS
+    if not self._rewrites and not fresh and recent:
+      return
     self._printed_at, self._printed_stage = now, stage
     position = list(self.expected).index(stage) + 1
     percent = '  --%' if share is None else f'{100 * share:4.0f}%'
@@ -81,9 +77,7 @@ class ProgressLine:
     self._stream.flush()
 
   def _write(self, text: str) -> None:
-    self._stream.write(
-      f'\x1b[2K\r{text}' if self._rewrites else f'{text}\n'
-    )
+    self._stream.write(f'\x1b[2K\r{text}' if self._rewrites else f'{text}\n')
     self._stream.flush()
 
 

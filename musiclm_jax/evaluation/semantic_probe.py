@@ -34,10 +34,12 @@ class Crops:
 
 def histograms(streams: Sequence[np.ndarray], codebook_size: int) -> np.ndarray:
   """Square roots of relative token frequencies, [N, K]."""
-  counts = np.stack([
-    np.bincount(np.ravel(tokens), minlength=codebook_size)[:codebook_size]
-    for tokens in streams
-  ])
+  counts = np.stack(
+    [
+      np.bincount(np.ravel(tokens), minlength=codebook_size)[:codebook_size]
+      for tokens in streams
+    ]
+  )
   return np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
 
 

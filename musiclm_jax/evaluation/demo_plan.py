@@ -1,0 +1,226 @@
+"""The stages of the demo: commands, what each needs, and on what it depends.
+
+prepare -> soundstream, w2v_bert -> kmeans, mulan -> mulan_rvq -> tokenize ->
+semantic, coarse, fine -> bundle -> generate -> evaluate
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from musiclm_jax.evaluation import stage_process
+
+PROMPTS = (
+  'a calm piano solo',
+  'fast rock with electric guitar and drums',
+  'slow strings, film music',
+  'a cheerful flute waltz',
+)
+SAMPLE_SECONDS = 10
+_PACKAGE = Path(__file__).parents[1]
+_CONFIGS = _PACKAGE.parent / 'configs'
+_TRAINING_ROOMS = ('training', 'nn', 'dsp', 'data')
+_CASCADE_ROOMS = ('cascade', 'nn', 'dsp', 'data')
+# training -> (its room, what it needs, seconds on two cores until measured)
+_TRAININGS = {
+  'soundstream': ('soundstream', ('prepare',), 450),
+  'w2v_bert': ('w2v_bert', ('prepare',), 180),
+  'kmeans': ('w2v_bert', ('w2v_bert',), 60),
+  'mulan': ('mulan', ('prepare',), 240),
+  'mulan_rvq': ('mulan', ('mulan',), 60),
+  'semantic': ('token_lm', ('tokenize',), 150),
+  'coarse': ('token_lm', ('tokenize',), 240),
+  'fine': ('token_lm', ('tokenize',), 200),
+}
+_FITTED_NETWORK = {'kmeans': 'w2v_bert', 'mulan_rvq': 'mulan'}
+_TOKENIZERS = ('soundstream', 'w2v_bert', 'kmeans', 'mulan', 'mulan_rvq')
+_LANGUAGE_MODELS = ('semantic', 'coarse', 'fine')
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """One step of the demo.
+
+  Attributes:
+    name: Also of its log and stamp.
+    door: The module that it goes through, `musiclm_jax.<door>`.
+    arguments: Of the door.
+    needs: Stages whose output it reads.
+    output: What it makes, removed when its inputs have changed.
+    rooms: Code folders that its output depends on.
+    expected_seconds: On two cores, for the ETA until measured.
+    config: File name of its config, for trainings.
+  """
+
+  name: str
+  door: str
+  arguments: tuple[str, ...]
+  needs: tuple[str, ...]
+  output: Path
+  rooms: tuple[str, ...]
+  expected_seconds: float
+  config: str | None = None
+
+  def command(self) -> list[str]:
+    """Program and arguments, with the interpreter that runs now."""
+    return [sys.executable, '-m', f'musiclm_jax.{self.door}', *self.arguments]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What to run, everything below one folder.
+
+  Attributes:
+    out: The folder.
+    seed: Reaches corpus, trainings and samples.
+    size: Of every config.
+    pieces: Of the corpus.
+    steps: Of every training, instead of its config; for trials.
+  """
+
+  out: Path
+  seed: int
+  size: str
+  pieces: int
+  steps: int | None = None
+
+  def stages(self) -> list[Stage]:
+    """All stages in order."""
+    trainings = {name: self._training(name) for name in _TRAININGS}
+    return [
+      self._prepare(),
+      *(trainings[name] for name in _TOKENIZERS),
+      self._tokenize(),
+      *(trainings[name] for name in _LANGUAGE_MODELS),
+      self._bundle(),
+      self._generate(),
+      self._evaluate(),
+    ]
+
+  @property
+  def _source(self) -> str:
+    return f'rendered_music:{self.out / "corpus"}'
+
+  def _prepare(self) -> Stage:
+    return Stage(
+      name='prepare',
+      door='prepare',
+      arguments=(
+        '--source=rendered_music',
+        f'--out={self.out / "corpus"}',
+        f'--pieces={self.pieces}',
+        f'--seed={self.seed}',
+      ),
+      needs=(),
+      output=self.out / 'corpus',
+      rooms=('data/rendered_music',),
+      expected_seconds=120,
+    )
+
+  def _training(self, name: str) -> Stage:
+    room, needs, expected_seconds = _TRAININGS[name]
+    workdirs = self.out / 'workdirs'
+    arguments = [
+      f'--config={_CONFIGS / name}.py:{self.size}',
+      f'--config.seed={self.seed}',
+      f'--workdir={workdirs / name}',
+    ]
+    if self.steps is not None:
+      arguments.append(f'--config.schedule.total_steps={self.steps}')
+    if name in _LANGUAGE_MODELS:
+      arguments.append(f'--tokens={self.out / "tokens"}')
+    else:
+      arguments.append(f'--config.data.source={self._source}')
+    if name in _FITTED_NETWORK:
+      arguments.append(f'--network={workdirs / _FITTED_NETWORK[name]}')
+    return Stage(
+      name=name,
+      door='train',
+      arguments=tuple(arguments),
+      needs=needs,
+      output=workdirs / name,
+      rooms=(room, *_TRAINING_ROOMS),
+      expected_seconds=expected_seconds,
+      config=f'{name}.py',
+    )
+
+  def _tokenize(self) -> Stage:
+    return Stage(
+      name='tokenize',
+      door='tokenize',
+      arguments=(
+        f'--workdirs={self.out / "workdirs"}',
+        f'--source={self._source}',
+        f'--out={self.out / "tokens"}',
+      ),
+      needs=_TOKENIZERS,
+      output=self.out / 'tokens',
+      rooms=_CASCADE_ROOMS,
+      expected_seconds=180,
+    )
+
+  def _bundle(self) -> Stage:
+    return Stage(
+      name='bundle',
+      door='bundle',
+      arguments=(
+        f'--workdirs={self.out / "workdirs"}',
+        f'--out={self.out / "bundle"}',
+      ),
+      needs=(*_TOKENIZERS, *_LANGUAGE_MODELS),
+      output=self.out / 'bundle',
+      rooms=('cascade',),
+      expected_seconds=15,
+    )
+
+  def _generate(self) -> Stage:
+    return Stage(
+      name='generate',
+      door='generate',
+      arguments=(
+        f'--bundle={self.out / "bundle"}',
+        *(f'--text={prompt}' for prompt in PROMPTS),
+        f'--seconds={SAMPLE_SECONDS}',
+        f'--seed={self.seed}',
+        f'--out={self.out / "samples" / "sample.wav"}',
+      ),
+      needs=('bundle',),
+      output=self.out / 'samples',
+      rooms=('cascade', 'token_lm', 'nn'),
+      expected_seconds=90,
+    )
+
+  def _evaluate(self) -> Stage:
+    return Stage(
+      name='evaluate',
+      door='evaluate',
+      arguments=(f'--demo={self.out}', f'--seed={self.seed}'),
+      needs=('tokenize', 'bundle', 'generate'),
+      output=self.out / 'evaluation',
+      rooms=('evaluation', 'cascade'),
+      expected_seconds=420,
+    )
+
+
+def input_hashes(
+  stages: Sequence[Stage], *, with_code: bool = True
+) -> dict[str, str]:
+  """What each stage's output depends on, as one hash a stage.
+
+  Args:
+    stages: In order.
+    with_code: Whether the Python files of the stage's rooms count beside its
+      command, its config and the hashes of what it needs.
+  """
+  hashes: dict[str, str] = {}
+  for stage in stages:
+    parts: list[str | Path] = [' '.join(stage.command()[1:])]
+    parts += [hashes[name] for name in stage.needs]
+    if stage.config:
+      parts.append(_CONFIGS / stage.config)
+    if with_code:
+      parts += [_PACKAGE / room for room in stage.rooms]
+      parts.append(_PACKAGE / f'{stage.door}.py')
+    hashes[stage.name] = stage_process.hash_of(*parts)
+  return hashes
