@@ -1,0 +1,298 @@
+"""Conformer blocks (Gulati et al., 2020): [B, T, D] -> [B, T, D].
+
+x + half a feed-forward, x + relative attention, x + convolution, x + half a
+feed-forward, LayerNorm. The blocks see both directions.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array
+
+from musiclm_jax.nn.einsum import Einsum
+from musiclm_jax.nn.transformer import REMATS
+
+_EPSILON = 1e-5
+_layer_norm = functools.partial(nn.LayerNorm, epsilon=_EPSILON)
+
+
+def relative_positions(length: int, dim: int) -> np.ndarray:
+  """Makes sinusoids of the distances length - 1 ... -(length - 1).
+
+  Distance is query minus key, so that row 0 looks furthest back
+  (Transformer-XL, Dai et al., 2019, appendix B).
+
+  Returns:
+    Float32 [2 * length - 1, dim], sines and cosines interleaved.
+  """
+  distance = np.arange(length - 1, -length, -1, dtype=np.float64)[:, None]
+  phase = distance * np.exp(np.arange(0, dim, 2) * (-np.log(10_000.0) / dim))
+  table = np.stack([np.sin(phase), np.cos(phase)], axis=-1)
+  return table.reshape(2 * length - 1, -1)[:, :dim].astype(np.float32)
+
+
+def shift_to_keys(scores: Array) -> Array:
+  """Turns scores by distance [.., T, 2T - 1] into scores by key [.., T, T].
+
+  Row q of the input holds distances T - 1 ... -(T - 1); entry k of the output
+  row is the one of distance q - k.
+  """
+  *lead, length, width = scores.shape
+  padded = jnp.pad(scores, [(0, 0)] * (len(lead) + 1) + [(1, 0)])
+  turned = padded.reshape(*lead, width + 1, length)[..., 1:, :]
+  return turned.reshape(*lead, length, width)[..., :length]
+
+
+class RelativeAttention(nn.Module):
+  """Self-attention with Transformer-XL's relative positions.
+
+  The logit of query q and key k is ((q + u)·k + (q + v)·W r[q - k]) / √d.
+
+  Attributes:
+    num_heads: H; D must be a multiple of it.
+    dtype: Compute type; softmax is float32.
+  """
+
+  num_heads: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array, mask: Array | None = None) -> Array:
+    """Attends from every frame to every frame where `mask` [B, T] is true."""
+    length, dim = x.shape[1:]
+    head_dim = dim // self.num_heads
+    project = functools.partial(
+      Einsum,
+      shape=(dim, self.num_heads, head_dim),
+      axes=('embed', 'heads', 'head_dim'),
+      dtype=self.dtype,
+    )
+    query, key, value = (
+      project('btd,dhk->bthk', use_bias=True, name=name)(x)
+      for name in ('query', 'key', 'value')
+    )
+    table = jnp.asarray(relative_positions(length, dim))
+    position = project('pd,dhk->phk', name='position')(table)
+    content_bias, position_bias = (
+      self.param(
+        name,
+        nn.with_logical_partitioning(
+          nn.initializers.zeros_init(), ('heads', 'head_dim')
+        ),
+        (self.num_heads, head_dim),
+      ).astype(self.dtype)
+      for name in ('content_bias', 'position_bias')
+    )
+    by_content = jnp.einsum('bqhd,bkhd->bhqk', query + content_bias, key)
+    by_distance = jnp.einsum('bqhd,phd->bhqp', query + position_bias, position)
+    logits = by_content + shift_to_keys(by_distance)
+    logits = logits.astype(jnp.float32) * head_dim**-0.5
+    if mask is not None:
+      logits = jnp.where(mask[:, None, None], logits, -1e30)
+    weights = jax.nn.softmax(logits, axis=-1).astype(self.dtype)
+    return Einsum(
+      'bthk,hkd->btd',
+      (self.num_heads, head_dim, dim),
+      ('heads', 'head_dim', 'embed'),
+      num_inputs=2,
+      use_bias=True,
+      dtype=self.dtype,
+      name='out',
+    )(jnp.einsum('bhqk,bkhd->bqhd', weights, value))
+
+
+class FeedForward(nn.Module):
+  """LayerNorm, D -> mlp_dim, Swish, mlp_dim -> D.
+
+  Attributes:
+    mlp_dim: Inner width.
+    dropout_rate: After the activation.
+    dtype: Compute type.
+  """
+
+  mlp_dim: int
+  dropout_rate: float
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: Array, deterministic: bool) -> Array:
+    """Returns [B, T, D], to be halved and added by the caller."""
+    dim = x.shape[-1]
+    linear = functools.partial(Einsum, use_bias=True, dtype=self.dtype)
+    y = _layer_norm(dtype=self.dtype, name='norm')(x)
+    y = linear(
+      'btd,df->btf', (dim, self.mlp_dim), ('embed', 'mlp'), name='wide'
+    )(y)
+    y = nn.Dropout(self.dropout_rate, deterministic=deterministic)(nn.swish(y))
+    return linear(
+      'btf,fd->btd', (self.mlp_dim, dim), ('mlp', 'embed'), name='narrow'
+    )(y)
+
+
+def _batch_norm(x, mask, deterministic, dtype, name):
+  norm = nn.BatchNorm(
+    use_running_average=deterministic,
+    momentum=0.99,
+    epsilon=_EPSILON,
+    dtype=dtype,
+    name=name,
+  )
+  return norm(x, mask=None if mask is None else mask[..., None])
+
+
+def _conv_layer_norm(x, mask, deterministic, dtype, name):
+  del mask, deterministic
+  return _layer_norm(dtype=dtype, name=name)(x)
+
+
+# Norm after the depthwise convolution. `batch` is the paper's and takes its
+# statistics over the global batch; below batch 64 they are too noisy.
+CONV_NORMS = {'batch': _batch_norm, 'layer': _conv_layer_norm}
+
+
+class ConvModule(nn.Module):
+  """LayerNorm, pointwise + GLU, depthwise, norm, Swish, pointwise.
+
+  Attributes:
+    kernel_size: Of the depthwise convolution, odd; padded on both sides.
+    conv_norm: Name in `CONV_NORMS`.
+    dtype: Compute type.
+  """
+
+  kernel_size: int
+  conv_norm: str
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(
+    self, x: Array, mask: Array | None, deterministic: bool
+  ) -> Array:
+    """Returns [B, T, D], to be added by the caller."""
+    dim = x.shape[-1]
+    y = _layer_norm(dtype=self.dtype, name='norm')(x)
+    y = Einsum(
+      'btd,dgf->btgf',
+      (dim, 2, dim),
+      ('embed', None, 'mlp'),
+      dtype=self.dtype,
+      name='wide',
+    )(y)
+    y = y[..., 0, :] * nn.sigmoid(y[..., 1, :])
+    if mask is not None:
+      y = jnp.where(mask[..., None], y, 0.0)
+    kernel = self.param(
+      'depthwise', nn.initializers.lecun_normal(), (self.kernel_size, dim)
+    ).astype(self.dtype)
+    # A sum of shifted products: for short kernels quicker than a grouped
+    # convolution, forward and backward, on every backend.
+    half = self.kernel_size // 2
+    padded = jnp.pad(y, [(0, 0), (half, half), (0, 0)])
+    y = sum(
+      padded[:, tap : tap + x.shape[1]] * kernel[tap]
+      for tap in range(self.kernel_size)
+    )
+    y = CONV_NORMS[self.conv_norm](
+      y, mask, deterministic, self.dtype, 'conv_norm'
+    )
+    return Einsum(
+      'btf,fd->btd',
+      (dim, dim),
+      ('mlp', 'embed'),
+      dtype=self.dtype,
+      name='narrow',
+    )(nn.swish(y))
+
+
+class ConformerBlock(nn.Module):
+  """One Conformer block; attributes are those of `Conformer`."""
+
+  num_heads: int
+  mlp_dim: int
+  kernel_size: int
+  conv_norm: str
+  dropout_rate: float
+  dtype: jnp.dtype
+  deterministic: bool
+
+  @nn.compact
+  def __call__(self, x: Array, mask: Array | None) -> tuple[Array, None]:
+    """Returns ([B, T, D], None), the form that scan wants."""
+    drop = nn.Dropout(self.dropout_rate, deterministic=self.deterministic)
+    feed_forward = functools.partial(
+      FeedForward, self.mlp_dim, self.dropout_rate, self.dtype
+    )
+    if mask is not None:
+      x = jnp.where(mask[..., None], x, 0.0)
+    y = feed_forward(name='feed_forward_1')(x, self.deterministic)
+    x = x + 0.5 * drop(y)
+    y = _layer_norm(dtype=self.dtype, name='attention_norm')(x)
+    y = RelativeAttention(self.num_heads, self.dtype, name='attention')(y, mask)
+    x = x + drop(y)
+    y = ConvModule(self.kernel_size, self.conv_norm, self.dtype, name='conv')(
+      x, mask, self.deterministic
+    )
+    x = x + drop(y)
+    y = feed_forward(name='feed_forward_2')(x, self.deterministic)
+    x = x + 0.5 * drop(y)
+    return _layer_norm(dtype=self.dtype, name='final_norm')(x), None
+
+
+class Conformer(nn.Module):
+  """Stacks Conformer blocks with `nn.scan`; parameters are stacked [L, ...].
+
+  Attributes:
+    num_layers: Blocks, L.
+    num_heads: H; D must be a multiple of it.
+    mlp_dim: Inner width of both feed-forwards.
+    kernel_size: Of the depthwise convolution, odd.
+    conv_norm: Name in `CONV_NORMS`; `batch` keeps running statistics in the
+      collection `batch_stats`.
+    dropout_rate: After each sublayer and inside feed-forwards.
+    dtype: Compute type.
+    remat: Name in `REMATS`: what the backward pass computes again.
+  """
+
+  num_layers: int
+  num_heads: int
+  mlp_dim: int
+  kernel_size: int = 5
+  conv_norm: str = 'layer'
+  dropout_rate: float = 0.0
+  dtype: jnp.dtype = jnp.float32
+  remat: str = 'none'
+
+  @nn.compact
+  def __call__(
+    self, x: Array, *, mask: Array | None = None, deterministic: bool = True
+  ) -> Array:
+    """Returns [B, T, D]; frames where `mask` [B, T] is false mean nothing.
+
+    Raises:
+      ValueError: If D is not a multiple of H or the kernel size is even.
+    """
+    if x.shape[-1] % self.num_heads or self.kernel_size % 2 == 0:
+      raise ValueError(
+        f'expected a width that {self.num_heads} heads divide and an odd '
+        f'kernel, came {x.shape[-1]} and {self.kernel_size}'
+      )
+    block = nn.scan(
+      REMATS[self.remat](ConformerBlock),
+      variable_axes={'params': 0, 'batch_stats': 0},
+      split_rngs={'params': True, 'dropout': True},
+      in_axes=nn.broadcast,
+      length=self.num_layers,
+      metadata_params={nn.PARTITION_NAME: 'layers'},
+    )(
+      self.num_heads,
+      self.mlp_dim,
+      self.kernel_size,
+      self.conv_norm,
+      self.dropout_rate,
+      self.dtype,
+      deterministic,
+      name='blocks',
+    )
+    return block(x.astype(self.dtype), mask)[0]

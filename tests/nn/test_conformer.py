@@ -1,0 +1,216 @@
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from musiclm_jax.nn.conformer import (
+  Conformer,
+  relative_positions,
+  shift_to_keys,
+)
+
+FIXTURE = Path(__file__).parents[1] / 'fixtures' / 'conformer.npz'
+KWARGS = {'num_layers': 2, 'num_heads': 2, 'mlp_dim': 24, 'kernel_size': 5}
+
+
+def made(x, **kwargs):
+  model = Conformer(**(KWARGS | kwargs))
+  return model, nn.unbox(jax.jit(model.init)(jax.random.key(0), x))
+
+
+@pytest.fixture(scope='module')
+def x():
+  return jax.random.normal(jax.random.key(1), (2, 9, 12))
+
+
+def copied(weight, heads):
+  """transformers' weights as the parameters and statistics of one block."""
+
+  def linear(name, *shape):
+    kernel = {'kernel': weight[f'{name}.weight'].squeeze().T.reshape(shape)}
+    if f'{name}.bias' in weight:
+      kernel['bias'] = weight[f'{name}.bias'].reshape(shape[1:])
+    return kernel
+
+  def norm(name):
+    return {'scale': weight[f'{name}.weight'], 'bias': weight[f'{name}.bias']}
+
+  def feed_forward(name):
+    hidden, dim = weight[f'{name}.intermediate_dense.weight'].shape
+    return {
+      'norm': norm(f'{name}_layer_norm'),
+      'wide': linear(f'{name}.intermediate_dense', dim, hidden),
+      'narrow': linear(f'{name}.output_dense', hidden, dim),
+    }
+
+  dim = len(weight['final_layer_norm.bias'])
+  split = (dim, heads, dim // heads)
+  out = linear('self_attn.linear_out', dim, dim)
+  out['kernel'] = out['kernel'].reshape(heads, dim // heads, dim)
+  params = {
+    'feed_forward_1': feed_forward('ffn1'),
+    'feed_forward_2': feed_forward('ffn2'),
+    'attention_norm': norm('self_attn_layer_norm'),
+    'final_norm': norm('final_layer_norm'),
+    'attention': {
+      'query': linear('self_attn.linear_q', *split),
+      'key': linear('self_attn.linear_k', *split),
+      'value': linear('self_attn.linear_v', *split),
+      'position': linear('self_attn.linear_pos', *split),
+      'content_bias': weight['self_attn.pos_bias_u'],
+      'position_bias': weight['self_attn.pos_bias_v'],
+      'out': out,
+    },
+    'conv': {
+      'norm': norm('conv_module.layer_norm'),
+      'wide': linear('conv_module.pointwise_conv1', dim, 2, dim),
+      'depthwise': weight['conv_module.depthwise_conv.weight'].squeeze().T,
+      'conv_norm': norm('conv_module.batch_norm'),
+      'narrow': linear('conv_module.pointwise_conv2', dim, dim),
+    },
+  }
+  statistics = {
+    'mean': weight['conv_module.batch_norm.running_mean'],
+    'var': weight['conv_module.batch_norm.running_var'],
+  }
+  return params, {'conv': {'conv_norm': statistics}}
+
+
+def test_parity_with_transformers_conformer_layer():
+  with np.load(FIXTURE) as file:
+    arrays = dict(file)
+  weight = {
+    k.removeprefix('weight.'): v
+    for k, v in arrays.items()
+    if k.startswith('weight.')
+  }
+  params, statistics = copied(weight, heads=2)
+  variables = {
+    'params': {'blocks': params},
+    'batch_stats': {'blocks': statistics},
+  }
+  variables = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], variables)
+  model = Conformer(1, 2, 32, conv_norm='batch')
+  shapes = jax.eval_shape(model.init, jax.random.key(0), arrays['x'])
+  assert jax.tree.map(jnp.shape, variables) == jax.tree.map(
+    jnp.shape, nn.unbox(shapes)
+  )
+  y = model.apply(variables, arrays['x'])
+  assert np.abs(y - arrays['y']).max() < 1e-4
+
+
+def test_shift_picks_the_distance_of_query_and_key():
+  length = 5
+  distance = jnp.arange(length - 1, -length, -1)
+  shifted = shift_to_keys(jnp.broadcast_to(distance, (2, length, 9)))
+  query, key = np.mgrid[:length, :length]
+  np.testing.assert_array_equal(shifted[1], query - key)
+
+
+def test_positions_are_sinusoids_of_the_distance():
+  table = relative_positions(4, 6)
+  assert table.shape == (7, 6)
+  np.testing.assert_allclose(table[3], [0, 1, 0, 1, 0, 1], atol=1e-7)
+  np.testing.assert_allclose(table[0, 0], np.sin(3.0), atol=1e-6)
+  np.testing.assert_allclose(table[6, 0], np.sin(-3.0), atol=1e-6)
+
+
+@pytest.mark.parametrize('conv_norm', ['layer', 'batch'])
+def test_nan_in_the_padding_changes_nothing(x, conv_norm):
+  model, variables = made(x, conv_norm=conv_norm)
+  mask = jnp.arange(9) < jnp.array([[9], [6]])
+  for deterministic in (True, False):
+    apply = jax.jit(
+      lambda x, mask, deterministic=deterministic: model.apply(
+        variables,
+        x,
+        mask=mask,
+        deterministic=deterministic,
+        mutable=['batch_stats'],
+        rngs={'dropout': jax.random.key(0)},
+      )
+    )
+    clean, kept = apply(x, mask)
+    dirty, kept_dirty = apply(x.at[1, 6:].set(jnp.nan), mask)
+    np.testing.assert_array_equal(clean[mask], dirty[mask])
+    for a, b in zip(
+      jax.tree.leaves(kept), jax.tree.leaves(kept_dirty), strict=True
+    ):
+      np.testing.assert_array_equal(a, b)
+
+
+def test_padded_frames_equal_a_shorter_sequence(x):
+  model, variables = made(x)
+  mask = jnp.arange(9) < jnp.array([[6], [6]])
+  padded = model.apply(variables, x, mask=mask)[:, :6]
+  np.testing.assert_allclose(
+    padded, model.apply(variables, x[:, :6]), atol=1e-5
+  )
+
+
+def test_every_frame_sees_every_other_frame(x):
+  model, variables = made(x, num_layers=1)
+
+  def output(x, t):
+    return (model.apply(variables, x)[0, t] * jnp.arange(12.0)).sum()
+
+  gradients = jax.jit(jax.grad(output))
+  for t in (0, 8):
+    gradient = gradients(x, t)[0]
+    assert (jnp.abs(gradient).max(axis=-1) > 0).all()
+
+
+def test_remat_changes_neither_loss_nor_gradient(x):
+  gradients = []
+  for remat in ('none', 'full'):
+    model, variables = made(x, remat=remat)
+    loss = lambda p, model=model: (model.apply({'params': p}, x) ** 3).sum()  # noqa: E731
+    gradients.append(jax.jit(jax.grad(loss))(variables['params']))
+  for a, b in zip(*map(jax.tree.leaves, gradients), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_batch_norm_statistics_move_in_training_only(x):
+  model, variables = made(x, conv_norm='batch')
+  for deterministic in (True, False):
+    _, new = model.apply(
+      variables, x, deterministic=deterministic, mutable=['batch_stats']
+    )
+    same = jax.tree.map(
+      lambda a, b: bool((a == b).all()),
+      new['batch_stats'],
+      variables['batch_stats'],
+    )
+    assert all(jax.tree.leaves(same)) == deterministic
+
+
+def test_dropout_acts_in_training_only(x):
+  model, variables = made(x, dropout_rate=0.5)
+  a, b = (
+    model.apply(
+      variables, x, deterministic=False, rngs={'dropout': jax.random.key(k)}
+    )
+    for k in (0, 1)
+  )
+  assert jnp.abs(a - b).max() > 1e-3
+  np.testing.assert_array_equal(
+    model.apply(variables, x), model.apply(variables, x)
+  )
+
+
+def test_block_has_the_paper_size():
+  """604.8 M parameters in 24 blocks of 1,024 with 8 heads (2108.06209)."""
+  model = Conformer(24, 8, 4096, conv_norm='batch')
+  shapes = jax.eval_shape(
+    model.init, jax.random.key(0), jnp.zeros((1, 8, 1024))
+  )['params']
+  count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+  assert count == 604_790_784
+
+
+def test_bad_shapes_are_refused():
+  with pytest.raises(ValueError, match='heads divide'):
+    made(jnp.zeros((1, 4, 9)))
