@@ -20,6 +20,7 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
 
 SAMPLE_RATE = 24000
+TEXT_TOKENIZERS = ('mulan', 'mulan_rvq')
 SEMANTIC_FRAME_RATE = 25.0
 
 
@@ -30,10 +31,10 @@ class Tokenizer:
     """Takes the networks.
 
     Args:
-      networks: `TOKENIZERS` -> network.
+      networks: `TOKENIZERS` -> network; `TEXT_TOKENIZERS` suffice for text.
       vocabulary: The `data.text.Tokenizer` that MuLan was trained with.
     """
-    self._networks = {stage: networks[stage] for stage in TOKENIZERS}
+    self._networks = networks
     self._vocabulary = vocabulary
     mulan = networks['mulan']
     self._text_length = int(mulan.config['data']['text_length'])
@@ -61,7 +62,7 @@ class Tokenizer:
         f'a crop of {samples} samples is no whole number of semantic frames: '
         f'choose a multiple of {1 / SEMANTIC_FRAME_RATE} s'
       )
-    parts = self._parts()
+    parts = self._parts(TOKENIZERS)
     tokens = jax.device_get(self._audio_tokens(*parts, waveform))
     frames = samples // per_frame
     acoustic = tokens['acoustic'].shape[1], tokens['semantic'].shape[1]
@@ -77,7 +78,8 @@ class Tokenizer:
     ids = np.stack(
       [self._vocabulary.encode(text, self._text_length) for text in captions]
     )
-    return jax.device_get(self._text_tokens(*self._parts(), ids))
+    parts = self._parts(TEXT_TOKENIZERS)
+    return jax.device_get(self._text_tokens(*parts, ids))
 
   def unknown_words(self, caption: str) -> list[str]:
     """Lists the words of a caption that MuLan never saw whole."""
@@ -111,14 +113,15 @@ class Tokenizer:
       coarse_levels=coarse_levels,
       mulan_audio_mean=tuple(float(x) for x in audio_mean),
       mulan_text_mean=tuple(float(x) for x in text_mean),
-      networks={name: net.sha256 for name, net in self._networks.items()},
+      networks={stage: self._networks[stage].sha256 for stage in TOKENIZERS},
     )
 
-  def _parts(self) -> tuple[dict, dict]:
-    networks = self._networks.items()
+  def _parts(self, stages: Sequence[str]) -> tuple[dict, dict]:
+    """Parameters and collections, which are arguments of the programs."""
+    networks = self._networks
     return (
-      {name: network.params for name, network in networks},
-      {name: network.collections for name, network in networks},
+      {stage: networks[stage].params for stage in stages},
+      {stage: networks[stage].collections for stage in stages},
     )
 
 

@@ -1,0 +1,73 @@
+"""Gathers all trained networks into one folder that makes music by itself.
+
+`python -m musiclm_jax.bundle --workdirs=DIR --out=DIR [--tokens=DIR]`
+
+With `--tokens`, the number of MuLan levels that prompts are heard with is
+chosen on held-out captions (recipe section 1); without, all are.
+"""
+
+import sys
+
+from absl import flags
+
+from musiclm_jax import door
+from musiclm_jax.contracts.errors import UsageError
+
+_WORKDIRS = flags.DEFINE_string(
+  'workdirs', None, 'Folder of the workdirs of all eight trainings.'
+)
+_OUT = flags.DEFINE_string('out', None, 'Folder of the bundle.')
+_TOKENS = flags.DEFINE_string(
+  'tokens', None, 'Token store on whose validation split to choose settings.'
+)
+_MULAN_LEVELS = flags.DEFINE_integer(
+  'mulan_levels', None, 'MuLan levels of a prompt that are heard.'
+)
+
+
+def main() -> None:
+  """Checks that the networks belong together and writes the bundle."""
+  for flag in (_WORKDIRS, _OUT):
+    if not flag.value:
+      raise UsageError(f'--{flag.name} is missing: {flag.help}')
+  from musiclm_jax.cascade import bundle, networks, provenance
+  from musiclm_jax.cascade.mulan_levels import choose_mulan_levels
+  from musiclm_jax.cascade.settings import Settings
+  from musiclm_jax.cascade.tokenizer import Tokenizer
+  from musiclm_jax.cascade.vocabulary import find_vocabulary
+  from musiclm_jax.contracts.token_contract import TokenContract
+  from musiclm_jax.data.text import Tokenizer as Vocabulary
+  from musiclm_jax.data.token_store import TokenStore
+
+  loaded = networks.load_all(_WORKDIRS.value, bundle.STAGES)
+  vocabulary = find_vocabulary(_WORKDIRS.value)
+  tokenizer = Tokenizer(loaded, Vocabulary.load(vocabulary))
+  trained = loaded['semantic'].weights.contract_json or '{}'
+  contract = tokenizer.contract(TokenContract.from_json(trained).coarse_levels)
+  levels = contract.streams['mulan'].num_levels
+  if _MULAN_LEVELS.value is not None:
+    if not 0 <= _MULAN_LEVELS.value <= levels:
+      raise UsageError(
+        f'--mulan_levels={_MULAN_LEVELS.value}: choose 0 to {levels}'
+      )
+    levels = _MULAN_LEVELS.value
+  elif _TOKENS.value:
+    store = TokenStore(_TOKENS.value, 'validation')
+    contract.check(store.contract, 'the networks', f'store {_TOKENS.value}')
+    levels = choose_mulan_levels(loaded['semantic'], store)
+  written = bundle.write(
+    _OUT.value,
+    {stage: network.weights for stage, network in loaded.items()},
+    contract,
+    vocabulary.read_text(encoding='utf-8'),
+    Settings(mulan_levels=levels),
+    provenance.versions(),
+  )
+  print(
+    f'bundle {written.path}: {levels} MuLan levels, sha256 {written.sha256}',
+    file=sys.stderr,
+  )
+
+
+if __name__ == '__main__':
+  door.run(main)

@@ -1,0 +1,222 @@
+"""A corpus becomes tokens: source -> crops [B, S] -> records of a token store.
+
+Captions are read in held-out splits only, to measure how well prompts work;
+what is trained on hears audio alone.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import itertools
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from musiclm_jax.cascade.tokenizer import SEMANTIC_FRAME_RATE, Tokenizer
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.token_contract import TokenContract
+from musiclm_jax.data.sources import Source
+from musiclm_jax.data.token_record import TokenRecord
+from musiclm_jax.data.token_store import Plan, TokenStoreWriter, crop_starts
+
+CAPTIONS_PER_CROP = 4
+_GRID_SECONDS = 1 / SEMANTIC_FRAME_RATE
+_REPORT_SECONDS = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop:
+  """Where a crop lies: piece and start in seconds."""
+
+  piece: int
+  start_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+  """Turns one split of a source into tokens.
+
+  Attributes:
+    tokenizer: The frozen networks.
+    source: The split's pieces.
+    split: Its name; captions are read unless it is `'train'`.
+    crop_seconds: Length of a record, a multiple of 40 ms.
+    hop_seconds: From one crop of a piece to the next.
+    batch_size: Crops that go through the networks at once.
+    report: Gets a line of progress every few seconds.
+  """
+
+  tokenizer: Tokenizer
+  source: Source
+  split: str
+  crop_seconds: float
+  hop_seconds: float
+  batch_size: int
+  report: Callable[[str], None] = lambda line: None
+
+  def write(
+    self,
+    folder: str,
+    source_name: str,
+    contract: TokenContract,
+    process_index: int = 0,
+    process_count: int = 1,
+  ) -> int:
+    """Writes the shards that are missing, or this process's share of them.
+
+    Args:
+      folder: Of the token store.
+      source_name: `kind:DIR`, noted in the store.
+      contract: Of the tokens.
+      process_index: Of this process.
+      process_count: Of all.
+
+    Returns:
+      Pieces that were too short to be cropped, of the whole split.
+
+    Raises:
+      UsageError: If no piece is long enough, or the store belongs to others.
+    """
+    pieces = range(len(self.source))
+    starts = [self._starts(i) for i in pieces]
+    if not any(starts):
+      raise UsageError(
+        f'no piece of the {self.split} split has the {self.crop_seconds / 2:g} '
+        f's that half a crop needs: bring longer music or choose a shorter '
+        '--crop_seconds'
+      )
+    plan = Plan(
+      tuple(self.source.piece_id(i) for i in pieces),
+      self.crop_seconds,
+      self.hop_seconds,
+      source_name,
+    )
+    writer = TokenStoreWriter(folder, self.split, plan, contract)
+    missing = writer.missing(process_index, process_count)
+    progress = _Progress(
+      self.split,
+      sum(len(starts[i]) for s in missing for i in plan.shard_pieces(s)),
+      self.crop_seconds,
+      self.report,
+    )
+    for shard in missing:
+      crops = [
+        Crop(i, start) for i in plan.shard_pieces(shard) for start in starts[i]
+      ]
+      writer.write(shard, self._records(crops, progress))
+    return sum(not some for some in starts)
+
+  def _starts(self, piece: int) -> list[float]:
+    seconds = self.source.num_samples(piece) / self.source.sample_rate
+    return crop_starts(
+      seconds, self.crop_seconds, self.hop_seconds, _GRID_SECONDS
+    )
+
+  def _records(
+    self, crops: list[Crop], progress: '_Progress'
+  ) -> Iterator[TokenRecord]:
+    """Makes the records of whole pieces, in the order of the crops."""
+    encoded = self._encoded(crops, progress)
+    pairs = zip(crops, encoded, strict=True)
+    for piece, group in itertools.groupby(pairs, lambda pair: pair[0].piece):
+      group = list(group)
+      piece_mulan = np.stack([tokens['mulan'] for _, tokens in group])
+      piece_starts = np.asarray([crop.start_seconds for crop, _ in group])
+      for crop, tokens in group:
+        yield TokenRecord(
+          piece_id=self.source.piece_id(piece),
+          start_seconds=crop.start_seconds,
+          crop_seconds=self.crop_seconds,
+          piece_mulan=piece_mulan,
+          piece_starts=piece_starts,
+          **tokens,
+        )
+
+  def _encoded(
+    self, crops: list[Crop], progress: '_Progress'
+  ) -> Iterator[dict[str, np.ndarray]]:
+    """Encodes batches of crops while the next batch is read."""
+    batches = [
+      crops[first : first + self.batch_size]
+      for first in range(0, len(crops), self.batch_size)
+    ]
+    with concurrent.futures.ThreadPoolExecutor(1) as reader:
+      ahead = reader.submit(self._read, batches[0]) if batches else None
+      for number, batch in enumerate(batches):
+        waveform = ahead.result()
+        if number + 1 < len(batches):
+          ahead = reader.submit(self._read, batches[number + 1])
+        tokens = self.tokenizer.encode(waveform)
+        texts = self._texts(batch)
+        progress.add(len(batch))
+        for row in range(len(batch)):
+          one = {name: array[row] for name, array in tokens.items()}
+          if texts[row] is not None:
+            one['mulan_text'] = texts[row]
+          yield one
+
+  def _read(self, batch: list[Crop]) -> np.ndarray:
+    """Reads crops [batch_size, S]; missing rows repeat the last one."""
+    rate = self.source.sample_rate
+    samples = round(self.crop_seconds * rate)
+    rows = [
+      self.source.read(c.piece, round(c.start_seconds * rate), samples)
+      for c in batch
+    ]
+    rows += rows[-1:] * (self.batch_size - len(rows))
+    return np.stack(rows)
+
+  def _texts(self, batch: list[Crop]) -> list[np.ndarray | None]:
+    """Draws captions of held-out crops as MuLan tokens [n, 12], or None."""
+    if self.split == 'train':
+      return [None] * len(batch)
+    captions = [self._captions(crop) for crop in batch]
+    captions += [[]] * (self.batch_size - len(batch))
+    filled = [c or [''] * CAPTIONS_PER_CROP for c in captions]
+    tokens = self.tokenizer.encode_text(sum(filled, []))
+    rows = tokens.reshape(self.batch_size, CAPTIONS_PER_CROP, -1)
+    return [
+      row if texts else None for row, texts in zip(rows, captions, strict=True)
+    ]
+
+  def _captions(self, crop: Crop) -> list[str]:
+    """Draws a crop's captions; the same ones whenever they are drawn."""
+    name = f'{self.source.piece_id(crop.piece)} {crop.start_seconds:.2f}'
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    rng = np.random.default_rng(int.from_bytes(digest, 'big'))
+    end = crop.start_seconds + self.crop_seconds
+    drawn = [
+      self.source.caption(crop.piece, crop.start_seconds, end, rng)
+      for _ in range(CAPTIONS_PER_CROP)
+    ]
+    return [] if None in drawn else drawn
+
+
+class _Progress:
+  """Says from time to time how far a split is, how fast, and how long yet."""
+
+  def __init__(
+    self,
+    split: str,
+    total: int,
+    crop_seconds: float,
+    report: Callable[[str], None],
+  ):
+    self._split, self._total = split, total
+    self._crop_seconds, self._report = crop_seconds, report
+    self._done, self._began = 0, time.monotonic()
+    self._last = self._began
+
+  def add(self, crops: int) -> None:
+    self._done += crops
+    now = time.monotonic()
+    if now - self._last < _REPORT_SECONDS and self._done < self._total:
+      return
+    self._last = now
+    rate = self._done / (now - self._began)
+    left = (self._total - self._done) / rate
+    self._report(
+      f'{self._split}: {self._done} of {self._total} crops, '
+      f'{rate * self._crop_seconds:.0f} x real time, {left:.0f} s left'
+    )

@@ -1,0 +1,253 @@
+"""The generator: MuLan tokens -> waveform, of any length.
+
+  mulan [B, 12] -> semantic [B, Ts] -> coarse [B, 2 Ts, 4]
+                -> fine [B, 2 Ts, 8] -> waveform [B, S]
+
+A stage whose crop is shorter than the piece runs in windows (`windows`). A
+row's tokens depend on the seed and its own number alone, not on its company.
+"""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from musiclm_jax.cascade.decoder import decode
+from musiclm_jax.cascade.length import check_seconds
+from musiclm_jax.cascade.networks import Network
+from musiclm_jax.cascade.settings import Settings
+from musiclm_jax.cascade.windows import Window, chunks, windows
+
+MAX_FINE_ROWS = 32  # chunks that the fine stage makes at once
+NETWORKS = ('soundstream', 'semantic', 'coarse', 'fine')
+_STAGE_KEYS = {'semantic': 0, 'coarse': 1, 'fine': 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Music:
+  """What was generated.
+
+  Attributes:
+    waveform: float32 [B, S] in [-1, 1] at 24 kHz, S exactly as asked.
+    semantic: int32 [B, Ts], at least as long as the waveform.
+    acoustic: int32 [B, Ta, Q], as long as the waveform, rounded up.
+  """
+
+  waveform: np.ndarray
+  semantic: np.ndarray
+  acoustic: np.ndarray
+
+
+class Generator:
+  """Makes music from MuLan tokens with three token LMs and a codec."""
+
+  def __init__(
+    self,
+    networks: Mapping[str, Network],
+    report: Callable[[str], None] = lambda line: None,
+  ):
+    """Takes the networks; nothing is compiled before it is needed.
+
+    Args:
+      networks: `NETWORKS` -> network, possibly more.
+      report: Gets a line whenever a window of a stage is done.
+    """
+    self._networks = networks
+    self._report = report
+    self._layouts = {
+      stage: networks[stage].task.lm.layout for stage in _STAGE_KEYS
+    }
+    self._samplers: dict[tuple, Callable] = {}
+
+  def generate(
+    self,
+    mulan: np.ndarray,
+    *,
+    seconds: float,
+    seed: int,
+    settings: Settings,
+    guidance: float = 1.0,
+  ) -> Music:
+    """Generates one piece for each row of MuLan tokens.
+
+    Args:
+      mulan: int [B, 12], of texts or of audio.
+      seconds: Length, in (0, 3600].
+      seed: Another seed gives other music.
+      settings: Temperatures, and the MuLan levels that are heard: 0 is the
+        unconditional model, which hears none.
+      guidance: Scale of classifier-free guidance; 1.0 is off.
+
+    Raises:
+      UsageError: If the length is out of bounds.
+    """
+    codec = self._networks['soundstream'].task
+    samples = check_seconds(seconds, codec.hop_length * codec.frame_rate)
+    frames = math.ceil(samples / codec.hop_length)
+    options = (settings.mulan_levels, guidance)
+    mulan = jnp.asarray(mulan, jnp.int32)
+    keys = _row_keys(seed, len(mulan))
+    # Each stage makes as much as the next one must see.
+    fine = self._layouts['fine'].predicted.num_frames
+    ticks = windows(math.ceil(max(frames, fine) / 2), self._coarse_ticks)
+    needed = ticks[-1].start + self._coarse_ticks
+    semantic = self._semantic(mulan, needed, keys, settings, options)
+    coarse = self._coarse(mulan, semantic, ticks, keys, settings, options)
+    acoustic = self._fine(
+      mulan, coarse, frames, keys, settings.temperature_fine, options
+    )
+    self._report('decoding')
+    waveform = decode(self._networks['soundstream'], acoustic)[:, :samples]
+    peak = np.abs(waveform).max(axis=1, keepdims=True)
+    return Music(
+      waveform=waveform / np.maximum(peak, 1.0),
+      semantic=semantic[:, : math.ceil(frames / 2)],
+      acoustic=acoustic,
+    )
+
+  @property
+  def _coarse_ticks(self) -> int:
+    """Semantic frames in a crop of the coarse stage."""
+    return self._layouts['coarse'].predicted.num_frames // 2
+
+  def _semantic(self, mulan, total, keys, settings, options) -> np.ndarray:
+    """Makes at least `total` semantic frames, [B, Ts]."""
+    plan = windows(total, self._layouts['semantic'].predicted.num_frames)
+    codes = np.zeros((len(mulan), 0, 1), np.int32)
+    for number, window in enumerate(plan):
+      made = self._sample(
+        'semantic',
+        {'mulan': mulan},
+        codes[:, window.start :],
+        window.prefix + window.frames,
+        _window_keys(keys, 'semantic', number),
+        settings.temperature_semantic,
+        options,
+        f'{number + 1}/{len(plan)}',
+      )
+      codes = np.concatenate([codes, made[:, window.prefix :]], axis=1)
+    return codes[..., 0]
+
+  def _coarse(
+    self, mulan, semantic, plan, keys, settings, options
+  ) -> np.ndarray:
+    """Makes coarse codes [B, Ta, 4] window by window, each hearing its time.
+
+    Two acoustic frames are one semantic frame (mistake 34).
+    """
+    levels = self._layouts['coarse'].predicted.num_levels
+    codes = np.zeros((len(mulan), 0, levels), np.int32)
+    for number, window in enumerate(plan):
+      heard = semantic[:, window.start : window.start + self._coarse_ticks]
+      made = self._sample(
+        'coarse',
+        {'mulan': mulan, 'semantic': heard},
+        codes[:, 2 * window.start :],
+        2 * (window.prefix + window.frames),
+        _window_keys(keys, 'coarse', number),
+        settings.temperature_coarse,
+        options,
+        f'{number + 1}/{len(plan)}',
+      )
+      codes = np.concatenate([codes, made[:, 2 * window.prefix :]], axis=1)
+    return codes
+
+  def _fine(
+    self, mulan, coarse, frames, keys, temperature, options
+  ) -> np.ndarray:
+    """Adds the fine levels to `frames` frames of coarse codes, [B, Ta, Q].
+
+    Chunks do not depend on each other, so they go through as rows of one
+    batch, of all pieces together.
+    """
+    crop = self._layouts['fine'].predicted.num_frames
+    plan = chunks(max(frames, crop), crop)
+    rows = [(row, window) for row in range(len(mulan)) for window in plan]
+    heard = np.stack([coarse[row, w.start : w.start + crop] for row, w in rows])
+    chunk_keys = jnp.stack(
+      [_window_keys(keys, 'fine', number) for number in range(len(plan))], 1
+    ).reshape(-1)
+    of_row = mulan[np.asarray([row for row, _ in rows])]
+    size = min(len(rows), MAX_FINE_ROWS)
+    made = []
+    for first in range(0, len(rows), size):
+      # The last group is filled up with its last row: one shape, one program.
+      group = np.minimum(np.arange(first, first + size), len(rows) - 1)
+      codes = self._sample(
+        'fine',
+        {'mulan': of_row[group], 'acoustic': heard[group]},
+        np.zeros((size, 0, self._layouts['fine'].predicted.num_levels), int),
+        min(frames, crop),
+        chunk_keys[group],
+        temperature,
+        options,
+        f'{first // size + 1}/{math.ceil(len(rows) / size)}',
+      )
+      made.extend(codes[: len(rows) - first])
+    fine = _join(made, rows, len(mulan), frames)
+    return np.concatenate([coarse[:, :frames], fine], axis=2)
+
+  def _sample(
+    self, stage, conditioning, prefix, frames, keys, temperature, options, at
+  ) -> np.ndarray:
+    """Runs one window of a stage and reports it, int32 [B, frames, Q]."""
+    levels, guidance = options
+    key = (stage, prefix.shape, frames, options)
+    first = key not in self._samplers
+    if first:
+      self._report(f'{stage}: compiling')
+      self._samplers[key] = jax.jit(
+        functools.partial(
+          self._networks[stage].task.generate,
+          num_frames=frames,
+          num_mulan_levels=levels,
+          guidance=guidance,
+        )
+      )
+    began = time.monotonic()
+    codes = jax.device_get(
+      self._samplers[key](
+        self._networks[stage].params,
+        conditioning,
+        keys=keys,
+        temperature=jnp.float32(temperature),
+        prefix=jnp.asarray(prefix, jnp.int32),
+      )
+    )
+    seconds = time.monotonic() - began
+    count = codes[:, prefix.shape[1] :].size
+    self._report(
+      f'{stage}: window {at}, {count} tokens in {seconds:.1f} s'
+      + (' with compiling' if first else f', {count / seconds:.0f} a second')
+    )
+    return codes
+
+
+def _row_keys(seed: int, count: int) -> jax.Array:
+  fold = jax.vmap(jax.random.fold_in, (None, 0))
+  return fold(jax.random.key(seed), jnp.arange(count))
+
+
+def _window_keys(keys: jax.Array, stage: str, number: int) -> jax.Array:
+  fold = jax.vmap(jax.random.fold_in, (0, None))
+  return fold(fold(keys, _STAGE_KEYS[stage]), number)
+
+
+def _join(
+  made: list[np.ndarray],
+  rows: list[tuple[int, Window]],
+  count: int,
+  frames: int,
+) -> np.ndarray:
+  """Puts the new frames of all chunks where they belong."""
+  out = np.zeros((count, frames, made[0].shape[-1]), np.int32)
+  for codes, (row, window) in zip(made, rows, strict=True):
+    new = codes[window.prefix :]
+    start = window.start + window.prefix
+    out[row, start : start + len(new)] = new
+  return out

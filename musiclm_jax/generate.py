@@ -1,0 +1,148 @@
+"""Makes music from sentences.
+
+`python -m musiclm_jax.generate --bundle=DIR --text="…" --seconds=10 --out=x.wav`
+
+Several `--text` are made together and written as x_0.wav, x_1.wav, … Seed,
+prompt, bundle and versions stand inside each WAV (comment) and beside it as
+JSON; the same seed and machine give the same file.
+"""
+
+import dataclasses
+import math
+import sys
+import tempfile
+from pathlib import Path
+
+from absl import flags
+
+from musiclm_jax import door
+from musiclm_jax.contracts.errors import UsageError
+
+_BUNDLE = flags.DEFINE_string('bundle', None, 'Folder of a bundle.')
+_TEXT = flags.DEFINE_multi_string('text', None, 'What to play; repeatable.')
+_SECONDS = flags.DEFINE_float('seconds', 10.0, 'Length, up to 3600.')
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'Another seed gives other music.', lower_bound=0
+)
+_OUT = flags.DEFINE_string('out', None, 'WAV file to write.')
+_SETTINGS = {
+  name: flags.DEFINE_float(name, None, f"{help_} None: the bundle's.")
+  for name, help_ in (
+    ('temperature_semantic', 'Of the semantic stage.'),
+    ('temperature_coarse', 'Of the coarse stage.'),
+    ('temperature_fine', 'Of the fine stage.'),
+  )
+}
+_MULAN_LEVELS = flags.DEFINE_integer(
+  'mulan_levels', None, "MuLan levels that are heard. None: the bundle's."
+)
+_GUIDANCE = flags.DEFINE_float(
+  'guidance', 1.0, 'Classifier-free guidance; 1 is off.'
+)
+
+
+def _check_flags() -> None:
+  """Refuses all that can be refused before a network is loaded."""
+  from musiclm_jax.cascade.length import check_seconds
+
+  if not _BUNDLE.value:
+    raise UsageError('--bundle is missing: give the folder of a bundle')
+  if not _TEXT.value or not all(text.strip() for text in _TEXT.value):
+    raise UsageError(
+      '--text is empty: say what to play, such as --text="slow piano"'
+    )
+  check_seconds(_SECONDS.value)
+  numbers = [*_SETTINGS.values(), _GUIDANCE]
+  for flag in numbers:
+    value = flag.value
+    if value is not None and not (math.isfinite(value) and value >= 0):
+      raise UsageError(f'--{flag.name}={value}: must be 0 or above')
+
+
+def _outputs() -> list[Path]:
+  """Names the files to write, each of which can be written.
+
+  Raises:
+    UsageError: If one cannot.
+  """
+  if not _OUT.value:
+    raise UsageError('--out is missing: name a WAV file to write')
+  out = Path(_OUT.value)
+  if out.suffix.lower() != '.wav':
+    raise UsageError(f"--out='{out}': the name must end in .wav")
+  paths = [out]
+  if len(_TEXT.value) > 1:
+    paths = [out.with_stem(f'{out.stem}_{k}') for k in range(len(_TEXT.value))]
+  folder = next(p for p in out.absolute().parents if p.exists())
+  for path in paths:
+    if path.is_dir():
+      raise UsageError(f"cannot write '{path}': it is a folder")
+  try:
+    tempfile.TemporaryFile(dir=folder).close()
+  except OSError as error:
+    raise UsageError(
+      f"cannot write '{out}': {error.strerror or error}; choose another --out"
+    ) from error
+  return paths
+
+
+def _report(line: str) -> None:
+  print(line, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+  """Checks everything, then generates and writes."""
+  _check_flags()
+  paths = _outputs()
+  from musiclm_jax.cascade import bundle as bundles
+
+  bundle = bundles.read(_BUNDLE.value)
+  changed = {
+    name: flag.value
+    for name, flag in [*_SETTINGS.items(), ('mulan_levels', _MULAN_LEVELS)]
+    if flag.value is not None
+  }
+  settings = dataclasses.replace(bundle.settings, **changed)
+  levels = bundle.contract.streams['mulan'].num_levels
+  if not 0 <= settings.mulan_levels <= levels:
+    raise UsageError(
+      f'--mulan_levels={settings.mulan_levels}: choose 0 to {levels}'
+    )
+  from musiclm_jax.cascade import generator, networks, provenance, tokenizer
+  from musiclm_jax.data.text import Tokenizer as Vocabulary
+
+  needed = (*tokenizer.TEXT_TOKENIZERS, *generator.NETWORKS)
+  _report(f'loading {bundle.path}')
+  loaded = {stage: networks.build(bundle.weights(stage)) for stage in needed}
+  words = tokenizer.Tokenizer(loaded, Vocabulary.load(bundle.vocabulary))
+  for text in _TEXT.value:
+    unknown = words.unknown_words(text)
+    if unknown:
+      _report(
+        f"in '{text}' the model does not know: {', '.join(unknown)}; they are "
+        'guessed from their parts'
+      )
+  music = generator.Generator(loaded, _report).generate(
+    words.encode_text(_TEXT.value),
+    seconds=_SECONDS.value,
+    seed=_SEED.value,
+    settings=settings,
+    guidance=_GUIDANCE.value,
+  )
+  for row, (path, text) in enumerate(zip(paths, _TEXT.value, strict=True)):
+    about = {
+      'prompt': text,
+      'seed': _SEED.value,
+      'row': row,
+      'seconds': _SECONDS.value,
+      'settings': dataclasses.asdict(settings) | {'guidance': _GUIDANCE.value},
+      'bundle_sha256': bundle.sha256,
+      'versions': provenance.versions(),
+    }
+    rate = bundle.contract.sample_rate
+    provenance.write_wav(path, music.waveform[row], rate, about)
+    _report(f'wrote {path}')
+
+
+if __name__ == '__main__':
+  door.run(main)

@@ -1,0 +1,104 @@
+"""Turns music into a token store, which the token LMs learn from.
+
+`python -m musiclm_jax.tokenize --workdirs=DIR --source=KIND:DIR --out=DIR`
+
+`--workdirs` holds the workdirs soundstream, w2v_bert, kmeans, mulan and
+mulan_rvq, or is a bundle. The same command again continues where it was
+interrupted; several processes (see `door.join_processes`) share the shards.
+"""
+
+import sys
+
+from absl import flags
+
+from musiclm_jax import door
+from musiclm_jax.contracts.errors import UsageError
+
+_WORKDIRS = flags.DEFINE_string(
+  'workdirs', None, 'Folder of the trained networks, or a bundle.'
+)
+_SOURCE = flags.DEFINE_string(
+  'source', None, 'Music as kind:DIR (rendered_music, audio_folder, …).'
+)
+_OUT = flags.DEFINE_string('out', None, 'Folder of the token store.')
+_CROP_SECONDS = flags.DEFINE_float(
+  'crop_seconds', 10.0, 'Longest crop of a token LM: 10 at tiny, 30 at paper.'
+)
+_HOP_SECONDS = flags.DEFINE_float(
+  'hop_seconds', None, 'From crop to crop of a piece; None: no overlap.'
+)
+_SPLITS = flags.DEFINE_list(
+  'splits', ['train', 'validation', 'test'], 'Splits to make.'
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+  'batch_size', 8, 'Crops that go through the networks at once.'
+)
+_COARSE_LEVELS = flags.DEFINE_integer(
+  'coarse_levels', 4, 'Acoustic levels of the coarse stage.'
+)
+
+
+def _check_flags() -> None:
+  for flag in (_WORKDIRS, _SOURCE, _OUT):
+    if not flag.value:
+      raise UsageError(f'--{flag.name} is missing: {flag.help}')
+  for flag in (_CROP_SECONDS, _HOP_SECONDS, _BATCH_SIZE):
+    if flag.value is not None and flag.value <= 0:
+      raise UsageError(f'--{flag.name}={flag.value}: must be above 0')
+  frames = _CROP_SECONDS.value * 25
+  if abs(frames - round(frames)) > 1e-6:
+    raise UsageError(
+      f'--crop_seconds={_CROP_SECONDS.value}: choose a multiple of 0.04 s, so '
+      'that it is a whole number of semantic frames'
+    )
+
+
+def _report(line: str) -> None:
+  print(line, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+  """Tokenizes the splits one after the other."""
+  _check_flags()
+  door.join_processes()
+  import jax
+
+  from musiclm_jax.cascade import networks
+  from musiclm_jax.cascade.bundle import TOKENIZERS
+  from musiclm_jax.cascade.corpus import Corpus
+  from musiclm_jax.cascade.tokenizer import Tokenizer
+  from musiclm_jax.cascade.vocabulary import find_vocabulary
+  from musiclm_jax.data.sources import open_source
+  from musiclm_jax.data.text import Tokenizer as Vocabulary
+
+  opened = {split: open_source(_SOURCE.value, split) for split in _SPLITS.value}
+  tokenizer = Tokenizer(
+    networks.load_all(_WORKDIRS.value, TOKENIZERS),
+    Vocabulary.load(find_vocabulary(_WORKDIRS.value)),
+  )
+  contract = tokenizer.contract(_COARSE_LEVELS.value)
+  hop = _HOP_SECONDS.value or _CROP_SECONDS.value
+  for split, source in opened.items():
+    corpus = Corpus(
+      tokenizer,
+      source,
+      split,
+      _CROP_SECONDS.value,
+      hop,
+      _BATCH_SIZE.value,
+      _report,
+    )
+    skipped = corpus.write(
+      _OUT.value,
+      _SOURCE.value,
+      contract,
+      jax.process_index(),
+      jax.process_count(),
+    )
+    if skipped:
+      _report(f'{split}: {skipped} pieces of less than half a crop left out')
+  _report(f'tokens of {", ".join(opened)} are in {_OUT.value}')
+
+
+if __name__ == '__main__':
+  door.run(main)
