@@ -1,0 +1,60 @@
+"""Front end: waveform [B, S] at 24 kHz -> log-mels [B, 4T, M], T = S // 960.
+
+Everything counts from the same start: log-mel frame k is centred on the 10 ms
+that it stands for, and four of them make one of the T frames of 40 ms, so
+that a semantic frame is exactly two codec frames.
+"""
+
+import jax.numpy as jnp
+
+from musiclm_jax.contracts.array_types import Spectrogram, Waveform
+from musiclm_jax.dsp.resample import resample_24k_to_16k
+from musiclm_jax.dsp.spectrogram import log_mel
+
+SAMPLES_PER_FRAME = 960  # of 24 kHz: 40 ms, 25 frames a second
+MELS_PER_FRAME = 4
+_SAMPLE_RATE = 16_000
+_WINDOW = 400  # 25 ms
+_HOP = 160  # 10 ms
+
+# Of log-mels of music at usual levels, until the corpus has been seen.
+TYPICAL_MEAN = -2.5
+TYPICAL_VARIANCE = 6.0
+
+
+def log_mels(waveform: Waveform, num_mels: int) -> Spectrogram:
+  """Computes natural log-mel magnitudes, 25 ms windows every 10 ms.
+
+  The signal is resampled to 16 kHz as a whole and counts as silence outside
+  of its ends: half of what a window exceeds its hop, 7.5 ms, is padded on the
+  left and on the right. Samples past the last whole 40 ms are dropped.
+
+  Args:
+    waveform: At 24 kHz, at least 40 ms long.
+    num_mels: M.
+
+  Returns:
+    [B, 4 * (S // 960), M], not standardised.
+
+  Raises:
+    ValueError: If the waveform is shorter than one frame.
+  """
+  frames = waveform.shape[-1] // SAMPLES_PER_FRAME
+  if frames == 0:
+    raise ValueError(
+      f'expected at least {SAMPLES_PER_FRAME} samples (40 ms), came '
+      f'{waveform.shape[-1]}: pad the waveform'
+    )
+  x = resample_24k_to_16k(waveform[:, : frames * SAMPLES_PER_FRAME])
+  side = (_WINDOW - _HOP) // 2
+  return log_mel(
+    jnp.pad(x, ((0, 0), (side, side))),
+    sample_rate=_SAMPLE_RATE,
+    window_length=_WINDOW,
+    hop_length=_HOP,
+    fft_size=512,
+    num_mels=num_mels,
+    low_hz=60.0,
+    high_hz=7600.0,
+    floor=1e-4,
+  )

@@ -1,0 +1,170 @@
+"""w2v-BERT (2108.06209): log-mels [B, 4T, M] -> predictions [B, T, K].
+
+log-mels -> subsampling -> latents [B, T, F] -> (masked) -> projection ->
+contrastive module -> masked-prediction module; the quantizer reads the latents
+that are not masked.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jaxtyping import Array, Float
+
+from musiclm_jax.contracts.array_types import (
+  Latents,
+  Mask,
+  PRNGKey,
+  Spectrogram,
+)
+from musiclm_jax.nn.conformer import Conformer
+from musiclm_jax.nn.conv import Conv
+from musiclm_jax.nn.einsum import Einsum
+from musiclm_jax.w2v_bert.quantizer import GumbelCodes, GumbelQuantizer
+
+# A masked frame is replaced by noise of this standard deviation, small beside
+# the latents' 1: the network can tell which frames it has to guess.
+_NOISE = 0.1
+
+
+@struct.dataclass
+class W2vBertOutput:
+  """What the losses need.
+
+  Attributes:
+    context: Of the contrastive module, as wide as code vectors.
+    quantized: Code vectors and ids of the unmasked latents.
+    logits: Of the masked-prediction module over the code ids.
+  """
+
+  context: Latents
+  quantized: GumbelCodes
+  logits: Float[Array, 'B T K']
+
+
+class Subsampling(nn.Module):
+  """Two convolutions of stride 2 x 2: [B, 4T, M] -> [B, T, M / 4 * channels].
+
+  The second pads where the first does not, so that output frame t is centred
+  within its own 40 ms.
+
+  Attributes:
+    channels: Of the two convolutions.
+    dtype: Compute type.
+  """
+
+  channels: tuple[int, int]
+  dtype: jnp.dtype | str
+
+  @nn.compact
+  def __call__(self, mels: Spectrogram) -> Latents:
+    """Returns latents of unit variance."""
+    y = mels[..., None]
+    for channels, pad in zip(self.channels, ((0, 1), (1, 0)), strict=True):
+      y = Conv(channels, (3, 3), (2, 2), padding=(pad, pad), dtype=self.dtype)(
+        y
+      )
+      y = nn.relu(y)
+    y = y.reshape(*y.shape[:2], -1)
+    return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name='norm')(y)
+
+
+class W2vBert(nn.Module):
+  """The whole network.
+
+  Attributes:
+    embed_dim: Width of the Conformer blocks, D.
+    num_heads: H.
+    mlp_dim: Inner width of their feed-forwards.
+    contrastive_blocks: Blocks of the contrastive module.
+    masked_blocks: Blocks of the masked-prediction module.
+    codebook_size: K.
+    code_dim: Width of a code vector.
+    num_mels: M, a multiple of 4.
+    conv_channels: Of the two subsampling convolutions.
+    kernel_size: Of the depthwise convolutions.
+    conv_norm: `batch` (the paper) or `layer` (below batch 64).
+    dropout_rate: In the blocks.
+    dtype: Compute type of the blocks.
+    remat: See `Conformer`.
+  """
+
+  embed_dim: int
+  num_heads: int
+  mlp_dim: int
+  contrastive_blocks: int
+  masked_blocks: int
+  codebook_size: int
+  code_dim: int
+  num_mels: int = 80
+  conv_channels: tuple[int, int] = (128, 32)
+  kernel_size: int = 5
+  conv_norm: str = 'layer'
+  dropout_rate: float = 0.0
+  dtype: jnp.dtype | str = jnp.float32
+  remat: str = 'none'
+
+  def setup(self):
+    def blocks(number):
+      return Conformer(
+        number,
+        self.num_heads,
+        self.mlp_dim,
+        self.kernel_size,
+        self.conv_norm,
+        self.dropout_rate,
+        self.dtype,
+        self.remat,
+      )
+
+    def linear(inputs, outputs, axes):
+      return Einsum(
+        'bti,io->bto', (inputs, outputs), axes, use_bias=True, dtype=self.dtype
+      )
+
+    width = self.num_mels // 4 * self.conv_channels[1]
+    self.subsampling = Subsampling(tuple(self.conv_channels), self.dtype)
+    self.quantizer = GumbelQuantizer(self.codebook_size, self.code_dim)
+    self.projection = linear(width, self.embed_dim, (None, 'embed'))
+    self.contrastive = blocks(self.contrastive_blocks)
+    self.context = linear(self.embed_dim, self.code_dim, ('embed', None))
+    self.masked_prediction = blocks(self.masked_blocks)
+    self.prediction = linear(
+      self.embed_dim, self.codebook_size, ('embed', 'vocab')
+    )
+
+  def __call__(
+    self,
+    mels: Spectrogram,
+    mask: Mask,
+    rng: PRNGKey,
+    *,
+    temperature: Array | float = 1.0,
+    deterministic: bool = True,
+  ) -> W2vBertOutput:
+    """Predicts what is hidden under `mask`.
+
+    Args:
+      mels: Standardised log-mels.
+      mask: Frames that the modules must not see.
+      rng: Of the vectors in their place and of the Gumbel noise.
+      temperature: Of the quantizer.
+      deterministic: Leaves out Gumbel noise and dropout, not the mask.
+    """
+    noise_rng, gumbel_rng = jax.random.split(rng)
+    latents = self.subsampling(mels)
+    quantized = self.quantizer(
+      latents, temperature, None if deterministic else gumbel_rng
+    )
+    noise = _NOISE * jax.random.normal(noise_rng, latents.shape, latents.dtype)
+    x = self.projection(jnp.where(mask[..., None], noise, latents))
+    x = self.contrastive(x, deterministic=deterministic)
+    context = self.context(x)
+    x = self.masked_prediction(x, deterministic=deterministic)
+    return W2vBertOutput(context, quantized, self.prediction(x))
+
+  def features(self, mels: Spectrogram) -> Latents:
+    """Returns the last masked-prediction block's output, nothing hidden."""
+    x = self.projection(self.subsampling(mels))
+    x = self.contrastive(x)
+    return self.masked_prediction(x).astype(jnp.float32)
