@@ -1,6 +1,6 @@
 """Makes music from sentences.
 
-`python -m musiclm_jax.generate --bundle=DIR --text="…" --seconds=10 --out=x.wav`
+`python -m musiclm_jax.generate --bundle=DIR --text="slow piano" --out=x.wav`
 
 Several `--text` are made together and written as x_0.wav, x_1.wav, … Seed,
 prompt, bundle and versions stand inside each WAV (comment) and beside it as

@@ -174,7 +174,9 @@ class Corpus:
     captions = [self._captions(crop) for crop in batch]
     captions += [[]] * (self.batch_size - len(batch))
     filled = [c or [''] * CAPTIONS_PER_CROP for c in captions]
-    tokens = self.tokenizer.encode_text(sum(filled, []))
+    tokens = self.tokenizer.encode_text(
+      list(itertools.chain.from_iterable(filled))
+    )
     rows = tokens.reshape(self.batch_size, CAPTIONS_PER_CROP, -1)
     return [
       row if texts else None for row, texts in zip(rows, captions, strict=True)

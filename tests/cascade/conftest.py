@@ -1,0 +1,106 @@
+"""A cascade of minute, untrained networks: K = 16, crops below a second."""
+
+import types
+
+import jax
+import pytest
+from flax import linen as nn
+
+from musiclm_jax.cascade.networks import Network
+from musiclm_jax.cascade.weights import Weights
+from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
+from musiclm_jax.nn import quantizer
+from musiclm_jax.nn.transformer import Transformer
+from musiclm_jax.soundstream.discriminators import Discriminators
+from musiclm_jax.soundstream.seanet import SoundStream
+from musiclm_jax.soundstream.task import SoundStreamTask
+from musiclm_jax.token_lm.layout import make_layout
+from musiclm_jax.token_lm.model import TokenLM
+from musiclm_jax.token_lm.task import TokenLMTask
+
+SPECS = {
+  'mulan': TokenSpec(16, 12, 0.0),
+  'semantic': TokenSpec(16, 1, 25.0),
+  'acoustic': TokenSpec(16, 4, 50.0),
+}
+CONTRACT = TokenContract(
+  sample_rate=24000,
+  streams=SPECS,
+  coarse_levels=2,
+  mulan_audio_mean=(0.5, 0.25),
+  mulan_text_mean=(0.0, -1.0),
+  networks={'soundstream': 'a', 'mulan': 'b'},
+)
+CROPS = {'semantic': 0.8, 'coarse': 0.4, 'fine': 0.24}
+
+
+def network(task, params, collections, config=None):
+  params, collections = nn.unbox(params), nn.unbox(collections)
+  weights = Weights(config or {}, *jax.device_get((params, collections)))
+  return Network(task, params, collections, config or {}, weights)
+
+
+def language_model(stage):
+  transformer = Transformer(
+    num_layers=1,
+    embed_dim=16,
+    num_heads=2,
+    head_dim=8,
+    mlp_dim=16,
+    causal=True,
+    relative_buckets=8,
+    relative_max_distance=32,
+  )
+  layout = make_layout(
+    stage,
+    crop_seconds=CROPS[stage],
+    mulan_levels=12,
+    mulan_codebook_size=16,
+    semantic_codebook_size=16,
+    semantic_frame_rate=25.0,
+    acoustic_levels=4,
+    acoustic_codebook_size=16,
+    acoustic_frame_rate=50.0,
+    coarse_levels=2,
+  )
+  task = TokenLMTask(TokenLM(layout, transformer))
+  frames = round(CROPS[stage] * 25)
+  batch = {
+    'mulan': jax.numpy.zeros((1, 12), int),
+    'semantic': jax.numpy.zeros((1, frames), int),
+    'acoustic': jax.numpy.zeros((1, 2 * frames, 4), int),
+  }
+  return network(task, *jax.jit(task.init)(jax.random.key(0), batch))
+
+
+def codec():
+  task = SoundStreamTask(
+    SoundStream(
+      channels=2,
+      latent_dim=8,
+      strides=(3, 4, 5, 8),
+      num_quantizers=4,
+      codebook_size=16,
+    ),
+    Discriminators(),
+    total_steps=1,
+  )
+  waveform = jax.numpy.zeros((1, 960))
+  params = {
+    'codec': jax.jit(task.codec.init)(jax.random.key(0), waveform)['params']
+  }
+  books = quantizer.init_codebooks(jax.random.key(1), 4, 16, 8)
+  books['embed'] = jax.random.normal(jax.random.key(2), (4, 16, 8))
+  return network(task, params, {'codec': books})
+
+
+@pytest.fixture(scope='session')
+def tiny():
+  """What the tests of this room share."""
+  models = {stage: language_model(stage) for stage in CROPS}
+  return types.SimpleNamespace(
+    networks={'soundstream': codec(), **models},
+    contract=CONTRACT,
+    specs=SPECS,
+    crops=CROPS,
+  )

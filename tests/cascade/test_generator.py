@@ -1,0 +1,159 @@
+"""The generator: any length exactly, rows apart, windows joined."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from musiclm_jax.cascade.generator import Generator
+from musiclm_jax.cascade.settings import Settings
+from musiclm_jax.contracts.errors import UsageError
+
+SETTINGS = Settings(mulan_levels=12)
+
+
+@pytest.fixture(scope='module')
+def generator(tiny):
+  return Generator(tiny.networks)
+
+
+def mulan(rows=1):
+  return np.random.default_rng(0).integers(16, size=(rows, 12))
+
+
+def make(generator, rows=1, seconds=1.0, seed=0, **changes):
+  return generator.generate(
+    mulan(rows),
+    seconds=seconds,
+    seed=seed,
+    settings=dataclasses.replace(SETTINGS, **changes),
+  )
+
+
+@pytest.mark.parametrize('seconds', [0.0001, 0.05, 0.31, 1.0, 1.93])
+def test_music_is_exactly_as_long_as_asked(generator, seconds):
+  music = make(generator, seconds=seconds)
+  assert music.waveform.shape == (1, round(seconds * 24000))
+  frames = -(-round(seconds * 24000) // 480)
+  assert music.acoustic.shape == (1, frames, 4)
+  assert music.semantic.shape == (1, -(-frames // 2))
+  assert np.isfinite(music.waveform).all()
+
+
+@pytest.mark.parametrize('seconds', [0, -1, 3600.1, float('nan'), 1e-9])
+def test_impossible_lengths_are_refused(generator, seconds):
+  with pytest.raises(UsageError, match=r'seconds.*3600'):
+    make(generator, seconds=seconds)
+
+
+def test_a_row_does_not_depend_on_its_company(generator):
+  alone, three = make(generator), make(generator, rows=3)
+  np.testing.assert_array_equal(alone.semantic, three.semantic[:1])
+  np.testing.assert_array_equal(alone.acoustic, three.acoustic[:1])
+  assert (three.semantic[0] != three.semantic[1]).any()
+
+
+def test_the_seed_decides(generator):
+  first, again, other = (make(generator, seed=s) for s in (0, 0, 1))
+  np.testing.assert_array_equal(first.waveform, again.waveform)
+  assert (first.semantic != other.semantic).any()
+  assert (first.acoustic != other.acoustic).any()
+
+
+def test_windows_continue_the_tokens_before_them(tiny, generator, monkeypatch):
+  """Mistakes 25, 28 and 35: each window sees what was really sampled."""
+  seen = []
+  original = Generator._sample
+
+  def spy(self, stage, conditioning, prefix, frames, *rest):
+    codes = original(self, stage, conditioning, prefix, frames, *rest)
+    seen.append((stage, conditioning, np.asarray(prefix), codes))
+    return codes
+
+  monkeypatch.setattr(Generator, '_sample', spy)
+  music = make(generator, seconds=1.5)
+  for stage, crop in (('semantic', 20), ('coarse', 20)):
+    calls = [call for call in seen if call[0] == stage]
+    assert len(calls) > 2
+    for (_, _, _, before), (_, _, prefix, codes) in itertools.pairwise(calls):
+      assert prefix.shape[1] == crop // 2 and codes.shape[1] == crop
+      np.testing.assert_array_equal(prefix, before[:, -prefix.shape[1] :])
+      np.testing.assert_array_equal(codes[:, : prefix.shape[1]], prefix)
+  # Coarse window k hears the semantic tokens of its own 0.4 s.
+  stream = music.semantic[0]
+  coarse = [call for call in seen if call[0] == 'coarse']
+  for number, (_, conditioning, _, codes) in enumerate(coarse):
+    at = 5 * number
+    heard = conditioning['semantic'][0]
+    assert len(heard) == 10
+    np.testing.assert_array_equal(
+      heard[: len(stream) - at], stream[at : at + 10]
+    )
+    made = codes[0, : 75 - 2 * at]
+    np.testing.assert_array_equal(
+      made, music.acoustic[0, 2 * at : 2 * at + len(made), :2]
+    )
+
+
+def test_fine_codes_join_the_coarse_codes_they_were_made_for(
+  tiny, generator, monkeypatch
+):
+  """Mistake 34: chunks are put back where they were cut."""
+  original = Generator._sample
+
+  def echo(self, stage, conditioning, prefix, frames, *rest):
+    if stage == 'fine':  # what a perfect fine stage of a rule would say
+      return np.asarray(conditioning['acoustic'][:, :frames, :2]) + 100
+    return original(self, stage, conditioning, prefix, frames, *rest)
+
+  monkeypatch.setattr(Generator, '_sample', echo)
+  monkeypatch.setattr(
+    'musiclm_jax.cascade.generator.decode',
+    lambda codec, codes: np.zeros((len(codes), 480 * codes.shape[1])),
+  )
+  monkeypatch.setattr('musiclm_jax.cascade.generator.MAX_FINE_ROWS', 4)
+  music = make(generator, rows=3, seconds=1.13)
+  np.testing.assert_array_equal(
+    music.acoustic[..., 2:], music.acoustic[..., :2] + 100
+  )
+
+
+def test_the_unconditional_model_hears_no_prompt(generator):
+  one, two = (
+    generator.generate(
+      tokens,
+      seconds=0.5,
+      seed=0,
+      settings=dataclasses.replace(SETTINGS, mulan_levels=0),
+    )
+    for tokens in (mulan(), 15 - mulan())
+  )
+  np.testing.assert_array_equal(one.acoustic, two.acoustic)
+
+
+def test_guidance_changes_the_music(generator):
+  plain, guided = (
+    generator.generate(
+      mulan(), seconds=0.3, seed=0, settings=SETTINGS, guidance=scale
+    )
+    for scale in (1.0, 8.0)
+  )
+  assert (plain.semantic != guided.semantic).any()
+
+
+def test_nothing_is_louder_than_full_scale(tiny, monkeypatch):
+  monkeypatch.setattr(
+    'musiclm_jax.cascade.generator.decode',
+    lambda codec, codes: np.linspace(-3, 2, 480 * codes.shape[1])[None],
+  )
+  waveform = make(Generator(tiny.networks), seconds=0.3).waveform
+  assert np.abs(waveform).max() == 1.0, 'scaled as a whole, not clipped'
+
+
+def test_each_window_is_reported(tiny):
+  lines = []
+  make(Generator(tiny.networks, lines.append), seconds=1.0)
+  text = '\n'.join(lines)
+  assert 'semantic: compiling' in text and 'a second' in text
+  assert text.rstrip().endswith('decoding')

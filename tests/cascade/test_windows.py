@@ -1,0 +1,44 @@
+"""Windows and chunks: every frame made exactly once, always of one shape."""
+
+import itertools
+
+import pytest
+
+from musiclm_jax.cascade.windows import chunks, windows
+
+
+@pytest.mark.parametrize('crop', [2, 5, 20, 125])
+@pytest.mark.parametrize('total', [1, 2, 5, 19, 20, 21, 126, 777])
+def test_windows_join_and_see_no_more_than_a_crop(total, crop):
+  """Mistakes 28 and 35: prefixes counted once, windows of the crop's length."""
+  plan = windows(total, crop)
+  assert (plan[0].start, plan[0].prefix) == (0, 0)
+  for before, after in itertools.pairwise(plan):
+    assert after.start + after.prefix == before.end
+    assert after.prefix > 0 and after.frames > 0
+    assert after.prefix + after.frames == crop
+    assert before.end < total
+  assert plan[-1].end >= total
+  assert len({(w.prefix, w.frames) for w in plan}) <= 2
+
+
+def test_a_semantic_window_advances_by_half_a_crop():
+  """The paper's 30 s windows advance by 15 s (MusicLM section 4.4)."""
+  plan = windows(60 * 25, 750)
+  assert [(w.start, w.prefix, w.frames) for w in plan] == [
+    (0, 0, 750),
+    (375, 375, 375),
+    (750, 375, 375),
+  ]
+
+
+@pytest.mark.parametrize('crop', [1, 5, 75])
+@pytest.mark.parametrize('total', [1, 5, 74, 75, 76, 151, 500])
+def test_chunks_cover_each_frame_once_without_padding(total, crop):
+  plan = chunks(total, crop)
+  covered = []
+  for chunk in plan:
+    assert chunk.start >= 0 and chunk.end <= total
+    assert chunk.prefix + chunk.frames == min(crop, total)
+    covered += range(chunk.start + chunk.prefix, chunk.end)
+  assert covered == list(range(total))
