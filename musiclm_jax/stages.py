@@ -1,5 +1,106 @@
 """The one table: stage name -> builder of its task from a config.
 
 Only this file and the doors read configs; a bundle stores the resolved config
-as JSON and is rebuilt here.
+as JSON and is rebuilt here. A section of a config is splatted once, into what
+it is named after, so a key that nothing reads cannot exist.
 """
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.task import Task
+
+Config = Mapping[str, Any]
+
+
+def _frozen(section: Mapping[str, Any]) -> dict[str, Any]:
+  """A section as keyword arguments; lists (JSON has no tuples) as tuples."""
+  return {
+    key: tuple(value) if isinstance(value, list) else value
+    for key, value in section.items()
+  }
+
+
+def _soundstream(config: Config) -> Task:
+  from musiclm_jax.soundstream.discriminators import Discriminators
+  from musiclm_jax.soundstream.seanet import SoundStream
+  from musiclm_jax.soundstream.task import SoundStreamTask
+
+  return SoundStreamTask(
+    codec=SoundStream(**_frozen(config['model'])),
+    discriminators=Discriminators(**_frozen(config['discriminators'])),
+    total_steps=config['schedule']['total_steps'],
+    **config['loss'],
+  )
+
+
+def _w2v_bert(config: Config) -> Task:
+  from musiclm_jax.w2v_bert.model import W2vBert
+  from musiclm_jax.w2v_bert.task import W2vBertTask
+
+  return W2vBertTask(
+    model=W2vBert(**_frozen(config['model'])),
+    total_steps=config['schedule']['total_steps'],
+    **config['loss'],
+  )
+
+
+def _kmeans(config: Config) -> Task:
+  from musiclm_jax.w2v_bert.kmeans_task import KMeansTask
+
+  return KMeansTask(
+    total_steps=config['schedule']['total_steps'],
+    **config['model'],
+    **config['loss'],
+  )
+
+
+def _token_lm(config: Config) -> Task:
+  from musiclm_jax.nn.transformer import Transformer
+  from musiclm_jax.token_lm.layout import make_layout
+  from musiclm_jax.token_lm.model import TokenLM
+  from musiclm_jax.token_lm.task import TokenLMTask
+
+  transformer = dict(config['model'])
+  time_embedding = transformer.pop('time_embedding')
+  return TokenLMTask(
+    lm=TokenLM(
+      layout=make_layout(
+        config['stage'],
+        crop_seconds=config['data']['crop_seconds'],
+        **config['layout'],
+      ),
+      transformer=Transformer(causal=True, **transformer),
+      time_embedding=time_embedding,
+    ),
+    **config['loss'],
+  )
+
+
+STAGES: Mapping[str, Callable[[Config], Task]] = {
+  'soundstream': _soundstream,
+  'w2v_bert': _w2v_bert,
+  'kmeans': _kmeans,
+  'semantic': _token_lm,
+  'coarse': _token_lm,
+  'fine': _token_lm,
+}
+
+
+def build(config: Config) -> Task:
+  """Builds the task that a config describes.
+
+  Args:
+    config: A ConfigDict, or the nested dict that a workdir or bundle stores.
+
+  Raises:
+    UsageError: If the config names no known stage.
+  """
+  stage = config.get('stage')
+  if stage not in STAGES:
+    raise UsageError(
+      f"unknown stage '{stage}': config.stage must be one of "
+      f'{", ".join(STAGES)}'
+    )
+  return STAGES[stage](config)
