@@ -1,0 +1,241 @@
+"""The Transformer: parity with T5, causality, padding, cache."""
+
+import functools
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from musiclm_jax.nn.transformer import Transformer
+
+FIXTURE = Path(__file__).parents[1] / 'fixtures' / 'lm_block.npz'
+LM = {
+  'num_layers': 2,
+  'embed_dim': 16,
+  'num_heads': 2,
+  'head_dim': 8,
+  'mlp_dim': 32,
+  'causal': True,
+  'relative_buckets': 8,
+  'relative_max_distance': 20,
+}
+BERT = {
+  'num_layers': 2,
+  'embed_dim': 16,
+  'num_heads': 2,
+  'head_dim': 8,
+  'mlp_dim': 32,
+  'norm': 'layer',
+  'norm_first': False,
+  'norm_epsilon': 1e-12,
+  'final_norm': False,
+  'use_bias': True,
+  'gated': False,
+  'activation': 'gelu',
+  'scale_logits': True,
+}
+
+
+def _made(settings, length=12):
+  transformer = Transformer(**settings)
+  x = jax.random.normal(jax.random.key(0), (2, length, 16))
+  variables = nn.unbox(transformer.init(jax.random.key(1), x))
+  return transformer, variables, x
+
+
+def _twin_variables(twin):
+  """The parameters of T5's twin under our names and shapes."""
+  settings = {
+    key.removeprefix('settings/'): int(twin[key])
+    for key in twin
+    if key.startswith('settings/')
+  }
+  dim, heads = settings['embed_dim'], settings['num_heads']
+
+  def stacked(name, shape):
+    return np.stack(
+      [
+        twin[f'weights/block.{layer}.layer.{name}.weight'].T.reshape(shape)
+        for layer in range(settings['num_layers'])
+      ]
+    )
+
+  own = 'weights/block.0.layer.0.SelfAttention.relative_attention_bias.weight'
+  attention = {
+    ours: {'kernel': stacked(f'0.SelfAttention.{theirs}', (dim, heads, -1))}
+    for ours, theirs in (('query', 'q'), ('key', 'k'), ('value', 'v'))
+  }
+  attention['out'] = {'kernel': stacked('0.SelfAttention.o', (heads, -1, dim))}
+  mlp = {
+    ours: {'kernel': stacked(f'2.DenseReluDense.{theirs}', shape)}
+    for ours, theirs, shape in (
+      ('wide', 'wi_0', (dim, -1)),
+      ('gate', 'wi_1', (dim, -1)),
+      ('narrow', 'wo', (-1, dim)),
+    )
+  }
+  params = {
+    'relative_bias': {'table': twin[own]},
+    'final_norm': {'scale': twin['weights/final_layer_norm.weight']},
+    'layers': {
+      'attention': attention,
+      'attention_norm': {'scale': stacked('0.layer_norm', (dim,))},
+      'mlp': mlp,
+      'mlp_norm': {'scale': stacked('2.layer_norm', (dim,))},
+    },
+  }
+  return settings, {'params': params}
+
+
+@pytest.mark.parametrize('query_block', [0, 32])
+def test_lm_block_equals_the_pytorch_t5(query_block):
+  twin = np.load(FIXTURE)
+  settings, variables = _twin_variables(twin)
+  transformer = Transformer(causal=True, query_block=query_block, **settings)
+  ours = nn.unbox(transformer.init(jax.random.key(0), twin['input']))
+  assert jax.tree.map(jnp.shape, ours) == jax.tree.map(jnp.shape, variables)
+  y, _ = transformer.apply(variables, twin['input'])
+  assert np.abs(y - twin['output']).max() < 1e-4
+
+
+@pytest.mark.parametrize('query_block', [0, 5])
+def test_lm_is_causal(query_block):
+  """The gradient of output t is zero at later inputs and not at t-1."""
+  transformer, variables, x = _made({**LM, 'query_block': query_block})
+
+  def output(x, t):
+    return transformer.apply(variables, x)[0][0, t].sum()
+
+  for t in (0, 4, 11):
+    moved = np.abs(jax.grad(output)(x, t)).sum(axis=(0, 2))
+    assert (moved[t + 1 :] == 0).all()
+    assert (moved[: t + 1] > 1e-6).all()
+
+
+def test_attention_is_used():
+  """Mistake 31: self-attention output never used.
+
+  Perturbing token t-1 must move the output at t, in every layer stack.
+  """
+  transformer, variables, x = _made({**LM, 'num_layers': 1})
+  y, _ = transformer.apply(variables, x)
+  moved, _ = transformer.apply(variables, x.at[:, 5].add(1.0))
+  change = np.abs(moved - y).max(axis=(0, 2))
+  assert (change[:5] == 0).all()
+  assert (change[5:] > 1e-4).all()
+
+
+def test_query_blocks_keep_the_relative_bias():
+  """Mistake 29: a fast attention silently drops positional information."""
+  transformer, variables, x = _made(LM)
+  whole, _ = transformer.apply(variables, x)
+  blocks, _ = transformer.clone(query_block=5).apply(variables, x)
+  np.testing.assert_allclose(blocks, whole, atol=1e-5)
+  table = variables['params']['relative_bias']['table']
+  without = {**variables['params'], 'relative_bias': {'table': 0 * table}}
+  flat, _ = transformer.clone(query_block=5).apply({'params': without}, x)
+  assert np.abs(flat - blocks).max() > 1e-3
+
+
+def test_cached_steps_equal_the_whole():
+  transformer, variables, x = _made(LM)
+  whole, _ = transformer.apply(variables, x)
+  cache = transformer.empty_cache(2, 14)
+  apply = jax.jit(
+    functools.partial(transformer.apply, variables), static_argnames='reach'
+  )
+  parts, start = [], 0
+  for count, reach in ((5, 5), (1, 10), (1, 10), (5, None)):
+    y, cache = apply(x[:, start : start + count], cache=cache, reach=reach)
+    parts.append(y)
+    start += count
+  assert cache.length == 12
+  np.testing.assert_allclose(jnp.concatenate(parts, 1), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize('settings', [LM, BERT])
+def test_padding_changes_nothing_even_as_nan(settings):
+  transformer, variables, x = _made(settings)
+  short, _ = transformer.apply(variables, x[:, :7])
+  padded = x.at[:, 7:].set(jnp.nan)
+  mask = jnp.broadcast_to(jnp.arange(12) < 7, (2, 12))
+
+  def total(variables):
+    y, _ = transformer.apply(variables, padded, mask=mask)
+    return (y[:, :7] ** 2).sum(), y
+
+  gradient, y = jax.grad(total, has_aux=True)(variables)
+  np.testing.assert_allclose(y[:, :7], short, atol=1e-5)
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_a_tower_sees_both_directions():
+  transformer, variables, x = _made(BERT)
+  y, _ = transformer.apply(variables, x)
+  moved, _ = transformer.apply(variables, x.at[:, 6].add(1.0))
+  assert (np.abs(moved - y).max(axis=(0, 2)) > 1e-5).all()
+
+
+@pytest.mark.parametrize('change', [{'remat': 'full'}, {'scan_unroll': 2}])
+def test_how_it_is_computed_changes_no_result(change):
+  transformer, variables, x = _made(LM)
+
+  def gradient(transformer):
+    return jax.grad(lambda v: (transformer.apply(v, x)[0] ** 2).sum())(
+      variables
+    )
+
+  expected = gradient(transformer)
+  for one, other in zip(
+    jax.tree.leaves(gradient(transformer.clone(**change))),
+    jax.tree.leaves(expected),
+    strict=True,
+  ):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_dropout_differs_from_layer_to_layer_and_draw_to_draw():
+  transformer, variables, x = _made({**LM, 'dropout_rate': 0.5})
+  run = functools.partial(transformer.apply, variables, x, deterministic=False)
+  one, _ = run(rngs={'dropout': jax.random.key(0)})
+  again, _ = run(rngs={'dropout': jax.random.key(0)})
+  other, _ = run(rngs={'dropout': jax.random.key(1)})
+  np.testing.assert_array_equal(one, again)
+  assert np.abs(one - other).max() > 0.1
+  assert np.mean(one == 0) > 0.3  # the dropout after the final norm
+
+
+def test_logits_are_unscaled_and_the_query_kernel_pays_for_it():
+  dim, heads, width = 512, 2, 64
+  transformer = Transformer(1, dim, heads, width, 8, causal=True)
+  params = nn.unbox(
+    transformer.init(jax.random.key(0), jnp.zeros((1, 2, dim)))
+  )['params']['layers']['attention']
+  ratio = params['query']['kernel'].std() / params['key']['kernel'].std()
+  assert math.isclose(ratio, 1 / math.sqrt(width), rel_tol=0.05)
+
+
+def test_kernels_name_their_axes_layers_first():
+  transformer = Transformer(**LM)
+  boxed = jax.eval_shape(
+    transformer.init, jax.random.key(0), jnp.zeros((1, 2, 16))
+  )
+  specs = nn.get_partition_spec(boxed)['params']['layers']
+  kernel = specs['attention']['query']['kernel']
+  assert tuple(kernel) == ('layers', 'embed', 'heads', 'head_dim')
+  assert tuple(specs['mlp']['narrow']['kernel']) == ('layers', 'mlp', 'embed')
+
+
+def test_a_cache_with_a_mask_is_refused():
+  transformer, variables, x = _made(LM)
+  with pytest.raises(ValueError, match='cache'):
+    transformer.apply(
+      variables,
+      x,
+      cache=transformer.empty_cache(2, 12),
+      mask=jnp.ones((2, 12), bool),
+    )
