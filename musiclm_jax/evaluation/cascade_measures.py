@@ -1,0 +1,288 @@
+"""Measures of the whole cascade: judges, prompts, music, copies, cheats.
+
+Material -> the judges' qualifications, the `cascade_*` gates, `cheats_fail`
+and `audio_sane`; the arithmetic is in the modules that this one imports.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from musiclm_jax.evaluation import (
+  cascade_quality,
+  cheats,
+  copying,
+  gates,
+  judge_features,
+  judges,
+  music_statistics,
+  statistics,
+)
+from musiclm_jax.evaluation.material import Crop, Material, Split
+
+SECONDS = 10.0
+PROMPTS_PER_FAMILY = 2
+SEEDS = 2
+_JUDGE_TRAIN = 1000
+_JUDGE_TEST = 160
+_CAPTION_DRAWS = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Judges:
+  """The trained judges and what they are worth."""
+
+  family: judges.FamilyJudge
+  tempo: judges.TempoJudge
+  qualifications: dict[str, judges.Qualification]
+
+  def families(self, clips: np.ndarray) -> list[str]:
+    """Names the lead family of each clip [N, S]."""
+    return self.family.judge([judge_features.timbre(clip) for clip in clips])
+
+
+def train_judges(material: Material, seed: int) -> Judges:
+  """Trains on the training pieces, tests on held-out ones, plain and coded."""
+  sides = []
+  for split, per_piece, limit in (
+    (material.train, 2, _JUDGE_TRAIN),
+    (material.test, 2, _JUDGE_TEST),
+  ):
+    crops = split.crops(SECONDS, per_piece, limit)
+    attributes = [split.attributes(crop) for crop in crops]
+    # A crop without a lead has no family to be judged.
+    kept = [i for i, a in enumerate(attributes) if a.get('lead_family')]
+    crops = [crops[i] for i in kept]
+    attributes = [attributes[i] for i in kept]
+    plain = np.stack([split.read(crop) for crop in crops])
+    coded = material.through_codec(plain)
+    sides.append(
+      (
+        [_features(clip) for clip in plain],
+        [_features(clip) for clip in coded],
+        [a['lead_family'] for a in attributes],
+        [a['bpm'] for a in attributes],
+        [crop.piece for crop in crops],
+      )
+    )
+  (plain, coded, families, bpm, _), test = sides
+  both = plain + coded
+  family = judges.FamilyJudge(seed).fit([f[0] for f in both], families * 2)
+  tempo = judges.TempoJudge(seed).fit(np.stack([f[1] for f in both]), bpm * 2)
+  return Judges(family, tempo, _qualify(family, tempo, test))
+
+
+def _features(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  return judge_features.timbre(clip), judge_features.tempogram(clip)
+
+
+def _qualify(family, tempo, test) -> dict[str, judges.Qualification]:
+  plain, coded, families, bpm, units = test
+  named = [family.judge([f[0] for f in side]) for side in (plain, coded)]
+  hits = [
+    [a == b for a, b in zip(side, families, strict=True)] for side in named
+  ]
+  beats = [tempo.judge(np.stack([f[1] for f in side])) for side in test[:2]]
+  tempo_hits = [judges.tempo_hits(side, bpm) for side in beats]
+  shuffled = np.random.default_rng(0).permutation(bpm)
+  return {
+    'family': judges.qualify(
+      'family',
+      *hits,
+      units,
+      chance=statistics.permuted_chance(families, named[0]),
+      mark=judges.FAMILY_MARK,
+      classes=families,
+    ),
+    'tempo': judges.qualify(
+      'tempo',
+      *tempo_hits,
+      units,
+      chance=float(judges.tempo_hits(beats[0], shuffled).mean()),
+      mark=judges.TEMPO_MARK,
+    ),
+  }
+
+
+def choose_prompts(split: Split, seed: int) -> tuple[list[str], list[str]]:
+  """Held-out captions that state the lead family, as many of each family.
+
+  Returns:
+    Prompts and their families.
+  """
+  rng = np.random.default_rng([seed, 3])
+  found: dict[str, list[str]] = {}
+  crops = split.crops(SECONDS, 3, 3 * len(split.source))
+  for crop in crops:
+    family = split.attributes(crop).get('lead_family')
+    if not family or len(found.get(family, ())) >= PROMPTS_PER_FAMILY:
+      continue
+    caption = _caption_with_family(split, crop, family, rng)
+    if caption:
+      found.setdefault(family, []).append(caption)
+  pairs = [
+    (caption, family) for family in sorted(found) for caption in found[family]
+  ]
+  return [caption for caption, _ in pairs], [family for _, family in pairs]
+
+
+def _caption_with_family(
+  split: Split, crop: Crop, family: str, rng: np.random.Generator
+) -> str | None:
+  """A caption of the crop that says what leads it."""
+  for _ in range(_CAPTION_DRAWS):
+    caption = split.caption(crop, rng)
+    if caption and states_family(caption, family):
+      return caption
+  return None
+
+
+def states_family(caption: str, family: str) -> bool:
+  """Whether a caption names the family by its own word."""
+  words = {word for part in family.split('/') for word in part.split()}
+  text = caption.lower()
+  return any(word in text for word in words)
+
+
+@dataclasses.dataclass(frozen=True)
+class Generated:
+  """What the cascade made of the prompts.
+
+  Attributes:
+    prompts: Sentences [P].
+    families: Prompted lead families [P].
+    waveforms: [P, R, S].
+    semantic: [P, R, Ts].
+    acoustic: [P, R, Ta, Q].
+    unconditional: Clips without prompt [N, S].
+    text_codes: MuLan tokens of the prompts [P, 12].
+  """
+
+  prompts: Sequence[str]
+  families: Sequence[str]
+  waveforms: np.ndarray
+  semantic: np.ndarray
+  acoustic: np.ndarray
+  unconditional: np.ndarray
+  text_codes: np.ndarray
+
+
+def generate(
+  material: Material, prompts: Sequence[str], families: Sequence[str], seed: int
+) -> Generated:
+  """Generates every prompt with two seeds, and as many clips without one."""
+  from musiclm_jax.cascade.generator import Generator
+
+  generator = Generator(material.networks, lambda line: print(line, flush=True))
+  settings = material.bundle.settings
+  codes = material.tokenizer.encode_text(prompts)
+  runs = [
+    generator.generate(
+      codes, seconds=SECONDS, seed=SEEDS * seed + k, settings=settings
+    )
+    for k in range(SEEDS)
+  ]
+  free = generator.generate(
+    codes,
+    seconds=SECONDS,
+    seed=SEEDS * seed + SEEDS,
+    settings=dataclasses.replace(settings, mulan_levels=0),
+  )
+  return Generated(
+    prompts=prompts,
+    families=families,
+    waveforms=np.stack([run.waveform for run in runs], axis=1),
+    semantic=np.stack([run.semantic for run in runs], axis=1),
+    acoustic=np.stack([run.acoustic for run in runs], axis=1),
+    unconditional=free.waveform,
+    text_codes=codes,
+  )
+
+
+def prompt_gates(
+  material: Material, made: Generated, panel: Judges
+) -> tuple[list[gates.Gate], dict]:
+  """`cascade_prompt` and `cascade_family`."""
+  shape = made.waveforms.shape[:2]
+  flat = made.waveforms.reshape(-1, made.waveforms.shape[-1])
+  audio = material.audio_embeddings(flat).reshape(*shape, -1)
+  scores = cascade_quality.PromptScores.measure(
+    material.text_embeddings(made.prompts),
+    audio,
+    material.audio_embeddings(made.unconditional),
+  )
+  judged = np.array(panel.families(flat)).reshape(shape)
+  hits = cascade_quality.FamilyHits.measure(
+    made.families, judged, panel.families(made.unconditional)
+  )
+  qualified = panel.qualifications['family'].qualified
+  return [scores.gate(), hits.gate(judge_qualified=qualified)], {
+    'cascade_prompt': scores.figures(),
+    'cascade_family': hits.figures(),
+  }
+
+
+def music_gates(made: Generated) -> tuple[list[gates.Gate], dict]:
+  """`cascade_music` and `audio_sane`."""
+  clips = [
+    [music_statistics.measure(clip) for clip in row] for row in made.waveforms
+  ]
+  same = cascade_quality.equal_tokens(made.semantic[:, 0], made.semantic[:, 1])
+  found = [
+    cascade_quality.music_gate(clips, same),
+    cascade_quality.sane_gate(clips),
+  ]
+  return found, {
+    'cascade_music': {
+      **cascade_quality.music_figures(clips),
+      'equal_tokens_of_two_seeds': same,
+    }
+  }
+
+
+def copy_gates(
+  material: Material, made: Generated
+) -> tuple[list[gates.Gate], dict]:
+  """`cascade_copy` and `cheats_fail`."""
+  rate = material.bundle.contract.streams['semantic'].frame_rate
+  records = material.train.records
+  training = [record.semantic for record in records]
+
+  def measure(
+    streams: Sequence[np.ndarray], units: Sequence
+  ) -> copying.Copying:
+    return copying.measure(streams, units, training, frame_rate=rate)
+
+  real = material.test.spread_records(1, 64)
+  held_out = measure(
+    [record.semantic for record in real], [record.piece_id for record in real]
+  )
+  prompts = range(len(made.prompts))
+  ours = measure(
+    list(made.semantic.reshape(-1, made.semantic.shape[-1])),
+    [p for p in prompts for _ in range(SEEDS)],
+  )
+  heard = max(1, material.bundle.settings.mulan_levels)
+  nearest = cheats.nearest_by_tokens(
+    made.text_codes[:, :heard],
+    np.stack([record.mulan for record in records])[:, :heard],
+  )
+  retrieved = measure([training[i] for i in nearest], list(prompts))
+  tones = [
+    [music_statistics.measure(cheats.constant_tone(family, SECONDS))]
+    for family in made.families
+  ]
+  never_equal = np.zeros(len(tones))
+  gate = copying.gate(ours, held_out)
+  cheat = cheats.gate(
+    copying.gate(retrieved, held_out),
+    cascade_quality.music_gate(tones, never_equal),
+  )
+  return [gate, cheat], {
+    'cascade_copy': copying.figures(ours, held_out),
+    'cheats_fail': {
+      'retrieval': copying.figures(retrieved, held_out),
+      'constant_tone': cascade_quality.music_figures(tones),
+    },
+  }

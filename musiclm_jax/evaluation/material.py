@@ -1,0 +1,194 @@
+"""What the demo has left to examine: bundle, corpus, token stores.
+
+Rows of one shape go through every network in batches of one size, so that
+each program compiles once.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musiclm_jax.cascade import bundle, networks
+from musiclm_jax.cascade.tokenizer import Tokenizer
+from musiclm_jax.data import sources, text
+from musiclm_jax.data.token_store import TokenRecord, TokenStore
+
+SAMPLE_RATE = 24_000
+TICK_SECONDS = 0.04  # a common frame of all token streams
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop:
+  """A stretch of a piece of the corpus.
+
+  Attributes:
+    piece: Index in its split's source.
+    start_seconds: Where it begins.
+    seconds: How long it is.
+  """
+
+  piece: int
+  start_seconds: float
+  seconds: float
+
+
+class Split:
+  """One split: its music, and the tokens that were made of it."""
+
+  def __init__(self, source: sources.Source, store: TokenStore):
+    """Takes a source and the store of its tokens."""
+    self.source = source
+    self.store = store
+
+  @functools.cached_property
+  def records(self) -> list[TokenRecord]:
+    """All records of the store, in order."""
+    return [self.store.record(i) for i in range(len(self.store))]
+
+  @functools.cached_property
+  def index_of(self) -> dict[str, int]:
+    """Piece id -> index in the source."""
+    source = self.source
+    return {source.piece_id(i): i for i in range(len(source))}
+
+  def crop(self, record: TokenRecord) -> Crop:
+    """The stretch that a record describes."""
+    piece = self.index_of[record.piece_id]
+    return Crop(piece, record.start_seconds, self.store.crop_seconds)
+
+  def read(self, crop: Crop) -> np.ndarray:
+    """The crop's samples, float32 [S]."""
+    return self.source.read(
+      crop.piece,
+      round(crop.start_seconds * SAMPLE_RATE),
+      round(crop.seconds * SAMPLE_RATE),
+    )
+
+  def attributes(self, crop: Crop) -> Mapping[str, Any]:
+    """What is audible in the crop."""
+    end = crop.start_seconds + crop.seconds
+    return self.source.attributes(crop.piece, crop.start_seconds, end)
+
+  def caption(self, crop: Crop, rng: np.random.Generator) -> str:
+    """A sentence on the crop."""
+    end = crop.start_seconds + crop.seconds
+    return self.source.caption(crop.piece, crop.start_seconds, end, rng)
+
+  def crops(self, seconds: float, per_piece: int, limit: int) -> list[Crop]:
+    """Evenly spread crops of every piece, one round of pieces after another.
+
+    Args:
+      seconds: Of each crop.
+      per_piece: At most so many of a piece.
+      limit: At most so many in all.
+    """
+    out = []
+    for turn in range(per_piece):
+      for piece in range(len(self.source)):
+        whole = self.source.num_samples(piece) / SAMPLE_RATE
+        space = max(0.0, whole - seconds)
+        start = space * (turn + 1) / (per_piece + 1)
+        start = int(start / TICK_SECONDS) * TICK_SECONDS
+        out.append(Crop(piece, start, seconds))
+    return out[:limit]
+
+  def spread_records(self, per_piece: int, limit: int) -> list[TokenRecord]:
+    """Some records of every piece, evenly spread over the piece."""
+    by_piece: dict[str, list[TokenRecord]] = {}
+    for record in self.records:
+      by_piece.setdefault(record.piece_id, []).append(record)
+    rounds: list[TokenRecord] = []
+    for turn in range(per_piece):
+      for own in by_piece.values():
+        if turn < len(own):
+          rounds.append(own[len(own) * turn // min(per_piece, len(own))])
+    return rounds[:limit]
+
+
+class Material:
+  """The bundle's networks and both splits of the corpus."""
+
+  def __init__(self, demo: Path):
+    """Opens what a demo has left.
+
+    Raises:
+      UsageError: If something is missing or damaged.
+    """
+    self.demo = demo
+    self.bundle = bundle.read(demo / 'bundle')
+    self.networks = networks.load_all(demo / 'bundle', bundle.STAGES)
+    vocabulary = text.Tokenizer.load(self.bundle.vocabulary)
+    self.vocabulary = vocabulary
+    self.tokenizer = Tokenizer(self.networks, vocabulary)
+
+  @functools.cached_property
+  def train(self) -> Split:
+    """The training split."""
+    return self._split('train')
+
+  @functools.cached_property
+  def test(self) -> Split:
+    """The split that nothing has been trained or chosen on."""
+    return self._split('test')
+
+  def _split(self, name: str) -> Split:
+    source = sources.open_source(f'rendered_music:{self.demo / "corpus"}', name)
+    return Split(source, TokenStore(self.demo / 'tokens', name))
+
+  def call(self, stage: str, method: str, rows: np.ndarray) -> np.ndarray:
+    """Applies a network's method to rows, batch by batch.
+
+    Args:
+      stage: The network.
+      method: Of its task, called `(params, collections, rows)`.
+      rows: [N, ...].
+    """
+    return in_batches(self._program(stage, method), rows)
+
+  @functools.cache  # noqa: B019 (one Material lives as long as the process)
+  def _program(self, stage: str, method: str) -> Callable:
+    import jax
+
+    network = self.networks[stage]
+    function = jax.jit(getattr(network.task, method))
+    return lambda rows: function(network.params, network.collections, rows)
+
+  def text_embeddings(self, captions: Sequence[str]) -> np.ndarray:
+    """MuLan embeddings of captions, unit length [N, 128]."""
+    length = int(self.networks['mulan'].config['data']['text_length'])
+    ids = np.stack([self.vocabulary.encode(c, length) for c in captions])
+    return self.call('mulan', 'embed_text', ids)
+
+  def audio_embeddings(self, waveforms: np.ndarray) -> np.ndarray:
+    """MuLan embeddings of clips, unit length [N, 128]."""
+    return self.call('mulan', 'embed_audio', waveforms)
+
+  def through_codec(self, waveforms: np.ndarray) -> np.ndarray:
+    """Clips as the codec gives them back, all levels [N, S]."""
+    codes = self.call('soundstream', 'encode', waveforms)
+    return self.call('soundstream', 'decode', codes)
+
+
+def in_batches(
+  function: Callable[[np.ndarray], Any], rows: np.ndarray, size: int = 8
+) -> np.ndarray:
+  """Applies a function to `size` rows at a time; the last batch is padded.
+
+  Args:
+    function: [size, ...] -> [size, ...].
+    rows: [N, ...], N >= 1.
+    size: Rows at a time.
+
+  Returns:
+    Results of the N rows.
+  """
+  out = []
+  for first in range(0, len(rows), size):
+    index = np.minimum(np.arange(first, first + size), len(rows) - 1)
+    part = np.asarray(function(rows[index]))
+    out.append(part[: len(rows) - first])
+  return np.concatenate(out)

@@ -1,0 +1,183 @@
+"""Measures of what makes tokens: codec, semantic tokens, MuLan.
+
+Material -> gates and figures; the arithmetic is in `codec_gates`,
+`semantic_probe` and `retrieval`.
+"""
+
+import numpy as np
+
+from musiclm_jax.evaluation import (
+  codec_gates,
+  codec_quality,
+  gates,
+  retrieval,
+  semantic_probe,
+  statistics,
+)
+from musiclm_jax.evaluation.material import Crop, Material, Split, in_batches
+
+_CODEC_SECONDS = 5.0
+_CODEC_CLIPS = 64
+_PROBE_TRAIN, _PROBE_TEST = 600, 240
+_RETRIEVAL_SECONDS = 10.0
+_RETRIEVAL_PAIRS = 96
+
+
+def codec(
+  material: Material,
+) -> tuple[list[gates.Gate], dict, tuple[np.ndarray, np.ndarray]]:
+  """The codec's gates, figures, and clips before and after it."""
+  split = material.test
+  per_piece = -(-_CODEC_CLIPS // len(split.source))
+  crops = split.crops(_CODEC_SECONDS, per_piece, _CODEC_CLIPS)
+  clips = np.stack([split.read(crop) for crop in crops])
+  network = material.networks['soundstream']
+
+  def forward(waveforms: np.ndarray) -> np.ndarray:
+    import jax
+
+    def whole(rows):
+      task = network.task
+      return task.reconstruct(network.params, network.collections, rows)[0]
+
+    return in_batches(jax.jit(whole), waveforms)
+
+  figures, decoded = codec_gates.measure(
+    clips,
+    lambda rows: material.call('soundstream', 'encode', rows),
+    lambda rows: material.call('soundstream', 'decode', rows),
+    forward,
+    network.task.codebook_size,
+  )
+  return (
+    codec_gates.all_gates(figures),
+    codec_gates.report_figures(figures),
+    (clips, decoded),
+  )
+
+
+def semantic_usage(material: Material) -> tuple[gates.Gate, dict]:
+  """`semantic_usage` over all held-out tokens."""
+  size = material.bundle.contract.streams['semantic'].codebook_size
+  counts = np.stack(
+    [
+      np.bincount(record.semantic, minlength=size)
+      for record in material.test.records
+    ]
+  )
+
+  def share(units: np.ndarray) -> float:
+    return float(codec_quality.perplexity(counts[units].sum(axis=0))) / size
+
+  interval = statistics.bootstrap_spread(share, len(counts))
+  least = gates.SMALLEST_SEMANTIC_USAGE
+  gate = gates.make(
+    'semantic_usage',
+    interval,
+    least,
+    {'perplexity >= 25 % of K': interval.value >= least},
+  )
+  return gate, {'codebook_size': size, 'tokens': int(counts.sum())}
+
+
+def semantic_probe_gate(
+  material: Material, seed: int
+) -> tuple[gates.Gate, dict]:
+  """`semantic_probe`, with all baselines of equal K."""
+  size = material.bundle.contract.streams['semantic'].codebook_size
+  rate = material.bundle.contract.streams['semantic'].frame_rate
+  sides = (
+    (material.train, material.train.spread_records(1, _PROBE_TRAIN)),
+    (material.test, material.test.spread_records(3, _PROBE_TEST)),
+  )
+  ours, mels, untrained, labels = [], [], [], []
+  for split, records in sides:
+    crops = [split.crop(record) for record in records]
+    ours.append([record.semantic for record in records])
+    clips = [split.read(crop) for crop in crops]
+    mels.append([semantic_probe.log_mel_frames(c, rate) for c in clips])
+    untrained.append(_untrained_features(material, np.stack(clips)))
+    labels.append([split.attributes(crop) for crop in crops])
+  edges = semantic_probe.tempo_edges([a['bpm'] for a in labels[0]])
+  train, test = (
+    semantic_probe.Crops(
+      [record.piece_id for record in records],
+      {
+        'family': [a['lead_family'] for a in side],
+        'tempo': semantic_probe.tempo_classes([a['bpm'] for a in side], edges),
+      },
+    )
+    for (_, records), side in zip(sides, labels, strict=True)
+  )
+  cepstra = [[semantic_probe.mfcc_frames(m) for m in side] for side in mels]
+  streams = {
+    semantic_probe.OURS: tuple(ours),
+    'log_mel': semantic_probe.kmeans_tokens(*mels, size, seed),
+    'mfcc': semantic_probe.kmeans_tokens(*cepstra, size, seed),
+    'untrained': semantic_probe.kmeans_tokens(*untrained, size, seed),
+  }
+  results = semantic_probe.probe(streams, train, test, size)
+  return semantic_probe.gate(results), semantic_probe.figures(results)
+
+
+def _untrained_features(
+  material: Material, clips: np.ndarray
+) -> list[np.ndarray]:
+  """Features of the same network before any training, one [T, D] a clip."""
+  import jax
+  from flax import linen as nn
+
+  task = material.networks['w2v_bert'].task
+  params, collections = task.init(
+    jax.random.key(0), {'waveform': np.zeros_like(clips[:1])}
+  )
+  params = nn.unbox(params)
+  features = jax.jit(lambda rows: task.features(params, collections, rows))
+  return list(in_batches(features, clips))
+
+
+def mulan_recall(material: Material, seed: int) -> tuple[gates.Gate, dict]:
+  """`mulan_recall` over held-out pairs that differ in their attributes."""
+  split = material.test
+  crops = split.crops(_RETRIEVAL_SECONDS, 3, 3 * len(split.source))
+  keys = [_attribute_key(split, crop) for crop in crops]
+  chosen = retrieval.distinct(keys)[:_RETRIEVAL_PAIRS]
+  crops = [crops[i] for i in chosen]
+  rng = np.random.default_rng([seed, 1])
+  captions = [split.caption(crop, rng) for crop in crops]
+  audio = material.audio_embeddings(np.stack([split.read(c) for c in crops]))
+  words = material.text_embeddings(captions)
+  gallery = min(retrieval.GALLERY, len(crops))
+  hits = retrieval.recall_at_1(words, audio, gallery=gallery)
+  gate = retrieval.recall_gate(hits, gallery)
+  if gallery < retrieval.GALLERY:
+    gate = gates.make(
+      'mulan_recall',
+      gate.value,
+      gate.chance,
+      {f'{retrieval.GALLERY} attribute-distinct pairs': False},
+    )
+  return gate, {
+    'r_at_1': statistics.bootstrap_mean(hits),
+    'gallery': gallery,
+    'pairs': len(crops),
+    'cosine_own': float((words * audio).sum(axis=1).mean()),
+    'cosine_other': float((words @ audio.T).mean()),
+  }
+
+
+def _attribute_key(split: Split, crop: Crop) -> tuple:
+  attributes = split.attributes(crop)
+  return tuple(sorted((k, str(v)) for k, v in attributes.items()))
+
+
+def mulan_handover(material: Material) -> tuple[gates.Gate, dict]:
+  """`mulan_handover` over all held-out captions in the token store."""
+  text, audio, units = [], [], []
+  for record in material.test.spread_records(3, 300):
+    for row in record.mulan_text:
+      text.append(row)
+      audio.append(record.mulan)
+      units.append(record.piece_id)
+  measured = retrieval.agreement(np.stack(text), np.stack(audio), units)
+  return retrieval.handover_gate(measured), retrieval.figures(measured)
