@@ -9,6 +9,7 @@ import os
 import re
 import runpy
 import sys
+import threading
 import time
 import warnings
 import zlib
@@ -85,6 +86,8 @@ def join_processes(environment: Mapping[str, str] = os.environ) -> None:
 
 def _refuse(message: str) -> int:
   sys.stdout.flush()
+  # What dying threads have to say comes after the reason, and hides it.
+  sys.unraisablehook = threading.excepthook = lambda *_: None
   print('error:', ' '.join(message.split()), file=sys.stderr, flush=True)
   return USAGE
 
@@ -165,7 +168,8 @@ def _parse(argv: list[str]) -> None:
   if spare:
     raise UsageError(f"unexpected argument '{spare[0]}': flags begin with --")
   if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.ERROR)
+    # Orbax logs, with a traceback, what it raises in any case.
+    logging.set_verbosity(logging.FATAL)
 
 
 def _check_config(argv: list[str]) -> None:

@@ -1,10 +1,10 @@
 """What each stage learns from: sources or tokens -> batches of its task.
 
-soundstream, w2v_bert   {'waveform' [B, S]}
-mulan                   {'waveform' [B, S], 'text_ids' [B, L], 'group' [B]}
-kmeans                  {'features' [B, T, D]}          by the frozen w2v-BERT
-mulan_rvq               {'audio' [B, 128], 'text' [B, 128]} by the frozen MuLan
-semantic, coarse, fine  {'mulan' [B, 12], 'semantic' [B, T], 'acoustic' [B, T, Q]}
+soundstream, w2v_bert   waveform [B, S]
+mulan                   waveform [B, S], text_ids [B, L], group [B]
+kmeans                  features [B, T, D] of the frozen w2v-BERT
+mulan_rvq               audio [B, 128], text [B, 128] of the frozen MuLan
+semantic, coarse, fine  mulan [B, 12], semantic [B, T], acoustic [B, T, Q]
 """
 
 import dataclasses
@@ -92,7 +92,7 @@ def read_contract(tokens: str, layout: Any) -> TokenContract:
       if value != theirs[field]:
         raise UsageError(
           f'{segment.stream} tokens: {field} is {theirs[field]} in the token '
-          f'store {tokens} and {value} in config.model: change the config or '
+          f'store {tokens} and {value} in the config: change the config or '
           'make the tokens again'
         )
   return contract

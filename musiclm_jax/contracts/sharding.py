@@ -49,7 +49,8 @@ def make_mesh(
     devices: All of jax's devices if not given.
 
   Raises:
-    UsageError: If the number of devices is not a multiple of fsdp * tensor.
+    UsageError: If the number of devices is not a multiple of fsdp * tensor,
+      or all three axes would be larger than 1.
   """
   devices = jax.devices() if devices is None else list(devices)
   if len(devices) % (fsdp * tensor):
@@ -58,6 +59,15 @@ def make_mesh(
       f'tensor={tensor}: choose divisors of {len(devices)}'
     )
   shape = (len(devices) // (fsdp * tensor), fsdp, tensor)
+  if min(shape) > 1:
+    # XLA's partitioners (seen on CPU with jax 0.10.2, mesh 2 x 2 x 2) give a
+    # wrong gradient of x @ w @ v where the batch lies over data and fsdp and
+    # both kernels over (fsdp, tensor).
+    raise UsageError(
+      f'a mesh of data={shape[0]}, fsdp={fsdp}, tensor={tensor} may compute '
+      f'wrong gradients: set fsdp or tensor to 1, or fsdp to '
+      f'{len(devices) // tensor}'
+    )
   return jax.make_mesh(
     shape, MESH_AXES, (AxisType.Auto,) * len(shape), devices=devices
   )

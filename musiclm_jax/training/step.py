@@ -57,7 +57,7 @@ def make_step(
     gradients, collections, metrics = _accumulate(
       losses, state, batch, key, accumulation
     )
-    norms = {p: optax.global_norm(g) for p, g in gradients.items()}
+    norms = {p: optax.tree.norm(g) for p, g in gradients.items()}
     metrics |= _named_norms(norms)
     finite = _all_finite(
       [norms, {p: metrics[_loss(p, losses)] for p in losses}]

@@ -5,6 +5,9 @@ Run as a script it trains one in a real process:
 """
 
 import dataclasses
+import json
+import resource
+import signal
 import sys
 import time
 
@@ -13,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from musiclm_jax import door
 from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.training import loop, workdir
 
@@ -142,7 +146,7 @@ class CodecGame:
     critic = {'params': params['critic']}
     real_score = Dense(1).apply(critic, batch['waveform'])
     fake_score = Dense(1).apply(critic, fake)
-    loss = nn.relu(1 - real_score).mean() + nn.relu(1 + fake_score).mean()
+    loss = nn.relu(1 - real_score).mean() + nn.relu(0.5 + fake_score).mean() / 2
     # Another player's collection that a loss returns must not be kept.
     spoiled = {'embed': jnp.full((8, 4), 99.0)}
     return loss, (collections | {'codec': spoiled}, {})
@@ -187,10 +191,19 @@ def stream(make, pause=0.0, **kwargs):
     step = start
     while True:
       time.sleep(pause)
-      yield make(0, step, **kwargs)
+      yield own_rows(make(0, step, **kwargs))
       step += 1
 
-  return loop.Data(train, lambda: (make(1, step) for step in range(2)))
+  return loop.Data(
+    train, lambda: (own_rows(make(1, step)) for step in range(2))
+  )
+
+
+def own_rows(batch):
+  """This process's rows of a global batch."""
+  rows = len(next(iter(batch.values()))) // jax.process_count()
+  mine = slice(jax.process_index() * rows, (jax.process_index() + 1) * rows)
+  return {name: values[mine] for name, values in batch.items()}
 
 
 GAMES = {
@@ -206,7 +219,7 @@ def play(game, path, *, poisoned=None, pause=0.0, schedule=None, **kwargs):
   config = {'stage': game, 'model': {'width': kwargs.pop('width', 8)}}
   plan = {'total_steps': 20, 'log_every': 5, 'eval_every': 10, 'save_every': 5}
   optimizer = ADAM | kwargs.pop('optimizer', {})
-  with workdir.claim(path) as claimed:
+  with workdir.claim(path, leads=jax.process_index() == 0) as claimed:
     return loop.train(
       task,
       stream(make, pause, **extra),
@@ -219,12 +232,17 @@ def play(game, path, *, poisoned=None, pause=0.0, schedule=None, **kwargs):
 
 
 if __name__ == '__main__':
-  options = dict(pair.split('=') for pair in sys.argv[3:])
-  play(
-    sys.argv[1],
-    sys.argv[2],
-    pause=float(options.get('pause', 0)),
-    schedule={'total_steps': int(options.get('total_steps', 20))},
-    accumulation=int(options.get('accumulation', 1)),
-    ema_decay=float(options.get('ema_decay', 0.9)),
-  )
+  game, path, *pairs = sys.argv[1:]
+  sys.argv[1:] = []
+  arguments = [pair.split('=') for pair in pairs]
+  options = {name: json.loads(value) for name, value in arguments}
+  plan = {'total_steps': options.pop('total_steps', 20)}
+  if limit := options.pop('file_bytes', None):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+  def main():
+    door.join_processes()
+    play(game, path, schedule=plan, **options)
+
+  door.run(main)

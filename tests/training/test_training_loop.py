@@ -1,0 +1,191 @@
+"""The loop: record, stop, go on, refuse; in one process."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from training_games import play
+
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.training import checkpoint, workdir
+
+
+def record(path):
+  return (path / 'metrics.jsonl').read_bytes()
+
+
+def lines(path):
+  return [json.loads(line) for line in record(path).splitlines()]
+
+
+def assert_equal(left, right):
+  jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """An uninterrupted run of each game: (state, path)."""
+  folder = tmp_path_factory.mktemp('whole')
+  return {
+    game: (play(game, folder / game, ema_decay=0.9), folder / game)
+    for game in ('lm', 'codec')
+  }
+
+
+def test_the_record_has_one_object_a_logged_step(whole):
+  _, path = whole['lm']
+  rows = lines(path)
+  assert [row['step'] for row in rows] == [5, 10, 15, 20]
+  assert all(
+    {'loss', 'grad_norm', 'refused_steps'} <= row.keys() for row in rows
+  )
+  assert [('eval_loss' in row) for row in rows] == [False, True, False, True]
+  rows = lines(whole['codec'][1])
+  assert all('grad_norm_critic' in row and 'loss_critic' in row for row in rows)
+
+
+def test_an_eval_step_and_the_last_step_are_logged_whatever_log_every(tmp_path):
+  plan = {'total_steps': 7, 'log_every': 0, 'eval_every': 3, 'save_every': 0}
+  play('lm', tmp_path / 'w', schedule=plan)
+  assert [row['step'] for row in lines(tmp_path / 'w')] == [3, 6, 7]
+  assert checkpoint.read(tmp_path / 'w').step == 7
+
+
+@pytest.mark.parametrize('game', ['lm', 'codec'])
+def test_a_run_in_two_parts_equals_one_bit_for_bit(game, whole, tmp_path):
+  state, path = whole[game]
+  # cosine decays towards total_steps, so stop early by poisoning nothing but
+  # by removing what came after step 10.
+  shutil.copytree(path, tmp_path / 'w')
+  for step in ('15', '20'):
+    shutil.rmtree(tmp_path / 'w' / 'checkpoints' / step)
+  again = play(game, tmp_path / 'w', ema_decay=0.9)
+  assert_equal(again, state)
+  assert record(tmp_path / 'w') == record(path)
+
+
+def test_a_torn_line_and_lines_beyond_the_checkpoint_are_forgotten(
+  whole, tmp_path
+):
+  _, path = whole['lm']
+  shutil.copytree(path, tmp_path / 'w')
+  shutil.rmtree(tmp_path / 'w' / 'checkpoints' / '20')
+  with open(tmp_path / 'w' / 'metrics.jsonl', 'ab') as file:
+    file.write(b'{"step": 25, "lo\xff')
+  play('lm', tmp_path / 'w', ema_decay=0.9)
+  assert record(tmp_path / 'w') == record(path)
+
+
+@pytest.mark.parametrize('damage', ['truncated', 'flipped', 'missing'])
+def test_a_damaged_checkpoint_is_skipped_with_a_line(
+  damage, whole, tmp_path, capsys
+):
+  state, path = whole['codec']
+  shutil.copytree(path, tmp_path / 'w')
+  newest = tmp_path / 'w' / 'checkpoints' / '20' / 'state'
+  files = [f for f in newest.rglob('*') if f.is_file() and '/d/' in str(f)]
+  for file in files:
+    if damage == 'truncated':
+      file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    elif damage == 'flipped':
+      data = bytearray(file.read_bytes())
+      data[len(data) // 2] ^= 0xFF
+      file.write_bytes(data)
+    else:
+      file.unlink()
+  assert checkpoint.read(tmp_path / 'w').step == 15
+  again = play('codec', tmp_path / 'w', ema_decay=0.9)
+  assert 'skipping the damaged checkpoint' in capsys.readouterr().out
+  assert_equal(again, state)
+  assert record(tmp_path / 'w') == record(path)
+  assert checkpoint.read(tmp_path / 'w').step == 20
+
+
+def test_where_all_checkpoints_are_damaged_nothing_is_overwritten(
+  whole, tmp_path
+):
+  _, path = whole['lm']
+  shutil.copytree(path, tmp_path / 'w')
+  for file in (tmp_path / 'w' / 'checkpoints').rglob('manifest.ocdbt'):
+    file.write_bytes(b'')
+  with pytest.raises(UsageError, match='damaged'):
+    checkpoint.read(tmp_path / 'w')
+  with pytest.raises(UsageError, match='damaged'):
+    play('lm', tmp_path / 'w', ema_decay=0.9)
+  assert record(tmp_path / 'w') == record(path)
+
+
+def test_a_finished_run_says_so_and_stays(whole, tmp_path, capsys):
+  _, path = whole['lm']
+  before = record(path)
+  play('lm', path, ema_decay=0.9)
+  assert 'done' in capsys.readouterr().out
+  assert record(path) == before
+
+
+def test_inference_reads_averages_and_copies_codebooks(whole):
+  """Mistake 37: what was trained is what is loaded."""
+  state, path = whole['codec']
+  read = checkpoint.read(path)
+  assert read.step == 20
+  assert read.config['stage'] == 'codec'
+  assert_equal(read.params, jax.device_get(state.ema_params))
+  assert_equal(read.collections, jax.device_get(state.collections))
+  assert read.params['statistics'] == {}
+
+
+def test_a_workdir_of_another_config_is_refused_by_field(whole):
+  _, path = whole['lm']
+  with pytest.raises(UsageError, match=r'model\.width=8, not 9'):
+    play('lm', path, width=9, ema_decay=0.9)
+
+
+def test_a_longer_schedule_continues(whole, tmp_path):
+  shutil.copytree(whole['lm'][1], tmp_path / 'w')
+  play('lm', tmp_path / 'w', ema_decay=0.9, schedule={'total_steps': 25})
+  assert [row['step'] for row in lines(tmp_path / 'w')] == [5, 10, 15, 20, 25]
+
+
+def test_two_runs_in_one_workdir_are_refused(tmp_path):
+  with (
+    workdir.claim(tmp_path / 'w'),
+    pytest.raises(UsageError, match='another run'),
+    workdir.claim(tmp_path / 'w'),
+  ):
+    pass
+
+
+def test_a_refused_start_leaves_no_workdir(tmp_path):
+  with pytest.raises(UsageError, match='accumulation=3'):
+    play('lm', tmp_path / 'deep' / 'w', accumulation=3)
+  assert not (tmp_path / 'deep').exists()
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(UsageError, match='file'):
+    play('lm', tmp_path / 'file' / 'w')
+
+
+def test_a_non_finite_run_stops_and_keeps_the_good_parameters(tmp_path):
+  with pytest.raises(UsageError, match='not finite for 10 steps in a row'):
+    play('lm', tmp_path / 'w', poisoned=range(5, 100))
+  rows = lines(tmp_path / 'w')
+  assert [row['refused_steps'] for row in rows] == [0, 5, 10]
+  assert rows[-1]['loss'] is None
+  params = checkpoint.read(tmp_path / 'w').params
+  assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(params))
+
+
+def test_training_starts_from_given_weights(whole, tmp_path):
+  read = checkpoint.read(whole['codec'][1])
+  given = read.params, read.collections
+  plan = {'total_steps': 1}
+  still = {'learning_rate': 0.0}
+  state = play(
+    'codec', tmp_path / 'w', initial=given, schedule=plan, optimizer=still
+  )
+  assert_equal(jax.device_get(state.params), given[0])
+  spoiled = {**given[0], 'critic': {}}
+  with pytest.raises(UsageError, match='params/critic'):
+    play('codec', tmp_path / 'v', initial=(spoiled, given[1]))
+  assert not (tmp_path / 'v').exists()

@@ -1,0 +1,84 @@
+"""Optimizers and schedules by name."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from training_games import ADAM
+
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.training.optimizer import (
+  OPTIMIZERS,
+  SCHEDULES,
+  learning_rate_schedule,
+  make_optimizer,
+)
+
+
+def test_schedules_warm_up_and_then_follow_their_formula():
+  at = jnp.arange(101)
+  rates = {
+    name: np.asarray(
+      learning_rate_schedule(
+        name, learning_rate=2.0, warmup_steps=10, total_steps=100
+      )(at)
+    )
+    for name in SCHEDULES
+  }
+  for rate in rates.values():
+    np.testing.assert_allclose(rate[:10], 0.2 * np.arange(1, 11), rtol=1e-6)
+  np.testing.assert_allclose(rates['constant'][10:], 2.0)
+  np.testing.assert_allclose(rates['cosine'][[55, 100]], [1, 0], atol=1e-6)
+  np.testing.assert_allclose(rates['inverse_sqrt'][[40, 90]], [1, 2 / 3], 1e-6)
+
+
+@pytest.mark.parametrize('name', sorted(OPTIMIZERS))
+@pytest.mark.parametrize('params', [{}, {'kernel': jnp.ones((3, 2))}])
+def test_every_optimizer_steps_with_and_without_parameters(name, params):
+  optimizer = make_optimizer(**ADAM | {'name': name}, total_steps=10)
+  gradient = jax.tree.map(jnp.ones_like, params)
+  updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+  assert all(np.all(np.asarray(u) < 0) for u in jax.tree.leaves(updates))
+
+
+def test_weight_decay_leaves_biases_alone():
+  decayed = ADAM | {'name': 'adamw', 'weight_decay': 0.5}
+  optimizer = make_optimizer(**decayed, total_steps=10)
+  params = {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones(2)}
+  still = jax.tree.map(jnp.zeros_like, params)
+  updates, _ = optimizer.update(still, optimizer.init(params), params)
+  assert np.all(np.asarray(updates['kernel']) < 0)
+  assert np.all(np.asarray(updates['bias']) == 0)
+
+
+@pytest.mark.parametrize(
+  'wrong, word',
+  [
+    ({'name': 'adm'}, 'adam, adamw, adafactor'),
+    ({'schedule': 'cosin'}, 'constant, cosine, inverse_sqrt'),
+    ({'weight_decay': 0.1}, 'adamw'),
+  ],
+)
+def test_wrong_names_are_refused_with_the_right_ones(wrong, word):
+  with pytest.raises(UsageError, match=word):
+    make_optimizer(**ADAM | wrong, total_steps=10)
+
+
+def test_the_state_depends_on_the_name_only():
+  """So that a schedule may change between two runs of one workdir."""
+  params = {'kernel': jnp.ones((2, 2))}
+  for name in OPTIMIZERS:
+    decay = 0.0 if name == 'adam' else 0.1
+    structures = {
+      jax.tree.structure(
+        make_optimizer(**ADAM | other | {'name': name}, total_steps=10).init(
+          params
+        )
+      )
+      for other in (
+        {},
+        {'b1': 0.0, 'clip_norm': 0.0},
+        {'schedule': 'constant', 'weight_decay': decay},
+      )
+    }
+    assert len(structures) == 1
