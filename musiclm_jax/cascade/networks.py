@@ -100,25 +100,14 @@ def build(weights: Weights) -> Network:
   """Rebuilds the task of stored weights and puts them on the device."""
   import jax
   import jax.numpy as jnp
-  import ml_collections
 
   from musiclm_jax import stages
 
-  config = ml_collections.ConfigDict(_tuples(dict(weights.config)))
   to_device = functools.partial(jax.tree.map, jnp.asarray)
   return Network(
-    task=stages.build(config.lock()),
+    task=stages.build(weights.config),
     params=to_device(weights.params),
     collections=to_device(weights.collections),
     config=weights.config,
     weights=weights,
   )
-
-
-def _tuples(node: Any) -> Any:
-  """Undoes JSON's one loss: modules need tuples where it knows lists."""
-  if isinstance(node, dict):
-    return {key: _tuples(value) for key, value in node.items()}
-  if isinstance(node, list):
-    return tuple(_tuples(value) for value in node)
-  return node

@@ -4,7 +4,8 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +41,10 @@ def write_wav(
     provenance: Written as JSON into the file's comment (RIFF INFO, ICMT) and
       into `<path without .wav>.json`.
   """
-  import soundfile
-
   path = Path(path)
-  pcm = np.round(np.clip(waveform, -1.0, 1.0) * 32767).astype(np.int16)
-  with (
-    atomic_open(path, 'wb') as file,
-    soundfile.SoundFile(
-      file, 'w', sample_rate, 1, subtype='PCM_16', format='WAV'
-    ) as sound,
-  ):
-    sound.comment = json.dumps(provenance)  # ASCII, as readers differ
-    sound.write(pcm)
+  pcm = np.round(np.clip(waveform, -1.0, 1.0) * 32767).astype('<i2')
+  with atomic_open(path, 'wb') as file:
+    file.write(_riff(pcm.tobytes(), sample_rate, json.dumps(provenance)))
   write_text(path.with_suffix('.json'), json.dumps(provenance, indent=1) + '\n')
 
 
@@ -61,12 +54,42 @@ def read_provenance(path: str | os.PathLike) -> dict[str, Any]:
   Raises:
     UsageError: If the file is no sound or carries nothing of ours.
   """
-  import soundfile
-
   try:
-    with soundfile.SoundFile(path) as sound:
-      return json.loads(sound.comment)
-  except (soundfile.SoundFileError, ValueError) as error:
+    return json.loads(_comment(Path(path).read_bytes()))
+  except (struct.error, ValueError) as error:
     raise UsageError(
       f"'{path}' carries no provenance: it is no WAV file of ours ({error})"
     ) from error
+
+
+def _riff(pcm: bytes, sample_rate: int, comment: str) -> bytes:
+  """Builds a mono 16-bit WAV file; libsndfile would drop a long comment."""
+  form = struct.pack('<HHIIHH', 1, 1, sample_rate, 2 * sample_rate, 2, 16)
+  info = b'INFO' + _chunk(b'ICMT', comment.encode('ascii') + b'\0')
+  chunks = _chunk(b'fmt ', form) + _chunk(b'LIST', info) + _chunk(b'data', pcm)
+  return _chunk(b'RIFF', b'WAVE' + chunks)
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+  padding = b'\0' * (len(content) % 2)
+  return name + struct.pack('<I', len(content)) + content + padding
+
+
+def _comment(data: bytes) -> str:
+  """Finds the ICMT text of a RIFF file."""
+  if data[:4] != b'RIFF' or data[8:12] != b'WAVE':
+    raise ValueError('no RIFF header')
+  for name, content in _chunks(data[12:]):
+    if name == b'LIST' and content[:4] == b'INFO':
+      for key, text in _chunks(content[4:]):
+        if key == b'ICMT':
+          return text.rstrip(b'\0').decode('ascii')
+  raise ValueError('no comment')
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+  at = 0
+  while at + 8 <= len(data):
+    (size,) = struct.unpack_from('<I', data, at + 4)
+    yield data[at : at + 4], data[at + 8 : at + 8 + size]
+    at += 8 + size + size % 2

@@ -54,7 +54,7 @@ class Weights:
     digest = hashlib.sha256()
     for name, array in self.arrays().items():
       digest.update(f'{name} {array.dtype} {array.shape}\n'.encode())
-      digest.update(np.ascontiguousarray(array).tobytes())
+      digest.update(array.tobytes())
     return digest.hexdigest()
 
 
@@ -65,7 +65,7 @@ def write(folder: Path, weights: Weights) -> None:
   folder.mkdir()
   arrays = weights.arrays()
   save_file(
-    {name: np.ascontiguousarray(a) for name, a in arrays.items()},
+    {name: np.asarray(a, order='C') for name, a in arrays.items()},
     folder / 'weights.safetensors',
   )
   (folder / 'config.json').write_text(_json(weights.config))

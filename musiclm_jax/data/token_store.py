@@ -220,13 +220,11 @@ def crop_starts(
   if seconds < crop_seconds / 2:
     return []
   count = max(int((seconds - crop_seconds) / hop_seconds + 1e-9), 0) + 1
-  starts = [
-    round(k * hop_seconds / grid_seconds) * grid_seconds for k in range(count)
-  ]
-  rest = seconds - (starts[-1] + crop_seconds)
-  if rest > crop_seconds / 2:
-    starts.append(int((seconds - crop_seconds) / grid_seconds) * grid_seconds)
-  return starts
+  last = (seconds - crop_seconds) / grid_seconds
+  frames = [round(k * hop_seconds / grid_seconds) for k in range(count)]
+  if (last - frames[-1]) * grid_seconds > crop_seconds / 2:
+    frames.append(int(last + 1e-9))
+  return [round(frame * grid_seconds, 6) for frame in frames]
 
 
 def _read_text(path: Path) -> str:

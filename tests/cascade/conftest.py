@@ -3,6 +3,7 @@
 import types
 
 import jax
+import numpy as np
 import pytest
 from flax import linen as nn
 
@@ -35,9 +36,20 @@ CROPS = {'semantic': 0.8, 'coarse': 0.4, 'fine': 0.24}
 
 
 def network(task, params, collections, config=None):
-  params, collections = nn.unbox(params), nn.unbox(collections)
+  params, collections = jax.tree.map(jax.numpy.asarray, (params, collections))
   weights = Weights(config or {}, *jax.device_get((params, collections)))
   return Network(task, params, collections, config or {}, weights)
+
+
+def drawn(shapes):
+  """Parameters of given shapes, without compiling a network's own init."""
+  rng = np.random.default_rng(0)
+
+  def draw(leaf):
+    fan_in = max(np.prod(leaf.shape[:-1]), 1)
+    return rng.normal(0, fan_in**-0.5, leaf.shape).astype(np.float32)
+
+  return jax.tree.map(draw, nn.unbox(shapes))
 
 
 def language_model(stage):
@@ -70,7 +82,8 @@ def language_model(stage):
     'semantic': jax.numpy.zeros((1, frames), int),
     'acoustic': jax.numpy.zeros((1, 2 * frames, 4), int),
   }
-  return network(task, *jax.jit(task.init)(jax.random.key(0), batch))
+  shapes, _ = jax.eval_shape(task.init, jax.random.key(0), batch)
+  return network(task, drawn(shapes), {})
 
 
 def codec():
@@ -86,9 +99,8 @@ def codec():
     total_steps=1,
   )
   waveform = jax.numpy.zeros((1, 960))
-  params = {
-    'codec': jax.jit(task.codec.init)(jax.random.key(0), waveform)['params']
-  }
+  shapes = jax.eval_shape(task.codec.init, jax.random.key(0), waveform)
+  params = {'codec': drawn(shapes)['params']}
   books = quantizer.init_codebooks(jax.random.key(1), 4, 16, 8)
   books['embed'] = jax.random.normal(jax.random.key(2), (4, 16, 8))
   return network(task, params, {'codec': books})

@@ -1,0 +1,192 @@
+"""Bundles: whole or refused, with the name of what is wrong."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from musiclm_jax.cascade import bundle
+from musiclm_jax.cascade.settings import Settings
+from musiclm_jax.cascade.weights import Weights
+from musiclm_jax.contracts.errors import UsageError
+
+
+def stages(contract):
+  made = {}
+  for number, stage in enumerate(bundle.STAGES):
+    rng = np.random.default_rng(number)
+    made[stage] = Weights(
+      config={'stage': stage, 'model': {'strides': [2, 3]}},
+      params={
+        'net': {'layer': {'kernel': rng.normal(size=(3, 4)).astype('f4')}},
+        'discriminators': {'kernel': np.ones(1000, np.float32)},
+      },
+      collections={'net': {'count': np.arange(4), 'initialized': np.bool_(1)}},
+      contract_json=(
+        contract.to_json() if stage in bundle.LANGUAGE_MODELS else None
+      ),
+    )
+  made['kmeans'] = dataclasses.replace(made['kmeans'], params={'kmeans': {}})
+  return made
+
+
+def write(out, tiny, made=None):
+  return bundle.write(
+    out,
+    made or stages(tiny.contract),
+    tiny.contract,
+    '[PAD]\npiano\n',
+    Settings(mulan_levels=3),
+    {'jax': '0'},
+  )
+
+
+@pytest.fixture
+def written(tiny, tmp_path):
+  return write(tmp_path / 'bundle', tiny)
+
+
+def test_what_comes_out_is_what_went_in(tiny, written):
+  opened = bundle.read(written.path)
+  assert opened == written
+  assert opened.settings == Settings(3, 1.0, 0.95, 0.4)
+  assert opened.contract == tiny.contract
+  assert opened.vocabulary.read_text() == '[PAD]\npiano\n'
+  for stage, weights in stages(tiny.contract).items():
+    read = opened.weights(stage)
+    assert read.config == weights.config
+    assert read.contract_json == weights.contract_json
+    assert read.sha256() == weights.sha256()
+    assert read.arrays().keys() == weights.arrays().keys()
+    for name, array in read.arrays().items():
+      np.testing.assert_array_equal(array, weights.arrays()[name])
+      assert array.dtype == weights.arrays()[name].dtype
+  assert opened.weights('kmeans').params == {'kmeans': {}}
+
+
+def test_discriminators_stay_at_home(written):
+  assert 'discriminators' not in written.weights('soundstream').params
+
+
+def test_the_card_tells_what_is_inside(written):
+  card = (written.path / 'README.md').read_text()
+  assert '| fine |' in card and '24000 Hz' in card
+
+
+def test_a_missing_bundle_is_named(tmp_path):
+  with pytest.raises(UsageError, match=r"nowhere' is no bundle"):
+    bundle.read(tmp_path / 'nowhere')
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'coarse/weights.safetensors',
+    'mulan/vocab.txt',
+    'contract.json',
+    'fine/contract.json',
+    'README.md',
+  ],
+)
+def test_damaged_and_missing_files_are_named(written, name):
+  path = written.path / name
+  data = path.read_bytes()
+  path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+  with pytest.raises(UsageError, match=f'{name} is damaged'):
+    bundle.read(written.path)
+  path.unlink()
+  with pytest.raises(UsageError, match=f'{name} is missing'):
+    bundle.read(written.path)
+
+
+@pytest.mark.parametrize('text', ['', '{}', '{"schema_version": 1}', '[]'])
+def test_a_damaged_manifest_is_refused(written, text):
+  (written.path / 'bundle.json').write_text(text)
+  with pytest.raises(UsageError, match=r'bundle\.json'):
+    bundle.read(written.path)
+
+
+def test_another_schema_is_refused(written):
+  manifest = json.loads((written.path / 'bundle.json').read_text())
+  manifest['schema_version'] = 99
+  (written.path / 'bundle.json').write_text(json.dumps(manifest))
+  with pytest.raises(UsageError, match='schema_version 99'):
+    bundle.read(written.path)
+
+
+def test_a_language_model_of_another_contract_is_refused(tiny, tmp_path):
+  """Mistakes 14 and 36: tokens mean what the networks of the bundle say."""
+  other = dataclasses.replace(
+    tiny.contract, networks={'soundstream': 'a', 'mulan': 'drifted'}
+  )
+  made = stages(tiny.contract)
+  made['coarse'] = dataclasses.replace(
+    made['coarse'], contract_json=other.to_json()
+  )
+  with pytest.raises(UsageError, match=r'networks\.mulan.*coarse'):
+    write(tmp_path / 'bundle', tiny, made)
+  assert list(tmp_path.iterdir()) == [], 'nothing half-written'
+
+
+def test_an_untrained_language_model_is_refused(tiny, tmp_path):
+  made = stages(tiny.contract)
+  made['fine'] = dataclasses.replace(made['fine'], contract_json=None)
+  with pytest.raises(UsageError, match='fine stage carries no token contract'):
+    write(tmp_path / 'bundle', tiny, made)
+
+
+def test_missing_stages_are_listed(tiny, tmp_path):
+  made = stages(tiny.contract)
+  del made['mulan'], made['fine']
+  with pytest.raises(UsageError, match='mulan, fine'):
+    write(tmp_path / 'bundle', tiny, made)
+
+
+def test_a_failed_write_leaves_the_old_bundle(tiny, written, monkeypatch):
+  before = written.sha256
+
+  def full(*args):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr('musiclm_jax.cascade.bundle_card.text', full)
+  with pytest.raises(OSError, match='No space left'):
+    write(written.path, tiny)
+  assert bundle.read(written.path).sha256 == before
+  assert [p.name for p in written.path.parent.iterdir()] == ['bundle']
+
+
+def test_a_bundle_replaces_a_bundle_but_nothing_else(tiny, written):
+  assert write(written.path, tiny).sha256 == written.sha256
+  other = written.path.parent / 'thesis'
+  other.mkdir()
+  (other / 'chapter.txt').write_text('1')
+  with pytest.raises(UsageError, match='choose another --out'):
+    write(other, tiny)
+  assert (other / 'chapter.txt').exists()
+
+
+def test_a_bundle_can_be_moved(written, tmp_path):
+  moved = tmp_path / 'elsewhere' / 'b'
+  shutil.copytree(written.path, moved)
+  assert bundle.read(moved).sha256 == written.sha256
+
+
+def test_the_hash_sees_every_bit_name_and_shape(tiny):
+  weights = stages(tiny.contract)['mulan']
+  seen = {weights.sha256()}
+  kernel = weights.params['net']['layer']['kernel']
+  changed = kernel.copy()
+  changed[0, 0] = np.nextafter(changed[0, 0], 1)
+  for params in (
+    {'net': {'layer': {'kernel': changed}}},
+    {'net': {'layer': {'kernel': kernel.T}}},
+    {'net': {'layer': {'weight': kernel}}},
+  ):
+    seen.add(dataclasses.replace(weights, params=params).sha256())
+  assert len(seen) == 4
+  same = dataclasses.replace(
+    weights, params={'net': {'layer': {'kernel': kernel.copy()}}}
+  )
+  assert same.sha256() in seen

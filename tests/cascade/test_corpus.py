@@ -1,0 +1,110 @@
+"""A corpus becomes records: aligned, complete, captions held out only."""
+
+import numpy as np
+import pytest
+
+from musiclm_jax.cascade.corpus import Corpus
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.data.token_store import TokenStore
+
+
+class Ramp:
+  """Pieces of 0.4, 2, 3.9 and 5 s whose samples tell piece and second."""
+
+  sample_rate = 24000
+  seconds = (0.4, 2.0, 3.9, 5.0)
+  said = 0
+
+  def __len__(self):
+    return len(self.seconds)
+
+  def piece_id(self, i):
+    return f'piece {i}'
+
+  def num_samples(self, i):
+    return round(self.seconds[i] * 24000)
+
+  def read(self, i, start=0, num_samples=None):
+    return i + np.arange(start, start + num_samples) / 24000 / 100
+
+  def caption(self, i, start_seconds, end_seconds, rng):
+    self.said += 1
+    return None if i == 1 else f'{i} {rng.integers(1000)}'
+
+  def attributes(self, i, start_seconds, end_seconds):
+    return None
+
+
+class Echo:
+  """Tokens that tell which waveform they were made of."""
+
+  def encode(self, waveform):
+    assert waveform.shape == (4, 48000), 'one shape, one program'
+    first = np.round(waveform[:, :1] * 100).astype(int)
+    return {
+      'mulan': first.repeat(12, 1),
+      'semantic': first.repeat(50, 1),
+      'acoustic': first[:, :, None].repeat(100, 1).repeat(4, 2),
+    }
+
+  def encode_text(self, captions):
+    assert len(captions) == 16
+    tokens = [int(c.split()[-1]) if c else 0 for c in captions]
+    return np.asarray(tokens)[:, None].repeat(12, 1)
+
+
+def tokenize(folder, tiny, split='train', crop=2.0, **options):
+  source, lines = Ramp(), []
+  corpus = Corpus(Echo(), source, split, crop, crop, 4, lines.append)
+  skipped = corpus.write(folder, 'ramp:x', tiny.contract, **options)
+  return source, skipped, lines
+
+
+def test_each_crop_is_a_record_that_knows_its_piece(tiny, tmp_path):
+  source, skipped, lines = tokenize(tmp_path, tiny)
+  store = TokenStore(tmp_path, 'train')
+  found = {}
+  for i in range(len(store)):
+    record = store.record(i)
+    piece = int(record.piece_id[-1])
+    # Sample value: piece + seconds / 100, times 100.
+    expected = 100 * piece + round(record.start_seconds)
+    for stream in (record.mulan, record.semantic, record.acoustic):
+      assert (stream == expected).all()
+    assert record.mulan_text is None
+    np.testing.assert_array_equal(
+      record.piece_mulan[:, 0], 100 * piece + np.round(record.piece_starts)
+    )
+    found.setdefault(piece, []).append(record.start_seconds)
+  assert found == {1: [0.0], 2: [0.0, 1.88], 3: [0.0, 2.0]}
+  assert skipped == 1
+  assert source.said == 0, 'captions never enter the train split'
+  assert any('5 of 5 crops' in line for line in lines)
+
+
+def test_held_out_crops_keep_several_captions(tiny, tmp_path):
+  tokenize(tmp_path / 'a', tiny, 'validation')
+  tokenize(tmp_path / 'b', tiny, 'validation')
+  first, again = (TokenStore(tmp_path / x, 'validation') for x in 'ab')
+  for i in range(len(first)):
+    record = first.record(i)
+    if record.piece_id == 'piece 1':
+      assert record.mulan_text is None
+    else:
+      assert record.mulan_text.shape == (4, 12)
+      assert len(set(record.mulan_text[:, 0])) > 1
+      np.testing.assert_array_equal(
+        record.mulan_text, again.record(i).mulan_text
+      )
+
+
+def test_two_processes_write_one_store(tiny, tmp_path, monkeypatch):
+  monkeypatch.setattr('musiclm_jax.data.token_store.PIECES_PER_SHARD', 1)
+  for index in (1, 0):
+    tokenize(tmp_path, tiny, process_index=index, process_count=2)
+  assert len(TokenStore(tmp_path, 'train')) == 5
+
+
+def test_a_corpus_of_snippets_is_refused(tiny, tmp_path):
+  with pytest.raises(UsageError, match='no piece of the train split'):
+    tokenize(tmp_path, tiny, crop=20.0)
