@@ -1,0 +1,216 @@
+"""Text to word pieces: caption -> int32 ids [L], 0 is padding.
+
+The vocabulary file is BERT's: one piece a line, `##` before a piece that
+continues a word, `[PAD]` first; so a published vocab.txt can be used as well.
+"""
+
+import collections
+import heapq
+import itertools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from musiclm_jax.contracts import atomic_file
+from musiclm_jax.contracts.errors import UsageError
+
+SPECIALS = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
+_CONTINUES = '##'
+
+
+class Tokenizer:
+  """WordPiece as in BERT uncased: lower case, no accents, greedy longest match.
+
+  Safe to use from threads.
+  """
+
+  def __init__(self, pieces: Iterable[str]):
+    """Takes the vocabulary, ids in order.
+
+    Raises:
+      UsageError: If a special piece is missing or `[PAD]` is not the first.
+    """
+    import tokenizers
+
+    self.pieces = tuple(pieces)
+    self._ids = {piece: i for i, piece in enumerate(self.pieces)}
+    missing = [piece for piece in SPECIALS if piece not in self._ids]
+    if missing or self._ids['[PAD]'] or len(self._ids) < len(self.pieces):
+      raise UsageError(
+        'a vocabulary lists each piece once, [PAD] first, with '
+        f'{", ".join(SPECIALS)}; this one of {len(self.pieces)} lines does '
+        f'not (missing: {", ".join(missing) or "none"})'
+      )
+    self._normalizer, self._splitter = _text_rules()
+    self._model = tokenizers.Tokenizer(
+      tokenizers.models.WordPiece(self._ids, unk_token='[UNK]')
+    )
+    self._model.normalizer = self._normalizer
+    self._model.pre_tokenizer = self._splitter
+
+  @classmethod
+  def train(cls, texts: Iterable[str], vocab_size: int) -> 'Tokenizer':
+    """Learns word pieces: the most frequent neighbours are merged, in turn.
+
+    The same texts give the same ids, on any machine: ties are broken by
+    spelling. (The trainers of `tokenizers` break them by chance.) Words come
+    out whole as far as the size allows.
+
+    Args:
+      texts: Captions.
+      vocab_size: Most pieces, specials included; fewer if no pair is left.
+
+    Raises:
+      UsageError: If there is no text, or not even its letters fit.
+    """
+    normalizer, splitter = _text_rules()
+    words = collections.Counter(
+      word
+      for text in texts
+      for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
+    )
+    if not words:
+      raise UsageError('no captions to learn word pieces from: add some text')
+    split = {word: _letters(word) for word in sorted(words)}
+    alphabet = sorted(
+      {letter for letters in split.values() for letter in letters}
+    )
+    room = vocab_size - len(SPECIALS) - len(alphabet)
+    if room < 0:
+      raise UsageError(
+        f'vocabulary_size={vocab_size} does not hold the {len(alphabet)} '
+        'letters of the captions: choose a larger one'
+      )
+    return cls((*SPECIALS, *alphabet, *_merge(words, split, room)))
+
+  @classmethod
+  def load(cls, path: str | os.PathLike) -> 'Tokenizer':
+    """Reads a vocab.txt.
+
+    Raises:
+      UsageError: If the file is missing or no vocabulary.
+    """
+    try:
+      text = Path(path).read_text(encoding='utf-8')
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+      raise UsageError(
+        f"'{path}' is no vocabulary ({type(error).__name__}): expected a "
+        'vocab.txt, which the mulan stage leaves in its workdir'
+      ) from error
+    return cls(text.removesuffix('\n').split('\n'))
+
+  def save(self, path: str | os.PathLike) -> None:
+    """Writes a vocab.txt, whole or not at all."""
+    atomic_file.write_text(path, '\n'.join(self.pieces) + '\n')
+
+  def __len__(self) -> int:
+    """Counts the pieces; ids are below it."""
+    return len(self.pieces)
+
+  def encode(self, text: str, length: int) -> np.ndarray:
+    """Encodes as `[CLS] pieces [SEP]`, cut to `length` and padded with 0.
+
+    Args:
+      text: Any; what has no pieces becomes `[UNK]`.
+      length: Ids, L, at least 2.
+
+    Returns:
+      int32 [L].
+    """
+    if length < 2:
+      raise ValueError(f'expected length >= 2 for [CLS] and [SEP]: {length}')
+    found = self._model.encode(text).ids[: length - 2]
+    ids = np.zeros(length, np.int32)
+    ids[: len(found) + 2] = [
+      self._ids['[CLS]'],
+      *found,
+      self._ids['[SEP]'],
+    ]
+    return ids
+
+  def unknown_words(self, text: str) -> list[str]:
+    """Lists words that no piece spells as a whole, each once, in order.
+
+    The network has never seen such a word as one, so it can hardly know it.
+    Numbers and punctuation are not words.
+    """
+    pairs = self._splitter.pre_tokenize_str(
+      self._normalizer.normalize_str(text)
+    )
+    return list(
+      dict.fromkeys(
+        word for word, _ in pairs if word.isalpha() and word not in self._ids
+      )
+    )
+
+
+def _text_rules() -> tuple:
+  """BERT's normalizer and splitter, uncased."""
+  from tokenizers import normalizers, pre_tokenizers
+
+  return (
+    normalizers.BertNormalizer(lowercase=True, strip_accents=True),
+    pre_tokenizers.BertPreTokenizer(),
+  )
+
+
+def _letters(word: str) -> list[str]:
+  return [word[0], *(_CONTINUES + letter for letter in word[1:])]
+
+
+def _merge(
+  words: collections.Counter, split: dict[str, list[str]], room: int
+) -> list[str]:
+  """Merges the most frequent pair until `room` pieces are made.
+
+  Args:
+    words: Word -> how often it occurs.
+    split: Word -> its pieces now; is changed.
+    room: Most pieces to make.
+
+  Returns:
+    New pieces in the order of merging.
+  """
+  counts, holders = collections.Counter(), collections.defaultdict(set)
+  for word, pieces in split.items():
+    for pair in itertools.pairwise(pieces):
+      counts[pair] += words[word]
+      holders[pair].add(word)
+  queue = [(-count, pair) for pair, count in counts.items()]
+  heapq.heapify(queue)
+  made: dict[str, None] = {}
+  while queue and len(made) < room:
+    count, pair = heapq.heappop(queue)
+    if -count != counts[pair]:  # the pair has changed since it was queued
+      continue
+    piece = pair[0] + pair[1].removeprefix(_CONTINUES)
+    made[piece] = None
+    changed = set()
+    for word in holders.pop(pair):
+      for old in itertools.pairwise(split[word]):
+        counts[old] -= words[word]
+        changed.add(old)
+      split[word] = _joined(split[word], pair, piece)
+      for new in itertools.pairwise(split[word]):
+        counts[new] += words[word]
+        holders[new].add(word)
+        changed.add(new)
+    for other in changed:
+      if counts[other] > 0:
+        heapq.heappush(queue, (-counts[other], other))
+  return list(made)
+
+
+def _joined(pieces: list[str], pair: tuple[str, str], piece: str) -> list[str]:
+  """Replaces each occurrence of the pair by the piece, from left to right."""
+  result, i = [], 0
+  while i < len(pieces):
+    if tuple(pieces[i : i + 2]) == pair:
+      result.append(piece)
+      i += 2
+    else:
+      result.append(pieces[i])
+      i += 1
+  return result

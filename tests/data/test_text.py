@@ -1,0 +1,104 @@
+"""Word pieces: BERT's format, deterministic, honest about unknown words."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.data.text import SPECIALS, Tokenizer
+
+TEXTS = (
+  'A calm piano solo, slow and tender.',
+  'Fast rock with electric guitar and drums at 140 bpm',
+  'a cheerful FLUTE waltz in D major',
+  'slow strings, film music; calm',
+)
+
+
+@pytest.fixture(scope='module')
+def tokenizer():
+  return Tokenizer.train(TEXTS * 3, 400)
+
+
+def test_ids_begin_with_cls_end_with_sep_and_are_padded_with_zero(tokenizer):
+  ids = tokenizer.encode('calm piano', 8)
+  assert ids.dtype == np.int32 and ids.shape == (8,)
+  assert [tokenizer.pieces[i] for i in ids] == [
+    '[CLS]', 'calm', 'piano', '[SEP]', *['[PAD]'] * 4,
+  ]  # fmt: skip
+
+
+def test_long_text_is_cut_and_still_closed(tokenizer):
+  ids = tokenizer.encode('calm piano ' * 20, 6)
+  assert tokenizer.pieces[ids[-1]] == '[SEP]' and (ids > 0).all()
+
+
+def test_case_and_accents_do_not_matter(tokenizer):
+  np.testing.assert_array_equal(
+    tokenizer.encode('CALM Flüte', 8), tokenizer.encode('calm flute', 8)
+  )
+
+
+def test_greedy_match_spells_new_words_with_known_pieces(tokenizer):
+  ids = tokenizer.encode('drumming', 12)
+  pieces = [tokenizer.pieces[i] for i in ids[ids > 0]][1:-1]
+  assert ''.join(p.removeprefix('##') for p in pieces) == 'drumming'
+
+
+def test_foreign_letters_become_unknown(tokenizer):
+  assert tokenizer.pieces[tokenizer.encode('жук', 4)[1]] == '[UNK]'
+
+
+def test_unknown_words_are_named_once_and_numbers_are_not_words(tokenizer):
+  text = 'Calm theremin, theremin and zither at 97 bpm!'
+  assert tokenizer.unknown_words(text) == ['theremin', 'zither']
+
+
+def test_a_vocabulary_survives_its_file(tokenizer, tmp_path):
+  tokenizer.save(tmp_path / 'vocab.txt')
+  loaded = Tokenizer.load(tmp_path / 'vocab.txt')
+  assert loaded.pieces == tokenizer.pieces
+  assert loaded.pieces[: len(SPECIALS)] == SPECIALS
+
+
+def test_vocabulary_is_the_same_in_another_process():
+  """Ties between pairs would otherwise depend on the seed of a hash."""
+  program = (
+    'from musiclm_jax.data.text import Tokenizer;'
+    "texts = ['qwxz lkjh mnbv poiu ytre asdf ghjk zxcv'] * 2;"
+    'print(*Tokenizer.train(texts, 45).pieces)'
+  )
+  outputs = {
+    subprocess.run(
+      [sys.executable, '-c', program],
+      env={'PYTHONHASHSEED': seed, 'PYTHONPATH': ':'.join(sys.path)},
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout
+    for seed in ('1', '2')
+  }
+  assert len(outputs) == 1 and len(outputs.pop().split()) == 45
+
+
+def test_size_is_a_limit_and_words_come_out_whole_where_it_allows():
+  small = Tokenizer.train(TEXTS, 60)
+  assert len(small) == 60
+  large = Tokenizer.train(TEXTS, 4000)
+  assert len(large) < 4000
+  for text in TEXTS:
+    assert large.unknown_words(text) == []
+
+
+def test_bad_vocabularies_are_refused_in_one_line(tmp_path):
+  with pytest.raises(UsageError, match=r'no vocabulary'):
+    Tokenizer.load(tmp_path / 'nothing.txt')
+  (tmp_path / 'bad.txt').write_text('hello\nworld\n')
+  with pytest.raises(UsageError, match=r'\[PAD\]'):
+    Tokenizer.load(tmp_path / 'bad.txt')
+  with pytest.raises(UsageError, match='no captions'):
+    Tokenizer.train([], 100)
+  with pytest.raises(UsageError, match='letters'):
+    Tokenizer.train(TEXTS, 10)
