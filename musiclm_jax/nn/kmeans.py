@@ -6,6 +6,8 @@ number of devices. Distances have precision HIGHEST: bfloat16 products would
 give other codes on other machines.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -37,10 +39,11 @@ def assign(
 def kmeans_plus_plus(
   rng: PRNGKey, points: Float[Array, 'N D'], k: int
 ) -> Float[Array, 'K D']:
-  """Seeds centroids: each next one is a point drawn in proportion to D².
+  """Seeds centroids one by one, each in proportion to D².
 
-  D is the distance to the nearest centroid so far (Arthur & Vassilvitskii,
-  2007).
+  D is a point's distance to the nearest centroid so far (Arthur &
+  Vassilvitskii, 2007). Of 2 + ln k draws the one that lowers the sum of D²
+  most is kept, the greedy form of the same paper.
 
   Args:
     rng: Of the draws.
@@ -48,6 +51,7 @@ def kmeans_plus_plus(
     k: Centroids, K.
   """
   points = jnp.asarray(points)
+  draws = 2 + int(math.log(k))
   keys = jax.random.split(rng, k)
   start = points[jax.random.randint(keys[0], (), 0, len(points))]
   centroids = jnp.zeros((k, points.shape[1]), points.dtype).at[0].set(start)
@@ -56,9 +60,16 @@ def kmeans_plus_plus(
     centroids, nearest = carry
     # Zero-distance points have log-weight -inf: they are never drawn while
     # another one is left.
-    chosen = points[jax.random.categorical(keys[index], jnp.log(nearest))]
-    distances = jnp.sum((points - chosen) ** 2, axis=-1)
-    return centroids.at[index].set(chosen), jnp.minimum(nearest, distances)
+    drawn = jax.random.categorical(
+      keys[index], jnp.log(nearest), shape=(draws,)
+    )
+    distances = squared_distances(points, points[drawn])
+    distances = jnp.minimum(nearest[:, None], distances)
+    best = jnp.argmin(distances.sum(axis=0))
+    chosen = points[drawn[best]]
+    # Not from the expansion of `squared_distances`: that cancels near zero.
+    exact = jnp.sum((points - chosen) ** 2, axis=-1)
+    return centroids.at[index].set(chosen), jnp.minimum(nearest, exact)
 
   nearest = jnp.sum((points - start) ** 2, axis=-1)
   return jax.lax.fori_loop(1, k, add, (centroids, nearest))[0]
