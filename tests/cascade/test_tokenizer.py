@@ -1,0 +1,146 @@
+"""The tokenizer: five frozen networks, streams of exactly 1:2 frames."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from musiclm_jax.cascade.networks import Network
+from musiclm_jax.cascade.tokenizer import Tokenizer
+from musiclm_jax.cascade.weights import Weights
+from musiclm_jax.contracts.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+  def features(self, params, collections, waveform):
+    frames = waveform.reshape(len(waveform), -1, 960)
+    return params['gain'] * frames[..., :1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Clusters:
+  codebook_size: int = 16
+
+  def assign(self, collections, features):
+    return jnp.round(features).astype(int)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mulan:
+  def embed_audio(self, params, collections, waveform):
+    return waveform[:, :2]
+
+  def embed_text(self, params, collections, text_ids):
+    return text_ids[:, :2].astype(float)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rvq:
+  codebook_size: int = 16
+  num_levels: int = 12
+
+  def quantize(self, collections, embedding, modality):
+    mean = collections[modality]
+    return jnp.round(embedding - mean).astype(int)[:, :1].repeat(12, 1)
+
+  def means(self, collections):
+    return collections['audio'], collections['text']
+
+
+class Words:
+  def encode(self, text, length):
+    return np.full(length, len(text), np.int32)
+
+  def unknown_words(self, text):
+    return [word for word in text.split() if word != 'piano']
+
+
+def fake(task, params=None, collections=None, config=None):
+  params, collections = params or {}, collections or {}
+  weights = Weights(config or {}, {'p': params}, {'p': collections})
+  return Network(task, params, collections, config or {}, weights)
+
+
+@pytest.fixture
+def tokenizer(tiny):
+  means = {'audio': jnp.asarray([1.0, 0.5]), 'text': jnp.asarray([3.0, 0.25])}
+  return Tokenizer(
+    {
+      'soundstream': tiny.networks['soundstream'],
+      'w2v_bert': fake(Features(), {'gain': 2.0}),
+      'kmeans': fake(Clusters()),
+      'mulan': fake(Mulan(), config={'data': {'text_length': 7}}),
+      'mulan_rvq': fake(Rvq(), collections=means),
+    },
+    Words(),
+  )
+
+
+def test_streams_describe_the_same_time(tokenizer):
+  """Mistakes 22 and 34: 25 and 50 Hz, exactly 1:2."""
+  waveform = np.zeros((2, 4 * 960), np.float32)
+  waveform[1] = 3.0
+  tokens = tokenizer.encode(waveform)
+  assert tokens['mulan'].shape == (2, 12)
+  assert tokens['semantic'].shape == (2, 4)
+  assert tokens['acoustic'].shape == (2, 8, 4)
+  assert (tokens['semantic'][1] == 6).all()
+  assert (tokens['mulan'][1] == 2).all(), 'the audio mean is subtracted'
+
+
+def test_a_fraction_of_a_frame_is_refused(tokenizer):
+  with pytest.raises(UsageError, match=r'0\.04 s'):
+    tokenizer.encode(np.zeros((1, 1000), np.float32))
+
+
+def test_text_is_centred_with_its_own_mean(tokenizer):
+  """Mistake 16: each modality subtracts its own mean."""
+  tokens = tokenizer.encode_text(['12345', '123456789'])
+  np.testing.assert_array_equal(tokens[:, 0], [2, 6])
+  assert tokens.shape == (2, 12)
+
+
+def test_unknown_words_are_found(tokenizer):
+  assert tokenizer.unknown_words('piano theremin') == ['theremin']
+
+
+def test_the_contract_says_what_the_tokens_are(tokenizer, tiny):
+  contract = tokenizer.contract(coarse_levels=2)
+  assert contract.streams == tiny.specs
+  assert contract.mulan_audio_mean == (1.0, 0.5)
+  assert contract.mulan_text_mean == (3.0, 0.25)
+  assert set(contract.networks) == {
+    'soundstream',
+    'w2v_bert',
+    'kmeans',
+    'mulan',
+    'mulan_rvq',
+  }
+  assert contract == tokenizer.contract(coarse_levels=2)
+  again = type(contract).from_json(contract.to_json())
+  contract.check(again, 'here', 'there')
+
+
+def test_other_weights_are_another_contract(tokenizer):
+  """Mistake 14: a network that drifts is noticed."""
+  before = tokenizer.contract(2).networks
+  changed = dict(tokenizer._networks)
+  changed['w2v_bert'] = fake(Features(), {'gain': 2.5})
+  after = Tokenizer(changed, Words()).contract(2).networks
+  assert {s for s in before if before[s] != after[s]} == {'w2v_bert'}
+
+
+@pytest.mark.parametrize('levels', [0, 4, 9])
+def test_both_acoustic_stages_need_levels(tokenizer, levels):
+  with pytest.raises(UsageError, match='coarse_levels'):
+    tokenizer.contract(levels)
+
+
+def test_networks_are_not_moved_by_use(tokenizer):
+  """Mistake 14: quantizers stay frozen while others learn."""
+  before = tokenizer.contract(2)
+  tokenizer.encode(np.ones((1, 960), np.float32))
+  tokenizer.encode_text(['piano'])
+  assert tokenizer.contract(2) == before
