@@ -90,6 +90,23 @@ class TokenLMTask:
     nll = token_nll(*self._predict(params, tokens, batch))
     return nll.reshape(nll.shape[0], -1)
 
+  def logits(
+    self,
+    params: Params,
+    collections: Collections,
+    batch: Batch,
+    num_mulan_levels: int | Int[Array, 'B'] | None = None,
+  ) -> Float[Array, 'B N K']:
+    """Computes teacher-forced logits; arguments as of `nll`.
+
+    Returns:
+      [B, T*Q, K]: row n is what the LM expects as predicted token n, over the
+      legal codes of its level.
+    """
+    tokens = self.tokens(batch, num_mulan_levels)
+    logits, _ = self._predict(params, tokens, batch)
+    return logits.reshape(logits.shape[0], -1, logits.shape[-1])
+
   def generate(
     self,
     params: Params,

@@ -1,0 +1,193 @@
+"""Sampling: cache, temperature, limits, keys, guidance."""
+
+import functools
+import importlib.util
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from musiclm_jax.token_lm import decode
+
+_SPEC = importlib.util.spec_from_file_location(
+  'token_lm_made', Path(__file__).with_name('test_token_lm_task.py')
+)
+_MADE = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_MADE)
+K, STAGES, made, make_batch = (
+  _MADE.K,
+  _MADE.STAGES,
+  _MADE.made,
+  _MADE.make_batch,
+)
+
+
+def sharpened(params):
+  """Larger output rows, so that codes differ clearly in probability."""
+  lm = params['lm']
+  return {'lm': {**lm, 'output': lm['output'] * 4}}
+
+
+def conditioning(batch_size=3, seed=0):
+  batch = make_batch(batch_size, seed)
+  return batch | {'acoustic': batch['acoustic'][..., :2]}
+
+
+@functools.cache
+def sampler(stage, **options):
+  task, _ = made(stage)
+  return jax.jit(functools.partial(task.generate, **options))
+
+
+def sample(stage, *, batch=None, keys=None, temperature=1.0, prefix=None, **o):
+  task, params = made(stage)
+  batch = conditioning() if batch is None else batch
+  if keys is None:
+    keys = jax.random.split(jax.random.key(0), len(batch['mulan']))
+  o.setdefault('num_frames', task.lm.layout.predicted.num_frames)
+  return np.asarray(
+    sampler(stage, **o)(
+      sharpened(params),
+      batch,
+      keys=keys,
+      temperature=temperature,
+      prefix=prefix,
+    )
+  )
+
+
+def forced_logits(stage, batch, codes, **options):
+  """Teacher-forced logits of generated codes, [B, T, Q, K]."""
+  task, params = made(stage)
+  predicted = task.lm.layout.predicted
+  if predicted.stream == 'acoustic':
+    whole = [batch['acoustic'][..., : predicted.first_level], codes]
+    rest = 6 - predicted.first_level - predicted.num_levels
+    whole.append(np.zeros((*codes.shape[:2], rest), int))
+    batch = batch | {'acoustic': jnp.concatenate(whole, axis=-1)}
+  else:
+    batch = batch | {'semantic': codes[..., 0]}
+  logits = jax.jit(functools.partial(task.logits, **options))(
+    sharpened(params), {}, batch
+  )
+  return np.asarray(logits).reshape(*codes.shape, -1)
+
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_cached_decoding_equals_teacher_forcing(stage):
+  """Mistake 25: generation that does not feed back what it sampled."""
+  codes = sample(stage, temperature=0.0)
+  logits = forced_logits(stage, conditioning(), codes)
+  chosen = np.take_along_axis(logits, codes[..., None], -1)[..., 0]
+  np.testing.assert_allclose(chosen, logits.max(-1), atol=1e-4)
+
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_samples_are_legal_and_of_the_right_shape(stage):
+  """Mistake 24: ids outside of the level, sampled or indexed."""
+  predicted = made(stage)[0].lm.layout.predicted
+  codes = sample(stage, temperature=5.0)
+  assert codes.shape == (3, predicted.num_frames, predicted.num_levels)
+  assert codes.min() >= 0 and codes.max() < K
+  assert len(np.unique(codes)) > K // 2
+
+
+def test_temperature_to_zero_equals_greedy():
+  greedy = sample('coarse', temperature=0.0)
+  np.testing.assert_array_equal(sample('coarse', temperature=1e-4), greedy)
+  other_keys = jax.random.split(jax.random.key(9), 3)
+  np.testing.assert_array_equal(
+    sample('coarse', temperature=0.0, keys=other_keys), greedy
+  )
+  assert (sample('coarse', temperature=1.0, keys=other_keys) != greedy).any()
+
+
+@pytest.mark.parametrize('stage', ['semantic', 'coarse'])
+def test_a_prefix_is_kept_and_continued(stage):
+  """Mistake 28: prompt tokens ignored, or their length counted twice."""
+  whole = sample(stage, temperature=0.0)
+  for length in (1, 3):
+    again = sample(stage, temperature=0.0, prefix=whole[:, :length])
+    np.testing.assert_array_equal(again, whole)
+  foreign = (whole[:, :3] + 1) % K
+  other = sample(stage, temperature=0.0, prefix=foreign)
+  np.testing.assert_array_equal(other[:, :3], foreign)
+  assert (other[:, 3:] != whole[:, 3:]).any()
+  logits = forced_logits(stage, conditioning(), other)[:, 3:]
+  np.testing.assert_array_equal(logits.argmax(-1), other[:, 3:])
+
+
+def test_fewer_frames_are_the_beginning_of_more():
+  """Mistake 35: the total length taken for the window's."""
+  whole = sample('coarse')
+  part = sample('coarse', num_frames=4)
+  np.testing.assert_array_equal(part, whole[:, :4])
+  with pytest.raises(ValueError, match='a crop has 10'):
+    sample('coarse', num_frames=11)
+
+
+def test_a_row_depends_on_its_key_and_not_on_its_company():
+  batch = conditioning()
+  keys = jax.random.split(jax.random.key(4), 3)
+  whole = sample('semantic', batch=batch, keys=keys)
+  order = np.array([2, 0, 1])
+  mixed = sample(
+    'semantic', batch={n: v[order] for n, v in batch.items()}, keys=keys[order]
+  )
+  np.testing.assert_array_equal(mixed, whole[order])
+  alike = {n: jnp.stack([v[0]] * 3) for n, v in batch.items()}
+  rows = sample('semantic', batch=alike, keys=keys)
+  np.testing.assert_array_equal(rows[0], whole[0])
+  assert (rows[1] != rows[0]).any()
+
+
+def test_draws_have_the_softmaxs_frequencies():
+  logits = jnp.log(jnp.array([0.5, 0.3, 0.15, 0.05]))
+  count = 20_000
+  keys = jax.random.split(jax.random.key(0), count)
+  rows = jnp.broadcast_to(logits, (count, 4))
+
+  def shares(**rule):
+    rule = {'temperature': 1.0, 'top_k': None, 'top_p': None} | rule
+    codes = jax.jit(decode.draw)(keys, rows, decode.Rule(guidance=1.0, **rule))
+    return np.bincount(codes, minlength=4) / count
+
+  plain = np.array([0.5, 0.3, 0.15, 0.05])
+  np.testing.assert_allclose(shares(), plain, atol=0.015)
+  cold = plain**2 / (plain**2).sum()
+  np.testing.assert_allclose(shares(temperature=0.5), cold, atol=0.015)
+  best = np.array([0.625, 0.375, 0, 0])
+  np.testing.assert_allclose(shares(top_k=2), best, atol=0.015)
+  np.testing.assert_allclose(shares(top_p=0.7), best, atol=0.015)
+  np.testing.assert_allclose(shares(top_p=0.0), [1, 0, 0, 0], atol=0)
+  np.testing.assert_allclose(shares(top_k=9, top_p=1.0), plain, atol=0.015)
+
+
+def test_defaults_are_plain_sampling():
+  """Mistake 38: top-k and guidance by default, which no paper has."""
+  task, _ = made('semantic')
+  defaults = task.generate.__kwdefaults__
+  assert defaults['top_k'] is None and defaults['top_p'] is None
+  assert defaults['guidance'] == 1.0
+
+
+def test_guidance_mixes_with_the_unconditional_model():
+  scale = 3.0
+  codes = sample('semantic', temperature=0.0, guidance=scale)
+  with_all = forced_logits('semantic', conditioning(), codes)
+  with_none = forced_logits(
+    'semantic', conditioning(), codes, num_mulan_levels=0
+  )
+  mixed = with_none + scale * (with_all - with_none)
+  chosen = np.take_along_axis(mixed, codes[..., None], -1)[..., 0]
+  np.testing.assert_allclose(chosen, mixed.max(-1), atol=1e-3)
+
+
+def test_dropped_mulan_levels_are_not_heard_in_sampling():
+  batch, other = conditioning(), conditioning(seed=1)
+  deep = batch['mulan'].at[:, 2:].set(other['mulan'][:, 2:])
+  one = sample('semantic', batch=batch, num_mulan_levels=2)
+  two = sample('semantic', batch=batch | {'mulan': deep}, num_mulan_levels=2)
+  np.testing.assert_array_equal(one, two)
