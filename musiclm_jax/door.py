@@ -9,12 +9,12 @@ import os
 import re
 import runpy
 import sys
-import threading
 import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -86,8 +86,6 @@ def join_processes(environment: Mapping[str, str] = os.environ) -> None:
 
 def _refuse(message: str) -> int:
   sys.stdout.flush()
-  # What dying threads have to say comes after the reason, and hides it.
-  sys.unraisablehook = threading.excepthook = lambda *_: None
   print('error:', ' '.join(message.split()), file=sys.stderr, flush=True)
   return USAGE
 
@@ -114,9 +112,20 @@ def _prepare_environment(environment) -> None:
     mend_compilation_cache(cache)
   except OSError:
     environment['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
+  sys.unraisablehook = _hook_unraisable
   # Said by libraries about each other; nothing a user can act on.
   warnings.filterwarnings('ignore', category=DeprecationWarning)
   warnings.filterwarnings('ignore', category=FutureWarning)
+
+
+def _hook_unraisable(unraisable: Any) -> None:
+  """Passes over what a failed write or read of Orbax leaves behind.
+
+  Its other, cancelled writes report to an event loop that is gone; the
+  failure itself has been raised.
+  """
+  if 'Event loop is closed' not in str(unraisable.exc_value):
+    sys.__unraisablehook__(unraisable)
 
 
 def mend_compilation_cache(cache: Path) -> None:

@@ -21,7 +21,6 @@ from musiclm_jax.cascade import networks
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data import batches, sources
-from musiclm_jax.data.text import Tokenizer
 from musiclm_jax.data.token_store import TokenStore
 from musiclm_jax.training.loop import Data
 
@@ -136,6 +135,8 @@ def _features(inputs: Inputs) -> Data:
 
 def _captioned(inputs: Inputs) -> Data:
   """Audio and captions; a first run learns the vocabulary of the captions."""
+  from musiclm_jax.data.text import Tokenizer
+
   splits = _sources(inputs)
   size = inputs.options.pop('vocabulary_size')
   path = inputs.workdir / VOCABULARY
@@ -154,6 +155,8 @@ def _captioned(inputs: Inputs) -> Data:
 
 
 def _embeddings(inputs: Inputs) -> Data:
+  from musiclm_jax.data.text import Tokenizer
+
   network = networks.load(inputs.network, FITS['mulan_rvq'])
   hear, read = map(jax.jit, (network.task.embed_audio, network.task.embed_text))
   frozen = network.params, network.collections

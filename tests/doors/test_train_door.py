@@ -1,0 +1,234 @@
+"""The train door in real processes: refusals in one line, kill and resume."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from musiclm_jax import door
+from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
+from musiclm_jax.data.token_record import TokenRecord
+from musiclm_jax.data.token_store import Plan, TokenStoreWriter
+from musiclm_jax.training import checkpoint
+
+ROOT = Path(__file__).parents[2]
+MINUTE = (
+  '--config=configs/semantic.py:tiny',
+  '--config.model.num_layers=1',
+  '--config.model.scan_unroll=1',
+  '--config.model.embed_dim=32',
+  '--config.model.num_heads=2',
+  '--config.model.head_dim=16',
+  '--config.model.mlp_dim=32',
+  '--config.model.dropout_rate=0.1',
+  '--config.model.query_block=0',
+  '--config.data.crop_seconds=2.0',
+  '--config.data.eval_batches=1',
+  '--config.schedule.total_steps=200',
+  '--config.schedule.log_every=10',
+  '--config.schedule.eval_every=100',
+  '--config.schedule.save_every=20',
+)
+
+
+def contract(semantic=256, network='a'):
+  return TokenContract(
+    sample_rate=24000,
+    streams={
+      'mulan': TokenSpec(32, 12, 0.0),
+      'semantic': TokenSpec(semantic, 1, 25.0),
+      'acoustic': TokenSpec(256, 12, 50.0),
+    },
+    coarse_levels=4,
+    mulan_audio_mean=(0.0,),
+    mulan_text_mean=(0.0,),
+    networks={'soundstream': network},
+  )
+
+
+def write_store(folder, **fields):
+  """A store of eight pieces of random tokens, 4 s each."""
+  rng = np.random.default_rng(0)
+  for split in ('train', 'validation'):
+    pieces = tuple(f'{split}{i}' for i in range(8))
+    plan = Plan(pieces, crop_seconds=4.0, hop_seconds=4.0, source='test')
+    writer = TokenStoreWriter(folder, split, plan, contract(**fields))
+    for shard in writer.missing():
+      writer.write(
+        shard,
+        [
+          TokenRecord(
+            piece_id=pieces[i],
+            start_seconds=0.0,
+            crop_seconds=4.0,
+            mulan=(mulan := rng.integers(0, 32, 12)),
+            piece_mulan=mulan[None],
+            piece_starts=np.zeros(1),
+            semantic=rng.integers(0, 16, 100),
+            acoustic=rng.integers(0, 256, (200, 12)),
+          )
+          for i in plan.shard_pieces(shard)
+        ],
+      )
+  return folder
+
+
+def start(*arguments, **environment):
+  return subprocess.Popen(
+    [sys.executable, '-m', 'musiclm_jax.train', *map(str, arguments)],
+    cwd=ROOT,
+    env=os.environ | environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def finish(process, code=0):
+  out, err = process.communicate(timeout=240)
+  assert process.returncode == code, (process.returncode, out, err)
+  return out, err
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """A token store and an uninterrupted training on it."""
+  folder = tmp_path_factory.mktemp('door')
+  tokens = write_store(folder / 'tokens')
+  _, err = finish(
+    start(*MINUTE, f'--tokens={tokens}', f'--workdir={folder / "whole"}')
+  )
+  assert err == ''
+  return tokens, folder / 'whole'
+
+
+def test_an_lm_killed_with_9_resumes_bit_for_bit(trained, tmp_path):
+  tokens, whole = trained
+  call = (*MINUTE, f'--tokens={tokens}', f'--workdir={tmp_path / "cut"}')
+  run = start(*call)
+  record = tmp_path / 'cut' / 'metrics.jsonl'
+  while not (record.exists() and '"step": 30' in record.read_text()):
+    assert run.poll() is None, run.communicate()
+    time.sleep(0.005)
+  run.kill()
+  finish(run, -signal.SIGKILL)
+  finish(start(*call))
+  assert record.read_bytes() == (whole / 'metrics.jsonl').read_bytes()
+  one, other = checkpoint.read(whole), checkpoint.read(tmp_path / 'cut')
+  assert one.step == other.step == 200
+  jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+
+
+def test_the_workdir_says_what_was_trained_on_which_tokens(trained):
+  _, whole = trained
+  config = json.loads((whole / 'config.json').read_text())
+  assert config['stage'] == 'semantic' and config['model']['embed_dim'] == 32
+  assert (whole / 'contract.json').read_text() == contract().to_json()
+  rows = [
+    json.loads(row)
+    for row in (whole / 'metrics.jsonl').read_text().split('\n')[:-1]
+  ]
+  assert [row['step'] for row in rows] == list(range(10, 201, 10))
+  assert all({'loss', 'grad_norm'} <= row.keys() for row in rows)
+  assert 'eval_nll' in rows[9] and 'eval_nll' in rows[19]
+
+
+def test_fine_tuning_starts_from_given_weights_of_the_same_contract(
+  trained, tmp_path
+):
+  tokens, whole = trained
+  call = (
+    *MINUTE,
+    f'--init_from={whole}',
+    '--config.schedule.total_steps=1',
+    '--config.optimizer.lm.learning_rate=0.0',
+  )
+  finish(start(*call, f'--tokens={tokens}', f'--workdir={tmp_path / "w"}'))
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    checkpoint.read(tmp_path / 'w').params,
+    checkpoint.read(whole).params,
+  )
+  others = write_store(tmp_path / 'others', network='b')
+  _, err = finish(
+    start(*call, f'--tokens={others}', f'--workdir={tmp_path / "v"}'), 2
+  )
+  assert 'networks.soundstream' in err.splitlines()[-1]
+  assert not (tmp_path / 'v').exists()
+
+
+@pytest.mark.parametrize(
+  'arguments, words',
+  [
+    (('--config.model.num_layer=2',), 'did you mean --config.model.num_layers'),
+    (('--config.num_layers=2',), 'did you mean --config.model.num_layers'),
+    (('--config=configs/semantic.py:huge',), 'tiny, small, paper'),
+    (('--config=configs/nope.py',), 'configs/nope.py does not exist'),
+    (('--config.model.num_layers=many',), 'many'),
+    (('--workdr=x',), 'workdir'),
+    (('spare',), 'spare'),
+    ((), 'needs --tokens'),
+    (('--tokens=/nowhere',), '/nowhere'),
+    (('--tokens=/nowhere', '--network=x'), 'reads no --network'),
+  ],
+)
+def test_a_mistaken_call_is_one_line_and_leaves_nothing(
+  arguments, words, tmp_path
+):
+  config = () if any('--config=' in a for a in arguments) else MINUTE[:1]
+  run = start(*config, *arguments, f'--workdir={tmp_path / "w"}')
+  _, err = finish(run, 2)
+  assert err.startswith('error:') and err.count('\n') == 1
+  assert words in err
+  assert not (tmp_path / 'w').exists()
+
+
+def test_tokens_of_another_codebook_size_are_refused(tmp_path):
+  """Mistake 36: a codebook size of another stream or model."""
+  tokens = write_store(tmp_path / 'tokens', semantic=64)
+  run = start(*MINUTE, f'--tokens={tokens}', f'--workdir={tmp_path / "w"}')
+  _, err = finish(run, 2)
+  assert 'semantic tokens: codebook_size is 64' in err
+  assert not (tmp_path / 'w').exists()
+
+
+def test_truncated_compilations_are_removed_and_whole_ones_stay(tmp_path):
+  whole = zlib.compress(os.urandom(1000))
+  for name, data in (
+    ('whole', whole),
+    ('cut', whole[:-1]),
+    ('empty', b''),
+    ('zstd', b'\x28\xb5\x2f\xfd\x00'),
+  ):
+    (tmp_path / f'{name}-cache').write_bytes(data)
+  door.mend_compilation_cache(tmp_path)
+  assert [p.name for p in tmp_path.glob('*-cache')] == ['whole-cache']
+  (tmp_path / 'later-cache').write_bytes(whole[:10])
+  door.mend_compilation_cache(tmp_path)
+  assert [p.name for p in tmp_path.glob('*-cache')] == ['whole-cache']
+
+
+def test_other_errors_of_a_door_keep_their_traceback(capsys):
+  def defect():
+    raise ZeroDivisionError
+
+  with pytest.raises(ZeroDivisionError):
+    door.exit_code(defect, ['door'])
+
+  def full():
+    raise OSError(28, 'No space left on device', 'x.wav')
+
+  def interrupted():
+    raise KeyboardInterrupt
+
+  assert door.exit_code(full, ['door']) == door.USAGE
+  assert capsys.readouterr().err == 'error: No space left on device: x.wav\n'
+  assert door.exit_code(interrupted, ['door']) == door.INTERRUPTED
