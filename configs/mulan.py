@@ -1,0 +1,162 @@
+"""MuLan, the joint embedding of music and text (Huang et al. 2022).
+
+`python -m musiclm_jax.train --config=configs/mulan.py:tiny --workdir=DIR`
+
+The other audio tower: `--config.model.audio_tower=ast` wants its own section
+`audio` and 128 mels, hence its own size: `--config=configs/mulan.py:paper_ast`.
+"""
+
+from ml_collections import ConfigDict
+
+_MEL_64 = {
+  'num_mels': 64,
+  'window_length': 400,
+  'hop_length': 160,
+  'fft_size': 512,
+  'low_hz': 60.0,
+  'high_hz': 7600.0,
+}
+
+SIZES = {
+  # 20 ms from frame to frame halve the cost; a longer window keeps pitches.
+  'tiny': {
+    'audio_tower': 'resnet',
+    'audio': {'width': 8},
+    'mel': {
+      **_MEL_64,
+      'window_length': 800,
+      'hop_length': 320,
+      'fft_size': 1024,
+    },
+    'text': {
+      'vocab_size': 4096,
+      'max_length': 64,
+      'num_layers': 2,
+      'embed_dim': 128,
+      'num_heads': 2,
+      'mlp_dim': 512,
+      'pooling': 'mean',
+    },
+    'batch_size': 64,
+    'steps': 120,
+    'evaluate_every': 40,
+    'log_every': 5,
+    'learning_rate': 2e-3,
+    'warmup_steps': 10,
+    'source': 'rendered_music:runs/demo/corpus',
+  },
+  'small': {
+    'audio_tower': 'resnet',
+    'audio': {'width': 32},
+    'mel': _MEL_64,
+    'text': {
+      'vocab_size': 4096,
+      'max_length': 128,
+      'num_layers': 4,
+      'embed_dim': 256,
+      'num_heads': 4,
+      'mlp_dim': 1024,
+      'dropout_rate': 0.1,
+    },
+    'batch_size': 512,
+    'steps': 20_000,
+    'evaluate_every': 500,
+    'log_every': 20,
+    'learning_rate': 5e-4,
+    'warmup_steps': 500,
+    'source': 'rendered_music:runs/small/corpus',
+  },
+  # 14 epochs of 44 million clips.
+  'paper': {
+    'audio_tower': 'resnet',
+    'audio': {'width': 64, 'dtype': 'bfloat16'},
+    'mel': _MEL_64,
+    'text': {'dropout_rate': 0.1, 'dtype': 'bfloat16', 'remat': 'full'},
+    'batch_size': 6144,
+    'steps': 100_000,
+    'evaluate_every': 1_000,
+    'log_every': 50,
+    'learning_rate': 1e-4,
+    'warmup_steps': 5_000,
+    'source': 'audio_folder:data/music',
+  },
+  'paper_ast': {
+    'audio_tower': 'ast',
+    'audio': {'dtype': 'bfloat16', 'remat': 'full'},
+    'mel': {**_MEL_64, 'num_mels': 128, 'fft_size': 1024},
+    'text': {'dropout_rate': 0.1, 'dtype': 'bfloat16', 'remat': 'full'},
+    'batch_size': 5120,
+    'steps': 120_000,
+    'evaluate_every': 1_000,
+    'log_every': 50,
+    'learning_rate': 5e-5,
+    'warmup_steps': 5_000,
+    'source': 'audio_folder:data/music',
+  },
+}
+_BERT_BASE = {
+  'vocab_size': 30522,
+  'max_length': 512,
+  'num_layers': 12,
+  'embed_dim': 768,
+  'num_heads': 12,
+  'mlp_dim': 3072,
+  'dropout_rate': 0.0,
+  'pooling': 'cls',
+  'dtype': 'float32',
+  'remat': 'none',
+}
+
+
+def get_config(size: str = 'paper') -> ConfigDict:
+  """Returns the configuration of one size.
+
+  Raises:
+    ValueError: If there is no such size.
+  """
+  if size not in SIZES:
+    raise ValueError(f"unknown size '{size}': choose one of {', '.join(SIZES)}")
+  chosen = SIZES[size]
+  text = {**_BERT_BASE, **chosen['text']}
+  return ConfigDict(
+    {
+      'stage': 'mulan',
+      'seed': 0,
+      'model': {
+        'audio_tower': chosen['audio_tower'],
+        'audio': chosen['audio'],
+        'text': text,
+        'embed_dim': 128,
+        'initial_temperature': 0.1,
+        **chosen['mel'],
+      },
+      'loss': {'window_seconds': 10.0, 'window_hop_seconds': 1.0},
+      'optimizer': {
+        'mulan': {
+          'name': 'adam',
+          'schedule': 'cosine',
+          'learning_rate': chosen['learning_rate'],
+          'warmup_steps': chosen['warmup_steps'],
+          'b1': 0.9,
+          'b2': 0.98,
+          'weight_decay': 0.0,
+          'clip_norm': 1.0,
+        }
+      },
+      'schedule': {
+        'total_steps': chosen['steps'],
+        'log_every': chosen['log_every'],
+        'eval_every': chosen['evaluate_every'],
+        'save_every': chosen['evaluate_every'],
+      },
+      'data': {
+        'source': chosen['source'],
+        'batch_size': chosen['batch_size'],
+        'crop_seconds': 10.0,
+        'text_length': text['max_length'],
+        'vocabulary_size': text['vocab_size'],
+        'eval_batches': 2,
+      },
+      'training': {'accumulation': 1, 'ema_decay': 0.0},
+    }
+  )

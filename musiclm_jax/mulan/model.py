@@ -1,0 +1,163 @@
+"""MuLan: 10 s of music and a text -> two unit vectors [B, 128].
+
+waveform [B, S] -> log-mel [B, T, F] -> tower -> linear -> unit vector
+word pieces [B, L]                   -> tower -> linear -> unit vector
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from musiclm_jax.contracts.array_types import (
+  Embedding,
+  Spectrogram,
+  TextIds,
+  Waveform,
+)
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.dsp import spectrogram
+from musiclm_jax.mulan.ast import AST
+from musiclm_jax.mulan.losses import bounded_temperature, free_temperature
+from musiclm_jax.mulan.resnet import ResNet
+from musiclm_jax.mulan.text_tower import TextTower
+from musiclm_jax.mulan.windows import unit
+from musiclm_jax.nn.einsum import Einsum
+
+SAMPLE_RATE = 16000  # of what the tower hears; MuLan resamples to it
+AUDIO_TOWERS = {'resnet': ResNet, 'ast': AST}
+_TEMPERATURES = 0.01, 1.0  # bounds
+
+
+class Mulan(nn.Module):
+  """Two towers into one space (Huang et al. 2022).
+
+  Log-mels are standardised per band with the statistics of the batch in
+  training and running statistics after, the collection `batch_stats`; so
+  neither tower depends on the level or the mel scale of a corpus.
+
+  Attributes:
+    audio_tower: Log-mel [B, T, F] -> [B, D].
+    text_tower: Word pieces [B, L] -> [B, D].
+    embed_dim: Of the common space.
+    num_mels: F; 64 for ResNet-50, 128 for AST.
+    window_length: Of the spectrogram, in samples at 16 kHz.
+    hop_length: Of the spectrogram, in samples; 160 gives T = 1000 in 10 s.
+    fft_size: Of the spectrogram.
+    low_hz: Lower end of the mel bands.
+    high_hz: Upper end of the mel bands.
+    initial_temperature: Of the loss; trainable between 0.01 and 1.
+    norm_decay: Of the running statistics of log-mels.
+  """
+
+  audio_tower: nn.Module
+  text_tower: nn.Module
+  embed_dim: int = 128
+  num_mels: int = 64
+  window_length: int = 400
+  hop_length: int = 160
+  fft_size: int = 512
+  low_hz: float = 60.0
+  high_hz: float = 7600.0
+  initial_temperature: float = 0.1
+  norm_decay: float = 0.9
+
+  def setup(self):
+    """Makes what both entry points share."""
+    self.standardise = nn.BatchNorm(
+      momentum=self.norm_decay,
+      epsilon=1e-5,
+      use_scale=False,
+      use_bias=False,
+    )
+    self.audio_head = self._head(self.audio_tower.features)
+    self.text_head = self._head(self.text_tower.features)
+    self.free_temperature = self.param(
+      'free_temperature',
+      lambda _: jnp.asarray(
+        free_temperature(self.initial_temperature, *_TEMPERATURES)
+      ),
+    )
+
+  def __call__(
+    self, waveform: Waveform, text_ids: TextIds, *, training: bool = False
+  ) -> tuple[Embedding, Embedding, Float[Array, '']]:
+    """Returns audio and text embeddings and the temperature."""
+    return (
+      self.embed_window(waveform, training=training),
+      self.embed_text(text_ids, training=training),
+      self.temperature(),
+    )
+
+  def embed_window(
+    self, waveform: Waveform, *, training: bool = False
+  ) -> Embedding:
+    """Embeds one window a row, 16 kHz, as unit vectors."""
+    x = self.standardise(
+      self.log_mel(waveform), use_running_average=not training
+    )
+    return unit(self.audio_head(self.audio_tower(x, training=training)))
+
+  def embed_text(
+    self, text_ids: TextIds, *, training: bool = False
+  ) -> Embedding:
+    """Embeds one text a row as unit vectors."""
+    return unit(self.text_head(self.text_tower(text_ids, training=training)))
+
+  def temperature(self) -> Float[Array, '']:
+    """The loss's temperature, between its bounds."""
+    return bounded_temperature(self.free_temperature, *_TEMPERATURES)
+
+  def log_mel(self, waveform: Waveform) -> Spectrogram:
+    """Computes S / hop_length frames, each centred on its hop."""
+    outside = self.window_length - self.hop_length
+    waveform = jnp.pad(
+      waveform, ((0, 0), (outside // 2, outside - outside // 2))
+    )
+    return spectrogram.log_mel(
+      waveform,
+      sample_rate=SAMPLE_RATE,
+      window_length=self.window_length,
+      hop_length=self.hop_length,
+      fft_size=self.fft_size,
+      num_mels=self.num_mels,
+      low_hz=self.low_hz,
+      high_hz=self.high_hz,
+    )
+
+  def _head(self, features: int) -> Einsum:
+    return Einsum(
+      'bd,de->be', (features, self.embed_dim), ('embed', None), use_bias=True
+    )
+
+
+def make_mulan(
+  *,
+  audio_tower: str,
+  audio: Mapping[str, Any],
+  text: Mapping[str, Any],
+  **options: Any,
+) -> Mulan:
+  """Builds MuLan from a config's section: the one place that knows names.
+
+  Args:
+    audio_tower: Name in `AUDIO_TOWERS`.
+    audio: Arguments of the audio tower.
+    text: Arguments of the text tower.
+    **options: Arguments of `Mulan`.
+
+  Raises:
+    UsageError: If the name is unknown.
+  """
+  if audio_tower not in AUDIO_TOWERS:
+    raise UsageError(
+      f"unknown audio tower '{audio_tower}': choose one of "
+      f'{", ".join(AUDIO_TOWERS)}'
+    )
+  return Mulan(
+    audio_tower=AUDIO_TOWERS[audio_tower](**audio),
+    text_tower=TextTower(**text),
+    **options,
+  )

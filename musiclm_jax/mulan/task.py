@@ -1,0 +1,172 @@
+"""MuLan as a game of one player: pairs of waveform and text -> embeddings."""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from musiclm_jax.contracts.array_types import (
+  Embedding,
+  PRNGKey,
+  TextIds,
+  Waveform,
+)
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.task import (
+  Batch,
+  Collections,
+  LossFn,
+  Metrics,
+  Params,
+)
+from musiclm_jax.dsp.resample import resample_24k_to_16k
+from musiclm_jax.mulan import losses, windows
+from musiclm_jax.mulan.model import SAMPLE_RATE, Mulan
+
+PLAYER = 'mulan'
+
+
+@dataclasses.dataclass(frozen=True)
+class MulanTask:
+  """Contrastive learning of music and text.
+
+  Batches hold `waveform` [B, S] at 24 kHz, one window long; `text_ids`
+  int32 [B, L], 0 is padding; `group` int32 [B]: pairs of one group are no
+  negatives of each other. The player's collections are the running
+  statistics of its norms, `batch_stats`.
+
+  Attributes:
+    model: The network.
+    window_seconds: What the audio tower hears at once.
+    window_hop_seconds: From window to window of a longer clip.
+  """
+
+  model: Mulan
+  window_seconds: float = 10.0
+  window_hop_seconds: float = 1.0
+
+  @property
+  def embed_dim(self) -> int:
+    """Width of the common space, D."""
+    return self.model.embed_dim
+
+  def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
+    """Makes parameters and empty running statistics."""
+    variables = self.model.init(
+      rng, self._one_window(batch['waveform']), batch['text_ids']
+    )
+    return (
+      {PLAYER: variables['params']},
+      {PLAYER: variables['batch_stats']},
+    )
+
+  def losses(self) -> dict[str, LossFn]:
+    """Returns the one player's loss."""
+    return {PLAYER: self._loss}
+
+  def evaluate(
+    self, params: Params, collections: Collections, batch: Batch
+  ) -> Metrics:
+    """Loss and recall of each pair among the batch, in both directions.
+
+    `chance_loss` is the loss of a model that knows nothing, `ln_batch` the
+    chance level of an InfoNCE loss; both beside the loss for comparison.
+    """
+    audio = self.embed_audio(params, collections, batch['waveform'])
+    text = self.embed_text(params, collections, batch['text_ids'])
+    temperature = self.model.apply(
+      _variables(params, collections), method='temperature'
+    )
+    loss, _, metrics = _compare(audio, text, batch['group'], temperature)
+    return {'loss': loss, **metrics}
+
+  def embed_audio(
+    self, params: Params, collections: Collections, waveform: Waveform
+  ) -> Embedding:
+    """Embeds clips of any length as unit vectors [B, 128].
+
+    The mean over windows of 10 s every second, scaled to length 1 (MusicLM
+    §3.1; 30 s are 21 windows). A clip shorter than a window is repeated.
+
+    Args:
+      params: By player.
+      collections: By player.
+      waveform: [B, S] at 24 kHz.
+    """
+    variables = _variables(params, collections)
+    return windows.mean_over_windows(
+      lambda one: self.model.apply(variables, one, method='embed_window'),
+      resample_24k_to_16k(waveform),
+      window=round(self.window_seconds * SAMPLE_RATE),
+      hop=round(self.window_hop_seconds * SAMPLE_RATE),
+    )
+
+  def embed_text(
+    self, params: Params, collections: Collections, text_ids: TextIds
+  ) -> Embedding:
+    """Embeds texts as unit vectors [B, 128]."""
+    return self.model.apply(
+      _variables(params, collections), text_ids, method='embed_text'
+    )
+
+  def _loss(
+    self,
+    params: Params,
+    collections: Collections,
+    batch: Batch,
+    rng: PRNGKey,
+    step: Array,
+  ) -> tuple[Array, tuple[Collections, Metrics]]:
+    del step
+    (audio, text, temperature), moved = self.model.apply(
+      _variables(params, collections),
+      self._one_window(batch['waveform']),
+      batch['text_ids'],
+      training=True,
+      rngs={'dropout': rng},
+      mutable=['batch_stats'],
+    )
+    loss, terms, metrics = _compare(audio, text, batch['group'], temperature)
+    metrics = {name: value.mean() for name, value in metrics.items()}
+    return (
+      losses.mean_over_pairs(loss, terms),
+      ({**collections, PLAYER: moved['batch_stats']}, metrics),
+    )
+
+  def _one_window(self, waveform: Waveform) -> Waveform:
+    """Training crops at 16 kHz.
+
+    Raises:
+      UsageError: If a crop is not exactly one window.
+    """
+    waveform = resample_24k_to_16k(waveform)
+    expected = round(self.window_seconds * SAMPLE_RATE)
+    if waveform.shape[1] != expected:
+      raise UsageError(
+        f'MuLan trains on crops of {self.window_seconds} s, came '
+        f'{waveform.shape[1] / SAMPLE_RATE} s: set config.data.crop_seconds '
+        'and config.loss.window_seconds alike'
+      )
+    return waveform
+
+
+def _variables(params: Params, collections: Collections) -> dict:
+  return {'params': params[PLAYER], 'batch_stats': collections[PLAYER]}
+
+
+def _compare(
+  audio: Embedding, text: Embedding, group: Array, temperature: Array
+) -> tuple[Array, Array, Metrics]:
+  """Loss and its number of terms per pair, and what is reported per pair."""
+  cosines = losses.similarities(audio, text)
+  loss, terms = losses.contrastive_loss(cosines, group, temperature)
+  metrics = {
+    'text_to_audio_recall_at_1': losses.recall_at_1(cosines.T, group),
+    'audio_to_text_recall_at_1': losses.recall_at_1(cosines, group),
+    'matched_cosine': jnp.diagonal(cosines),
+    'chance_loss': jnp.log(jnp.maximum(terms, 1)),
+    'ln_batch': jnp.full(len(group), math.log(len(group))),
+    'temperature': jnp.broadcast_to(temperature, group.shape),
+  }
+  return loss, terms, metrics
