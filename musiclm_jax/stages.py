@@ -16,10 +16,13 @@ Config = Mapping[str, Any]
 
 def _frozen(section: Mapping[str, Any]) -> dict[str, Any]:
   """A section as keyword arguments; lists (JSON has no tuples) as tuples."""
-  return {
-    key: tuple(value) if isinstance(value, list) else value
-    for key, value in section.items()
-  }
+
+  def freeze(value: Any) -> Any:
+    if isinstance(value, Mapping):
+      return {key: freeze(inner) for key, inner in value.items()}
+    return tuple(map(freeze, value)) if isinstance(value, list) else value
+
+  return {key: freeze(value) for key, value in section.items()}
 
 
 def _soundstream(config: Config) -> Task:
@@ -56,32 +59,44 @@ def _kmeans(config: Config) -> Task:
   )
 
 
-def _token_lm(config: Config) -> Task:
-  from musiclm_jax.nn.transformer import Transformer
-  from musiclm_jax.token_lm.layout import make_layout
-  from musiclm_jax.token_lm.model import TokenLM
-  from musiclm_jax.token_lm.task import TokenLMTask
+def _mulan(config: Config) -> Task:
+  from musiclm_jax.mulan.model import make_mulan
+  from musiclm_jax.mulan.task import MulanTask
 
-  transformer = dict(config['model'])
-  time_embedding = transformer.pop('time_embedding')
-  return TokenLMTask(
-    lm=TokenLM(
-      layout=make_layout(
-        config['stage'],
-        crop_seconds=config['data']['crop_seconds'],
-        **config['layout'],
-      ),
-      transformer=Transformer(causal=True, **transformer),
-      time_embedding=time_embedding,
-    ),
+  return MulanTask(
+    model=make_mulan(**_frozen(config['model'])), **config['loss']
+  )
+
+
+def _mulan_rvq(config: Config) -> Task:
+  from musiclm_jax.mulan.rvq_task import MulanRvqTask
+
+  return MulanRvqTask(
+    total_steps=config['schedule']['total_steps'],
+    **config['model'],
     **config['loss'],
   )
+
+
+def _token_lm(config: Config) -> Task:
+  from musiclm_jax.token_lm.layout import make_layout
+  from musiclm_jax.token_lm.model import make_lm
+  from musiclm_jax.token_lm.task import TokenLMTask
+
+  layout = make_layout(
+    config['stage'],
+    crop_seconds=config['data']['crop_seconds'],
+    **config['layout'],
+  )
+  return TokenLMTask(lm=make_lm(layout, **config['model']), **config['loss'])
 
 
 STAGES: Mapping[str, Callable[[Config], Task]] = {
   'soundstream': _soundstream,
   'w2v_bert': _w2v_bert,
   'kmeans': _kmeans,
+  'mulan': _mulan,
+  'mulan_rvq': _mulan_rvq,
   'semantic': _token_lm,
   'coarse': _token_lm,
   'fine': _token_lm,
