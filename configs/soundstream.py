@@ -1,0 +1,141 @@
+"""SoundStream: a causal codec, 24 kHz to 50 frames of 12 codes a second.
+
+    python -m musiclm_jax.train --config=configs/soundstream.py:tiny \
+      --workdir=DIR
+
+tiny: 2 CPU cores, minutes; shows learning, does not sound like music.
+small: one GPU or a free Colab TPU. paper: the numbers of SoundStream
+(2107.03312) in MusicLM's variant: 9.84 M parameters, strides (3, 4, 5, 8).
+"""
+
+from ml_collections import ConfigDict
+
+SIZES = {
+  'tiny': {
+    'channels': 8,
+    'latent_dim': 64,
+    'codebook_size': 256,
+    'judge': (2, 128, 4),
+    'adversarial_start': 0.75,
+    'adversarial_warmup': 0.05,
+    'learning_rate': 1e-3,
+    'schedule': 'cosine',
+    'total_steps': 800,
+    'log_every': 20,
+    'eval_every': 200,
+    'save_every': 200,
+    'source': 'rendered_music:runs/demo/corpus',
+    'batch_size': 8,
+    'crop_seconds': 0.5,
+    'eval_batches': 4,
+    'ema_decay': 0.0,
+  },
+  'small': {
+    'channels': 20,
+    'latent_dim': 128,
+    'codebook_size': 512,
+    'judge': (8, 512, 16),
+    'adversarial_start': 0.4,
+    'adversarial_warmup': 0.05,
+    'learning_rate': 3e-4,
+    'schedule': 'cosine',
+    'total_steps': 40_000,
+    'log_every': 50,
+    'eval_every': 1000,
+    'save_every': 1000,
+    'source': 'rendered_music:runs/small/corpus',
+    'batch_size': 32,
+    'crop_seconds': 1.0,
+    'eval_batches': 8,
+    'ema_decay': 0.999,
+  },
+  'paper': {
+    'channels': 32,
+    'latent_dim': 128,
+    'codebook_size': 1024,
+    'judge': (16, 1024, 32),
+    'adversarial_start': 0.0,
+    'adversarial_warmup': 0.0,
+    'learning_rate': 2e-4,
+    'schedule': 'constant',
+    'total_steps': 1_000_000,
+    'log_every': 100,
+    'eval_every': 5000,
+    'save_every': 5000,
+    'source': 'audio_folder:data/fma',
+    'batch_size': 128,
+    'crop_seconds': 1.0,
+    'eval_batches': 8,
+    'ema_decay': 0.9999,
+  },
+}
+
+
+def get_config(size: str = 'paper') -> ConfigDict:
+  """Returns the configuration of one size.
+
+  Raises:
+    ValueError: If the size is unknown.
+  """
+  if size not in SIZES:
+    raise ValueError(f"unknown size '{size}': choose one of tiny, small, paper")
+  s = ConfigDict(SIZES[size])
+  config = ConfigDict()
+  config.stage = 'soundstream'
+  config.seed = 0
+  config.model = {
+    'channels': s.channels,
+    'latent_dim': s.latent_dim,
+    'strides': (3, 4, 5, 8),
+    'num_quantizers': 12,
+    'codebook_size': s.codebook_size,
+    'dtype': 'float32',
+  }
+  wave_channels, wave_max_channels, stft_channels = s.judge
+  config.discriminators = {
+    'num_scales': 3,
+    'wave_channels': wave_channels,
+    'wave_max_channels': wave_max_channels,
+    'stft_channels': stft_channels,
+    'dtype': 'float32',
+  }
+  config.loss = {
+    'reconstruction_weight': 1.0,
+    'adversarial_weight': 1.0,
+    'feature_weight': 100.0,
+    'commitment_weight': 0.25,
+    'adversarial_start': s.adversarial_start,
+    'adversarial_warmup': s.adversarial_warmup,
+    'quantizer_dropout': 0.5,
+    'codebook_decay': 0.99,
+    'dead_threshold': 2.0,
+    'kmeans_iterations': 10,
+  }
+  adam = {
+    'name': 'adam',
+    'schedule': s.schedule,
+    'learning_rate': s.learning_rate,
+    'warmup_steps': 0,
+    'b1': 0.5,
+    'b2': 0.9,
+    'weight_decay': 0.0,
+    'clip_norm': 1.0,
+  }
+  config.optimizer = {
+    'codec': adam,
+    'discriminators': adam | {'schedule': 'constant', 'learning_rate': 2e-4},
+  }
+  config.schedule = {
+    'total_steps': s.total_steps,
+    'log_every': s.log_every,
+    'eval_every': s.eval_every,
+    'save_every': s.save_every,
+  }
+  config.data = {
+    'source': s.source,
+    'batch_size': s.batch_size,
+    'crop_seconds': s.crop_seconds,
+    'eval_batches': s.eval_batches,
+  }
+  config.training = {'accumulation': 1, 'ema_decay': s.ema_decay}
+  return config

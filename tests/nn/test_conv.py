@@ -1,0 +1,127 @@
+"""Claims about convolutions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from musiclm_jax.nn import conv
+
+
+def _apply(layer, x):
+  variables = layer.init(jax.random.key(0), x)
+  return layer.apply(variables, x), variables
+
+
+def _noise(*shape):
+  return jax.random.normal(jax.random.key(1), shape)
+
+
+@pytest.mark.parametrize('kernel, stride, dilation', [(7, 1, 9), (8, 4, 1)])
+def test_conv_is_causal_and_exact_in_length(kernel, stride, dilation):
+  """Mistake 1: a strided causal convolution padded without the stride."""
+  layer = conv.CausalConv(3, kernel, stride=stride, dilation=dilation)
+  x = _noise(1, 24, 2)
+  y, variables = _apply(layer, x)
+  assert y.shape == (1, 24 // stride, 3)
+
+  for frame in (0, 2):
+
+    def output(x, frame=frame):
+      return layer.apply(variables, x)[0, frame].sum()
+
+    gradient = np.abs(jax.grad(output)(x)[0]).sum(axis=-1)
+    last = (frame + 1) * stride - 1
+    assert gradient[last] > 0 and not gradient[last + 1 :].any()
+
+
+def test_a_length_that_the_stride_does_not_divide_is_refused():
+  with pytest.raises(ValueError, match='multiple of the stride 4'):
+    _apply(conv.CausalConv(3, 8, stride=4), _noise(1, 22, 2))
+
+
+@pytest.mark.parametrize(
+  'channels, features', [(1, 8), (8, 1), (2, 4), (8, 8), (3, 5)]
+)
+@pytest.mark.parametrize('padding', [((3, 3),), ((6, 0),), 'SAME'])
+def test_packed_conv_is_the_plain_conv(channels, features, padding):
+  x, kernel = _noise(2, 32, channels), _noise(7, channels, features)
+  mine = conv._convolve(x, kernel, (1,), padding, (1,), 1)
+  plain = jax.lax.conv_general_dilated(
+    x, kernel, (1,), padding, dimension_numbers=('NTC', 'TIO', 'NTC')
+  )
+  np.testing.assert_allclose(mine, plain, atol=1e-4)
+
+
+def test_packed_conv_is_the_plain_conv_in_two_dimensions():
+  x, kernel = _noise(2, 9, 16, 2), _noise(3, 7, 2, 4)
+
+  def packed(x, kernel):
+    return conv._convolve(x, kernel, (1, 1), 'SAME', (1, 1), 1)
+
+  def plain(x, kernel):
+    return jax.lax.conv_general_dilated(
+      x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
+
+  for mine, theirs in zip(
+    jax.vjp(packed, x, kernel)[1](plain(x, kernel)),
+    jax.vjp(plain, x, kernel)[1](plain(x, kernel)),
+    strict=True,
+  ):
+    np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-2)
+
+
+def test_grouped_conv_is_one_conv_a_group():
+  x, kernel = _noise(2, 40, 8), _noise(5, 4, 6)
+  mine = conv._convolve(x, kernel, (4,), ((2, 2),), (1,), 2)
+  for group in range(2):
+    theirs = jax.lax.conv_general_dilated(
+      x[..., 4 * group : 4 * group + 4],
+      kernel[..., 3 * group : 3 * group + 3],
+      (4,),
+      [(2, 2)],
+      dimension_numbers=('NTC', 'TIO', 'NTC'),
+    )
+    np.testing.assert_allclose(
+      mine[..., 3 * group : 3 * group + 3], theirs, atol=1e-5
+    )
+
+
+def test_transposed_conv_is_laxs_cut_to_the_stride():
+  layer = conv.CausalTransposedConv(3, 4)
+  x = _noise(2, 6, 5)
+  y, variables = _apply(layer, x)
+  kernel = variables['params']['kernel']
+  theirs = jax.lax.conv_transpose(
+    x,
+    jnp.flip(kernel, 0),
+    (4,),
+    [(7, 7)],
+    dimension_numbers=('NTC', 'TIO', 'NTC'),
+    transpose_kernel=False,
+  )
+  assert y.shape == (2, 24, 3)
+  np.testing.assert_allclose(y, theirs[:, :24], atol=1e-5)
+
+
+def test_transposed_conv_is_causal():
+  layer = conv.CausalTransposedConv(3, 4)
+  x = _noise(1, 6, 5)
+  _, variables = _apply(layer, x)
+  gradient = jax.grad(lambda x: layer.apply(variables, x)[0, 11].sum())(x)
+  used = np.abs(gradient[0]).sum(axis=-1) > 0
+  np.testing.assert_array_equal(used, [0, 1, 1, 0, 0, 0])
+
+
+def test_weight_norm_makes_the_length_a_parameter():
+  layer = conv.Conv(3, (5,), weight_norm=True, use_bias=False)
+  x = _noise(1, 9, 2)
+  y, variables = _apply(layer, x)
+  params = variables['params']
+  longer = {**params, 'kernel': 7.0 * params['kernel']}
+  np.testing.assert_allclose(layer.apply({'params': longer}, x), y, atol=1e-5)
+  louder = {**params, 'scale': 2.0 * params['scale']}
+  np.testing.assert_allclose(
+    layer.apply({'params': louder}, x), 2.0 * y, atol=1e-5
+  )
