@@ -235,4 +235,6 @@ class W2vBertTask:
 
 
 def _variables(params: Params, own: PyTree) -> dict[str, PyTree]:
-  return {'params': params[PLAYER], 'batch_stats': own['batch_stats']}
+  # Without BatchNorm they are empty, and a stored network has no empty nodes.
+  statistics = own.get('batch_stats', {})
+  return {'params': params[PLAYER], 'batch_stats': statistics}
