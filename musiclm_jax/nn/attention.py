@@ -34,6 +34,25 @@ class Cache:
   length: Array
 
 
+@flax.struct.dataclass
+class RowBias:
+  """A bias that depends on more than the distance, few distinct rows of it.
+
+  Attributes:
+    table: [H, R, W], added to the logits of the first W keys.
+    rows: int32 [T], which row of the table each query takes.
+  """
+
+  table: Array
+  rows: Array
+
+  def at(self, start: int, stop: int, num_keys: int) -> Array:
+    """Returns [H, stop - start, num_keys] for some of the queries."""
+    bias = self.table[:, self.rows[start:stop], :num_keys]
+    missing = num_keys - bias.shape[2]
+    return jnp.pad(bias, ((0, 0), (0, 0), (0, missing)))
+
+
 def relative_bucket(
   distance: np.ndarray,
   *,
@@ -55,6 +74,9 @@ def relative_bucket(
 
   Returns:
     int32 buckets in [0, num_buckets).
+
+  Raises:
+    ValueError: If the buckets reach beyond `max_distance`.
   """
   offset = np.zeros_like(distance)
   if bidirectional:
@@ -63,6 +85,11 @@ def relative_bucket(
     distance = np.abs(distance)
   distance = np.maximum(distance, 0)
   exact = num_buckets // 2
+  if not 0 < exact < max_distance:
+    raise ValueError(
+      f'{num_buckets} buckets a direction need a maximal distance above '
+      f'{exact}, it is {max_distance}'
+    )
   ratio = np.log(np.maximum(distance, 1).astype(np.float32) / exact)
   large = exact + (
     ratio / math.log(max_distance / exact) * (num_buckets - exact)
@@ -169,6 +196,7 @@ def attend_whole(
   mask: Array | None,
   causal: bool,
   block: int,
+  row_bias: RowBias | None = None,
 ) -> Array:
   """Attends from every position of a sequence, in blocks of queries.
 
@@ -184,6 +212,7 @@ def attend_whole(
     mask: [B, T] bool, False at padding keys, or None.
     causal: Whether keys after the query are hidden.
     block: Queries per block; 0 takes all at once.
+    row_bias: Another bias, or None.
 
   Returns:
     [B, H, T, head_dim].
@@ -191,12 +220,15 @@ def attend_whole(
   length = query.shape[2]
   block = block or length
 
-  def one(query, key, value, bias_row, mask, start):
+  def one(query, key, value, bias_row, row_bias, mask, start):
     rows, keys = query.shape[2], key.shape[2]
     bias, allowed = None, None
     if bias_row is not None:
       first = length - start - rows  # of the largest distance in the block
       bias = toeplitz(bias_row[:, first : first + rows + keys - 1], rows)
+    if row_bias is not None:
+      rest = row_bias.at(start, start + rows, keys)
+      bias = rest if bias is None else bias + rest
     if causal:
       allowed = np.tri(rows, keys, start, dtype=bool)
     if mask is not None:
@@ -205,7 +237,7 @@ def attend_whole(
     return attend(query, key, value, bias=bias, allowed=allowed)
 
   if block < length:
-    one = jax.checkpoint(one, static_argnums=(5,), prevent_cse=False)
+    one = jax.checkpoint(one, static_argnums=(6,), prevent_cse=False)
   results = []
   for start in range(0, length, block):
     stop = min(start + block, length)
@@ -216,6 +248,7 @@ def attend_whole(
         key[:, :, :reach],
         value[:, :, :reach],
         bias_row,
+        row_bias,
         mask,
         start,
       )
@@ -253,6 +286,7 @@ class Attention(nn.Module):
     x: Array,
     *,
     bias_row: Array | None = None,
+    row_bias: RowBias | None = None,
     mask: Array | None = None,
     cache: Cache | None = None,
     layer: Array | int = 0,
@@ -263,6 +297,7 @@ class Attention(nn.Module):
     Args:
       x: [B, T, D].
       bias_row: [H, 2S - 1] by falling distance (S = T or the capacity).
+      row_bias: Another bias, its `rows` those of `x`.
       mask: [B, T] bool, False at padding; only without a cache.
       cache: What earlier tokens left; `x` continues it.
       layer: Which layer of the cache is ours.
@@ -304,10 +339,11 @@ class Attention(nn.Module):
         mask=mask,
         causal=self.causal,
         block=self.query_block,
+        row_bias=row_bias,
       )
     else:
       cache = _append(cache, key, value, layer)
-      y = _attend_cache(query, cache, bias_row, layer, reach)
+      y = _attend_cache(query, cache, bias_row, row_bias, layer, reach)
     y = Einsum(
       'bthk,hkd->btd',
       (self.num_heads, self.head_dim, x.shape[-1]),
@@ -339,6 +375,7 @@ def _attend_cache(
   query: Array,
   cache: Cache,
   bias_row: Array | None,
+  row_bias: RowBias | None,
   layer: Array | int,
   reach: int | None,
 ) -> Array:
@@ -359,6 +396,9 @@ def _attend_cache(
       bias_row, first, num_queries + reach - 1, axis=1
     )
     bias = toeplitz(row, num_queries)
+  if row_bias is not None:
+    rest = row_bias.at(0, num_queries, reach)
+    bias = rest if bias is None else bias + rest
   position = cache.length + jnp.arange(num_queries)
   allowed = jnp.arange(reach) <= position[:, None]
   return attend(

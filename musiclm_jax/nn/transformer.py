@@ -11,7 +11,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from musiclm_jax.nn.attention import Attention, Cache, RelativeBias
+from musiclm_jax.nn.attention import (
+  Attention,
+  Cache,
+  RelativeBias,
+  RowBias,
+)
 from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.nn.norm import NORMS
 
@@ -100,6 +105,7 @@ class Block(nn.Module):
     carry: tuple[Array, Cache | None],
     layer: Array,
     bias_row: Array | None,
+    row_bias: RowBias | None,
     mask: Array | None,
   ) -> tuple[tuple[Array, Cache | None], None]:
     """Returns the new carry in the form that scan wants.
@@ -108,6 +114,7 @@ class Block(nn.Module):
       carry: The sequence [B, T, D] and the cache of all layers.
       layer: int32 scalar, which layer this is.
       bias_row: See `Attention`.
+      row_bias: See `Attention`.
       mask: See `Attention`.
     """
     x, cache = carry
@@ -140,6 +147,7 @@ class Block(nn.Module):
         lambda x: attention(
           x,
           bias_row=bias_row,
+          row_bias=row_bias,
           mask=mask,
           cache=cache,
           layer=layer,
@@ -228,6 +236,7 @@ class Transformer(nn.Module):
     x: Array,
     *,
     mask: Array | None = None,
+    row_bias: RowBias | None = None,
     cache: Cache | None = None,
     deterministic: bool = True,
     reach: int | None = None,
@@ -238,6 +247,8 @@ class Transformer(nn.Module):
       x: [B, T, D].
       mask: [B, T] bool, False at padding: padding is never attended to, its
         own results mean nothing. Not with a cache.
+      row_bias: Added to the logits of all layers beside the relative bias;
+        its `rows` are those of `x`.
       cache: What earlier tokens left (`empty_cache` at first); only for a
         causal Transformer. Rows advance together.
       deterministic: Whether dropout is off.
@@ -256,7 +267,7 @@ class Transformer(nn.Module):
     x = drop(x)
     bias_row = self._bias_row(x.shape[1] if cache is None else None, cache)
     (x, new_cache), _ = self._blocks(cache, deterministic, reach)(
-      (x, cache), jnp.arange(self.num_layers), bias_row, mask
+      (x, cache), jnp.arange(self.num_layers), bias_row, row_bias, mask
     )
     if new_cache is not None:
       new_cache = new_cache.replace(length=cache.length + x.shape[1])
@@ -287,7 +298,7 @@ class Transformer(nn.Module):
       REMATS[self.remat](Block),
       variable_axes={'params': 0},
       split_rngs={'params': True, 'dropout': True},
-      in_axes=(0, nn.broadcast, nn.broadcast),
+      in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
       length=self.num_layers,
       # A cache passed through a loop over layers would be copied.
       unroll=self.scan_unroll if cache is None else self.num_layers,

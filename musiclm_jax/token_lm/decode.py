@@ -16,6 +16,7 @@ from musiclm_jax.contracts.array_types import PRNGKey, PyTree, Tokens
 from musiclm_jax.token_lm.model import TokenLM
 
 NUM_PHASES = 4
+MIN_PHASE_TOKENS = 32  # each phase is compiled by itself
 
 
 @flax.struct.dataclass
@@ -132,6 +133,6 @@ def sample(
 
 def _phases(start: int, stop: int) -> list[tuple[int, int]]:
   """Splits [start, stop) into at most NUM_PHASES ranges of like length."""
-  count = min(NUM_PHASES, stop - start)
+  count = max(min(NUM_PHASES, (stop - start) // MIN_PHASE_TOKENS), 1)
   bounds = [start + (stop - start) * i // count for i in range(count + 1)]
   return list(itertools.pairwise(bounds))

@@ -102,26 +102,31 @@ class Layout:
     """The first id of the predicted segment."""
     return self.offset(len(self.segments) - 1)
 
-  def ticks(self) -> np.ndarray:
-    """The time of what each position deals with, int32 [N].
+  def key_ticks(self) -> np.ndarray:
+    """The time of each conditioning token, int32 [num_conditioning].
 
-    Segments of two rates share ticks of 40 ms: semantic frame 10 and acoustic
-    frame 20 have the same one. A position that predicts carries the tick of
-    the token that follows it, since that is what it must look up; others
-    their own. Tick 0 is for what lies outside time.
+    Segments of two rates share ticks of 40 ms, counted from 0: semantic frame
+    10 and acoustic frame 20 have the same one. -1 is outside time.
     """
-    own = []
-    for segment in self.segments:
-      frames = np.repeat(np.arange(segment.num_frames), segment.num_levels)
-      if segment.frame_rate == 0.0:
-        own.append(np.zeros_like(frames))
-      else:
-        ratio = TICK_RATE / segment.frame_rate
-        own.append(1 + np.floor(frames * ratio + 1e-6).astype(np.int64))
-    ticks = np.concatenate(own)
-    first = self.num_conditioning
-    ticks[first:-1] = ticks[first + 1 :]
-    return ticks.astype(np.int32)
+    return np.concatenate([_ticks(s) for s in self.segments[:-1]])
+
+  def query_ticks(self) -> np.ndarray:
+    """The time of the token that each position predicts, int32 [N].
+
+    Positions that predict nothing have -1.
+    """
+    ticks = np.full(self.num_tokens, -1, np.int32)
+    ticks[self.num_conditioning - 1 : -1] = _ticks(self.predicted)
+    return ticks
+
+
+def _ticks(segment: Segment) -> np.ndarray:
+  """The tick of each of a segment's tokens."""
+  frames = np.repeat(np.arange(segment.num_frames), segment.num_levels)
+  if segment.frame_rate == 0.0:
+    return np.full(frames.shape, -1, np.int32)
+  ratio = TICK_RATE / segment.frame_rate
+  return np.floor(frames * ratio + 1e-6).astype(np.int32)
 
 
 def flatten_codes(codes: Codes, offset: int, codebook_size: int) -> Tokens:

@@ -8,11 +8,12 @@ sampled token is legal by construction.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from musiclm_jax.contracts.array_types import Latents, Tokens
-from musiclm_jax.nn.attention import Cache
+from musiclm_jax.nn.attention import Cache, RelativeBias, RowBias, toeplitz
 from musiclm_jax.nn.transformer import Transformer
 from musiclm_jax.token_lm.layout import Layout
 
@@ -23,17 +24,18 @@ class TokenLM(nn.Module):
   Attributes:
     layout: What is read and what is predicted.
     transformer: The causal Transformer.
-    time_embedding: Whether a learned embedding of the time in the crop,
-      shared by segments of different rates, is added to the input. The papers
-      have none; without it a small model hardly finds which semantic token
-      belongs to an acoustic one (relative positions cannot say it, since the
-      distance changes along the crop).
+    time_buckets: Buckets of a second relative bias, from predicted to
+      conditioning tokens by their difference in time instead of in tokens: 0
+      leaves it out, as the papers do. Between segments of two rates the
+      distance in tokens changes along the crop, so that the T5 bias cannot
+      say which semantic token belongs to an acoustic one, and a small model
+      does not find it out.
     embedding_scale: Standard deviation of the initial input table.
   """
 
   layout: Layout
   transformer: Transformer
-  time_embedding: bool = False
+  time_buckets: int = 0
   embedding_scale: float = 1.0
 
   def setup(self) -> None:
@@ -53,13 +55,12 @@ class TokenLM(nn.Module):
       ),
       shape,
     )
-    if self.time_embedding:
-      self.time = self.param(
-        'time',
-        nn.with_logical_partitioning(
-          nn.initializers.normal(self.embedding_scale), (None, 'embed')
-        ),
-        (int(self.layout.ticks().max()) + 1, shape[1]),
+    if self.time_buckets:
+      self.time_bias = RelativeBias(
+        self.transformer.num_heads,
+        self.time_buckets,
+        max(self._num_ticks, self.time_buckets),
+        bidirectional=True,
       )
 
   def __call__(
@@ -106,14 +107,31 @@ class TokenLM(nn.Module):
       deterministic: Whether dropout is off.
     """
     x = jnp.take(self.embedding, tokens, axis=0)
-    if self.time_embedding:
-      ticks = jax.lax.dynamic_slice_in_dim(
-        jnp.asarray(self.layout.ticks()), start, tokens.shape[1]
-      )
-      x = x + jnp.take(self.time, ticks, axis=0)
     return self.transformer(
-      x, cache=cache, reach=reach, deterministic=deterministic
+      x,
+      row_bias=self._row_bias(start, tokens.shape[1]),
+      cache=cache,
+      reach=reach,
+      deterministic=deterministic,
     )
+
+  @property
+  def _num_ticks(self) -> int:
+    """Ticks in a crop."""
+    return int(self.layout.query_ticks().max()) + 1
+
+  def _row_bias(self, start: Array | int, count: int) -> RowBias | None:
+    """The bias by time for `count` tokens: a row per tick, the last one 0."""
+    keys = self.layout.key_ticks()
+    if not self.time_buckets or (keys < 0).all():
+      return None
+    ticks = self._num_ticks
+    by_tick = toeplitz(self.time_bias(ticks), ticks)  # [H, query, key]
+    table = jnp.where(keys >= 0, by_tick[:, :, np.maximum(keys, 0)], 0.0)
+    table = jnp.pad(table, ((0, 0), (0, 1), (0, 0)))
+    queries = self.layout.query_ticks()
+    rows = jnp.asarray(np.where(queries < 0, ticks, queries))
+    return RowBias(table, jax.lax.dynamic_slice_in_dim(rows, start, count))
 
   def level_logits(
     self, hidden: Float[Array, 'B D'], level: Array | int
@@ -139,7 +157,7 @@ class TokenLM(nn.Module):
 def make_lm(
   layout: Layout,
   *,
-  time_embedding: bool = False,
+  time_buckets: int = 0,
   embedding_scale: float = 1.0,
   **transformer,
 ) -> TokenLM:
@@ -147,13 +165,13 @@ def make_lm(
 
   Args:
     layout: Of the stage.
-    time_embedding: See `TokenLM`.
+    time_buckets: See `TokenLM`.
     embedding_scale: See `TokenLM`.
     **transformer: Arguments of `Transformer`; it is causal.
   """
   return TokenLM(
     layout=layout,
     transformer=Transformer(causal=True, **transformer),
-    time_embedding=time_embedding,
+    time_buckets=time_buckets,
     embedding_scale=embedding_scale,
   )

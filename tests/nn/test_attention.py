@@ -1,5 +1,6 @@
 """Attention: relative buckets, Toeplitz bias, blocks of queries."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -55,6 +56,7 @@ def test_blocks_of_queries_equal_the_whole(causal):
   *qkv, row = _inputs(length)
   mask = jnp.arange(length) < jnp.array([[11], [7], [3]])
 
+  @functools.partial(jax.jit, static_argnums=0)
   def run(block, qkv, row):
     return attention.attend_whole(
       *qkv, bias_row=row, mask=mask, causal=causal, block=block
@@ -63,7 +65,9 @@ def test_blocks_of_queries_equal_the_whole(causal):
   whole = run(0, qkv, row)
   np.testing.assert_allclose(run(4, qkv, row), whole, atol=1e-5)
   grads = [
-    jax.grad(lambda q, r, b=block: (run(b, q, r) ** 2).sum(), (0, 1))(qkv, row)
+    jax.jit(jax.grad(lambda q, r, b=block: (run(b, q, r) ** 2).sum(), (0, 1)))(
+      qkv, row
+    )
     for block in (0, 4)
   ]
   for one, other in zip(*map(jax.tree.leaves, grads), strict=True):
@@ -80,6 +84,13 @@ def test_bias_depends_on_query_minus_key():
     *qkv, bias_row=row, mask=None, causal=False, block=0
   )
   np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+def test_buckets_beyond_the_maximal_distance_are_refused():
+  with pytest.raises(ValueError, match='maximal distance'):
+    attention.relative_bucket(
+      np.arange(4), num_buckets=64, max_distance=32, bidirectional=False
+    )
 
 
 def test_fully_masked_rows_stay_finite():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from musiclm_jax.nn import attention
 from musiclm_jax.nn.transformer import Transformer
 
 FIXTURE = Path(__file__).parents[1] / 'fixtures' / 'lm_block.npz'
@@ -43,8 +44,14 @@ BERT = {
 def _made(settings, length=12):
   transformer = Transformer(**settings)
   x = jax.random.normal(jax.random.key(0), (2, length, 16))
-  variables = nn.unbox(transformer.init(jax.random.key(1), x))
+  variables = nn.unbox(jax.jit(transformer.init)(jax.random.key(1), x))
   return transformer, variables, x
+
+
+def _run(transformer, variables, x, **options):
+  """The result of one compiled call."""
+  call = jax.jit(lambda v, x: transformer.apply(v, x, **options)[0])
+  return np.asarray(call(variables, x))
 
 
 def _twin_variables(twin):
@@ -96,9 +103,11 @@ def test_lm_block_equals_the_pytorch_t5(query_block):
   twin = np.load(FIXTURE)
   settings, variables = _twin_variables(twin)
   transformer = Transformer(causal=True, query_block=query_block, **settings)
-  ours = nn.unbox(transformer.init(jax.random.key(0), twin['input']))
+  ours = nn.unbox(
+    jax.eval_shape(transformer.init, jax.random.key(0), twin['input'])
+  )
   assert jax.tree.map(jnp.shape, ours) == jax.tree.map(jnp.shape, variables)
-  y, _ = transformer.apply(variables, twin['input'])
+  y = _run(transformer, variables, twin['input'])
   assert np.abs(y - twin['output']).max() < 1e-4
 
 
@@ -107,11 +116,13 @@ def test_lm_is_causal(query_block):
   """The gradient of output t is zero at later inputs and not at t-1."""
   transformer, variables, x = _made({**LM, 'query_block': query_block})
 
-  def output(x, t):
+  @jax.jit
+  @jax.grad
+  def gradient(x, t):
     return transformer.apply(variables, x)[0][0, t].sum()
 
   for t in (0, 4, 11):
-    moved = np.abs(jax.grad(output)(x, t)).sum(axis=(0, 2))
+    moved = np.abs(gradient(x, t)).sum(axis=(0, 2))
     assert (moved[t + 1 :] == 0).all()
     assert (moved[: t + 1] > 1e-6).all()
 
@@ -122,8 +133,8 @@ def test_attention_is_used():
   Perturbing token t-1 must move the output at t, in every layer stack.
   """
   transformer, variables, x = _made({**LM, 'num_layers': 1})
-  y, _ = transformer.apply(variables, x)
-  moved, _ = transformer.apply(variables, x.at[:, 5].add(1.0))
+  y = _run(transformer, variables, x)
+  moved = _run(transformer, variables, x.at[:, 5].add(1.0))
   change = np.abs(moved - y).max(axis=(0, 2))
   assert (change[:5] == 0).all()
   assert (change[5:] > 1e-4).all()
@@ -132,18 +143,18 @@ def test_attention_is_used():
 def test_query_blocks_keep_the_relative_bias():
   """Mistake 29: a fast attention silently drops positional information."""
   transformer, variables, x = _made(LM)
-  whole, _ = transformer.apply(variables, x)
-  blocks, _ = transformer.clone(query_block=5).apply(variables, x)
+  whole = _run(transformer, variables, x)
+  blocks = _run(transformer.clone(query_block=5), variables, x)
   np.testing.assert_allclose(blocks, whole, atol=1e-5)
   table = variables['params']['relative_bias']['table']
   without = {**variables['params'], 'relative_bias': {'table': 0 * table}}
-  flat, _ = transformer.clone(query_block=5).apply({'params': without}, x)
+  flat = _run(transformer.clone(query_block=5), {'params': without}, x)
   assert np.abs(flat - blocks).max() > 1e-3
 
 
 def test_cached_steps_equal_the_whole():
   transformer, variables, x = _made(LM)
-  whole, _ = transformer.apply(variables, x)
+  whole = _run(transformer, variables, x)
   cache = transformer.empty_cache(2, 14)
   apply = jax.jit(
     functools.partial(transformer.apply, variables), static_argnames='reach'
@@ -160,23 +171,25 @@ def test_cached_steps_equal_the_whole():
 @pytest.mark.parametrize('settings', [LM, BERT])
 def test_padding_changes_nothing_even_as_nan(settings):
   transformer, variables, x = _made(settings)
-  short, _ = transformer.apply(variables, x[:, :7])
+  short = _run(transformer, variables, x[:, :7])
   padded = x.at[:, 7:].set(jnp.nan)
   mask = jnp.broadcast_to(jnp.arange(12) < 7, (2, 12))
 
-  def total(variables):
+  @jax.jit
+  @functools.partial(jax.grad, has_aux=True)
+  def gradient(variables):
     y, _ = transformer.apply(variables, padded, mask=mask)
     return (y[:, :7] ** 2).sum(), y
 
-  gradient, y = jax.grad(total, has_aux=True)(variables)
+  gradient, y = gradient(variables)
   np.testing.assert_allclose(y[:, :7], short, atol=1e-5)
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
 def test_a_tower_sees_both_directions():
   transformer, variables, x = _made(BERT)
-  y, _ = transformer.apply(variables, x)
-  moved, _ = transformer.apply(variables, x.at[:, 6].add(1.0))
+  y = _run(transformer, variables, x)
+  moved = _run(transformer, variables, x.at[:, 6].add(1.0))
   assert (np.abs(moved - y).max(axis=(0, 2)) > 1e-5).all()
 
 
@@ -185,9 +198,8 @@ def test_how_it_is_computed_changes_no_result(change):
   transformer, variables, x = _made(LM)
 
   def gradient(transformer):
-    return jax.grad(lambda v: (transformer.apply(v, x)[0] ** 2).sum())(
-      variables
-    )
+    total = jax.grad(lambda v: (transformer.apply(v, x)[0] ** 2).sum())
+    return jax.jit(total)(variables)
 
   expected = gradient(transformer)
   for one, other in zip(
@@ -200,7 +212,9 @@ def test_how_it_is_computed_changes_no_result(change):
 
 def test_dropout_differs_from_layer_to_layer_and_draw_to_draw():
   transformer, variables, x = _made({**LM, 'dropout_rate': 0.5})
-  run = functools.partial(transformer.apply, variables, x, deterministic=False)
+  run = jax.jit(
+    functools.partial(transformer.apply, variables, x, deterministic=False)
+  )
   one, _ = run(rngs={'dropout': jax.random.key(0)})
   again, _ = run(rngs={'dropout': jax.random.key(0)})
   other, _ = run(rngs={'dropout': jax.random.key(1)})
@@ -213,7 +227,7 @@ def test_logits_are_unscaled_and_the_query_kernel_pays_for_it():
   dim, heads, width = 512, 2, 64
   transformer = Transformer(1, dim, heads, width, 8, causal=True)
   params = nn.unbox(
-    transformer.init(jax.random.key(0), jnp.zeros((1, 2, dim)))
+    jax.jit(transformer.init)(jax.random.key(0), jnp.zeros((1, 2, dim)))
   )['params']['layers']['attention']
   ratio = params['query']['kernel'].std() / params['key']['kernel'].std()
   assert math.isclose(ratio, 1 / math.sqrt(width), rel_tol=0.05)
@@ -228,6 +242,29 @@ def test_kernels_name_their_axes_layers_first():
   kernel = specs['attention']['query']['kernel']
   assert tuple(kernel) == ('layers', 'embed', 'heads', 'head_dim')
   assert tuple(specs['mlp']['narrow']['kernel']) == ('layers', 'mlp', 'embed')
+
+
+def test_a_row_bias_moves_the_queries_that_take_it():
+  transformer, variables, x = _made(LM)
+  rows = jnp.array([1] * 6 + [0] * 6)  # row 1 is zero
+  table = jnp.zeros((2, 2, 4)).at[:, 0, 1].set(5.0)
+  bias = attention.RowBias(table, rows)
+  plain = _run(transformer, variables, x)
+  biased = _run(transformer, variables, x, row_bias=bias)
+  np.testing.assert_allclose(biased[:, :6], plain[:, :6], atol=1e-6)
+  assert (np.abs(biased - plain).max((0, 2))[6:] > 1e-3).all()
+  blocks = _run(transformer.clone(query_block=5), variables, x, row_bias=bias)
+  np.testing.assert_allclose(blocks, biased, atol=1e-5)
+  cache, parts = transformer.empty_cache(2, 12), []
+  for part in (slice(0, 7), slice(7, 12)):
+    y, cache = transformer.apply(
+      variables,
+      x[:, part],
+      row_bias=attention.RowBias(table, rows[part]),
+      cache=cache,
+    )
+    parts.append(y)
+  np.testing.assert_allclose(jnp.concatenate(parts, 1), biased, atol=1e-5)
 
 
 def test_a_cache_with_a_mask_is_refused():

@@ -94,6 +94,15 @@ def test_samples_are_legal_and_of_the_right_shape(stage):
   assert len(np.unique(codes)) > K // 2
 
 
+def test_phases_of_the_scan_change_no_code(monkeypatch):
+  """Mistake 37: another path in use than in training, with other results."""
+  greedy = sample('semantic', temperature=0.0)
+  monkeypatch.setattr(decode, 'MIN_PHASE_TOKENS', 2)
+  sampler.cache_clear()
+  np.testing.assert_array_equal(sample('semantic', temperature=0.0), greedy)
+  sampler.cache_clear()
+
+
 def test_temperature_to_zero_equals_greedy():
   greedy = sample('coarse', temperature=0.0)
   np.testing.assert_array_equal(sample('coarse', temperature=1e-4), greedy)

@@ -98,14 +98,14 @@ def test_flattening_is_row_major_by_time_and_has_an_inverse():
 def test_segments_of_two_rates_share_their_time():
   """Mistake 30: one position axis across segments of different rates."""
   layout = layouts.make_layout('coarse', crop_seconds=1.0, **PAPER)
-  ticks = layout.ticks()
-  assert ticks.shape == (layout.num_tokens,)
-  assert (ticks[:12] == 0).all()
-  semantic = 12 + 10
+  keys, queries = layout.key_ticks(), layout.query_ticks()
+  assert keys.shape == (layout.num_conditioning,)
+  assert queries.shape == (layout.num_tokens,)
+  assert (keys[:12] == -1).all() and (queries[: len(keys) - 1] == -1).all()
   # What predicts level q of acoustic frame 20 stands one token before it.
   acoustic = layout.num_conditioning + 4 * 20 + np.arange(4) - 1
-  assert (ticks[acoustic] == ticks[semantic]).all()
-  assert (np.diff(ticks[12 : layout.num_conditioning]) == 1).all()
+  assert (queries[acoustic] == keys[12 + 10]).all()
+  np.testing.assert_array_equal(keys[12:], np.arange(25))
 
 
 @pytest.mark.parametrize('stage', ['semantic', 'coarse', 'fine'])

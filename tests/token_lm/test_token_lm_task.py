@@ -37,7 +37,7 @@ def make_task(stage, *, dropout_rate=0.0, **options):
   )
   lm = make_lm(
     layout,
-    time_embedding=True,
+    time_buckets=6,
     num_layers=2,
     embed_dim=32,
     num_heads=2,
