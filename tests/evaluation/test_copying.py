@@ -20,9 +20,7 @@ def fresh(seed, count=16):
 
 
 def measured(streams, corpus):
-  return copying.measure(
-    streams, range(len(streams)), corpus, frame_rate=RATE
-  )
+  return copying.measure(streams, range(len(streams)), corpus, frame_rate=RATE)
 
 
 def test_fresh_music_passes(corpus):

@@ -11,9 +11,7 @@ RATE = 24_000
 def tone(pitch, seconds=0.5, decay=4.0, harmonics=6):
   time = np.arange(round(seconds * RATE)) / RATE
   hz = 440 * 2 ** ((pitch - 69) / 12)
-  wave = sum(
-    np.sin(2 * np.pi * hz * h * time) / h for h in range(1, harmonics)
-  )
+  wave = sum(np.sin(2 * np.pi * hz * h * time) / h for h in range(1, harmonics))
   return 0.2 * wave * np.exp(-decay * time)
 
 
