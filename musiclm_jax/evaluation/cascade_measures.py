@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from musiclm_jax.data.rendered_music import programs
 from musiclm_jax.evaluation import (
   cascade_quality,
   cheats,
@@ -139,10 +140,12 @@ def _caption_with_family(
 
 
 def states_family(caption: str, family: str) -> bool:
-  """Whether a caption names the family by its own word."""
-  words = {word for part in family.split('/') for word in part.split()}
+  """Whether a caption names the family or one of its lead instruments."""
+  words = [programs.FAMILY_WORDS[family]]
+  for program in programs.LEADS[family]:
+    words.append((program.name, *program.synonyms))
   text = caption.lower()
-  return any(word in text for word in words)
+  return any(word in text for group in words for word in group)
 
 
 @dataclasses.dataclass(frozen=True)

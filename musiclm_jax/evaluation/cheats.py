@@ -5,51 +5,38 @@ the prompt and is a copy. The constant tone of the prompted instrument has the
 right timbre and is no music.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 
+from musiclm_jax.data.rendered_music import programs, soundfont
 from musiclm_jax.evaluation import gates
 
 SAMPLE_RATE = 24_000
-_TONE_PITCH = 57  # A3: every family plays it
 _TONE_PEAK = 0.3
-# One General MIDI program (from 0) of each lead family.
-_PROGRAMS = {
-  'piano': 0,
-  'mallets': 11,
-  'organ': 19,
-  'guitar': 24,
-  'strings': 48,
-  'brass': 61,
-  'reed': 73,
-  'synth': 81,
-}
+_TICKS_PER_SECOND = 960  # 480 a quarter note at 120 bpm
 
 
 def constant_tone(family: str, seconds: float) -> np.ndarray:
-  """One held note of an instrument of the family, [S] at 24 kHz.
+  """One held note of the family's first instrument, [S] at 24 kHz.
 
   Args:
-    family: Lead family; its first word counts (`reed/flute` is `reed`).
+    family: One of `programs.LEAD_FAMILIES`.
     seconds: Length.
   """
-  import pretty_midi
   import symusic
 
-  key = next((key for key in _PROGRAMS if family.startswith(key)), 'synth')
-  score = symusic.Score(480)  # ticks per quarter note; 120 bpm by default
-  track = symusic.Track(program=_PROGRAMS[key])
-  ticks = round(seconds * 960)
-  track.notes.append(symusic.Note(0, ticks, _TONE_PITCH, 100))
+  program = programs.LEADS[family][0]
+  pitch = (program.low + program.high) // 2
+  score = symusic.Score(_TICKS_PER_SECOND // 2)
+  track = symusic.Track(program=program.number)
+  ticks = round(seconds * _TICKS_PER_SECOND)
+  track.notes.append(symusic.Note(0, ticks, pitch, 100))
   score.tracks.append(track)
-  font = Path(pretty_midi.__file__).parent / 'TimGM6mb.sf2'
-  player = symusic.Synthesizer(str(font), SAMPLE_RATE, 0)
+  player = symusic.Synthesizer(soundfont.path(), SAMPLE_RATE, 0)
   stereo = np.asarray(player.render(score, stereo=True), np.float32)
-  count = round(seconds * SAMPLE_RATE)
-  mono = np.zeros(count, np.float32)
-  rendered = stereo.reshape(-1, stereo.shape[-1]).mean(axis=0)[:count]
+  mono = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
+  rendered = stereo.reshape(-1, stereo.shape[-1]).mean(axis=0)[: len(mono)]
   mono[: len(rendered)] = rendered
   return mono * (_TONE_PEAK / max(float(np.abs(mono).max()), 1e-6))
 
@@ -85,8 +72,3 @@ def gate(retrieval_copy: gates.Gate, tone_music: gates.Gate) -> gates.Gate:
   }
   share = sum(caught.values()) / len(caught)
   return gates.make('cheats_fail', share, 1.0, caught)
-
-
-def families() -> Sequence[str]:
-  """Lead families that have a tone."""
-  return tuple(_PROGRAMS)

@@ -158,7 +158,7 @@ def test_the_line_shows_stage_progress_and_eta(capsys):
 
 def test_the_plan_is_the_whole_cascade_and_the_seed_reaches_it(tmp_path):
   stages = demo_plan.Plan(tmp_path, 7, 'tiny', 100).stages()
-  assert [stage.name for stage in stages] == NAMES
+  assert tuple(stage.name for stage in stages) == NAMES
   for stage in stages:
     before = NAMES[: NAMES.index(stage.name)]
     assert set(stage.needs) <= set(before)
