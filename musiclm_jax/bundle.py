@@ -29,7 +29,9 @@ def main() -> None:
   """Checks that the networks belong together and writes the bundle."""
   for flag in (_WORKDIRS, _OUT):
     if not flag.value:
-      raise UsageError(f'--{flag.name} is missing: {flag.help}')
+      raise UsageError(
+        f'--{flag.name} is missing: {flags.FLAGS[flag.name].help}'
+      )
   from musiclm_jax.cascade import bundle, networks, provenance
   from musiclm_jax.cascade.mulan_levels import choose_mulan_levels
   from musiclm_jax.cascade.settings import Settings

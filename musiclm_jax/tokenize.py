@@ -41,7 +41,9 @@ _COARSE_LEVELS = flags.DEFINE_integer(
 def _check_flags() -> None:
   for flag in (_WORKDIRS, _SOURCE, _OUT):
     if not flag.value:
-      raise UsageError(f'--{flag.name} is missing: {flag.help}')
+      raise UsageError(
+        f'--{flag.name} is missing: {flags.FLAGS[flag.name].help}'
+      )
   for flag in (_CROP_SECONDS, _HOP_SECONDS, _BATCH_SIZE):
     if flag.value is not None and flag.value <= 0:
       raise UsageError(f'--{flag.name}={flag.value}: must be above 0')

@@ -1,0 +1,216 @@
+"""A whole cascade of minute, untrained networks, as eight workdirs leave it."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+from flax import linen as nn
+
+from musiclm_jax import stages
+from musiclm_jax.data.text import Tokenizer
+from musiclm_jax.training import checkpoint, workdir
+from musiclm_jax.training.state import TrainState
+
+ROOT = Path(__file__).parents[2]
+WORDS = ('slow piano', 'fast techno with a synth lead', 'a waltz on a harp')
+LAYOUT = {
+  'layout.mulan_codebook_size': 16,
+  'layout.semantic_codebook_size': 16,
+  'layout.acoustic_levels': 4,
+  'layout.acoustic_codebook_size': 16,
+  'layout.coarse_levels': 2,
+  'model.num_layers': 1,
+  'model.embed_dim': 16,
+  'model.num_heads': 2,
+  'model.head_dim': 8,
+  'model.mlp_dim': 16,
+}
+CROPS = {'semantic': 2.0, 'coarse': 0.4, 'fine': 0.24}
+MINUTE = {
+  'soundstream': {
+    'model.channels': 2,
+    'model.latent_dim': 8,
+    'model.num_quantizers': 4,
+    'model.codebook_size': 16,
+  },
+  'w2v_bert': {
+    'model.embed_dim': 8,
+    'model.num_heads': 2,
+    'model.mlp_dim': 8,
+    'model.contrastive_blocks': 1,
+    'model.masked_blocks': 2,
+    'model.codebook_size': 8,
+    'model.code_dim': 8,
+    'model.conv_channels': (4, 2),
+  },
+  'kmeans': {'model.codebook_size': 16},
+  'mulan': {
+    'model.audio.width': 1,
+    'model.text.vocab_size': 64,
+    'model.text.embed_dim': 8,
+    'model.text.mlp_dim': 8,
+    'model.text.num_layers': 1,
+    'loss.window_seconds': 2.0,
+  },
+  'mulan_rvq': {'model.codebook_size': 16},
+  **{
+    stage: LAYOUT | {'data.crop_seconds': seconds}
+    for stage, seconds in CROPS.items()
+  },
+}
+TOKENIZERS = ('soundstream', 'w2v_bert', 'kmeans', 'mulan', 'mulan_rvq')
+
+
+def config_of(stage):
+  path = ROOT / 'configs' / f'{stage}.py'
+  config = runpy.run_path(str(path))['get_config']('tiny')
+  config.update_from_flattened_dict(MINUTE[stage])
+  return config
+
+
+def batch_of(stage, config):
+  rows = 80 if stage == 'mulan_rvq' else 2
+  frames = round(CROPS.get(stage, 1.0) * 25)
+  return {
+    'waveform': np.zeros((rows, 48000), np.float32),
+    'text_ids': np.zeros((rows, config.data.get('text_length', 8)), np.int32),
+    'group': np.arange(rows, dtype=np.int32),
+    'features': np.zeros((rows, 50, 8), np.float32),
+    'audio': np.zeros((rows, 128), np.float32),
+    'text': np.zeros((rows, 128), np.float32),
+    'mulan': np.zeros((rows, 12), np.int32),
+    'semantic': np.zeros((rows, frames), np.int32),
+    'acoustic': np.zeros((rows, 2 * frames, 4), np.int32),
+  }
+
+
+def drawn(shapes, seed):
+  """Values of given shapes, without compiling a network's own init."""
+  rng = np.random.default_rng(seed)
+
+  def draw(leaf):
+    if leaf.dtype == bool:
+      return np.ones(leaf.shape, bool)
+    if not np.issubdtype(leaf.dtype, np.floating):
+      return np.zeros(leaf.shape, leaf.dtype)
+    fan_in = max(np.prod(leaf.shape[:-1]), 1)
+    return rng.normal(0.1, fan_in**-0.5, leaf.shape).astype(leaf.dtype)
+
+  return jax.tree.map(draw, nn.unbox(shapes))
+
+
+def write_workdir(folder, stage, contract_json=None):
+  """Leaves what a training of no steps would leave."""
+  config = config_of(stage)
+  task = stages.build(config)
+  shapes = jax.eval_shape(task.init, jax.random.key(0), batch_of(stage, config))
+  params, collections = drawn(shapes, seed=len(stage))
+  # Variances and counts must be positive for the networks to give numbers.
+  collections = jax.tree.map(
+    lambda a: np.abs(a) + a.dtype.type(0.1) if a.dtype.kind == 'f' else a,
+    collections,
+  )
+  folder.mkdir(parents=True)
+  workdir.describe(folder, config.to_dict(), contract_json)
+  zero = np.zeros((), np.int32)
+  state = TrainState(
+    step=zero,
+    params=params,
+    ema_params={},
+    opt_state={},
+    collections=collections,
+    rng=np.zeros(2, np.uint32),
+    refused=zero,
+    refused_in_a_row=zero,
+  )
+  store = checkpoint.Checkpoints(folder)
+  store.save(jax.tree.map(jax.numpy.asarray, state))
+  store.wait()
+  store.close()
+
+
+def door(name, *arguments):
+  """Runs a door as a user does."""
+  return subprocess.run(
+    [sys.executable, '-m', f'musiclm_jax.{name}', *arguments],
+    cwd=ROOT,
+    env=os.environ | {'PYTHONPATH': str(ROOT)},
+    capture_output=True,
+    text=True,
+    timeout=600,
+    check=False,
+  )
+
+
+@pytest.fixture(scope='session')
+def run_door():
+  """A function (door, *arguments) -> finished process."""
+  return door
+
+
+@pytest.fixture(scope='session')
+def music_folder(tmp_path_factory):
+  """Six short tones with captions, and a broken file among them."""
+  folder = tmp_path_factory.mktemp('music')
+  for k in range(6):
+    n = np.arange(round(24000 * 4.5))
+    tone = 0.3 * np.sin(n * (0.02 + 0.01 * k)) * np.sin(n / 9000) ** 2
+    soundfile.write(folder / f'{k}.wav', tone, 24000)
+  (folder / 'broken.mp3').write_bytes(b'')
+  lines = [f'{k}.wav,{WORDS[k % 3]}' for k in range(6)]
+  (folder / 'captions.csv').write_text('path,caption\n' + '\n'.join(lines))
+  return folder
+
+
+@pytest.fixture(scope='session')
+def workdirs(tmp_path_factory):
+  """The workdirs of the five networks that make tokens."""
+  folder = tmp_path_factory.mktemp('workdirs')
+  for stage in TOKENIZERS:
+    write_workdir(folder / stage, stage)
+  Tokenizer.train(WORDS, 60).save(folder / 'mulan' / 'vocab.txt')
+  return folder
+
+
+@pytest.fixture(scope='session')
+def tokens(tmp_path_factory, workdirs, music_folder):
+  """A token store made by the door; (folder, finished process)."""
+  folder = tmp_path_factory.mktemp('tokens') / 'store'
+  done = door(
+    'tokenize',
+    f'--workdirs={workdirs}',
+    f'--source=audio_folder:{music_folder}',
+    f'--out={folder}',
+    '--crop_seconds=2',
+    '--coarse_levels=2',
+    '--batch_size=2',
+  )
+  return folder, done
+
+
+@pytest.fixture(scope='session')
+def bundle(tmp_path_factory, workdirs, tokens):
+  """A bundle made by the door; (folder, finished process)."""
+  contract = (tokens[0] / 'contract.json').read_text()
+  for stage in CROPS:
+    write_workdir(workdirs / stage, stage, contract)
+  folder = tmp_path_factory.mktemp('bundles') / 'bundle'
+  done = door(
+    'bundle',
+    f'--workdirs={workdirs}',
+    f'--out={folder}',
+    f'--tokens={tokens[0]}',
+  )
+  return folder, done
+
+
+@pytest.fixture(scope='session')
+def write_stage():
+  """A function (folder, stage, contract_json) that leaves a workdir."""
+  return write_workdir
