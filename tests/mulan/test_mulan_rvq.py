@@ -1,0 +1,161 @@
+"""The hand-over from text to audio: centred, quantized, frozen."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.mulan.rvq_task import MulanRvqTask
+
+DIM, FACTORS = 16, 6
+OPTIONS = {
+  'num_levels': 3,
+  'codebook_size': 8,
+  'total_steps': 12,
+  'statistics_steps': 4,
+}
+
+
+def _pairs(seed, count=64, offset=0.8):
+  """Pairs that share factors; a constant sets the modalities apart."""
+  rng = np.random.default_rng(seed)
+  basis, gap = (
+    np.random.default_rng(9).normal(size=(FACTORS, DIM)),
+    np.random.default_rng(8).normal(size=DIM),
+  )
+  meaning = rng.choice([-1.0, 1.0], size=(count, FACTORS)) @ basis
+  noise = rng.normal(size=(2, count, DIM)) * 0.3
+  audio = meaning + noise[0] + offset * gap * 4
+  text = meaning + noise[1] - offset * gap * 4
+  return {
+    'audio': jnp.asarray(audio / np.linalg.norm(audio, axis=1)[:, None]),
+    'text': jnp.asarray(text / np.linalg.norm(text, axis=1)[:, None]),
+  }
+
+
+@pytest.fixture(scope='module')
+def task():
+  return MulanRvqTask(**OPTIONS)
+
+
+@pytest.fixture(scope='module')
+def history(task):
+  """Collections before every step of a fit, and after the last."""
+  params, collections = jax.jit(task.init)(jax.random.key(0), _pairs(0))
+  assert params == {'mulan_rvq': {}}
+  step = jax.jit(task.losses()['mulan_rvq'])
+  found = [collections]
+  for k in range(task.total_steps):
+    _, (collections, _) = step(
+      params, collections, _pairs(k), jax.random.key(k), k
+    )
+    found.append(collections)
+  return [c['mulan_rvq'] for c in found]
+
+
+@pytest.fixture(scope='module')
+def fitted(history):
+  return {'mulan_rvq': history[-1]}
+
+
+def test_statistics_come_first_and_then_stand_still(task, history):
+  steps = task.statistics_steps
+  assert history[steps]['count'] == steps * 64
+  assert not history[steps]['codebooks']['initialized']
+  assert history[steps + 1]['codebooks']['initialized']
+  for name in ('audio_sum', 'text_sum', 'count'):
+    np.testing.assert_array_equal(history[steps][name], history[-1][name])
+  audio = np.concatenate([_pairs(k)['audio'] for k in range(steps)])
+  mean, _ = task.means({'mulan_rvq': history[-1]})
+  np.testing.assert_allclose(mean, audio.mean(axis=0), atol=1e-5)
+
+
+def test_codes_are_legal_and_the_codebook_is_used(task, fitted):
+  codes = np.asarray(task.quantize(fitted, _pairs(50)['audio'], 'audio'))
+  assert codes.shape == (64, 3) and codes.dtype == np.int32
+  assert codes.min() >= 0 and codes.max() < 8
+  assert len(np.unique(codes[:, 0])) >= 6
+
+
+def test_centring_by_modality_hands_text_over_to_audio(task, fitted):
+  """Recipe §1: without its own mean each text has one and the same code."""
+  batch = _pairs(60, count=256)
+  audio = task.quantize(fitted, batch['audio'], 'audio')
+  text = task.quantize(fitted, batch['text'], 'text')
+  wrong = task.quantize(fitted, batch['text'], 'audio')
+  agreement = np.mean(audio[:, 0] == text[:, 0])
+  assert agreement > 0.5
+  assert np.mean(audio[:, 0] == wrong[:, 0]) < agreement - 0.2
+  metrics = jax.jit(task.evaluate)({'mulan_rvq': {}}, fitted, batch)
+  assert all(value.shape == (256,) for value in metrics.values())
+  np.testing.assert_allclose(metrics['agreement_1'].mean(), agreement)
+  assert metrics['agreement_chance_1'].mean() < 0.3
+  assert metrics['distortion_audio'].mean() < 0.6
+
+
+def test_centred_embeddings_have_mean_zero_and_length_one(task, fitted):
+  batch = _pairs(70, count=512)
+  for modality in ('audio', 'text'):
+    centred = np.asarray(task.centre(fitted, batch[modality], modality))
+    np.testing.assert_allclose(np.linalg.norm(centred, axis=-1), 1.0, atol=1e-5)
+    assert np.abs(centred.mean(axis=0)).max() < 0.15
+
+
+def test_the_scale_of_a_text_embedding_does_not_matter(task, fitted):
+  """Mistake 16: RVQ trained on one modality's scale."""
+  text = _pairs(80)['text']
+  np.testing.assert_array_equal(
+    task.quantize(fitted, text, 'text'),
+    task.quantize(fitted, 7.0 * text, 'text'),
+  )
+
+
+def test_using_the_quantizer_changes_nothing(task, fitted):
+  """Mistake 14: codebooks that drift while language models train."""
+  before = jax.tree.map(np.array, fitted)
+  far = jnp.ones((64, DIM))
+  first = task.quantize(fitted, _pairs(90)['audio'], 'audio')
+  task.quantize(fitted, far, 'audio')
+  task.evaluate({'mulan_rvq': {}}, fitted, {'audio': far, 'text': far})
+  jax.tree.map(np.testing.assert_array_equal, before, fitted)
+  again = task.quantize(fitted, _pairs(90)['audio'], 'audio')
+  np.testing.assert_array_equal(first, again)
+
+
+def test_text_moves_its_mean_and_no_codebook(task):
+  params, collections = task.init(jax.random.key(0), _pairs(0))
+  step = jax.jit(task.losses()['mulan_rvq'])
+  results = []
+  for sign in (1.0, -1.0):
+    moved = collections
+    for k in range(6):
+      batch = _pairs(k)
+      batch['text'] = sign * batch['text']
+      _, (moved, _) = step(params, moved, batch, jax.random.key(k), k)
+    results.append(moved['mulan_rvq'])
+  a, b = results
+  jax.tree.map(np.testing.assert_array_equal, a['codebooks'], b['codebooks'])
+  np.testing.assert_allclose(a['text_sum'], -b['text_sum'], atol=1e-5)
+
+
+def test_too_little_data_is_refused(task):
+  task.check_corpus(160)
+  with pytest.raises(UsageError, match=r'need 160 training pieces.*has 159'):
+    task.check_corpus(159)
+  with pytest.raises(UsageError, match='batches of at least 16'):
+    task.init(jax.random.key(0), _pairs(0, count=15))
+  with pytest.raises(UsageError, match='statistics_steps'):
+    MulanRvqTask(**{**OPTIONS, 'statistics_steps': 12})
+
+
+def test_loss_has_no_gradient_and_reports_agreement(task, fitted):
+  (loss, (_, metrics)), gradient = jax.value_and_grad(
+    lambda own: task.losses()['mulan_rvq'](
+      {'mulan_rvq': own}, fitted, _pairs(5), jax.random.key(0), 11
+    ),
+    has_aux=True,
+  )({})
+  assert gradient == {}
+  assert loss == metrics['distortion_audio']
+  assert {'agreement_1', 'agreement_chance_1', 'fitted'} <= metrics.keys()
