@@ -106,12 +106,16 @@ class RelativeBias(nn.Module):
     num_buckets: Of distances.
     max_distance: In tokens.
     bidirectional: Whether keys after the query have buckets of their own.
+    gain: Multiplies the table, whose initial values are divided by it. Adam
+      moves a parameter by about the learning rate a step: a run of hundreds
+      of steps could not move a logit otherwise.
   """
 
   num_heads: int
   num_buckets: int
   max_distance: int
   bidirectional: bool
+  gain: float = 1.0
 
   @nn.compact
   def __call__(self, length: int) -> Array:
@@ -122,7 +126,7 @@ class RelativeBias(nn.Module):
     table = self.param(
       'table',
       nn.with_logical_partitioning(
-        nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform'),
+        nn.initializers.variance_scaling(self.gain**-2, 'fan_avg', 'uniform'),
         (None, 'heads'),
       ),
       (self.num_buckets, self.num_heads),
@@ -133,7 +137,7 @@ class RelativeBias(nn.Module):
       max_distance=self.max_distance,
       bidirectional=self.bidirectional,
     )
-    return table[buckets].T
+    return self.gain * table[buckets].T
 
 
 def toeplitz(row: Array, num_queries: int) -> Array:

@@ -195,6 +195,7 @@ class Transformer(nn.Module):
     relative_buckets: Buckets of the relative bias, one table for all layers;
       0 leaves it out.
     relative_max_distance: Of the buckets, in tokens.
+    relative_gain: See `RelativeBias`; 1.0 is T5.
     query_block: Queries per block of causal attention; 0 takes all at once.
     scan_unroll: Layers per iteration of the scan; more compile longer and
       run faster on CPU.
@@ -219,6 +220,7 @@ class Transformer(nn.Module):
   causal: bool = False
   relative_buckets: int = 0
   relative_max_distance: int = 0
+  relative_gain: float = 1.0
   query_block: int = 0
   scan_unroll: int = 1
   dtype: jnp.dtype = jnp.float32
@@ -287,6 +289,7 @@ class Transformer(nn.Module):
       self.relative_buckets,
       self.relative_max_distance,
       bidirectional=not self.causal,
+      gain=self.relative_gain,
       name='relative_bias',
     )(length if cache is None else cache.keys.shape[3])
 

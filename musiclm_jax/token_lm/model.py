@@ -61,6 +61,7 @@ class TokenLM(nn.Module):
         self.time_buckets,
         max(self._num_ticks, self.time_buckets),
         bidirectional=True,
+        gain=self.transformer.relative_gain,
       )
 
   def __call__(
