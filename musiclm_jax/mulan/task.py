@@ -25,6 +25,7 @@ from musiclm_jax.mulan import losses, windows
 from musiclm_jax.mulan.model import SAMPLE_RATE, Mulan
 
 PLAYER = 'mulan'
+INPUT_RATE = 24000  # of every waveform that comes in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +96,8 @@ class MulanTask:
       waveform: [B, S] at 24 kHz.
     """
     variables = _variables(params, collections)
+    shortest = round(self.window_seconds * INPUT_RATE)
+    waveform = windows.repeat_to(waveform, shortest)
     return windows.mean_over_windows(
       lambda one: self.model.apply(variables, one, method='embed_window'),
       resample_24k_to_16k(waveform),

@@ -9,8 +9,8 @@ from musiclm_jax.contracts.array_types import Embedding, Waveform
 
 
 def num_windows(samples: int, window: int, hop: int) -> int:
-  """Counts the windows of a clip: 1 + (S - window) // hop, at least 1."""
-  return max(1, 1 + (samples - window) // hop)
+  """Counts the windows of a clip of at least one window."""
+  return 1 + (samples - window) // hop
 
 
 def repeat_to(waveform: Waveform, samples: int) -> Waveform:
@@ -47,15 +47,14 @@ def mean_over_windows(
 
   Windows are embedded one after another, so memory does not grow with the
   clip. What follows the last whole window, less than `hop` samples, is not
-  heard. A clip shorter than a window is repeated.
+  heard.
 
   Args:
     embed: Unit embedding of one window for each row.
-    waveform: Clips of one length.
+    waveform: Clips of one length, at least a window.
     window: In samples.
     hop: In samples (MusicLM §3.1: 10 s and 1 s).
   """
-  waveform = repeat_to(waveform, window)
   count = num_windows(waveform.shape[-1], window, hop)
   if count == 1:
     return embed(waveform[:, :window])

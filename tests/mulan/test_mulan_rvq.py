@@ -17,7 +17,7 @@ OPTIONS = {
 }
 
 
-def _pairs(seed, count=64, offset=0.8):
+def _pairs(seed, count=64, offset=3.0):
   """Pairs that share factors; a constant sets the modalities apart."""
   rng = np.random.default_rng(seed)
   basis, gap = (

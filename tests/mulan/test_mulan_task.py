@@ -100,7 +100,7 @@ def test_windows_are_averaged_and_scaled_again(task, initial, embed_audio):
 
 
 @pytest.mark.parametrize(
-  ('seconds', 'count'), [(30, 21), (10, 1), (10.9, 1), (11, 2), (3, 1)]
+  ('seconds', 'count'), [(30, 21), (10, 1), (10.9, 1), (11, 2)]
 )
 def test_thirty_seconds_are_21_windows(seconds, count):
   samples = round(seconds * 16_000)
@@ -115,23 +115,15 @@ def test_thirty_seconds_are_21_windows(seconds, count):
   assert seen == [(1, 160_000)]  # one program for all windows
 
 
-def test_short_clips_are_repeated_not_padded_with_silence(
-  task, initial, embed_audio
-):
+def test_short_clips_are_repeated_not_padded_with_silence(initial, embed_audio):
   """Mistake 33: an embedding computed on mostly silence."""
-  params, collections = initial
-  short = _clip(4_000)
-  repeated = np.tile(np.asarray(resample_24k_to_16k(short)), (1, 4))[:, :8000]
-  variables = {
-    'params': params['mulan'],
-    'batch_stats': collections['mulan'],
-  }
-  expected = task.model.apply(variables, repeated, method='embed_window')
   np.testing.assert_allclose(
-    embed_audio(params, collections, short), expected, atol=1e-5
+    embed_audio(*initial, _clip(5_000)),
+    embed_audio(*initial, np.tile(_clip(5_000), (1, 3))[:, :12_000]),
+    atol=1e-5,
   )
   with pytest.raises(ValueError, match='0 samples'):
-    embed_audio(params, collections, np.zeros((1, 0), np.float32))
+    embed_audio(*initial, np.zeros((1, 0), np.float32))
 
 
 def test_both_modalities_are_unit_vectors(

@@ -199,7 +199,7 @@ def test_audio_transformer_parity_with_ast():
 def test_a_residual_block_begins_as_the_identity():
   resnet = ResNet(width=4, stage_blocks=(1, 1))
   x = jnp.ones((2, 40, 16))
-  params = nn.unbox(resnet.init(jax.random.key(0), x))['params']
+  params = nn.unbox(jax.jit(resnet.init)(jax.random.key(0), x))['params']
   for name in ('stage0_block0', 'stage1_block0'):
     np.testing.assert_array_equal(params[name]['wide_norm']['scale'], 0.0)
 
@@ -217,7 +217,7 @@ def test_padding_of_a_text_changes_nothing(pooling):
   )
   short = jnp.array([[2, 7, 9, 3]])
   padded = jnp.pad(short, ((0, 0), (0, 8)))
-  params = nn.unbox(tower.init(jax.random.key(0), padded))
+  params = nn.unbox(jax.jit(tower.init)(jax.random.key(0), padded))
   broken = jax.tree.map(lambda leaf: leaf, params)
   # NaN where only padding looks: its position and its own embedding.
   table = broken['params']['position']
@@ -237,7 +237,7 @@ def test_order_of_words_matters():
     mlp_dim=32,
   )
   ids = jnp.array([[2, 7, 9, 3], [2, 9, 7, 3]])
-  params = nn.unbox(tower.init(jax.random.key(0), ids))
+  params = nn.unbox(jax.jit(tower.init)(jax.random.key(0), ids))
   # At BERT's initial scale positions are faint.
   params['params']['position'] *= 50.0
   output = jax.jit(tower.apply)(params, ids)
