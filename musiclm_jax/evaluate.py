@@ -217,17 +217,21 @@ def _stages(folder: Path, begun: float) -> list[dict[str, Any]]:
   ]
 
 
-def main() -> None:
-  """Examines the demo and writes its report."""
-  if not _DEMO.value:
-    raise UsageError('--demo is missing: give the folder of a demo')
-  folder, begun = Path(_DEMO.value), time.monotonic()
-  if not folder.is_dir():
-    raise UsageError(f"there is no demo at '{folder}': run make demo first")
+def write_report(folder: Path, seed: int) -> Any:
+  """Examines a demo and writes report.html, report.json and picture.png.
+
+  Args:
+    folder: Of the demo.
+    seed: Of judges, prompts and samples.
+
+  Returns:
+    The report.
+  """
   from musiclm_jax.evaluation.gates import in_order
   from musiclm_jax.evaluation.report import Report
 
-  gates, measured, clips = _examine(folder, _SEED.value)
+  begun = time.monotonic()
+  gates, measured, clips = _examine(folder, seed)
   report = Report(
     gates=in_order(gates),
     stages=_stages(folder, begun),
@@ -242,6 +246,17 @@ def main() -> None:
   # What the demo looks for to know that this stage has left its output.
   done = folder / 'evaluation' / 'done.json'
   atomic_file.write_text(done, json.dumps(measured['hashes'], indent=1) + '\n')
+  return report
+
+
+def main() -> None:
+  """Examines the demo and writes its report."""
+  if not _DEMO.value:
+    raise UsageError('--demo is missing: give the folder of a demo')
+  folder = Path(_DEMO.value)
+  if not folder.is_dir():
+    raise UsageError(f"there is no demo at '{folder}': run make demo first")
+  report = write_report(folder, _SEED.value)
   failed = [gate.name for gate in report.gates if not gate.passed]
   print(f'{len(report.gates)} gates, failed: {", ".join(failed) or "none"}')
 

@@ -1,0 +1,187 @@
+"""The evaluation runs on a whole demo folder and leaves a whole report."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from musiclm_jax import evaluate
+from musiclm_jax.contracts.token_contract import TokenContract
+from musiclm_jax.data.rendered_music import programs
+from musiclm_jax.data.token_record import TokenRecord
+from musiclm_jax.data.token_store import Plan, TokenStoreWriter
+from musiclm_jax.evaluation import cascade_measures, gates, material
+
+RATE = 24_000
+SECONDS = 6.0
+PIECES = 16
+
+
+class Music:
+  """Sixteen pieces a split: tones whose attributes are known."""
+
+  sample_rate = RATE
+
+  def __init__(self, split):
+    self._split = split
+    self._seed = {'train': 0, 'validation': 1, 'test': 2}[split]
+
+  def __len__(self):
+    return PIECES
+
+  def piece_id(self, i):
+    return f'{self._split}-{i}'
+
+  def num_samples(self, i):
+    return round(RATE * 2 * SECONDS)
+
+  def read(self, i, start=0, num_samples=None):
+    rng = np.random.default_rng([self._seed, i])
+    count = self.num_samples(i)
+    wave = 1e-3 * rng.standard_normal(count)
+    step = round(RATE * 60 / self._bpm(i))
+    for at in range(0, count - step, step):
+      time = np.arange(step) / RATE
+      hz = 150 * 2 ** (rng.integers(0, 24) / 12)
+      tone = np.sin(2 * np.pi * hz * time) + 0.3 * np.sin(6.3 * hz * time)
+      wave[at : at + step] += 0.2 * tone * np.exp(-4 * time)
+    wave = np.pad(wave, (0, count))
+    return wave[start:][: num_samples or count].astype(np.float32)
+
+  def _bpm(self, i):
+    return 70.0 + 5 * i
+
+  def _family(self, i):
+    return programs.LEAD_FAMILIES[i % 8]
+
+  def caption(self, i, start_seconds, end_seconds, rng):
+    word = programs.FAMILY_WORDS[self._family(i)][0]
+    return f'{word} at {self._bpm(i):.0f} bpm'
+
+  def attributes(self, i, start_seconds, end_seconds):
+    return {'lead_family': self._family(i), 'bpm': self._bpm(i)}
+
+
+def write_tokens(folder, contract):
+  """Random tokens of one record a piece."""
+  frames = round(SECONDS * 25)
+  for k, split in enumerate(('train', 'validation', 'test')):
+    music = Music(split)
+    rng = np.random.default_rng(k)
+    ids = tuple(music.piece_id(i) for i in range(PIECES))
+    plan = Plan(ids, SECONDS, SECONDS, 'rendered_music:x')
+    writer = TokenStoreWriter(folder, split, plan, contract)
+
+    def record(name, rng=rng, split=split):
+      draw = lambda *shape: rng.integers(0, 16, shape)  # noqa: E731
+      return TokenRecord(
+        piece_id=name,
+        start_seconds=1.0,
+        crop_seconds=SECONDS,
+        mulan=draw(12),
+        piece_mulan=draw(3, 12),
+        piece_starts=np.array([0.0, 1.0, 5.0]),
+        semantic=draw(frames),
+        acoustic=draw(2 * frames, 4),
+        mulan_text=None if split == 'train' else draw(2, 12),
+      )
+
+    for shard in writer.missing():
+      pieces = plan.shard_pieces(shard)
+      writer.write(shard, [record(ids[i]) for i in pieces])
+
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory, bundle):
+  folder = tmp_path_factory.mktemp('demo')
+  shutil.copytree(bundle[0], folder / 'bundle')
+  contract = (bundle[0] / 'contract.json').read_text()
+  write_tokens(folder / 'tokens', TokenContract.from_json(contract))
+  workdir = folder / 'workdirs' / 'mulan'
+  workdir.mkdir(parents=True)
+  lines = '{"step": 1, "loss": 4.0}\n{"step": 2, "loss": 3.5}\n{"step": 3, "lo'
+  (workdir / 'metrics.jsonl').write_text(lines)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def report(demo):
+  patch = pytest.MonkeyPatch()
+  opened = lambda spec, split: Music(split)  # noqa: E731
+  patch.setattr(material.sources, 'open_source', opened)
+  patch.setattr(cascade_measures, 'SECONDS', SECONDS)
+  try:
+    evaluate.write_report(demo, 0)
+  finally:
+    patch.undo()
+  return json.loads((demo / 'report.json').read_text())
+
+
+def test_untrained_networks_get_every_gate_and_fail_most(report):
+  table = {gate['name']: gate for gate in report['gates']}
+  assert list(table) == list(gates.STAGE_OF)
+  for name in (
+    'codec_distance',
+    'semantic_probe',
+    'mulan_recall',
+    'mulan_handover',
+    'semantic_nll',
+    'lm_conditioning',
+    'cascade_prompt',
+  ):
+    assert not table[name]['passed'], table[name]
+
+
+def test_what_holds_without_training_holds(report):
+  table = {gate['name']: gate for gate in report['gates']}
+  for name in ('codec_roundtrip', 'lm_perturb', 'cheats_fail'):
+    words = report['baselines'][name]['conditions']
+    assert table[name]['passed'], (table[name], words)
+
+
+def test_judges_state_their_accuracy_and_the_gate_needs_it(report):
+  judges = report['baselines']['judges']
+  for name in ('family', 'tempo'):
+    assert 0 <= judges[name]['real']['value'] <= 1
+    assert 0 <= judges[name]['resynthesised']['value'] <= 1
+  conditions = report['baselines']['cascade_family']['conditions']
+  assert 'the family judge is qualified' in conditions
+
+
+def test_all_streams_are_hashed(report):
+  names = ('mulan', 'semantic', 'acoustic', 'generated_semantic')
+  for name in (*names, 'generated_acoustic'):
+    assert len(report['token_hashes'][name]) == 64
+  assert len(set(report['token_hashes'].values())) == 5
+
+
+def test_baselines_stand_beside_the_gates(report):
+  figures = report['baselines']
+  assert figures['codec_distance']['vocoder_db'] > 0
+  assert len(figures['mulan_handover']['agreement_per_level']) == 12
+  assert figures['mulan_recall']['ln_batch'] > 1
+  assert figures['mulan_recall']['loss'] == 3.5
+  assert len(figures['fine_nll']['nats_per_level']) == 2
+
+
+def test_page_and_picture_are_written(demo, report):
+  assert (demo / 'report.html').stat().st_size > 10_000
+  assert (demo / 'picture.png').exists()
+  assert (demo / 'evaluation' / 'done.json').exists()
+
+
+def test_token_hashes_change_with_one_token(demo, tmp_path):
+  before = evaluate.token_hashes(demo)
+  shutil.copytree(demo / 'tokens', tmp_path / 'tokens')
+  shutil.rmtree(tmp_path / 'tokens' / 'validation')
+  after = evaluate.token_hashes(tmp_path)
+  assert all(before[name] != after[name] for name in before)
+
+
+@pytest.mark.parametrize('arguments', [[], ['--demo=/nowhere']])
+def test_bad_calls_are_refused(run_door, arguments):
+  done = run_door('evaluate', *arguments)
+  assert done.returncode == 2
+  assert done.stderr.strip().splitlines()[-1].startswith('error: ')
+  assert 'demo' in done.stderr
