@@ -4,6 +4,7 @@ Material -> the judges' qualifications, the `cascade_*` gates, `cheats_fail`
 and `audio_sane`; the arithmetic is in the modules that this one imports.
 """
 
+import concurrent.futures
 import dataclasses
 from collections.abc import Sequence
 
@@ -60,8 +61,8 @@ def train_judges(material: Material, seed: int) -> Judges:
     coded = material.through_codec(plain)
     sides.append(
       (
-        [_features(clip) for clip in plain],
-        [_features(clip) for clip in coded],
+        _features(plain),
+        _features(coded),
         [a['lead_family'] for a in attributes],
         [a['bpm'] for a in attributes],
         [crop.piece for crop in crops],
@@ -74,8 +75,14 @@ def train_judges(material: Material, seed: int) -> Judges:
   return Judges(family, tempo, _qualify(family, tempo, test))
 
 
-def _features(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  return judge_features.timbre(clip), judge_features.tempogram(clip)
+def _features(clips: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+  """Timbre and tempogram of each clip, on two threads."""
+
+  def listen(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return judge_features.timbre(clip), judge_features.tempogram(clip)
+
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    return list(pool.map(listen, clips))
 
 
 def _qualify(family, tempo, test) -> dict[str, judges.Qualification]:

@@ -15,7 +15,8 @@ import numpy as np
 from musiclm_jax.cascade import bundle, networks
 from musiclm_jax.cascade.tokenizer import Tokenizer
 from musiclm_jax.data import sources, text
-from musiclm_jax.data.token_store import TokenRecord, TokenStore
+from musiclm_jax.data.token_record import TokenRecord
+from musiclm_jax.data.token_store import TokenStore
 
 SAMPLE_RATE = 24_000
 TICK_SECONDS = 0.04  # a common frame of all token streams
