@@ -6,14 +6,22 @@ replicated. All run at precision HIGHEST: codec tokens must not depend on the
 machine.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
+
+from musiclm_jax.nn.convolution import (
+  Window,
+  convolve_canonical,
+  convolve_native,
+  convolve_packed,
+  convolve_unfolded,
+)
 
 Padding = str | Sequence[tuple[int, int]]
 
@@ -197,122 +205,19 @@ def _convolve(
       d * (k - 1) + 1 for d, k in zip(dilation, kernel.shape[:-2], strict=True)
     ]
     padding = jax.lax.padtype_to_pads(x.shape[1:-1], reach, strides, padding)
-
-  def native(x: Array, kernel: Array) -> Array:
-    return _convolve_native(x, kernel, strides, padding, dilation, groups)
-
-  def unfolded(x: Array, kernel: Array) -> Array:
-    return _convolve_unfolded(
-      x, kernel, strides[0], padding[0], dilation[0], groups
-    )
-
-  def packed(x: Array, kernel: Array) -> Array:
-    return _convolve_packed(x, kernel, padding, pack)
-
+  window = Window(tuple(strides), tuple(map(tuple, padding)), tuple(dilation))
   pack = _PACKED_CHANNELS // max(kernel.shape[-2:])
   pack = math.gcd(pack, x.shape[-2]) if pack else 1
-  plain = max(strides) == max(dilation) == groups == 1
-  if groups > 1 and len(strides) == 1:
-    return jax.lax.platform_dependent(x, kernel, cpu=unfolded, default=native)
-  if plain and pack >= 4:
-    return jax.lax.platform_dependent(x, kernel, cpu=packed, default=native)
-  return native(x, kernel)
-
-
-def _convolve_native(
-  x: Array,
-  kernel: Array,
-  strides: Sequence[int],
-  padding: Sequence[tuple[int, int]],
-  dilation: Sequence[int],
-  groups: int,
-) -> Array:
-  spatial = 'THW'[: len(strides)]
-  return jax.lax.conv_general_dilated(
+  if groups > 1:
+    on_cpu = convolve_unfolded if len(strides) == 1 else convolve_native
+    on_cpu = functools.partial(on_cpu, groups=groups)
+  elif max(strides) == max(dilation) == 1 and pack >= 4:
+    on_cpu = functools.partial(convolve_packed, pack=pack)
+  else:
+    on_cpu = convolve_canonical
+  return jax.lax.platform_dependent(
     x,
     kernel,
-    strides,
-    padding,
-    rhs_dilation=dilation,
-    dimension_numbers=(f'N{spatial}C', f'{spatial}IO', f'N{spatial}C'),
-    feature_group_count=groups,
-    precision=jax.lax.Precision.HIGHEST,
+    cpu=lambda x, kernel: on_cpu(x, kernel, window),
+    default=lambda x, kernel: convolve_native(x, kernel, window, groups=groups),
   )
-
-
-def _convolve_packed(
-  x: Array, kernel: Array, padding: Sequence[tuple[int, int]], pack: int
-) -> Array:
-  """Convolves with `pack` neighbours of the last axis as channels.
-
-  Exact: the kernel becomes a band matrix of kernels. With few channels it
-  computes more and takes 3 to 10 times less (2 -> 4 channels, 7 x 7; 8 -> 1,
-  7; 2 cores), because a vector unit wants at least 16 channels.
-  """
-  before, after = padding[-1]
-  window, size = kernel.shape[-3], x.shape[-2]
-  if before + after != window - 1:
-    return _convolve_native(
-      x, kernel, (1,) * len(padding), padding, (1,) * len(padding), 1
-    )
-  # Output pack * g + q reads input pack * g + q + tap - before, which is
-  # neighbour p of block g + offset.
-  first = -before // pack
-  last = (pack - 1 + after) // pack
-  offset, p, q, tap = np.ix_(
-    np.arange(first, last + 1),
-    np.arange(pack),
-    np.arange(pack),
-    np.arange(window),
-  )
-  chosen = (pack * offset + p == q + tap - before).astype(np.float32)
-  band = jnp.einsum(
-    'upqt,...tio->...upiqo',
-    chosen.astype(kernel.dtype),
-    kernel,
-    precision=jax.lax.Precision.HIGHEST,
-  )
-  *outer, fan_in, features = kernel.shape
-  band = band.reshape(
-    *outer[:-1], last - first + 1, pack * fan_in, pack * features
-  )
-  blocks = x.reshape(*x.shape[:-2], size // pack, pack * fan_in)
-  y = _convolve_native(
-    blocks,
-    band,
-    (1,) * len(padding),
-    (*padding[:-1], (-first, last)),
-    (1,) * len(padding),
-    1,
-  )
-  return y.reshape(*y.shape[:-2], size, features)
-
-
-def _convolve_unfolded(
-  x: Array,
-  kernel: Array,
-  stride: int,
-  padding: tuple[int, int],
-  dilation: int,
-  groups: int,
-) -> Array:
-  """Convolves over time as one matmul of unfolded windows.
-
-  The gradient of XLA's grouped convolution is 3 to 5 times slower on CPU
-  (groups of 4 channels, window 41, stride 4, 2 cores).
-  """
-  window, fan_in, features = kernel.shape
-  reach = dilation * (window - 1) + 1
-  x = jnp.pad(x, ((0, 0), tuple(padding), (0, 0)))
-  frames = (x.shape[1] - reach) // stride + 1
-  last = (frames - 1) * stride + 1
-  taps = [
-    x[:, first : first + last : stride] for first in range(0, reach, dilation)
-  ]
-  windows = jnp.stack(taps, axis=2)
-  windows = windows.reshape(len(x), frames, window, groups, fan_in)
-  kernel = kernel.reshape(window, fan_in, groups, features // groups)
-  y = jnp.einsum(
-    'btkgi,kigo->btgo', windows, kernel, precision=jax.lax.Precision.HIGHEST
-  )
-  return y.reshape(len(x), frames, features)
