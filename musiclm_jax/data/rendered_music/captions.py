@@ -1,0 +1,230 @@
+"""Captions: what is audible in a crop -> a sentence, by a grammar.
+
+Each caption states only a part of what is audible; words are drawn among
+synonyms; a few training captions hold a typing error.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+
+from musiclm_jax.data.rendered_music import (
+  caption_templates,
+  programs,
+  splits,
+  styles,
+  theory,
+  truth,
+)
+
+_KINDS = ('tags', 'single', 'short', 'long')
+_WEIGHTS = (0.24, 0.1, 0.42, 0.24)
+_TYPO_SHARE = 0.05
+_MAX_OTHERS = 3
+_FAMILY_WORD_SHARE = 0.5
+_LEAD_FAVOUR = 3.0  # templates that name the lead are so much likelier
+_COUNTABLE = ('waltz', 'march', 'ballad', 'blues shuffle')
+_NOUNS = ('piece', 'tune', 'track')
+
+TEMPO = {
+  'slow': ('slow', 'slow-paced', 'leisurely', 'unhurried'),
+  'medium': ('medium-paced', 'mid-tempo', 'moderate', 'medium tempo'),
+  'fast': ('fast', 'quick', 'fast-paced', 'lively', 'up-tempo'),
+}
+METRE = {
+  '3/4': ('3/4 time', 'three four time', 'triple time'),
+  '4/4': ('4/4 time', 'four four time', 'common time'),
+  '6/8': ('6/8 time', 'six eight time', 'compound time'),
+}
+LOUD = {
+  'soft': ('soft', 'quiet', 'gentle'),
+  'loud': ('loud', 'powerful', 'forceful'),
+}
+BRIGHT = {
+  'dark': ('dark', 'muffled', 'mellow'),
+  'bright': ('bright', 'crisp', 'brilliant'),
+}
+DENSE = {
+  'sparse': ('sparse', 'minimal', 'airy'),
+  'busy': ('busy', 'dense', 'full'),
+}
+TEXTURE = {
+  'solo': ('solo', 'unaccompanied'),
+  'ensemble': ('ensemble', 'band', 'group'),
+}
+_SLOT = re.compile(r'\{(\w+)\}')
+# Nouns without an article: plurals and what cannot be counted.
+_BARE = ('strings', 'mallets', 'brass', 'vibes', 'voices', 'keys', 'percussion')
+
+
+@dataclasses.dataclass(frozen=True)
+class Caption:
+  """A caption and what it says.
+
+  Attributes:
+    text: The caption.
+    template: Whence it was made.
+    stated: Attribute -> value, such as the caption names.
+  """
+
+  text: str
+  template: str
+  stated: Mapping[str, Hashable]
+
+
+def write(
+  heard: Mapping[str, Any], split: str, rng: np.random.Generator
+) -> Caption:
+  """Writes a caption on a crop.
+
+  Args:
+    heard: `truth.audible` of the crop.
+    split: Whose templates are used.
+    rng: Draws template, words and typing errors.
+  """
+  templates = caption_templates.templates(split)
+  words, stated = _words(heard, rng)
+  if heard['near_silence']:
+    candidates = templates['silence']
+  else:
+    candidates = ()
+    while not candidates:
+      kind = _KINDS[rng.choice(len(_KINDS), p=_WEIGHTS)]
+      candidates = [
+        t for t in templates[kind] if set(_SLOT.findall(t)) <= words.keys()
+      ]
+  favour = np.array([_LEAD_FAVOUR if 'lead}' in t else 1.0 for t in candidates])
+  template = candidates[rng.choice(len(candidates), p=favour / favour.sum())]
+  slots = _SLOT.findall(template)
+  text = _finish(_SLOT.sub(lambda m: words[m.group(1)], template))
+  if split == 'train' and rng.random() < _TYPO_SHARE:
+    text = _mistype(text, rng)
+  said = {}
+  for slot in slots:
+    said |= stated.get(slot, {})
+  return Caption(text, template, said)
+
+
+def _words(heard: Mapping[str, Any], rng) -> tuple[dict, dict]:
+  """Slot -> words, and slot -> what they state; absent slots cannot be said."""
+  words, stated = {}, {}
+
+  def say(slot: str, text: str, **facts: Hashable) -> None:
+    words[slot], stated[slot] = text, facts
+
+  def among(options) -> str:
+    return options[rng.integers(len(options))]
+
+  if heard['near_silence']:
+    return words, stated
+  if heard['lead_program']:
+    lead, facts = _lead_word(heard, rng)
+    say('lead', lead, **facts)
+    say('a_lead', _with_article(lead), **facts)
+  others = [n for n in heard['instruments'] if n != heard['lead_program']]
+  if others:
+    kept = [others[i] for i in rng.permutation(len(others))[:_MAX_OTHERS]]
+    say('others', _listing([among(_names(n)) for n in kept]), others=tuple(kept))
+  style = styles.BY_NAME[heard['style']]
+  say('style', style.name, style=style.name)
+  own = style.name if style.name in _COUNTABLE else f'{style.name} {among(_NOUNS)}'
+  say('piece', among((own, own, *style.synonyms)), style=style.name)
+  say('use', among(style.uses), style=style.name)
+  tempo, bpm = heard['tempo_class'], round(heard['bpm'])
+  say('tempo', among(TEMPO[tempo]), tempo_class=tempo)
+  say('bpm', str(bpm), bpm=heard['bpm'])
+  say('bpm_tag', f'{bpm} bpm', bpm=heard['bpm'])
+  say('key', heard['key'], key=heard['key'])
+  say('mode', heard['mode'], mode=heard['mode'])
+  say('metre', among(METRE[heard['metre']]), metre=heard['metre'])
+  major = heard['key'].endswith('major')
+  say('mood', among(truth.MOODS[major, tempo]), mood=heard['mood'])
+  say('texture', among(TEXTURE[heard['texture']]), texture=heard['texture'])
+  for slot, name, table in (
+    ('loud', 'loudness', LOUD),
+    ('bright', 'brightness', BRIGHT),
+    ('dense', 'density', DENSE),
+  ):
+    if heard[name] in table:
+      say(slot, among(table[heard[name]]), **{name: heard[name]})
+  return words, stated
+
+
+def _lead_word(heard: Mapping[str, Any], rng) -> tuple[str, dict]:
+  program = programs.BY_NAME[heard['lead_program']]
+  facts = {'lead_family': heard['lead_family']}
+  if rng.random() < _FAMILY_WORD_SHARE:
+    options = programs.family_words(program)
+  else:
+    options = (program.name, *program.synonyms)
+    facts['lead_program'] = program.name
+  return options[rng.integers(len(options))], facts
+
+
+def _names(name: str) -> tuple[str, ...]:
+  """Words for an accompanying instrument."""
+  if name in programs.DRUM_NAMES:
+    return programs.DRUM_NAMES[name]
+  program = programs.BY_NAME[name]
+  return (program.name, *program.synonyms)
+
+
+def _listing(names: list[str]) -> str:
+  names = list(dict.fromkeys(names))
+  if len(names) == 1:
+    return names[0]
+  return f'{", ".join(names[:-1])} and {names[-1]}'
+
+
+def _with_article(noun: str) -> str:
+  return noun if noun.endswith(_BARE) or noun[-1] == 's' else f'a {noun}'
+
+
+def _finish(text: str) -> str:
+  """Mends articles and capitals of sentences."""
+  text = re.sub(r'\b([Aa])(?= (?:[aeio]|un[^i]|up|8))', r'\1n', text)
+  sentence = re.compile(r'(^|(?<=\. ))[a-z]')
+  return sentence.sub(lambda m: m.group().upper(), text) if '. ' in text else text
+
+
+def _mistype(text: str, rng) -> str:
+  """Swaps, drops or doubles a letter of one longer word."""
+  places = [m.span() for m in re.finditer(r'[a-z]{4,}', text)]
+  if not places:
+    return text
+  start, end = places[rng.integers(len(places))]
+  at = int(rng.integers(start + 1, end - 1))
+  change = rng.integers(3)
+  if change == 0:
+    return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
+  return text[:at] + ('' if change == 1 else text[at] * 2) + text[at + 1 :]
+
+
+@functools.cache
+def vocabulary() -> frozenset[str]:
+  """All words, in lower case, that a caption can hold, typing errors apart.
+
+  Words of a prompt that are not among them were never heard in training.
+  """
+  texts = [
+    template
+    for split in splits.SPLITS
+    for kind in caption_templates.templates(split).values()
+    for template in kind
+  ]
+  for table in (TEMPO, METRE, LOUD, BRIGHT, DENSE, TEXTURE, truth.MOODS):
+    texts += [word for words in table.values() for word in words]
+  for program in programs.PROGRAMS:
+    texts += [program.name, *program.synonyms]
+  for table in (programs.FAMILY_WORDS, programs.DRUM_NAMES):
+    texts += [word for words in table.values() for word in words]
+  for style in styles.STYLES:
+    texts += [style.name, *style.synonyms, *style.uses]
+  texts += [*_NOUNS, *theory.NOTE_NAMES, *styles.MODES, 'an and major minor bpm']
+  texts += [str(bpm) for bpm in range(60, 181)]
+  cleaned = (_SLOT.sub(' ', text).lower() for text in texts)
+  return frozenset(w for text in cleaned for w in re.findall(r"[\w'/]+", text))

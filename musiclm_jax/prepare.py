@@ -1,0 +1,107 @@
+"""Prepares a corpus to learn from.
+
+`python -m musiclm_jax.prepare --source=rendered_music --out=DIR`
+
+Composes and renders `--pieces` pieces (80 % train, 10 % validation, 10 %
+test) in `--processes` processes; about 350 MB and 20 s for 100 pieces on two
+cores. The same command again continues an interrupted build and does nothing
+where the corpus is complete.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from absl import flags
+
+from musiclm_jax import door
+from musiclm_jax.contracts.errors import UsageError
+
+_SOURCES = ('rendered_music',)
+_SOURCE = flags.DEFINE_string(
+  'source', 'rendered_music', f'Kind of corpus: {", ".join(_SOURCES)}.'
+)
+_OUT = flags.DEFINE_string('out', None, 'Folder of the corpus.')
+_PIECES = flags.DEFINE_integer('pieces', 800, 'Pieces in all splits together.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Another seed is another corpus.')
+_PROCESSES = flags.DEFINE_integer(
+  'processes', None, 'Rendering processes; None: one a core.'
+)
+
+
+def _check_flags() -> None:
+  if not _OUT.value:
+    raise UsageError(f'--out is missing: {flags.FLAGS["out"].help}')
+  if _SOURCE.value not in _SOURCES:
+    raise UsageError(
+      f"--source={_SOURCE.value}: only {', '.join(_SOURCES)} is prepared; "
+      'folders of sound or MIDI files are read as they are'
+    )
+  for flag, least in ((_PIECES, 3), (_PROCESSES, 1), (_SEED, 0)):
+    if flag.value is not None and flag.value < least:
+      raise UsageError(f'--{flag.name}={flag.value}: must be at least {least}')
+
+
+def main() -> None:
+  """Renders the shards that are missing, then completes the corpus."""
+  _check_flags()
+  from musiclm_jax.data.rendered_music import shards, soundfont
+
+  folder = Path(_OUT.value)
+  corpus = shards.Corpus(_PIECES.value, _SEED.value)
+  if shards.is_complete(folder, corpus):
+    print(f'{folder} is complete: {corpus.pieces} pieces', flush=True)
+    return
+  soundfont.path()  # made once, before the processes ask for it
+  missing = shards.begin(folder, corpus)
+  _render(folder, corpus, missing)
+  shards.finish(folder, corpus)
+  print(f'{folder} is complete: {corpus.pieces} pieces', flush=True)
+
+
+def _render(folder: Path, corpus, missing: list) -> None:
+  """Renders shards in processes and prints rate and time left."""
+  import concurrent.futures
+  import multiprocessing
+
+  from musiclm_jax.data.rendered_music import shards
+
+  processes = _PROCESSES.value or os.cpu_count() or 1
+  left = sum(shard.last - shard.first for shard in missing)
+  before = corpus.pieces - left
+  done, seconds, begun = 0, 0.0, time.monotonic()
+  with concurrent.futures.ProcessPoolExecutor(
+    min(processes, max(len(missing), 1)),
+    mp_context=multiprocessing.get_context('spawn'),
+    initializer=_be_quiet,
+  ) as pool:
+    waiting = {
+      pool.submit(shards.write, folder, corpus, shard): shard
+      for shard in missing
+    }
+    try:
+      for future in concurrent.futures.as_completed(waiting):
+        seconds += future.result()
+        done += waiting[future].last - waiting[future].first
+        spent = time.monotonic() - begun
+        print(
+          f'{before + done}/{corpus.pieces} pieces, {done / spent:.1f} a '
+          f'second ({seconds / spent:.0f} x real time), '
+          f'{(left - done) * spent / done:.0f} s left',
+          file=sys.stderr,
+          flush=True,
+        )
+    except BaseException:
+      pool.shutdown(cancel_futures=True)
+      raise
+
+
+def _be_quiet() -> None:
+  """Leaves all cores to the processes: one thread each."""
+  for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
+    os.environ[name] = '1'
+
+
+if __name__ == '__main__':
+  door.run(main)
