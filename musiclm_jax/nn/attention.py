@@ -109,6 +109,7 @@ class RelativeBias(nn.Module):
     gain: Multiplies the table, whose initial values are divided by it. Adam
       moves a parameter by about the learning rate a step: a run of hundreds
       of steps could not move a logit otherwise.
+    peak: Initial bias of every second head at distance 0.
   """
 
   num_heads: int
@@ -116,6 +117,7 @@ class RelativeBias(nn.Module):
   max_distance: int
   bidirectional: bool
   gain: float = 1.0
+  peak: float = 0.0
 
   @nn.compact
   def __call__(self, length: int) -> Array:
@@ -123,12 +125,17 @@ class RelativeBias(nn.Module):
 
     Entry k belongs to the distance length - 1 - k, query minus key.
     """
+    spread = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
+
+    def init(rng, shape):
+      table = spread(rng, shape)
+      if self.peak:
+        table = table.at[0, ::2].set(self.peak)
+      return table / self.gain
+
     table = self.param(
       'table',
-      nn.with_logical_partitioning(
-        nn.initializers.variance_scaling(self.gain**-2, 'fan_avg', 'uniform'),
-        (None, 'heads'),
-      ),
+      nn.with_logical_partitioning(init, (None, 'heads')),
       (self.num_buckets, self.num_heads),
     )
     buckets = relative_bucket(

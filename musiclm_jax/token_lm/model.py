@@ -30,12 +30,15 @@ class TokenLM(nn.Module):
       distance in tokens changes along the crop, so that the T5 bias cannot
       say which semantic token belongs to an acoustic one, and a small model
       does not find it out.
+    time_peak: Initial value of that bias at equal time in every second head:
+      these heads begin by reading the tokens of the time they predict.
     embedding_scale: Standard deviation of the initial input table.
   """
 
   layout: Layout
   transformer: Transformer
   time_buckets: int = 0
+  time_peak: float = 0.0
   embedding_scale: float = 1.0
 
   def setup(self) -> None:
@@ -62,6 +65,7 @@ class TokenLM(nn.Module):
         max(self._num_ticks, self.time_buckets),
         bidirectional=True,
         gain=self.transformer.relative_gain,
+        peak=self.time_peak,
       )
 
   def __call__(
@@ -159,6 +163,7 @@ def make_lm(
   layout: Layout,
   *,
   time_buckets: int = 0,
+  time_peak: float = 0.0,
   embedding_scale: float = 1.0,
   **transformer,
 ) -> TokenLM:
@@ -167,6 +172,7 @@ def make_lm(
   Args:
     layout: Of the stage.
     time_buckets: See `TokenLM`.
+    time_peak: See `TokenLM`.
     embedding_scale: See `TokenLM`.
     **transformer: Arguments of `Transformer`; it is causal.
   """
@@ -174,5 +180,6 @@ def make_lm(
     layout=layout,
     transformer=Transformer(causal=True, **transformer),
     time_buckets=time_buckets,
+    time_peak=time_peak,
     embedding_scale=embedding_scale,
   )

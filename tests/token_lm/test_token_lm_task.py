@@ -38,6 +38,7 @@ def make_task(stage, *, dropout_rate=0.0, **options):
   lm = make_lm(
     layout,
     time_buckets=6,
+    time_peak=2.0,
     num_layers=2,
     embed_dim=32,
     num_heads=2,
@@ -175,6 +176,27 @@ def test_every_conditioning_stream_is_heard(stage):
     else:
       changed[segment.stream] = other[segment.stream]
     assert np.abs(_logits(stage)(changed) - base).max() > 1e-4
+
+
+def test_half_of_the_heads_begin_at_the_time_they_predict():
+  """Mistake 30: segments whose cross offsets are lost."""
+  task, params = made('coarse')
+  layout = task.lm.layout
+  bias = task.lm.apply(
+    {'params': params['lm']},
+    0,
+    layout.num_tokens,
+    method=lambda lm, start, count: lm._row_bias(start, count),
+  )
+  matrix = np.asarray(bias.at(0, layout.num_tokens, layout.num_tokens))
+  queries, keys = layout.query_ticks(), layout.key_ticks()
+  same = (queries[:, None] == keys) & (queries[:, None] >= 0)
+  np.testing.assert_allclose(matrix[0, :, : len(keys)][same], 2.0)
+  assert same.sum() == layout.predicted.num_tokens
+  assert np.abs(matrix[1, :, : len(keys)][same]).max() < 1.0
+  assert (matrix[:, queries < 0] == 0).all()
+  assert (matrix[:, :, :12] == 0).all()
+  assert (matrix[:, :, len(keys) :] == 0).all()
 
 
 def test_masked_mulan_levels_are_not_heard():
