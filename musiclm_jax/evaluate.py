@@ -6,247 +6,15 @@ picture.png beside them. A failed gate is a result, not an error: the exit
 code is 0 when the report was written.
 """
 
-import hashlib
-import json
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
 from musiclm_jax import door
-from musiclm_jax.contracts import atomic_file
 from musiclm_jax.contracts.errors import UsageError
 
 _DEMO = flags.DEFINE_string('demo', None, 'Folder of a demo.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of judges, prompts and samples.')
-
-_SPLITS = ('train', 'validation', 'test')
-_STREAMS = ('mulan', 'semantic', 'acoustic')
-_TRAININGS = (
-  'soundstream',
-  'w2v_bert',
-  'kmeans',
-  'mulan',
-  'mulan_rvq',
-  'semantic',
-  'coarse',
-  'fine',
-)
-
-
-class _Parts:
-  """Runs the parts of the evaluation and says how far it is."""
-
-  def __init__(self, count: int):
-    self._count = count
-    self._done = 0
-    self.seconds: dict[str, float] = {}
-
-  def __call__(self, name: str, function: Callable, *arguments: Any) -> Any:
-    begun = time.monotonic()
-    print(f'{name}: {self._done}/{self._count}', flush=True)
-    result = function(*arguments)
-    self._done += 1
-    self.seconds[name] = time.monotonic() - begun
-    print(
-      f'{name}: {self.seconds[name]:.1f} s, {self._done}/{self._count}',
-      flush=True,
-    )
-    return result
-
-
-def _examine(folder: Path, seed: int) -> tuple[list, dict, dict]:
-  """All gates, all figures, and clips by heading."""
-  from musiclm_jax.evaluation import cascade_measures as cascade
-  from musiclm_jax.evaluation import lm_measures, token_measures
-  from musiclm_jax.evaluation.material import Material
-
-  part = _Parts(12)
-  material = part('open', Material, folder)
-  gates, codec_figures, coded = part('codec', token_measures.codec, material)
-  figures: dict[str, Any] = {'codec_distance': codec_figures}
-
-  def keep(name: str, found: tuple) -> None:
-    gate, figures[name] = found
-    gates.append(gate)
-
-  one = (
-    ('semantic_usage', token_measures.semantic_usage, material),
-    ('semantic_probe', token_measures.semantic_probe_gate, material, seed),
-    ('mulan_recall', token_measures.mulan_recall, material, seed),
-    ('mulan_handover', token_measures.mulan_handover, material),
-  )
-  for name, *call in one:
-    keep(name, part(name, *call))
-  held_out = {
-    stage: lm_measures.HeldOut(material, stage) for stage in lm_measures.STAGES
-  }
-  found, more = part('nll', lm_measures.nll_gates, material, held_out)
-  gates += found
-  figures |= more
-  keep('lm_conditioning', part('lm', lm_measures.conditioning, held_out, seed))
-  keep('lm_perturb', lm_measures.perturbation(held_out))
-  prompts = cascade.choose_prompts(material.test, seed)
-  made = part('generate', cascade.generate, material, *prompts, seed)
-  panel = part('judges', cascade.train_judges, material, seed)
-  figures['judges'] = panel.qualifications
-  for name, call in (
-    ('prompts', (cascade.prompt_gates, material, made, panel)),
-    ('music', (cascade.music_gates, made)),
-    ('copies', (cascade.copy_gates, material, made)),
-  ):
-    found, more = part(name, *call)
-    gates += found
-    for key, value in more.items():
-      figures[key] = value
-  figures['mulan_recall'] |= _contrastive_loss(folder, material)
-  figures['evaluation_seconds'] = part.seconds
-  hashes = token_hashes(folder) | {
-    f'generated_{name}': _sha256([getattr(made, name)])
-    for name in ('semantic', 'acoustic')
-  }
-  return (
-    gates,
-    {'figures': figures, 'hashes': hashes},
-    _clips(folder, made, coded),
-  )
-
-
-def _contrastive_loss(folder: Path, material: Any) -> dict[str, float]:
-  """MuLan's last loss against ln(batch), which chance would give."""
-  import math
-
-  records = read_metrics(folder / 'workdirs' / 'mulan')
-  batch_size = material.networks['mulan'].config['data']['batch_size']
-  return {
-    'loss': records[-1]['loss'] if records else None,
-    'ln_batch': math.log(batch_size),
-  }
-
-
-def token_hashes(folder: Path) -> dict[str, str]:
-  """SHA-256 of each stream of the token store, all splits in order."""
-  from musiclm_jax.data.token_store import TokenStore
-
-  digests = {name: hashlib.sha256() for name in _STREAMS}
-  for split in _SPLITS:
-    if not (folder / 'tokens' / split).is_dir():
-      continue
-    store = TokenStore(folder / 'tokens', split)
-    for i in range(len(store)):
-      record = store.read(i)
-      for name, digest in digests.items():
-        digest.update(record[name].astype('<i4').tobytes())
-  return {name: digest.hexdigest() for name, digest in digests.items()}
-
-
-def _sha256(arrays: list) -> str:
-  digest = hashlib.sha256()
-  for array in arrays:
-    digest.update(array.astype('<i4').tobytes())
-  return digest.hexdigest()
-
-
-def read_metrics(workdir: Path) -> list[dict[str, float]]:
-  """Records of metrics.jsonl, the last one of each step, by step."""
-  records = {}
-  path = workdir / 'metrics.jsonl'
-  if path.exists():
-    for line in path.read_text().splitlines():
-      try:
-        record = json.loads(line)
-        records[record['step']] = record
-      except (ValueError, KeyError, TypeError):
-        continue  # a killed run may leave half a line
-  return [records[step] for step in sorted(records)]
-
-
-def _clips(folder: Path, made: Any, coded: tuple) -> dict[str, list]:
-  """What can be listened to: samples, prompts of the gates, codec."""
-  import soundfile
-
-  from musiclm_jax.evaluation.demo_plan import PROMPTS
-  from musiclm_jax.evaluation.report import Clip
-
-  samples = []
-  for k, prompt in enumerate(PROMPTS):
-    path = folder / 'samples' / f'sample_{k}.wav'
-    if path.exists():
-      waveform, rate = soundfile.read(path)
-      samples.append(Clip(prompt, waveform, rate))
-  prompted = [
-    Clip(f'{prompt} [{family}]', clips[0])
-    for prompt, family, clips in zip(
-      made.prompts, made.families, made.waveforms, strict=True
-    )
-  ]
-  plain, decoded = coded
-  pairs = []
-  for k in range(min(3, len(plain))):
-    pairs += [
-      Clip(f'held-out piece {k + 1}', plain[k]),
-      Clip(f'held-out piece {k + 1} through the codec', decoded[k]),
-    ]
-  return {
-    'Samples': samples,
-    'Held-out prompts of the gates': prompted[::2],
-    'The codec': pairs,
-  }
-
-
-def _stages(folder: Path, begun: float) -> list[dict[str, Any]]:
-  """Cost of the finished stages, and of this one so far."""
-  import psutil
-
-  from musiclm_jax.evaluation.demo_plan import Plan
-  from musiclm_jax.evaluation.stage_process import Stamp
-
-  out = []
-  for stage in Plan(folder, 0, 'tiny', 1).stages():
-    stamp = Stamp.read(folder / 'stamps' / f'{stage.name}.json')
-    if stamp and stamp.finished:
-      out.append((stage.name, stamp.seconds, stamp.peak_bytes))
-  out = [row for row in out if row[0] != 'evaluate']
-  memory = psutil.Process().memory_info().rss
-  out.append(('evaluate', time.monotonic() - begun, memory))
-  return [
-    dict(zip(('name', 'seconds', 'peak_bytes'), row, strict=True))
-    for row in out
-  ]
-
-
-def write_report(folder: Path, seed: int) -> Any:
-  """Examines a demo and writes report.html, report.json and picture.png.
-
-  Args:
-    folder: Of the demo.
-    seed: Of judges, prompts and samples.
-
-  Returns:
-    The report.
-  """
-  from musiclm_jax.evaluation.gates import in_order
-  from musiclm_jax.evaluation.report import Report
-
-  begun = time.monotonic()
-  gates, measured, clips = _examine(folder, seed)
-  report = Report(
-    gates=in_order(gates),
-    stages=_stages(folder, begun),
-    token_hashes=measured['hashes'],
-    baselines=measured['figures'],
-    clips=clips,
-    curves={
-      name: read_metrics(folder / 'workdirs' / name) for name in _TRAININGS
-    },
-  )
-  report.write(folder)
-  # What the demo looks for to know that this stage has left its output.
-  done = folder / 'evaluation' / 'done.json'
-  atomic_file.write_text(done, json.dumps(measured['hashes'], indent=1) + '\n')
-  return report
 
 
 def main() -> None:
@@ -256,7 +24,9 @@ def main() -> None:
   folder = Path(_DEMO.value)
   if not folder.is_dir():
     raise UsageError(f"there is no demo at '{folder}': run make demo first")
-  report = write_report(folder, _SEED.value)
+  from musiclm_jax.evaluation import examination
+
+  report = examination.write_report(folder, _SEED.value)
   failed = [gate.name for gate in report.gates if not gate.passed]
   print(f'{len(report.gates)} gates, failed: {", ".join(failed) or "none"}')
 

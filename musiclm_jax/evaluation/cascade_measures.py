@@ -148,7 +148,7 @@ def _caption_with_family(
 
 def states_family(caption: str, family: str) -> bool:
   """Whether a caption names the family or one of its lead instruments."""
-  words = [programs.FAMILY_WORDS[family]]
+  words = [programs.FAMILY_WORDS[part] for part in family.split('/')]
   for program in programs.LEADS[family]:
     words.append((program.name, *program.synonyms))
   text = caption.lower()

@@ -166,9 +166,10 @@ class Plan:
       door='bundle',
       arguments=(
         f'--workdirs={self.out / "workdirs"}',
+        f'--tokens={self.out / "tokens"}',
         f'--out={self.out / "bundle"}',
       ),
-      needs=(*_TOKENIZERS, *_LANGUAGE_MODELS),
+      needs=('tokenize', *_TOKENIZERS, *_LANGUAGE_MODELS),
       output=self.out / 'bundle',
       rooms=('cascade',),
       expected_seconds=15,

@@ -60,28 +60,34 @@ class HeldOut:
     last = segment.first_level + segment.num_levels
     return codes[:, :, segment.first_level : last]
 
-  def nll(self, **changes: np.ndarray) -> np.ndarray:
+  def nll(
+    self, mulan_levels: int | None = None, **changes: np.ndarray
+  ) -> np.ndarray:
     """Nats per token of each crop and level [N, Q].
 
     Args:
+      mulan_levels: MuLan levels that are heard; None hears all.
       **changes: Streams that replace those of the batch.
     """
+    score = self._score(mulan_levels)
     batch = {**self.batch, **changes}
     out = []
     count = len(self.units)
     for first in range(0, count, _BATCH):
       index = np.minimum(np.arange(first, first + _BATCH), count - 1)
       rows = {name: value[index] for name, value in batch.items()}
-      out.append(np.asarray(self._score(rows))[: count - first])
+      out.append(np.asarray(score(rows))[: count - first])
     nll = np.concatenate(out)
     return nll.reshape(*self.predicted.shape).mean(axis=1)
 
-  @functools.cached_property
-  def _score(self):
+  @functools.cache  # noqa: B019 (lives as long as the process)
+  def _score(self, mulan_levels: int | None) -> language_models.Score:
     import jax
 
     network = self.network
-    scored = jax.jit(network.task.nll)
+    scored = jax.jit(
+      functools.partial(network.task.nll, num_mulan_levels=mulan_levels)
+    )
     return lambda rows: scored(network.params, network.collections, rows)
 
   def logits(self, batch: Batch) -> np.ndarray:
@@ -141,15 +147,21 @@ def _training_tokens(material: Material, segment, level: int) -> list:
 
 
 def conditioning(
-  held_out: Mapping[str, HeldOut], seed: int
+  held_out: Mapping[str, HeldOut], seed: int, mulan_levels: int
 ) -> tuple[gates.Gate, dict]:
-  """`lm_conditioning`: audio tokens, text tokens, semantic tokens."""
+  """`lm_conditioning`: audio tokens, text tokens, semantic tokens.
+
+  Args:
+    held_out: Stage -> held-out crops.
+    seed: Of what is exchanged with what.
+    mulan_levels: Levels of text tokens that are heard, as in generation.
+  """
   semantic, coarse = held_out['semantic'], held_out['coarse']
   others = language_models.other_pieces(semantic.units, seed)
   text = _text_tokens(semantic.records, seed)
   audio = semantic.batch['mulan']
 
-  def score(data: HeldOut, **changes: np.ndarray) -> np.ndarray:
+  def score(data: HeldOut, **changes) -> np.ndarray:
     return data.by_piece(data.nll(**changes)).mean(axis=1)
 
   own = score(semantic)
@@ -161,8 +173,12 @@ def conditioning(
     },
   )
   by_text = Conditioning(
-    score(semantic, mulan=text),
-    {'other_piece': score(semantic, mulan=text[others])},
+    score(semantic, mulan=text, mulan_levels=mulan_levels),
+    {
+      'other_piece': score(
+        semantic, mulan=text[others], mulan_levels=mulan_levels
+      )
+    },
   )
   shuffled = coarse.batch['semantic'][
     language_models.other_pieces(coarse.units, seed)

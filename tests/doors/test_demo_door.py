@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from musiclm_jax import demo
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.evaluation import demo_plan, stage_process
+from musiclm_jax.evaluation import demo_plan, demo_run, stage_process
 from musiclm_jax.evaluation.progress_line import ProgressLine, clock
 
 ROOT = Path(__file__).parents[2]
@@ -59,17 +58,17 @@ def appending(out):
 
 def test_a_finished_stage_is_not_run_again(tmp_path):
   stage = appending(tmp_path)
-  first = demo.run_stage(stage, 'a', tmp_path, line())
-  second = demo.run_stage(stage, 'a', tmp_path, line())
+  first = demo_run.run_stage(stage, 'a', tmp_path, line())
+  second = demo_run.run_stage(stage, 'a', tmp_path, line())
   assert first.finished and second == first
   assert (tmp_path / 'prepare' / 'runs').read_text() == 'x'
 
 
 def test_other_inputs_start_a_stage_over(tmp_path):
   stage = appending(tmp_path)
-  demo.run_stage(stage, 'a', tmp_path, line())
+  demo_run.run_stage(stage, 'a', tmp_path, line())
   (tmp_path / 'prepare' / 'old').touch()
-  demo.run_stage(stage, 'b', tmp_path, line())
+  demo_run.run_stage(stage, 'b', tmp_path, line())
   assert not (tmp_path / 'prepare' / 'old').exists()
   assert (tmp_path / 'prepare' / 'runs').read_text() == 'x'
 
@@ -80,17 +79,17 @@ def test_an_interrupted_stage_keeps_what_it_has(tmp_path):
   (tmp_path / 'prepare' / 'half').touch()
   begun = stage_process.Stamp('a', seconds=5.0, peak_bytes=1)
   begun.write(tmp_path / 'stamps' / 'prepare.json')
-  stamp = demo.run_stage(stage, 'a', tmp_path, line())
+  stamp = demo_run.run_stage(stage, 'a', tmp_path, line())
   assert (tmp_path / 'prepare' / 'half').exists()
   assert stamp.finished and stamp.seconds > 5.0
 
 
 def test_lost_output_is_made_again(tmp_path):
   stage = appending(tmp_path)
-  demo.run_stage(stage, 'a', tmp_path, line())
+  demo_run.run_stage(stage, 'a', tmp_path, line())
   (tmp_path / 'prepare' / 'runs').unlink()
   (tmp_path / 'prepare').rmdir()
-  demo.run_stage(stage, 'a', tmp_path, line())
+  demo_run.run_stage(stage, 'a', tmp_path, line())
   assert (tmp_path / 'prepare' / 'runs').exists()
 
 
@@ -101,7 +100,7 @@ def test_a_failed_stage_shows_its_last_lines_and_is_not_finished(
   with pytest.raises(
     UsageError, match=r"'prepare' ended with exit code 2.*log"
   ):
-    demo.run_stage(stage, 'a', tmp_path, line())
+    demo_run.run_stage(stage, 'a', tmp_path, line())
   assert 'error: the disk is full' in capsys.readouterr().out
   stamp = stage_process.Stamp.read(tmp_path / 'stamps' / 'prepare.json')
   assert not stamp.finished and stamp.seconds > 0
@@ -185,8 +184,8 @@ def finished(out, gates):
   report = {'gates': gates, 'stages': [], 'baselines': {}, 'token_hashes': {}}
   (out / 'report.json').write_text(json.dumps(report))
   stage = appending(out)
-  demo.run_stage(stage, 'a', out, line())
-  return demo.finish(out, [stage])
+  demo_run.run_stage(stage, 'a', out, line())
+  return demo_run.finish(out, [stage])
 
 
 def row(name, passed):

@@ -6,13 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
-from musiclm_jax import evaluate
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data.rendered_music import programs
 from musiclm_jax.data.token_record import TokenRecord
 from musiclm_jax.data.token_store import Plan, TokenStoreWriter
 from musiclm_jax.evaluation import (
   cascade_measures,
+  examination,
   gates,
   material,
   token_measures,
@@ -61,7 +61,7 @@ class Music:
     return programs.LEAD_FAMILIES[i % 8]
 
   def caption(self, i, start_seconds, end_seconds, rng):
-    word = programs.FAMILY_WORDS[self._family(i)][0]
+    word = programs.LEADS[self._family(i)][0].name
     return f'{word} at {self._bpm(i):.0f} bpm'
 
   def attributes(self, i, start_seconds, end_seconds):
@@ -125,7 +125,7 @@ def report(demo):
   patch.setattr(token_measures, '_CODEC_CLIPS', 16)
   patch.setattr(token_measures, '_RETRIEVAL_SECONDS', 2.0)
   try:
-    evaluate.write_report(demo, 0)
+    examination.write_report(demo, 0)
   finally:
     patch.undo()
   return json.loads((demo / 'report.json').read_text())
@@ -187,10 +187,10 @@ def test_page_and_picture_are_written(demo, report):
 
 
 def test_token_hashes_change_with_one_token(demo, tmp_path):
-  before = evaluate.token_hashes(demo)
+  before = examination.token_hashes(demo)
   shutil.copytree(demo / 'tokens', tmp_path / 'tokens')
   shutil.rmtree(tmp_path / 'tokens' / 'validation')
-  after = evaluate.token_hashes(tmp_path)
+  after = examination.token_hashes(tmp_path)
   assert all(before[name] != after[name] for name in before)
 
 
