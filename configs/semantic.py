@@ -34,7 +34,7 @@ SIZES = {
     },
   },
   'small': {
-    'codebooks': {'mulan': 128, 'semantic': 1024, 'acoustic': 1024},
+    'codebooks': {'mulan': 128, 'semantic': 1024, 'acoustic': 512},
     'crop_seconds': 30.0,
     'batch_size': 64,
     'steps': 20_000,
