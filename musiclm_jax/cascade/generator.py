@@ -94,9 +94,9 @@ class Generator:
     keys = _row_keys(seed, len(mulan))
     # Each stage makes as much as the next one must see.
     fine = self._layouts['fine'].predicted.num_frames
-    ticks = windows(math.ceil(max(frames, fine) / 2), self._coarse_ticks)
-    needed = ticks[-1].start + self._coarse_ticks
-    semantic = self._semantic(mulan, needed, keys, settings, options)
+    ticks = math.ceil(max(frames, fine) / 2)
+    heard = max(ticks, self._coarse_ticks)
+    semantic = self._semantic(mulan, heard, keys, settings, options)
     coarse = self._coarse(mulan, semantic, ticks, keys, settings, options)
     acoustic = self._fine(
       mulan, coarse, frames, keys, settings.temperature_fine, options
@@ -116,7 +116,7 @@ class Generator:
     return self._layouts['coarse'].predicted.num_frames // 2
 
   def _semantic(self, mulan, total, keys, settings, options) -> np.ndarray:
-    """Makes at least `total` semantic frames, [B, Ts]."""
+    """Makes `total` semantic frames, [B, Ts]."""
     plan = windows(total, self._layouts['semantic'].predicted.num_frames)
     codes = np.zeros((len(mulan), 0, 1), np.int32)
     for number, window in enumerate(plan):
@@ -134,12 +134,13 @@ class Generator:
     return codes[..., 0]
 
   def _coarse(
-    self, mulan, semantic, plan, keys, settings, options
+    self, mulan, semantic, ticks, keys, settings, options
   ) -> np.ndarray:
     """Makes coarse codes [B, Ta, 4] window by window, each hearing its time.
 
     Two acoustic frames are one semantic frame (mistake 34).
     """
+    plan = windows(ticks, self._coarse_ticks)
     levels = self._layouts['coarse'].predicted.num_levels
     codes = np.zeros((len(mulan), 0, levels), np.int32)
     for number, window in enumerate(plan):

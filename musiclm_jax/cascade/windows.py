@@ -1,9 +1,10 @@
 """Windows: how a stage with a short crop makes a long stream of tokens.
 
-The first window of a stream is a whole crop; each later one takes the last
-half of what exists as its prefix and adds the other half (MusicLM section
-4.4 for semantic tokens; for coarse ones recipe section 5). All later windows
-are of one shape, so that each stage compiles at most twice.
+A later window takes the last half of a crop that exists as its prefix and adds
+the other half (MusicLM section 4.4 for semantic tokens; for coarse ones recipe
+section 5). All later windows are of one shape, so that each stage compiles at
+most twice; the first one is as short as it takes for the last to end where the
+stream shall end, so that no stage makes or hears more than that.
 """
 
 import dataclasses
@@ -30,24 +31,22 @@ class Window:
     return self.start + self.prefix + self.frames
 
 
-def windows(total: int, crop: int, grid: int = 1) -> list[Window]:
-  """Covers at least `total` frames.
+def windows(total: int, crop: int) -> list[Window]:
+  """Covers exactly `total` frames.
 
   Args:
-    total: Frames wanted; the last window may make more.
-    crop: Frames that a stage sees at once, a multiple of `grid`.
-    grid: Starts are multiples of this many frames.
+    total: Frames wanted.
+    crop: Frames that a stage sees at once, at least 2.
 
   Returns:
-    Windows in order. Where `total` fits into the crop, one window of
-    exactly `total` frames, rounded up to the grid.
+    Windows in order; one of `total` frames where these fit into the crop.
   """
-  first = min(crop, math.ceil(total / grid) * grid)
-  covered = [Window(0, 0, first)]
-  # At least one frame must be new, and at least one must be seen again.
-  prefix = max(crop // 2 // grid, 1) * grid
-  while covered[-1].end < total:
-    covered.append(Window(covered[-1].end - prefix, prefix, crop - prefix))
+  prefix = crop // 2
+  hop = crop - prefix
+  later = math.ceil(max(total - crop, 0) / hop)
+  covered = [Window(0, 0, total - later * hop)]
+  for _ in range(later):
+    covered.append(Window(covered[-1].end - prefix, prefix, hop))
   return covered
 
 

@@ -17,8 +17,10 @@ def test_windows_join_and_see_no_more_than_a_crop(total, crop):
     assert after.start + after.prefix == before.end
     assert after.prefix > 0 and after.frames > 0
     assert after.prefix + after.frames == crop
-    assert before.end < total
-  assert plan[-1].end >= total
+    # What conditions a later window is a whole crop, none of it beyond.
+    assert after.start + crop <= total
+  assert plan[-1].end == total
+  assert plan[0].frames <= crop
   assert len({(w.prefix, w.frames) for w in plan}) <= 2
 
 
