@@ -1,9 +1,4 @@
-"""Self-attention with T5's relative bias: [B, T, D] -> [B, T, D].
-
-The bias depends on the distance alone, so it travels as one row of [H, S + n]
-numbers and becomes a matrix (`toeplitz`) only where a block of queries needs
-it: neither [H, T, T] nor a scatter in its gradient is ever made.
-"""
+"""Self-attention with relative biases: [B, T, D] -> [B, T, D]."""
 
 import math
 
@@ -15,6 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from musiclm_jax.nn.einsum import Einsum
+from musiclm_jax.nn.relative_bias import RowBias, toeplitz
 
 MASKED = -1e9  # a finite minus infinity: fully masked rows stay finite
 
@@ -32,139 +28,6 @@ class Cache:
   keys: Array
   values: Array
   length: Array
-
-
-@flax.struct.dataclass
-class RowBias:
-  """A bias that depends on more than the distance, few distinct rows of it.
-
-  Attributes:
-    table: [H, R, W], added to the logits of the first W keys.
-    rows: int32 [T], which row of the table each query takes.
-  """
-
-  table: Array
-  rows: Array
-
-  def at(self, start: int, stop: int, num_keys: int) -> Array:
-    """Returns [H, stop - start, num_keys] for some of the queries."""
-    bias = self.table[:, self.rows[start:stop], :num_keys]
-    missing = num_keys - bias.shape[2]
-    return jnp.pad(bias, ((0, 0), (0, 0), (0, missing)))
-
-
-def relative_bucket(
-  distance: np.ndarray,
-  *,
-  num_buckets: int,
-  max_distance: int,
-  bidirectional: bool,
-) -> np.ndarray:
-  """Maps distances in tokens to buckets as T5 does.
-
-  Half of the buckets hold one distance each, the other half grow
-  logarithmically up to `max_distance`, beyond which all share the last one.
-
-  Args:
-    distance: Query position minus key position, any shape.
-    num_buckets: In all.
-    max_distance: Where the last bucket begins to be shared, in tokens.
-    bidirectional: Whether keys after the query get a half of the buckets of
-      their own; otherwise they share bucket 0 (and are masked anyway).
-
-  Returns:
-    int32 buckets in [0, num_buckets).
-
-  Raises:
-    ValueError: If the buckets reach beyond `max_distance`.
-  """
-  offset = np.zeros_like(distance)
-  if bidirectional:
-    num_buckets //= 2
-    offset = np.where(distance < 0, num_buckets, 0)
-    distance = np.abs(distance)
-  distance = np.maximum(distance, 0)
-  exact = num_buckets // 2
-  if not 0 < exact < max_distance:
-    raise ValueError(
-      f'{num_buckets} buckets a direction need a maximal distance above '
-      f'{exact}, it is {max_distance}'
-    )
-  ratio = np.log(np.maximum(distance, 1).astype(np.float32) / exact)
-  large = exact + (
-    ratio / math.log(max_distance / exact) * (num_buckets - exact)
-  ).astype(np.int64)
-  large = np.minimum(large, num_buckets - 1)
-  return (offset + np.where(distance < exact, distance, large)).astype(np.int32)
-
-
-class RelativeBias(nn.Module):
-  """Holds one bias per bucket and head, shared by all layers (T5).
-
-  Attributes:
-    num_heads: H.
-    num_buckets: Of distances.
-    max_distance: In tokens.
-    bidirectional: Whether keys after the query have buckets of their own.
-    gain: Multiplies the table, whose initial values are divided by it. Adam
-      moves a parameter by about the learning rate a step: a run of hundreds
-      of steps could not move a logit otherwise.
-    peak: Initial bias of every second head at distance 0.
-  """
-
-  num_heads: int
-  num_buckets: int
-  max_distance: int
-  bidirectional: bool
-  gain: float = 1.0
-  peak: float = 0.0
-
-  @nn.compact
-  def __call__(self, length: int) -> Array:
-    """Returns the biases by falling distance, [H, 2 * length - 1] float32.
-
-    Entry k belongs to the distance length - 1 - k, query minus key.
-    """
-    spread = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
-
-    def init(rng, shape):
-      table = spread(rng, shape)
-      if self.peak:
-        table = table.at[0, ::2].set(self.peak)
-      return table / self.gain
-
-    table = self.param(
-      'table',
-      nn.with_logical_partitioning(init, (None, 'heads')),
-      (self.num_buckets, self.num_heads),
-    )
-    buckets = relative_bucket(
-      np.arange(length - 1, -length, -1),
-      num_buckets=self.num_buckets,
-      max_distance=self.max_distance,
-      bidirectional=self.bidirectional,
-    )
-    return self.gain * table[buckets].T
-
-
-def toeplitz(row: Array, num_queries: int) -> Array:
-  """Lays a row out as a matrix of constant diagonals.
-
-  Only reshapes and slices, so that the gradient is a sum, not a scatter.
-
-  Args:
-    row: [H, n + S - 1], n = `num_queries`.
-    num_queries: Rows of the matrix.
-
-  Returns:
-    [H, n, S] whose entry (i, j) is `row[n - 1 - i + j]`.
-  """
-  heads, width = row.shape
-  padded = jnp.pad(row, ((0, 0), (0, 1)))
-  tiled = jnp.broadcast_to(padded[:, None], (heads, num_queries, width + 1))
-  flat = tiled.reshape(heads, -1)[:, : num_queries * width]
-  skewed = flat.reshape(heads, num_queries, width)
-  return skewed[:, :, num_queries - 1 :]
 
 
 def attend(

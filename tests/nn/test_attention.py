@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from musiclm_jax.nn import attention
+from musiclm_jax.nn import attention, relative_bias
 
 FIXTURE = Path(__file__).parents[1] / 'fixtures' / 'lm_block.npz'
 
@@ -19,7 +19,7 @@ def test_buckets_equal_t5s():
     twin['bucketings'], twin['buckets'], strict=True
   ):
     num_buckets, max_distance, bidirectional = setting
-    buckets = attention.relative_bucket(
+    buckets = relative_bias.relative_bucket(
       twin['distances'],
       num_buckets=int(num_buckets),
       max_distance=int(max_distance),
@@ -33,7 +33,7 @@ def test_buckets_equal_t5s():
 )
 def test_toeplitz_has_constant_diagonals(num_queries, num_keys):
   row = np.arange(2.0 * (num_queries + num_keys - 1)).reshape(2, -1)
-  matrix = attention.toeplitz(jnp.asarray(row), num_queries)
+  matrix = relative_bias.toeplitz(jnp.asarray(row), num_queries)
   assert matrix.shape == (2, num_queries, num_keys)
   for i in range(num_queries):
     for j in range(num_keys):
@@ -88,7 +88,7 @@ def test_bias_depends_on_query_minus_key():
 
 def test_buckets_beyond_the_maximal_distance_are_refused():
   with pytest.raises(ValueError, match='maximal distance'):
-    attention.relative_bucket(
+    relative_bias.relative_bucket(
       np.arange(4), num_buckets=64, max_distance=32, bidirectional=False
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from musiclm_jax.nn import attention
+from musiclm_jax.nn import relative_bias
 from musiclm_jax.nn.transformer import Transformer
 
 FIXTURE = Path(__file__).parents[1] / 'fixtures' / 'lm_block.npz'
@@ -248,7 +248,7 @@ def test_a_row_bias_moves_the_queries_that_take_it():
   transformer, variables, x = _made(LM)
   rows = jnp.array([1] * 6 + [0] * 6)  # row 1 is zero
   table = jnp.zeros((2, 2, 4)).at[:, 0, 1].set(5.0)
-  bias = attention.RowBias(table, rows)
+  bias = relative_bias.RowBias(table, rows)
   plain = _run(transformer, variables, x)
   biased = _run(transformer, variables, x, row_bias=bias)
   np.testing.assert_allclose(biased[:, :6], plain[:, :6], atol=1e-6)
@@ -260,7 +260,7 @@ def test_a_row_bias_moves_the_queries_that_take_it():
     y, cache = transformer.apply(
       variables,
       x[:, part],
-      row_bias=attention.RowBias(table, rows[part]),
+      row_bias=relative_bias.RowBias(table, rows[part]),
       cache=cache,
     )
     parts.append(y)
