@@ -1,116 +1,28 @@
-"""Measures of the whole cascade: judges, prompts, music, copies, cheats.
+"""Measures of the whole cascade: prompts, music, copies, cheats.
 
-Material -> the judges' qualifications, the `cascade_*` gates, `cheats_fail`
-and `audio_sane`; the arithmetic is in the modules that this one imports.
+Material -> the `cascade_*` gates, `cheats_fail` and `audio_sane`; the
+arithmetic is in the modules that this one imports.
 """
 
-import concurrent.futures
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music import programs
 from musiclm_jax.evaluation import (
   cascade_quality,
   cheats,
   copying,
   gates,
-  judge_features,
-  judges,
   music_statistics,
-  statistics,
 )
+from musiclm_jax.evaluation.judge_panel import Panel
 from musiclm_jax.evaluation.material import Crop, Material, Split
 
 SECONDS = 10.0
 PROMPTS_PER_FAMILY = 2
 SEEDS = 2
-_JUDGE_TRAIN = 1000
-_JUDGE_TEST = 160
-_CAPTION_DRAWS = 200
-
-
-@dataclasses.dataclass(frozen=True)
-class Judges:
-  """The trained judges and what they are worth."""
-
-  family: judges.FamilyJudge
-  tempo: judges.TempoJudge
-  qualifications: dict[str, judges.Qualification]
-
-  def families(self, clips: np.ndarray) -> list[str]:
-    """Names the lead family of each clip [N, S]."""
-    return self.family.judge([judge_features.timbre(clip) for clip in clips])
-
-
-def train_judges(material: Material, seed: int) -> Judges:
-  """Trains on the training pieces, tests on held-out ones, plain and coded."""
-  sides = []
-  for split, per_piece, limit in (
-    (material.train, 2, _JUDGE_TRAIN),
-    (material.test, 2, _JUDGE_TEST),
-  ):
-    crops = split.crops(SECONDS, per_piece, limit)
-    attributes = [split.attributes(crop) for crop in crops]
-    # A crop without a lead has no family to be judged.
-    kept = [i for i, a in enumerate(attributes) if a.get('lead_family')]
-    crops = [crops[i] for i in kept]
-    attributes = [attributes[i] for i in kept]
-    plain = np.stack([split.read(crop) for crop in crops])
-    coded = material.through_codec(plain)
-    sides.append(
-      (
-        _features(plain),
-        _features(coded),
-        [a['lead_family'] for a in attributes],
-        [a['bpm'] for a in attributes],
-        [crop.piece for crop in crops],
-      )
-    )
-  (plain, coded, families, bpm, _), test = sides
-  both = plain + coded
-  family = judges.FamilyJudge(seed).fit([f[0] for f in both], families * 2)
-  tempo = judges.TempoJudge(seed).fit(np.stack([f[1] for f in both]), bpm * 2)
-  return Judges(family, tempo, _qualify(family, tempo, test))
-
-
-def _features(clips: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-  """Timbre and tempogram of each clip, on two threads."""
-
-  def listen(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return judge_features.timbre(clip), judge_features.tempogram(clip)
-
-  with concurrent.futures.ThreadPoolExecutor(2) as pool:
-    return list(pool.map(listen, clips))
-
-
-def _qualify(family, tempo, test) -> dict[str, judges.Qualification]:
-  plain, coded, families, bpm, units = test
-  named = [family.judge([f[0] for f in side]) for side in (plain, coded)]
-  hits = [
-    [a == b for a, b in zip(side, families, strict=True)] for side in named
-  ]
-  beats = [tempo.judge(np.stack([f[1] for f in side])) for side in test[:2]]
-  tempo_hits = [judges.tempo_hits(side, bpm) for side in beats]
-  shuffled = np.random.default_rng(0).permutation(bpm)
-  return {
-    'family': judges.qualify(
-      'family',
-      *hits,
-      units,
-      chance=statistics.permuted_chance(families, named[0]),
-      mark=judges.FAMILY_MARK,
-      classes=families,
-    ),
-    'tempo': judges.qualify(
-      'tempo',
-      *tempo_hits,
-      units,
-      chance=float(judges.tempo_hits(beats[0], shuffled).mean()),
-      mark=judges.TEMPO_MARK,
-    ),
-  }
+_CAPTION_DRAWS = 50
 
 
 def choose_prompts(split: Split, seed: int) -> tuple[list[str], list[str]]:
@@ -126,7 +38,7 @@ def choose_prompts(split: Split, seed: int) -> tuple[list[str], list[str]]:
     family = split.attributes(crop).get('lead_family')
     if not family or len(found.get(family, ())) >= PROMPTS_PER_FAMILY:
       continue
-    caption = _caption_with_family(split, crop, family, rng)
+    caption = _caption_with_family(split, crop, rng)
     if caption:
       found.setdefault(family, []).append(caption)
   pairs = [
@@ -136,23 +48,14 @@ def choose_prompts(split: Split, seed: int) -> tuple[list[str], list[str]]:
 
 
 def _caption_with_family(
-  split: Split, crop: Crop, family: str, rng: np.random.Generator
+  split: Split, crop: Crop, rng: np.random.Generator
 ) -> str | None:
-  """A caption of the crop that says what leads it."""
+  """A caption of the crop that says what leads it; None if none was drawn."""
   for _ in range(_CAPTION_DRAWS):
-    caption = split.caption(crop, rng)
-    if caption and states_family(caption, family):
-      return caption
+    caption = split.described(crop, rng)
+    if 'lead_family' in caption.stated:
+      return caption.text
   return None
-
-
-def states_family(caption: str, family: str) -> bool:
-  """Whether a caption names the family or one of its lead instruments."""
-  words = [programs.FAMILY_WORDS[part] for part in family.split('/')]
-  for program in programs.LEADS[family]:
-    words.append((program.name, *program.synonyms))
-  text = caption.lower()
-  return any(word in text for group in words for word in group)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +114,7 @@ def generate(
 
 
 def prompt_gates(
-  material: Material, made: Generated, panel: Judges
+  material: Material, made: Generated, panel: Panel
 ) -> tuple[list[gates.Gate], dict]:
   """`cascade_prompt` and `cascade_family`."""
   shape = made.waveforms.shape[:2]

@@ -47,7 +47,7 @@ class Stage:
     door: The module that it goes through, `musiclm_jax.<door>`.
     arguments: Of the door.
     needs: Stages whose output it reads.
-    output: What it makes, removed when its inputs have changed.
+    output: Folder or file that it makes, removed when its inputs have changed.
     rooms: Code folders that its output depends on.
     expected_seconds: On two cores, for the ETA until measured.
     config: File name of its config, for trainings.
@@ -198,7 +198,7 @@ class Plan:
       door='evaluate',
       arguments=(f'--demo={self.out}', f'--seed={self.seed}'),
       needs=('tokenize', 'bundle', 'generate'),
-      output=self.out / 'evaluation',
+      output=self.out / 'report.json',
       rooms=('evaluation', 'cascade'),
       expected_seconds=420,
     )

@@ -36,8 +36,9 @@ def run_stage(
       line.done(stage.name, stamp.seconds)
       return stamp
   else:
-    if stage.output.exists():
+    if stage.output.is_dir():
       shutil.rmtree(stage.output)
+    stage.output.unlink(missing_ok=True)
     stamp = stage_process.Stamp(inputs)
     stamp.write(path)
   log = out / 'logs' / f'{stage.name}.log'

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from musiclm_jax.contracts import atomic_file
 from musiclm_jax.data.token_store import TokenStore
 from musiclm_jax.evaluation import cascade_measures as cascade
-from musiclm_jax.evaluation import lm_measures, token_measures
+from musiclm_jax.evaluation import judge_panel, lm_measures, token_measures
 from musiclm_jax.evaluation.demo_plan import PROMPTS, Plan
 from musiclm_jax.evaluation.gates import in_order
 from musiclm_jax.evaluation.material import Material
@@ -60,7 +59,7 @@ class _Parts:
 def _examine(folder: Path, seed: int) -> tuple[list, dict, dict]:
   """All gates, all figures, and clips by heading."""
 
-  part = _Parts(12)
+  part = _Parts(13)
   material = part('open', Material, folder)
   gates, codec_figures, coded = part('codec', token_measures.codec, material)
   figures: dict[str, Any] = {'codec_distance': codec_figures}
@@ -89,7 +88,7 @@ def _examine(folder: Path, seed: int) -> tuple[list, dict, dict]:
   keep('lm_perturb', lm_measures.perturbation(held_out))
   prompts = cascade.choose_prompts(material.test, seed)
   made = part('generate', cascade.generate, material, *prompts, seed)
-  panel = part('judges', cascade.train_judges, material, seed)
+  panel = part('judges', judge_panel.train, material, seed)
   figures['judges'] = panel.qualifications
   for name, call in (
     ('prompts', (cascade.prompt_gates, material, made, panel)),
@@ -231,7 +230,4 @@ def write_report(folder: Path, seed: int) -> Any:
     },
   )
   report.write(folder)
-  # What the demo looks for to know that this stage has left its output.
-  done = folder / 'evaluation' / 'done.json'
-  atomic_file.write_text(done, json.dumps(measured['hashes'], indent=1) + '\n')
   return report

@@ -79,6 +79,11 @@ class Split:
     end = crop.start_seconds + crop.seconds
     return self.source.caption(crop.piece, crop.start_seconds, end, rng)
 
+  def described(self, crop: Crop, rng: np.random.Generator) -> Any:
+    """A caption with what it states, of rendered music only."""
+    end = crop.start_seconds + crop.seconds
+    return self.source.described(crop.piece, crop.start_seconds, end, rng)
+
   def crops(self, seconds: float, per_piece: int, limit: int) -> list[Crop]:
     """Evenly spread crops of every piece, one round of pieces after another.
 

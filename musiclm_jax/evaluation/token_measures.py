@@ -4,6 +4,8 @@ Material -> gates and figures; the arithmetic is in `codec_gates`,
 `semantic_probe` and `retrieval`.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from musiclm_jax.data.token_record import TokenRecord
@@ -20,6 +22,7 @@ from musiclm_jax.evaluation.material import Crop, Material, Split, in_batches
 _CODEC_SECONDS = 5.0
 _CODEC_CLIPS = 64
 _PROBE_TRAIN, _PROBE_TEST = 600, 240
+_PROBE_CHUNK = 64  # clips in memory at once
 _RETRIEVAL_SECONDS = 10.0
 _RETRIEVAL_PAIRS = 96
 _DISTINCT = ('style', 'lead_program', 'tempo_class', 'near_silence')
@@ -92,14 +95,18 @@ def semantic_probe_gate(
     _led(material.train, material.train.spread_records(1, _PROBE_TRAIN)),
     _led(material.test, material.test.spread_records(3, _PROBE_TEST)),
   )
+  untrained_features = _untrained_features(material)
   ours, mels, untrained, labels = [], [], [], []
   for split, records in sides:
     crops = [split.crop(record) for record in records]
     ours.append([record.semantic for record in records])
-    clips = [split.read(crop) for crop in crops]
-    mels.append([semantic_probe.log_mel_frames(c, rate) for c in clips])
-    untrained.append(_untrained_features(material, np.stack(clips)))
     labels.append([split.attributes(crop) for crop in crops])
+    mels.append([])
+    untrained.append([])
+    for first in range(0, len(crops), _PROBE_CHUNK):
+      part = [split.read(crop) for crop in crops[first : first + _PROBE_CHUNK]]
+      mels[-1] += [semantic_probe.log_mel_frames(c, rate) for c in part]
+      untrained[-1] += list(in_batches(untrained_features, np.stack(part)))
   edges = semantic_probe.tempo_edges([a['bpm'] for a in labels[0]])
   train, test = (
     semantic_probe.Crops(
@@ -134,19 +141,17 @@ def _led(
 
 
 def _untrained_features(
-  material: Material, clips: np.ndarray
-) -> list[np.ndarray]:
-  """Features of the same network before any training, one [T, D] a clip."""
+  material: Material,
+) -> Callable[[np.ndarray], np.ndarray]:
+  """Features [B, T, D] of the same network before any training."""
   import jax
   from flax import linen as nn
 
   task = material.networks['w2v_bert'].task
-  params, collections = task.init(
-    jax.random.key(0), {'waveform': np.zeros_like(clips[:1])}
-  )
+  example = {'waveform': np.zeros((1, 48_000), np.float32)}
+  params, collections = task.init(jax.random.key(0), example)
   params = nn.unbox(params)
-  features = jax.jit(lambda rows: task.features(params, collections, rows))
-  return list(in_batches(features, clips))
+  return jax.jit(lambda rows: task.features(params, collections, rows))
 
 
 def mulan_recall(material: Material, seed: int) -> tuple[gates.Gate, dict]:
