@@ -35,7 +35,7 @@ def _check_flags() -> None:
     raise UsageError(f'--out is missing: {flags.FLAGS["out"].help}')
   if _SOURCE.value not in _SOURCES:
     raise UsageError(
-      f"--source={_SOURCE.value}: only {', '.join(_SOURCES)} is prepared; "
+      f'--source={_SOURCE.value}: only {", ".join(_SOURCES)} is prepared; '
       'folders of sound or MIDI files are read as they are'
     )
   for flag, least in ((_PIECES, 3), (_PROCESSES, 1), (_SEED, 0)):

@@ -21,7 +21,13 @@ BASS = {
   'held': ((0, 4, 0),),
   'bossa': ((0, 1.4, 0), (1.5, 0.4, 2), (2, 1.4, 2), (3.5, 0.4, 0)),
   'shuffle': tuple((i / 2, 0.45, (0, 0, 2, 0)[i % 4]) for i in range(8)),
-  'syncopated': ((0, 0.8, 0), (1, 0.4, 0), (1.5, 0.4, 7), (2.5, 0.4, 0), (3, 0.8, 2)),
+  'syncopated': (
+    (0, 0.8, 0),
+    (1, 0.4, 0),
+    (1.5, 0.4, 7),
+    (2.5, 0.4, 0),
+    (3, 0.8, 2),
+  ),
 }
 # (onset, duration); arpeggios play one chord tone an onset.
 CHORDS = {
@@ -43,7 +49,7 @@ _LEVELS = {'X': 116, 'x': 98, 'o': 66}
 
 def _fit(onset: float, metre: str) -> float | None:
   """Moves an onset of a 4/4 bar into the metre; None if it has no place."""
-  if onset >= styles.BEATS_PER_BAR[metre]:
+  if onset >= theory.BEATS_PER_BAR[metre]:
     return None
   beat, rest = divmod(onset, 1)
   if metre == '6/8' and rest:
@@ -53,7 +59,7 @@ def _fit(onset: float, metre: str) -> float | None:
 
 def _spread(pattern: tuple, metre: str) -> list[tuple]:
   """The pattern's events of one bar, none longer than the bar."""
-  bar = styles.BEATS_PER_BAR[metre]
+  bar = theory.BEATS_PER_BAR[metre]
   out = []
   for onset, duration, *more in pattern:
     at = _fit(onset, metre)
@@ -140,8 +146,8 @@ def drum_bar(
     fill: Whether a section ends here: with a roll.
     rng: For velocities and the fill.
   """
-  per_beat = styles.STEPS_PER_BEAT[metre]
-  beats = styles.BEATS_PER_BAR[metre]
+  per_beat = theory.STEPS_PER_BEAT[metre]
+  beats = theory.BEATS_PER_BAR[metre]
   fill_from = beats - (1 if rng.random() < 0.5 else min(2, beats - 1))
   out = []
   for drum, steps in groove.items():
@@ -172,7 +178,7 @@ def percussion_bar(
   """One bar of shaker, tambourine or conga in half beats, accented on beats."""
   per_beat = 2 if metre != '6/8' else 3
   out = []
-  for i in range(styles.BEATS_PER_BAR[metre] * per_beat):
+  for i in range(theory.BEATS_PER_BAR[metre] * per_beat):
     accent = 18 if i % per_beat == 0 else 0
     velocity = 48 + accent + 20 * energy + rng.normal(0, 3)
     out.append((i / per_beat, 0.2, drum, int(np.clip(velocity, 20, 110))))

@@ -1,10 +1,10 @@
 """Caption templates: wordings with slots, disjoint from split to split.
 
 Slots: {lead} and {a_lead} (what leads, bare and with its article), {others}
-(what else is heard), {style}
-(the genre), {piece} (a countable noun for it), {tempo}, {bpm}, {key}, {mode}, {metre},
-{mood}, {use}, {loud}, {bright}, {dense}, {texture}. Long captions are built of
-sentences; a sentence belongs to one split as well.
+(what else is heard), {style} (the genre), {piece} (a countable noun for it),
+{tempo}, {bpm}, {key}, {mode}, {metre}, {mood}, {use}, {loud}, {bright},
+{dense}, {texture}. Long captions are built of sentences; a sentence belongs to
+one split as well.
 """
 
 import functools
@@ -231,7 +231,7 @@ def _tags() -> tuple[str, ...]:
   while len(found) < _NUM_TAGS:
     count = int(rng.integers(2, 7))
     slots = rng.permutation(len(_TAG_SLOTS))[:count]
-    found[', '.join('{%s}' % _TAG_SLOTS[i] for i in slots)] = None
+    found[', '.join(f'{{{_TAG_SLOTS[i]}}}' for i in slots)] = None
   return tuple(found)
 
 

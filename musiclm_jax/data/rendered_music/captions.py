@@ -26,7 +26,8 @@ _WEIGHTS = (0.24, 0.1, 0.42, 0.24)
 _TYPO_SHARE = 0.05
 _MAX_OTHERS = 3
 _FAMILY_WORD_SHARE = 0.5
-_LEAD_FAVOUR = 3.0  # templates that name the lead are so much likelier
+_LEAD_FAVOUR = 4.0  # templates that name the lead are so much likelier
+_WITHHELD_SHARE = 0.22  # of captions in which an attribute may not be said
 _COUNTABLE = ('waltz', 'march', 'ballad', 'blues shuffle')
 _NOUNS = ('piece', 'tune', 'track')
 
@@ -86,17 +87,8 @@ def write(
     split: Whose templates are used.
     rng: Draws template, words and typing errors.
   """
-  templates = caption_templates.templates(split)
   words, stated = _words(heard, rng)
-  if heard['near_silence']:
-    candidates = templates['silence']
-  else:
-    candidates = ()
-    while not candidates:
-      kind = _KINDS[rng.choice(len(_KINDS), p=_WEIGHTS)]
-      candidates = [
-        t for t in templates[kind] if set(_SLOT.findall(t)) <= words.keys()
-      ]
+  candidates = _candidates(heard, split, words, rng)
   favour = np.array([_LEAD_FAVOUR if 'lead}' in t else 1.0 for t in candidates])
   template = candidates[rng.choice(len(candidates), p=favour / favour.sum())]
   slots = _SLOT.findall(template)
@@ -107,6 +99,24 @@ def write(
   for slot in slots:
     said |= stated.get(slot, {})
   return Caption(text, template, said)
+
+
+def _candidates(heard: Mapping[str, Any], split: str, words, rng) -> list[str]:
+  """Templates of one kind that need nothing absent or withheld."""
+  templates = caption_templates.templates(split)
+  if heard['near_silence']:
+    return list(templates['silence'])
+  groups = ({'lead', 'a_lead'}, {'style', 'piece', 'use'}, {'bpm', 'bpm_tag'})
+  grouped = set().union(*groups)
+  groups = (*groups, *({slot} for slot in words if slot not in grouped))
+  withheld = [g for g in groups if rng.random() < _WITHHELD_SHARE]
+  sayable = words.keys() - set().union(*withheld)
+  while True:
+    kind = _KINDS[rng.choice(len(_KINDS), p=_WEIGHTS)]
+    fitting = [t for t in templates[kind] if set(_SLOT.findall(t)) <= sayable]
+    if fitting:
+      return fitting
+    sayable = words.keys()  # too little is left to say
 
 
 def _words(heard: Mapping[str, Any], rng) -> tuple[dict, dict]:
@@ -128,10 +138,14 @@ def _words(heard: Mapping[str, Any], rng) -> tuple[dict, dict]:
   others = [n for n in heard['instruments'] if n != heard['lead_program']]
   if others:
     kept = [others[i] for i in rng.permutation(len(others))[:_MAX_OTHERS]]
-    say('others', _listing([among(_names(n)) for n in kept]), others=tuple(kept))
+    say(
+      'others', _listing([among(_names(n)) for n in kept]), others=tuple(kept)
+    )
   style = styles.BY_NAME[heard['style']]
   say('style', style.name, style=style.name)
-  own = style.name if style.name in _COUNTABLE else f'{style.name} {among(_NOUNS)}'
+  own = (
+    style.name if style.name in _COUNTABLE else f'{style.name} {among(_NOUNS)}'
+  )
   say('piece', among((own, own, *style.synonyms)), style=style.name)
   say('use', among(style.uses), style=style.name)
   tempo, bpm = heard['tempo_class'], round(heard['bpm'])
@@ -188,7 +202,9 @@ def _finish(text: str) -> str:
   """Mends articles and capitals of sentences."""
   text = re.sub(r'\b([Aa])(?= (?:[aeio]|un[^i]|up|8))', r'\1n', text)
   sentence = re.compile(r'(^|(?<=\. ))[a-z]')
-  return sentence.sub(lambda m: m.group().upper(), text) if '. ' in text else text
+  return (
+    sentence.sub(lambda m: m.group().upper(), text) if '. ' in text else text
+  )
 
 
 def _mistype(text: str, rng) -> str:
@@ -224,7 +240,12 @@ def vocabulary() -> frozenset[str]:
     texts += [word for words in table.values() for word in words]
   for style in styles.STYLES:
     texts += [style.name, *style.synonyms, *style.uses]
-  texts += [*_NOUNS, *theory.NOTE_NAMES, *styles.MODES, 'an and major minor bpm']
+  texts += [
+    *_NOUNS,
+    *theory.NOTE_NAMES,
+    *theory.MODES,
+    'an and major minor bpm',
+  ]
   texts += [str(bpm) for bpm in range(60, 181)]
   cleaned = (_SLOT.sub(' ', text).lower() for text in texts)
   return frozenset(w for text in cleaned for w in re.findall(r"[\w'/]+", text))

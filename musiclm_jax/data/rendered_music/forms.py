@@ -6,7 +6,7 @@ transposed: this is the long-range structure of a piece.
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music import splits, styles
+from musiclm_jax.data.rendered_music import splits, styles, theory
 from musiclm_jax.data.rendered_music.score import Section
 
 FORMS = {
@@ -51,7 +51,7 @@ def choose(
   Returns:
     The form's name and (label, bars) of its sections.
   """
-  unit = 12 if len(styles.LOOPS[style.loops[0]]) == 12 else 4
+  unit = 12 if len(theory.LOOPS[style.loops[0]]) == 12 else 4
   found: dict[str, list] = {}
   for name in (*style.forms, 'abaca', 'song', 'chorus_blues'):
     if found and name not in style.forms:
@@ -75,9 +75,7 @@ def themes(
   own = [label for label in dict.fromkeys(labels) if label not in _THEME_OF]
   for label in own:
     loop = int(rng.choice(style.loops))
-    motifs = [
-      m for m in range(NUM_MOTIFS) if splits.of_theme(loop, m) == split
-    ]
+    motifs = [m for m in range(NUM_MOTIFS) if splits.of_theme(loop, m) == split]
     drawn[label] = (loop, int(rng.choice(motifs)))
   for label, source in _THEME_OF.items():
     drawn[label] = drawn[own[0] if source == 'first' else own[-1]]

@@ -8,7 +8,7 @@ import functools
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music import styles, theory
+from musiclm_jax.data.rendered_music import theory
 from musiclm_jax.data.rendered_music.programs import Program
 from musiclm_jax.data.rendered_music.score import Note, Section
 
@@ -86,7 +86,7 @@ class Melodist:
   ):
     """Draws what stays the same through the piece."""
     self._program, self._mode, self._metre = program, mode, metre
-    self._beats = styles.BEATS_PER_BAR[metre]
+    self._beats = theory.BEATS_PER_BAR[metre]
     self._tonic = tonic
     self._moves = {}
     self._activity = rng.uniform(0.0, 0.5)

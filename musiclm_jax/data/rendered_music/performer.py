@@ -6,6 +6,7 @@ a room at a loudness.
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -94,7 +95,10 @@ def perform(score: Score) -> Performance:
   waveform, gain, powers = room.set_loudness(wet, mix.loudness)
   fade = _fade(num_samples) if score.ending == 'fade' else None
   levels = np.stack(
-    [_levels(stem, g * gain, fade) for g, stem in zip(gains, stems, strict=True)]
+    [
+      _levels(stem, g * gain, fade)
+      for g, stem in zip(gains, stems, strict=True)
+    ]
   )
   return Performance(
     waveform=waveform,
@@ -166,7 +170,7 @@ def _energies(stem: np.ndarray, edges: np.ndarray) -> np.ndarray:
   return np.array(
     [
       float(np.dot(stem[a:b], stem[a:b])) / max(b - a, 1)
-      for a, b in zip(edges[:-1], edges[1:], strict=True)
+      for a, b in itertools.pairwise(edges)
     ]
   )
 

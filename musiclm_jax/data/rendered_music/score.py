@@ -4,7 +4,7 @@ import dataclasses
 
 from musiclm_jax.data.rendered_music import theory
 from musiclm_jax.data.rendered_music.programs import Program
-from musiclm_jax.data.rendered_music.styles import BEATS_PER_BAR, Style
+from musiclm_jax.data.rendered_music.styles import Style
 
 # Onset and duration in straight beats, MIDI pitch, velocity.
 Note = tuple[float, float, int, int]
@@ -87,7 +87,7 @@ class Score:
     bpm: Beats a minute; the beat is dotted in 6/8.
     metre: E.g. `'3/4'`.
     tonic: Pitch class, 0 is C.
-    mode: In `styles.MODES`.
+    mode: In `theory.MODES`.
     form: Name in `forms.FORMS`.
     sections: In order, without gaps.
     bars: Number of bars, the ending included.
@@ -122,7 +122,7 @@ class Score:
   @property
   def beats_per_bar(self) -> int:
     """Beats in a bar."""
-    return BEATS_PER_BAR[self.metre]
+    return theory.BEATS_PER_BAR[self.metre]
 
   @property
   def key(self) -> str:

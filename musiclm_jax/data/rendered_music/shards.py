@@ -94,9 +94,7 @@ def begin(folder: Path, corpus: Corpus) -> list[Shard]:
         'choose another --out'
       )
   elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-    raise UsageError(
-      f'{folder} exists and is no corpus: choose another --out'
-    )
+    raise UsageError(f'{folder} exists and is no corpus: choose another --out')
   else:
     write_text(mark, json.dumps(corpus.record, indent=1))
   for left in folder.glob('*.part'):

@@ -150,9 +150,7 @@ class _SamplePool:
     zone['amount'][zone['op'] == _SAMPLE] = self._index[key]
     zone['amount'][zone['op'] == _FINE] = 0
 
-  def _append(
-    self, index: int, cents: int, looped: bool, root: int
-  ) -> None:
+  def _append(self, index: int, cents: int, looped: bool, root: int) -> None:
     header = self._source_headers[index].copy()
     start, end = int(header['start']), int(header['end'])
     loop_start = int(header['loop_start']) - start

@@ -8,44 +8,6 @@ each beat, so that tempo can be heard and not only guessed by octave.
 import dataclasses
 from collections.abc import Mapping
 
-STEPS_PER_BEAT = {'3/4': 4, '4/4': 4, '6/8': 3}
-BEATS_PER_BAR = {'3/4': 3, '4/4': 4, '6/8': 2}
-MODES = {
-  'major': (0, 2, 4, 5, 7, 9, 11),
-  'minor': (0, 2, 3, 5, 7, 8, 10),
-  'dorian': (0, 2, 3, 5, 7, 9, 10),
-  'mixolydian': (0, 2, 4, 5, 7, 9, 10),
-}
-MAJOR_MODES = ('major', 'mixolydian')
-
-# Chord loops as scale degrees, one chord a bar; styles name them by index.
-LOOPS = (
-  (1, 5, 6, 4),
-  (1, 6, 4, 5),
-  (6, 4, 1, 5),
-  (1, 4, 5, 1),
-  (1, 4, 1, 5),
-  (2, 5, 1, 6),
-  (1, 6, 2, 5),
-  (1, 3, 4, 5),
-  (4, 5, 3, 6),
-  (1, 7, 6, 7),
-  (1, 7, 4, 1),
-  (1, 4, 7, 3),
-  (1, 1, 4, 4),
-  (1, 2, 1, 2),
-  (1, 1, 7, 7),
-  (6, 5, 4, 5),
-  (1, 5, 6, 3, 4, 1, 4, 5),
-  (1, 4, 2, 5, 1, 6, 2, 5),
-  (6, 2, 5, 1, 4, 2, 5, 6),
-  (1, 1, 1, 1, 4, 4, 1, 1, 5, 4, 1, 5),
-  (1, 4, 1, 1, 4, 4, 1, 1, 5, 4, 1, 1),
-  (1, 4, 6, 5),
-  (4, 1, 5, 6),
-  (1, 3, 6, 4),
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Style:
@@ -57,7 +19,7 @@ class Style:
     metres: That it is played in.
     bpm: Lowest and highest tempo, beats a minute.
     modes: That it is played in.
-    loops: Indices into `LOOPS`.
+    loops: Indices into `theory.LOOPS`.
     drums: Metre -> drum (GM key) -> steps of one bar; empty for none.
     bass: Name of a pattern in `accompaniment.BASS`.
     chords: Names of patterns in `accompaniment.CHORDS`, one is drawn.
@@ -86,7 +48,7 @@ class Style:
 
 KICK, RIM, SNARE, CLAP, HAT, OPEN, TOM, RIDE = 36, 37, 38, 39, 42, 46, 45, 51
 CRASH, TAMBOURINE, SHAKER, CONGA = 49, 54, 70, 63
-_ALL = tuple(MODES)
+_ALL = ('major', 'minor', 'dorian', 'mixolydian')
 _ROCK_BAND = ('drums', 'bass', 'chords', 'pad', 'arpeggio', 'counter', 'shaker')
 _SOFT_BAND = ('chords', 'bass', 'drums', 'pad', 'arpeggio', 'counter', 'shaker')
 _BEAT_44 = 'x...x...x...x...'
@@ -115,9 +77,7 @@ STYLES = (
     (60, 140),
     ('mixolydian', 'dorian'),
     (19, 20),
-    {
-      '4/4': {KICK: 'X.......x.......', SNARE: _BACKBEAT, RIDE: _EIGHTHS_44},
-    },
+    {'4/4': {KICK: 'X.......x.......', SNARE: _BACKBEAT, RIDE: _EIGHTHS_44}},
     'shuffle',
     ('offbeat', 'half'),
     _ROCK_BAND,
@@ -138,7 +98,7 @@ STYLES = (
         KICK: 'X...X...X...X...',
         CLAP: '....x.......x...',
         OPEN: '..x...x...x...x.',
-      },
+      }
     },
     'octaves',
     ('stab', 'offbeat'),
@@ -172,7 +132,7 @@ STYLES = (
         KICK: 'X..oX..oX..oX..o',
         RIM: 'x.....x.....x...',
         HAT: _EIGHTHS_44,
-      },
+      }
     },
     'bossa',
     ('bossa',),
@@ -253,7 +213,11 @@ STYLES = (
     _ALL,
     (0, 2, 8, 15, 9, 21),
     {
-      '4/4': {KICK: 'X.......X.......', SNARE: _BACKBEAT, HAT: '..x...x...x...x.'},
+      '4/4': {
+        KICK: 'X.......X.......',
+        SNARE: _BACKBEAT,
+        HAT: '..x...x...x...x.',
+      },
       '3/4': {KICK: 'X...........', SNARE: '....x...x...', HAT: '..o...o...o.'},
     },
     'eighths',
@@ -274,7 +238,7 @@ STYLES = (
         KICK: 'X.....o.x.o.....',
         SNARE: '....X..o....X..o',
         HAT: _EIGHTHS_44,
-      },
+      }
     },
     'syncopated',
     ('stab', 'offbeat'),
@@ -323,7 +287,11 @@ STYLES = (
     ('major', 'minor', 'dorian'),
     (5, 6, 17, 18),
     {
-      '4/4': {RIDE: 'x...x.o.x...x.o.', HAT: '....x.......x...', KICK: 'o...o...o...o...'},
+      '4/4': {
+        RIDE: 'x...x.o.x...x.o.',
+        HAT: '....x.......x...',
+        KICK: 'o...o...o...o...',
+      },
       '3/4': {RIDE: 'x...x.o.x...', HAT: '....x...x...', KICK: 'o...........'},
     },
     'walking',

@@ -1,10 +1,45 @@
-"""Keys, chords and scales as MIDI pitches.
+"""Metres, keys, chords and scales; chords and scales as MIDI pitches.
 
 Degrees count scale steps from the tonic: 0 is the tonic, 7 its octave.
 """
 
-from musiclm_jax.data.rendered_music import styles
+STEPS_PER_BEAT = {'3/4': 4, '4/4': 4, '6/8': 3}
+BEATS_PER_BAR = {'3/4': 3, '4/4': 4, '6/8': 2}
+MODES = {
+  'major': (0, 2, 4, 5, 7, 9, 11),
+  'minor': (0, 2, 3, 5, 7, 8, 10),
+  'dorian': (0, 2, 3, 5, 7, 9, 10),
+  'mixolydian': (0, 2, 4, 5, 7, 9, 10),
+}
+MAJOR_MODES = ('major', 'mixolydian')
 
+# Chord loops as scale degrees, one chord a bar; styles name them by index.
+LOOPS = (
+  (1, 5, 6, 4),
+  (1, 6, 4, 5),
+  (6, 4, 1, 5),
+  (1, 4, 5, 1),
+  (1, 4, 1, 5),
+  (2, 5, 1, 6),
+  (1, 6, 2, 5),
+  (1, 3, 4, 5),
+  (4, 5, 3, 6),
+  (1, 7, 6, 7),
+  (1, 7, 4, 1),
+  (1, 4, 7, 3),
+  (1, 1, 4, 4),
+  (1, 2, 1, 2),
+  (1, 1, 7, 7),
+  (6, 5, 4, 5),
+  (1, 5, 6, 3, 4, 1, 4, 5),
+  (1, 4, 2, 5, 1, 6, 2, 5),
+  (6, 2, 5, 1, 4, 2, 5, 6),
+  (1, 1, 1, 1, 4, 4, 1, 1, 5, 4, 1, 5),
+  (1, 4, 1, 1, 4, 4, 1, 1, 5, 4, 1, 1),
+  (1, 4, 6, 5),
+  (4, 1, 5, 6),
+  (1, 3, 6, 4),
+)
 NOTE_NAMES = (
   'C',
   'C sharp',
@@ -23,19 +58,21 @@ NOTE_NAMES = (
 
 def key_name(tonic: int, mode: str) -> str:
   """Names one of the 24 keys, e.g. `'E flat minor'`."""
-  quality = 'major' if mode in styles.MAJOR_MODES else 'minor'
+  quality = 'major' if mode in MAJOR_MODES else 'minor'
   return f'{NOTE_NAMES[tonic % 12]} {quality}'
 
 
 def pitch(degree: int, tonic: int, mode: str) -> int:
   """Semitones of a scale degree above pitch 0 of the octave of `tonic`."""
   octave, step = divmod(degree, 7)
-  return tonic + 12 * octave + styles.MODES[mode][step]
+  return tonic + 12 * octave + MODES[mode][step]
 
 
 def chord_degrees(root: int, sevenths: bool) -> tuple[int, ...]:
   """Scale degrees of the chord on degree `root` (1 is the tonic)."""
-  return tuple(root - 1 + step for step in ((0, 2, 4, 6) if sevenths else (0, 2, 4)))
+  return tuple(
+    root - 1 + step for step in ((0, 2, 4, 6) if sevenths else (0, 2, 4))
+  )
 
 
 def chord_name(root: int, tonic: int, mode: str, sevenths: bool) -> str:
