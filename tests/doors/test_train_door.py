@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import soundfile
 
 from musiclm_jax import door
 from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
@@ -36,6 +37,24 @@ MINUTE = (
   '--config.schedule.log_every=10',
   '--config.schedule.eval_every=100',
   '--config.schedule.save_every=20',
+)
+
+
+MINUTE_CODEC = (
+  '--config=configs/soundstream.py:tiny',
+  '--config.model.channels=1',
+  '--config.model.latent_dim=4',
+  '--config.model.num_quantizers=2',
+  '--config.model.codebook_size=8',
+  '--config.discriminators.num_scales=1',
+  '--config.loss.adversarial_start=0.2',
+  '--config.data.batch_size=2',
+  '--config.data.crop_seconds=0.12',
+  '--config.data.eval_batches=1',
+  '--config.schedule.total_steps=40',
+  '--config.schedule.log_every=5',
+  '--config.schedule.eval_every=20',
+  '--config.schedule.save_every=10',
 )
 
 
@@ -93,7 +112,7 @@ def start(*arguments, **environment):
 
 
 def finish(process, code=0):
-  out, err = process.communicate(timeout=240)
+  out, err = process.communicate(timeout=600)
   assert process.returncode == code, (process.returncode, out, err)
   return out, err
 
@@ -110,21 +129,46 @@ def trained(tmp_path_factory):
   return tokens, folder / 'whole'
 
 
-def test_an_lm_killed_with_9_resumes_bit_for_bit(trained, tmp_path):
-  tokens, whole = trained
-  call = (*MINUTE, f'--tokens={tokens}', f'--workdir={tmp_path / "cut"}')
-  run = start(*call)
-  record = tmp_path / 'cut' / 'metrics.jsonl'
-  while not (record.exists() and '"step": 30' in record.read_text()):
+def kill_and_resume(call, workdir, step, whole):
+  """Kills a training after `step`, goes on, compares it with `whole`."""
+  call = (*call, f'--workdir={workdir}')
+  run, record = start(*call), workdir / 'metrics.jsonl'
+  saved = workdir / 'checkpoints'
+  while not (
+    record.exists()
+    and f'"step": {step}' in record.read_text()
+    and any(path.name.isdigit() for path in saved.iterdir())
+  ):
     assert run.poll() is None, run.communicate()
     time.sleep(0.005)
   run.kill()
   finish(run, -signal.SIGKILL)
-  finish(start(*call))
+  out, _ = finish(start(*call))
+  assert 'continuing' in out
   assert record.read_bytes() == (whole / 'metrics.jsonl').read_bytes()
-  one, other = checkpoint.read(whole), checkpoint.read(tmp_path / 'cut')
-  assert one.step == other.step == 200
-  jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+  one, other = checkpoint.read(whole), checkpoint.read(workdir)
+  assert one.step == other.step
+  for part in ('params', 'collections'):
+    jax.tree.map(
+      np.testing.assert_array_equal, getattr(one, part), getattr(other, part)
+    )
+
+
+def test_an_lm_killed_with_9_resumes_bit_for_bit(trained, tmp_path):
+  tokens, whole = trained
+  kill_and_resume((*MINUTE, f'--tokens={tokens}'), tmp_path / 'cut', 30, whole)
+
+
+def test_a_codec_killed_with_9_resumes_bit_for_bit(tmp_path):
+  """Two optimizers, codebooks and the adversarial warm-up come back."""
+  rng = np.random.default_rng(0)
+  for i in range(24):
+    tone = np.sin(np.arange(24000) * 0.01 * (i + 3)) + rng.normal(size=24000)
+    soundfile.write(tmp_path / f'{i}.wav', 0.2 * tone, 24000)
+  call = (*MINUTE_CODEC, f'--config.data.source=audio_folder:{tmp_path}')
+  whole = tmp_path / 'whole'
+  finish(start(*call, f'--workdir={whole}'))
+  kill_and_resume(call, tmp_path / 'cut', 15, whole)
 
 
 def test_the_workdir_says_what_was_trained_on_which_tokens(trained):

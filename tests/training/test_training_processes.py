@@ -21,9 +21,13 @@ def finish(process, code=0):
 
 
 def wait_for_step(path, process, step):
-  file = path / 'metrics.jsonl'
+  file, saved = path / 'metrics.jsonl', path / 'checkpoints'
   while process.poll() is None:
-    if file.exists() and f'"step": {step}' in file.read_text():
+    if (
+      file.exists()
+      and f'"step": {step}' in file.read_text()
+      and any(folder.name.isdigit() for folder in saved.iterdir())
+    ):
       return
     time.sleep(0.02)
   raise AssertionError(process.communicate())
