@@ -18,8 +18,8 @@ _WINDOW = 400  # 25 ms
 _HOP = 160  # 10 ms
 
 # Of log-mels of music at usual levels, until the corpus has been seen.
-TYPICAL_MEAN = -2.5
-TYPICAL_VARIANCE = 6.0
+TYPICAL_MEAN = -1.0
+TYPICAL_VARIANCE = 5.0
 
 
 def log_mels(waveform: Waveform, num_mels: int) -> Spectrogram:

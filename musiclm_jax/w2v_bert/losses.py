@@ -74,17 +74,21 @@ def draw_distractors(
 def contrastive_loss(
   context: Float[Array, 'B T D'],
   targets: Float[Array, 'B T D'],
+  codes: Int[Array, 'B T'],
   distractors: Int[Array, 'B T N'],
   temperature: float,
 ) -> tuple[Float[Array, 'B T'], Float[Array, 'B T']]:
   """Computes InfoNCE: each context must find its own frame's code vector.
 
   -log(exp(cos(c_t, q_t) / κ) / Σ_u exp(cos(c_t, q_u) / κ)), u the frame itself
-  and its distractors (wav2vec 2.0 eq. 3).
+  and its distractors (wav2vec 2.0 eq. 3). As in the authors' code, a drawn
+  frame that has the target's own code is no distractor: held notes would ask
+  to tell a vector from itself.
 
   Args:
     context: Outputs of the contrastive module.
     targets: Code vectors of the unmasked input.
+    codes: Which entries these are.
     distractors: Of `draw_distractors`.
     temperature: κ, 0.1 in the paper.
 
@@ -98,6 +102,7 @@ def contrastive_loss(
   batch, frames = jnp.indices(distractors.shape, sparse=True)[:2]
   times = jnp.zeros((*distractors.shape[:2], length), jnp.float32)
   times = times.at[batch, frames, distractors].add(1.0)
+  times = jnp.where(codes[:, :, None] == codes[:, None], 0.0, times)
   own = jnp.eye(length, dtype=bool)
   target = jnp.einsum('btt->bt', similarity)
   loss = (
@@ -106,7 +111,7 @@ def contrastive_loss(
     )
     - target / temperature
   )
-  rivals = jnp.where((times > 0) & ~own, similarity, -jnp.inf)
+  rivals = jnp.where(times > 0, similarity, -jnp.inf)
   return loss, (target > rivals.max(axis=-1)).astype(jnp.float32)
 
 

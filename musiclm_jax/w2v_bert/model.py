@@ -85,6 +85,10 @@ class W2vBert(nn.Module):
     kernel_size: Of the depthwise convolutions.
     conv_norm: `batch` (the paper) or `layer` (below batch 64).
     dropout_rate: In the blocks.
+    quantizer_gradient: Share of the quantizer's gradient that reaches the
+      subsampling. In a short run every step that the quantizer moves the
+      latents moves its own codes, the targets, faster than they are learned;
+      0.0 stops that.
     dtype: Compute type of the blocks.
     remat: See `Conformer`.
   """
@@ -101,6 +105,7 @@ class W2vBert(nn.Module):
   kernel_size: int = 5
   conv_norm: str = 'layer'
   dropout_rate: float = 0.0
+  quantizer_gradient: float = 1.0
   dtype: jnp.dtype | str = jnp.float32
   remat: str = 'none'
 
@@ -124,7 +129,11 @@ class W2vBert(nn.Module):
 
     width = self.num_mels // 4 * self.conv_channels[1]
     self.subsampling = Subsampling(tuple(self.conv_channels), self.dtype)
-    self.quantizer = GumbelQuantizer(self.codebook_size, self.code_dim)
+    self.quantizer = GumbelQuantizer(
+      self.codebook_size,
+      self.code_dim,
+      encoder_gradient=self.quantizer_gradient,
+    )
     self.projection = linear(width, self.embed_dim, (None, 'embed'))
     self.contrastive = blocks(self.contrastive_blocks)
     self.context = linear(self.embed_dim, self.code_dim, ('embed', None))

