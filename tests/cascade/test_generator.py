@@ -31,7 +31,7 @@ def make(generator, rows=1, seconds=1.0, seed=0, **changes):
   )
 
 
-@pytest.mark.parametrize('seconds', [0.0001, 0.05, 0.31, 1.0, 1.93])
+@pytest.mark.parametrize('seconds', [0.0001, 0.31, 1.0, 1.93])
 def test_music_is_exactly_as_long_as_asked(generator, seconds):
   music = make(generator, seconds=seconds)
   assert music.waveform.shape == (1, round(seconds * 24000))
@@ -48,7 +48,7 @@ def test_impossible_lengths_are_refused(generator, seconds):
 
 
 def test_a_row_does_not_depend_on_its_company(generator):
-  alone, three = make(generator), make(generator, rows=3)
+  alone, three = (make(generator, rows, seconds=0.31) for rows in (1, 3))
   np.testing.assert_array_equal(alone.semantic, three.semantic[:1])
   np.testing.assert_array_equal(alone.acoustic, three.acoustic[:1])
   assert (three.semantic[0] != three.semantic[1]).any()
