@@ -20,7 +20,7 @@ demo: $(VENV)/.installed
 	@$(PY) -m musiclm_jax.demo --out=$(DEMO) --seed=$(SEED)
 
 test: $(VENV)/.installed
-	@$(PY) -m pytest -m 'not soak'
+	@$(PY) -m pytest -m 'not soak' -n 2 --dist loadfile
 
 soak: $(VENV)/.installed
 	@$(PY) -m pytest -m soak

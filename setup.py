@@ -43,7 +43,7 @@ EXTRAS = {
     'symusic>=0.5.8,<0.6',
   ],
   'gpu': ['jax[cuda12]'],
-  'dev': ['beartype', 'import-linter', 'pytest', 'ruff'],
+  'dev': ['beartype', 'import-linter', 'pytest', 'pytest-xdist', 'ruff'],
 }
 
 setup(

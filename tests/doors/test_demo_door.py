@@ -235,6 +235,8 @@ def test_an_interrupt_ends_the_stage_too(tmp_path):
     'time.sleep(60)'
   )
   code = (
+    # A background job inherits an ignored SIGINT; a terminal's job does not.
+    'import signal; signal.signal(signal.SIGINT, signal.default_int_handler); '
     'from pathlib import Path; import sys; '
     'from musiclm_jax.evaluation import stage_process; '
     f'stage_process.run([sys.executable, "-c", {hold!r}], '
