@@ -84,10 +84,10 @@ def _draw_mix(parts: int, rng: np.random.Generator) -> Mix:
   quiet = bool(rng.random() < NEAR_SILENCE_SHARE)
   return Mix(
     room=names[rng.integers(len(names))],
-    tilt_db=rng.uniform(-9.0, 9.0),
+    tilt_db=rng.uniform(-7.0, 7.0),
     bands_db=tuple(rng.uniform(-2.5, 2.5, size=len(room.BANDS_HZ))),
     loudness=rng.uniform(-75.0, -60.0) if quiet else rng.uniform(-30.0, -10.0),
-    lead_margin_db=rng.uniform(4.5, 9.0),
+    lead_margin_db=rng.uniform(6.0, 10.0),
     role_trims_db=tuple(rng.uniform(-2.0, 2.0, size=parts)),
     near_silence=quiet,
   )

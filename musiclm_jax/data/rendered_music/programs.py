@@ -108,7 +108,6 @@ PROGRAMS = (
     (71, 'clarinet', 52, 81, 1),
     (73, 'flute', 62, 89, 1),
     (74, 'recorder', 64, 88, 1),
-    (70, 'bassoon', 43, 67, 1),
   ),
   *_family(
     'synth/choir',
@@ -116,7 +115,7 @@ PROGRAMS = (
     (81, 'saw lead', 57, 84, 1, 'sawtooth synth', 'saw synth'),
     (52, 'choir', 53, 79, 1, 'choir singing ah', 'vocal choir'),
     (53, 'voices', 53, 79, 1, 'choir singing ooh', 'humming choir'),
-    (54, 'synth voice', 53, 79, 1, 'synthetic choir'),
+    (87, 'fat saw lead', 50, 77, 1, 'analog synth lead'),
   ),
   *_family(
     'bass',
@@ -136,8 +135,12 @@ PROGRAMS = (
 )
 BY_NUMBER = {program.number: program for program in PROGRAMS}
 BY_NAME = {program.name: program for program in PROGRAMS}
+# Rhodes and horn accompany only: by ear they pass for mallets and choir.
+_NEVER_LEAD = (4, 60)
 LEADS = {
-  family: tuple(p for p in PROGRAMS if p.family == family)
+  family: tuple(
+    p for p in PROGRAMS if p.family == family and p.number not in _NEVER_LEAD
+  )
   for family in LEAD_FAMILIES
 }
 # Words for what leads that hold the family's own name; families of two sounds
@@ -154,7 +157,7 @@ FAMILY_WORDS = {
   'synth': ('synth', 'synth lead'),
   'choir': ('choir', 'vocal choir'),
 }
-_FLUTES, _CHOIRS = (73, 74), (52, 53, 54)
+_FLUTES, _CHOIRS = (73, 74), (52, 53)
 
 
 def family_words(program: Program) -> tuple[str, ...]:

@@ -21,13 +21,13 @@ from musiclm_jax.data.rendered_music.room import integrated_loudness
 from musiclm_jax.data.rendered_music.score import Score
 
 VERSION = '1.0.0'
-AUDIBLE_DB = -16.0  # a part within 16 dB of the mix is audible
-LEAD_AUDIBLE_DB = -3.0  # the lead's level against the rest
+AUDIBLE_DB = -20.0  # a part within 20 dB of the mix is audible
+LEAD_AUDIBLE_DB = 0.0  # the lead's level against the rest
 SILENT_DB = -55.0  # full scale; below nothing is named
 _FRAME = 2048
 SLOW_BPM, FAST_BPM = 84.0, 124.0
 SPARSE, BUSY = 8.0, 14.0  # onsets a second of pitched parts and drums
-DARK_HZ, BRIGHT_HZ = 1150.0, 2000.0  # spectral centroid
+DARK_HZ, BRIGHT_HZ = 1250.0, 1850.0  # spectral centroid
 SOFT_LUFS, LOUD_LUFS = -25.0, -17.0
 
 # (mode is major, tempo class) -> moods, the likeliest first
