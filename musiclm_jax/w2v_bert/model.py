@@ -2,7 +2,7 @@
 
 log-mels -> subsampling -> latents [B, T, F] -> (masked) -> projection ->
 contrastive module -> masked-prediction module; the quantizer reads the latents
-that are not masked.
+that are not masked, standardised per dimension.
 """
 
 import jax
@@ -15,12 +15,17 @@ from musiclm_jax.contracts.array_types import (
   Latents,
   Mask,
   PRNGKey,
+  PyTree,
   Spectrogram,
 )
 from musiclm_jax.nn.conformer import Conformer
 from musiclm_jax.nn.conv import Conv
 from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.w2v_bert.quantizer import GumbelCodes, GumbelQuantizer
+from musiclm_jax.w2v_bert.statistics import add_frames, standardise
+
+# Batches over which the latents' statistics follow the subsampling.
+_MEMORY = 10.0
 
 # A masked frame is replaced by noise of this standard deviation, small beside
 # the latents' 1: the network can tell which frames it has to guess.
@@ -35,11 +40,13 @@ class W2vBertOutput:
     context: Of the contrastive module, as wide as code vectors.
     quantized: Code vectors and ids of the unmasked latents.
     logits: Of the masked-prediction module over the code ids.
+    latent_statistics: Of the latents, this batch included in training.
   """
 
   context: Latents
   quantized: GumbelCodes
   logits: Float[Array, 'B T K']
+  latent_statistics: PyTree
 
 
 class Subsampling(nn.Module):
@@ -109,6 +116,11 @@ class W2vBert(nn.Module):
   dtype: jnp.dtype | str = jnp.float32
   remat: str = 'none'
 
+  @property
+  def latent_dim(self) -> int:
+    """Width of the latents, F."""
+    return self.num_mels // 4 * self.conv_channels[1]
+
   def setup(self):
     def blocks(number):
       return Conformer(
@@ -127,14 +139,13 @@ class W2vBert(nn.Module):
         'bti,io->bto', (inputs, outputs), axes, use_bias=True, dtype=self.dtype
       )
 
-    width = self.num_mels // 4 * self.conv_channels[1]
     self.subsampling = Subsampling(tuple(self.conv_channels), self.dtype)
     self.quantizer = GumbelQuantizer(
       self.codebook_size,
       self.code_dim,
       encoder_gradient=self.quantizer_gradient,
     )
-    self.projection = linear(width, self.embed_dim, (None, 'embed'))
+    self.projection = linear(self.latent_dim, self.embed_dim, (None, 'embed'))
     self.contrastive = blocks(self.contrastive_blocks)
     self.context = linear(self.embed_dim, self.code_dim, ('embed', None))
     self.masked_prediction = blocks(self.masked_blocks)
@@ -146,6 +157,7 @@ class W2vBert(nn.Module):
     self,
     mels: Spectrogram,
     mask: Mask,
+    latent_statistics: PyTree,
     rng: PRNGKey,
     *,
     temperature: Array | float = 1.0,
@@ -156,21 +168,30 @@ class W2vBert(nn.Module):
     Args:
       mels: Standardised log-mels.
       mask: Frames that the modules must not see.
+      latent_statistics: Mean and variance of the latents so far. A layer
+        norm leaves what all frames share, and few codes would be used.
       rng: Of the vectors in their place and of the Gumbel noise.
       temperature: Of the quantizer.
       deterministic: Leaves out Gumbel noise and dropout, not the mask.
     """
     noise_rng, gumbel_rng = jax.random.split(rng)
     latents = self.subsampling(mels)
+    if not deterministic:
+      latent_statistics = add_frames(
+        latent_statistics, jax.lax.stop_gradient(latents), _MEMORY
+      )
     quantized = self.quantizer(
-      latents, temperature, None if deterministic else gumbel_rng
+      standardise(latent_statistics, latents),
+      temperature,
+      None if deterministic else gumbel_rng,
     )
     noise = _NOISE * jax.random.normal(noise_rng, latents.shape, latents.dtype)
     x = self.projection(jnp.where(mask[..., None], noise, latents))
     x = self.contrastive(x, deterministic=deterministic)
     context = self.context(x)
     x = self.masked_prediction(x, deterministic=deterministic)
-    return W2vBertOutput(context, quantized, self.prediction(x))
+    logits = self.prediction(x)
+    return W2vBertOutput(context, quantized, logits, latent_statistics)
 
   def features(self, mels: Spectrogram) -> Latents:
     """Returns the last masked-prediction block's output, nothing hidden."""

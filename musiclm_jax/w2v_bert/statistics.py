@@ -24,10 +24,22 @@ def init_statistics(
   }
 
 
-def add_frames(statistics: Statistics, x: Float[Array, '... D']) -> Statistics:
-  """Merges a batch of frames into the statistics (Chan et al., 1979)."""
+def add_frames(
+  statistics: Statistics,
+  x: Float[Array, '... D'],
+  memory: float = float('inf'),
+) -> Statistics:
+  """Merges a batch of frames into the statistics (Chan et al., 1979).
+
+  Args:
+    statistics: So far.
+    x: Frames.
+    memory: Most batches of this size that the past may weigh; finite where
+      the data drift, for statistics that follow.
+  """
   frames = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
-  past, new = statistics['count'], len(frames)
+  new = len(frames)
+  past = jnp.minimum(statistics['count'], memory * new)
   total = past + new
   mean = frames.mean(axis=0)
   variance = jnp.mean((frames - mean) ** 2, axis=0)

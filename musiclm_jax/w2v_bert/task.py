@@ -44,7 +44,8 @@ class W2vBertTask:
 
   Batches hold `waveform` [B, S] at 24 kHz. The player's collections are
   `statistics`, mean and variance of each mel band, gathered until the masked
-  prediction begins and constant after, and `batch_stats` of BatchNorm.
+  prediction begins and constant after, `latents`, those of the quantizer's
+  input, which follow it, and `batch_stats` of BatchNorm.
 
   Attributes:
     model: The network.
@@ -89,11 +90,13 @@ class W2vBertTask:
     mask = jnp.zeros(
       (len(mels), mels.shape[1] // frontend.MELS_PER_FRAME), bool
     )
-    variables = self.model.init(rng, mels, mask, rng)
+    latents = init_statistics(self.model.latent_dim)
+    variables = self.model.init(rng, mels, mask, latents, rng)
     collections = {
       'statistics': init_statistics(
         self.model.num_mels, frontend.TYPICAL_MEAN, frontend.TYPICAL_VARIANCE
       ),
+      'latents': latents,
       'batch_stats': nn.unbox(variables.get('batch_stats', {})),
     }
     return {PLAYER: variables['params']}, {PLAYER: collections}
@@ -113,7 +116,9 @@ class W2vBertTask:
     mask_rng, *rngs = jax.random.split(jax.random.key(0), 3)
     mels = standardise(own['statistics'], self._mels(batch['waveform']))
     mask = self._mask(mask_rng, mels)
-    output = self.model.apply(_variables(params, own), mels, mask, rngs[0])
+    output = self.model.apply(
+      _variables(params, own), mels, mask, own['latents'], rngs[0]
+    )
     metrics = self._metrics(output, mask, rngs[1], axis=1)
     metrics['loss'] = self._total(metrics, jnp.array(1.0))
     return {k: jnp.broadcast_to(v, len(mels)) for k, v in metrics.items()}
@@ -162,6 +167,7 @@ class W2vBertTask:
       _variables(params, own),
       standardise(statistics, mels),
       mask,
+      own['latents'],
       noise_rng,
       temperature=temperature,
       deterministic=False,
@@ -172,6 +178,7 @@ class W2vBertTask:
     total = self._total(metrics, joined.astype(jnp.float32))
     new = {
       'statistics': statistics,
+      'latents': output.latent_statistics,
       'batch_stats': moved.get('batch_stats', {}),
     }
     metrics |= {'temperature': temperature}

@@ -49,3 +49,11 @@ def test_initial_values_hold_until_frames_come(batches):
   statistics = init_statistics(3, mean=2.0, variance=4.0)
   x = standardise(statistics, np.array([[4.0, 2.0, 0.0]]))
   np.testing.assert_allclose(x, [[1.0, 0.0, -1.0]], atol=1e-4)
+
+
+def test_statistics_with_a_memory_follow_data_that_drift():
+  statistics = init_statistics(1)
+  for mean in [0.0] * 50 + [8.0] * 50:
+    statistics = add_frames(statistics, np.full((10, 1), mean), memory=5.0)
+  np.testing.assert_allclose(statistics['mean'], 8.0, atol=0.01)
+  np.testing.assert_allclose(statistics['variance'], 0.0, atol=0.05)

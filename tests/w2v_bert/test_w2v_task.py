@@ -114,14 +114,18 @@ def test_features_are_unmasked_and_deterministic(initial, features, waveform):
 
 def test_training_hides_the_masked_frames(task, initial, waveform):
   """Mistake 17, other side: what is masked must not reach the modules."""
-  params, _ = initial
+  params, collections = initial
   mels = jax.random.normal(jax.random.key(0), (1, 40, 80))
   mask = jnp.zeros((1, 10), bool).at[:, 3:8].set(True)
 
   @jax.jit
   def output(mels):
     return task.model.apply(
-      {'params': params['w2v_bert']}, mels, mask, jax.random.key(1)
+      {'params': params['w2v_bert']},
+      mels,
+      mask,
+      collections['w2v_bert']['latents'],
+      jax.random.key(1),
     )
 
   # log-mel frames 16 ... 24 are seen by latents 3 ... 7 only
