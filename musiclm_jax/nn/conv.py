@@ -7,7 +7,6 @@ machine.
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -20,10 +19,13 @@ from musiclm_jax.nn.convolution import (
   convolve_canonical,
   convolve_native,
   convolve_packed,
+  convolve_phases,
   convolve_unfolded,
 )
 
 Padding = str | Sequence[tuple[int, int]]
+
+_HIGHEST = jax.lax.Precision.HIGHEST
 
 # Channels of a block on CPU: fewer waste the vector units.
 _PACKED_CHANNELS = 32
@@ -181,7 +183,7 @@ class CausalTransposedConv(nn.Module):
       'btc,hscd->bthsd',
       x.astype(self.dtype),
       halves.astype(self.dtype),
-      precision=jax.lax.Precision.HIGHEST,
+      precision=_HIGHEST,
     )
     late = jnp.pad(y[:, :-1, 1], ((0, 0), (1, 0), (0, 0), (0, 0)))
     y = (y[:, :, 0] + late).reshape(batch, frames * self.stride, self.features)
@@ -206,12 +208,15 @@ def _convolve(
     ]
     padding = jax.lax.padtype_to_pads(x.shape[1:-1], reach, strides, padding)
   window = Window(tuple(strides), tuple(map(tuple, padding)), tuple(dilation))
+  if window.is_point(kernel.shape[:-2]) and groups == 1:
+    return jnp.matmul(x, kernel[(0,) * len(strides)], precision=_HIGHEST)
   pack = _PACKED_CHANNELS // max(kernel.shape[-2:])
-  pack = math.gcd(pack, x.shape[-2]) if pack else 1
   if groups > 1:
     on_cpu = convolve_unfolded if len(strides) == 1 else convolve_native
     on_cpu = functools.partial(on_cpu, groups=groups)
-  elif max(strides) == max(dilation) == 1 and pack >= 4:
+  elif pack >= 2 and max(strides) == 1 and len(strides) == 1:
+    on_cpu = functools.partial(convolve_phases, pack=pack)
+  elif pack >= 2 and max(strides) == max(dilation) == 1:
     on_cpu = functools.partial(convolve_packed, pack=pack)
   else:
     on_cpu = convolve_canonical

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from musiclm_jax.nn import conv
+from musiclm_jax.nn import conv, convolution
 
 
 def _apply(layer, x):
@@ -125,3 +125,32 @@ def test_weight_norm_makes_the_length_a_parameter():
   np.testing.assert_allclose(
     layer.apply({'params': louder}, x), 2.0 * y, atol=1e-5
   )
+
+
+@pytest.mark.parametrize('samples', [32, 61])
+def test_dilated_conv_in_phases_is_the_plain_conv(samples):
+  x, kernel = _noise(2, samples, 8), _noise(7, 8, 8)
+  mine = conv._convolve(x, kernel, (1,), ((18, 0),), (3,), 1)
+  plain = jax.lax.conv_general_dilated(
+    x,
+    kernel,
+    (1,),
+    [(18, 0)],
+    rhs_dilation=(3,),
+    dimension_numbers=('NTC', 'TIO', 'NTC'),
+  )
+  np.testing.assert_allclose(mine, plain, atol=1e-4)
+
+
+@pytest.mark.parametrize('stride, taps', [(1, 5), (2, 1), (3, 4)])
+def test_gradients_in_canonical_form_are_the_native_ones(stride, taps):
+  x, kernel = _noise(2, 20, 40), _noise(taps, 40, 40)
+  window = convolution.Window((stride,), ((taps // 2, taps // 2),), (1,))
+  y, canonical = jax.vjp(
+    lambda x, k: convolution.convolve_canonical(x, k, window), x, kernel
+  )
+  _, native = jax.vjp(
+    lambda x, k: convolution.convolve_native(x, k, window), x, kernel
+  )
+  for mine, theirs in zip(canonical(y), native(y), strict=True):
+    np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-2)

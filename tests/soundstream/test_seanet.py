@@ -1,0 +1,91 @@
+"""Claims about SoundStream's encoder and decoder."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from musiclm_jax.soundstream.seanet import SoundStream
+
+HOP = 8
+
+
+@pytest.fixture(scope='module')
+def codec():
+  module = SoundStream(
+    channels=4,
+    latent_dim=6,
+    strides=(2, 4),
+    dilations=(1, 3),
+    num_quantizers=3,
+    codebook_size=8,
+  )
+  variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 64)))
+
+  def encode(x):
+    return module.apply(variables, x, method='encode')
+
+  def decode(z):
+    return module.apply(variables, z, method='decode')
+
+  return module, jax.jit(encode), jax.jit(decode)
+
+
+def _noise(*shape):
+  return jax.random.normal(jax.random.key(1), shape)
+
+
+def test_encoder_is_causal_and_sees_its_own_hop(codec):
+  _, encode, _ = codec
+  gradient = jax.jit(jax.grad(lambda x: encode(x)[0, 4].sum()))(_noise(1, 64))
+  used = np.flatnonzero(gradient[0])
+  assert used.max() == 5 * HOP - 1
+
+
+def test_decoder_is_causal(codec):
+  _, _, decode = codec
+  z = _noise(1, 8, 6)
+  gradient = jax.jit(jax.grad(lambda z: decode(z)[0, 3 * HOP].sum()))(z)
+  used = np.flatnonzero(np.abs(gradient[0]).sum(axis=-1))
+  assert used.max() == 3
+
+
+def test_lengths_are_exact(codec):
+  _, encode, decode = codec
+  latents = encode(_noise(2, 56))
+  assert latents.shape == (2, 7, 6)
+  assert decode(latents).shape == (2, 56)
+
+
+def test_a_waveform_that_is_no_whole_number_of_hops_is_refused(codec):
+  """Mistake 22: frame counts that are not exactly rate times seconds."""
+  with pytest.raises(ValueError, match='multiple of 8 samples'):
+    codec[1](_noise(1, 57))
+
+
+def test_silence_is_zero_inside_and_silence_again(codec):
+  _, encode, decode = codec
+  assert not encode(jnp.zeros((1, 64))).any()
+  assert not decode(jnp.zeros((1, 8, 6))).any()
+
+
+def test_the_networks_are_not_blind(codec):
+  _, encode, decode = codec
+  latents = encode(_noise(1, 64))
+  assert np.std(latents) > 0.1
+  assert np.std(decode(latents)) > 0.05
+
+
+def test_paper_size_has_the_papers_parameters_and_rate():
+  """Mistake 8: 16 kHz strides in the 24 kHz model give 75 Hz, not 50."""
+  module = SoundStream()
+  shapes = jax.eval_shape(
+    module.init, jax.random.key(0), jnp.zeros((1, 24_000))
+  )
+  count = {
+    name: sum(leaf.size for leaf in jax.tree.leaves(part))
+    for name, part in shapes['params'].items()
+  }
+  assert count == {'encoder': 4_788_448, 'decoder': 5_050_592}
+  assert sum(count.values()) == 9_839_040  # spec: 9.84 M at (3, 4, 5, 8)
+  assert 24_000 / module.hop_length == 50.0

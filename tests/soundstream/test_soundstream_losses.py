@@ -1,0 +1,107 @@
+"""Claims about the codec's losses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from musiclm_jax.soundstream import losses
+from musiclm_jax.soundstream.discriminators import Judgement
+
+S = 4096
+
+
+def _judgement(logit, feature=0.0, frames=5):
+  features = (jnp.full((2, 3), feature), jnp.full((2, 7, 2), 3.0 * feature))
+  return Judgement(jnp.full((2, frames), logit), features)
+
+
+def _noise(seed=0, batch=2):
+  return 0.1 * jax.random.normal(jax.random.key(seed), (batch, S))
+
+
+def test_hinge_leaves_fakes_below_minus_one_alone():
+  """Mistake 4: a hinge that never sees D < 0."""
+  real = [_judgement(3.0)]
+  assert losses.discriminator_loss(real, [_judgement(-2.0)]) == 0.0
+  assert losses.discriminator_loss(real, [_judgement(-0.5)]) == 0.5
+  assert losses.discriminator_loss([_judgement(0.0)], [_judgement(0.0)]) == 2.0
+
+
+def test_the_codecs_hinge_is_clipped():
+  """Mistake 5: an unclipped -mean(D(fake)) runs away."""
+  assert losses.adversarial_loss([_judgement(50.0)]) == 0.0
+  assert losses.adversarial_loss([_judgement(-1.0)]) == 2.0
+
+
+def test_discriminators_are_averaged_whatever_their_length():
+  """Mistake 7: the STFT discriminator added at full weight."""
+  fakes = [_judgement(0.0, frames=100), _judgement(1.0, frames=4)]
+  assert losses.adversarial_loss(fakes) == 0.5
+  reals = [_judgement(1.0, frames=100), _judgement(1.0, frames=4)]
+  assert losses.discriminator_loss(reals, fakes) == 1.5
+
+
+def test_feature_loss_is_the_mean_over_layers_and_judges():
+  reals = [_judgement(0.0, 1.0), _judgement(0.0, 0.0)]
+  fakes = [_judgement(0.0, 0.0), _judgement(0.0, 0.0)]
+  assert losses.feature_loss(reals, fakes) == (1.0 + 3.0) / 2 / 2
+
+
+def test_reconstruction_loss_follows_the_papers_equation():
+  """Mistakes 2 and 3: another norm, another alpha, window 2^11 left out."""
+  import librosa
+
+  x, y = np.asarray(_noise(0, 1)[0]), np.asarray(_noise(1, 1)[0])
+  expected = []
+  for window in (64, 128, 256, 512, 1024, 2048):
+    fft_size = max(512, window)
+
+    def mel(signal, window=window, fft_size=fft_size):
+      frames = np.lib.stride_tricks.sliding_window_view(signal, window)
+      frames = frames[:: window // 4] * np.hanning(window + 1)[:-1]
+      magnitude = np.abs(np.fft.rfft(frames, fft_size))
+      filters = librosa.filters.mel(
+        sr=24000, n_fft=fft_size, n_mels=64, htk=True, norm=None
+      )
+      return magnitude @ filters.T
+
+    a, b = mel(x), mel(y)
+    log_a, log_b = (np.log(np.maximum(m, 1e-5)) for m in (a, b))
+    first = np.abs(a - b).sum(axis=1)
+    second = np.linalg.norm(log_a - log_b, axis=1)
+    expected.append((first + np.sqrt(window / 2) * second).mean() / 64)
+  mine = losses.reconstruction_loss(x[None], y[None])
+  np.testing.assert_allclose(mine, np.mean(expected), rtol=1e-4)
+
+
+def test_reconstruction_loss_does_not_grow_with_the_crop():
+  """Mistake 11: a sum over frames explodes."""
+  x, y = _noise(0), _noise(1)
+  once = losses.reconstruction_loss(x, y)
+  twice = losses.reconstruction_loss(jnp.tile(x, (1, 2)), jnp.tile(y, (1, 2)))
+  np.testing.assert_allclose(once, twice, rtol=0.03)
+
+
+def test_perfect_and_silent_reconstructions_have_finite_gradients():
+  gradient = jax.jit(jax.grad(losses.reconstruction_loss, argnums=1))
+  silence, x = jnp.zeros((2, S)), _noise()
+  for target, output in ((silence, silence), (x, x), (x, silence)):
+    assert np.all(np.isfinite(gradient(target, output)))
+  assert losses.reconstruction_loss(x, x) == 0.0
+
+
+def test_metrics_are_per_example():
+  x = _noise()
+  noisy = x.at[1].add(0.1 * _noise(2)[1])
+  distance = losses.log_mel_distance(x, noisy)
+  assert distance[0] == 0.0 and distance[1] > 0.0
+  np.testing.assert_allclose(losses.si_sdr(x, 3.0 * noisy)[1], 20.0, atol=0.5)
+
+
+@pytest.mark.parametrize('scale', [0.1, 10.0])
+def test_si_sdr_ignores_the_scale(scale):
+  x, y = _noise(0) + _noise(1), _noise(0)
+  np.testing.assert_allclose(
+    losses.si_sdr(x, scale * y), losses.si_sdr(x, y), atol=1e-2
+  )

@@ -1,0 +1,190 @@
+"""Claims about SoundStream's game."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from musiclm_jax.nn import quantizer
+from musiclm_jax.soundstream.discriminators import Discriminators
+from musiclm_jax.soundstream.seanet import SoundStream
+from musiclm_jax.soundstream.task import SoundStreamTask
+
+HOP, Q, K = 16, 3, 16
+
+
+def _task(**kwargs):
+  codec = SoundStream(
+    channels=4,
+    latent_dim=8,
+    strides=(4, 4),
+    dilations=(1, 3),
+    num_quantizers=Q,
+    codebook_size=K,
+  )
+  judges = Discriminators(
+    num_scales=2, wave_channels=2, wave_max_channels=8, stft_channels=2
+  )
+  return SoundStreamTask(codec, judges, total_steps=100, **kwargs)
+
+
+def _batch(samples=2048):
+  time = jnp.arange(samples) / 24_000
+  tones = [jnp.sin(2 * jnp.pi * hz * time) for hz in (440.0, 1000.0)]
+  noise = 0.05 * jax.random.normal(jax.random.key(9), (2, samples))
+  return {'waveform': (0.3 * jnp.stack(tones) + noise) * jnp.exp(-5.0 * time)}
+
+
+@pytest.fixture(scope='module')
+def game():
+  """A task with fitted codebooks: (task, params, collections, batch)."""
+  task, batch = _task(), _batch()
+  params, collections = jax.jit(task.init)(jax.random.key(0), batch)
+  latents = task._latents(params, batch['waveform'])
+  books = quantizer.update(
+    collections['codec'], latents, jax.random.key(1), zero_entries=1
+  )
+  return task, params, {'codec': books}, batch
+
+
+def test_task_tells_its_token_stream():
+  task = SoundStreamTask(SoundStream(), Discriminators(), total_steps=1)
+  assert (task.hop_length, task.frame_rate) == (480, 50.0)
+  assert (task.num_quantizers, task.codebook_size) == (12, 1024)
+
+
+def test_decoding_the_codes_is_the_forward_pass_bit_for_bit(game):
+  """Mistake 9b: the decode path differs from the training path."""
+  task, params, collections, batch = game
+  x = batch['waveform']
+  codes = jax.jit(task.encode)(params, collections, x)
+  assert codes.shape == (2, 2048 // HOP, Q) and codes.dtype == jnp.int32
+  forward, _, _ = jax.jit(task.reconstruct)(params, collections, x)
+  decoded = jax.jit(task.decode)(params, collections, codes)
+  np.testing.assert_array_equal(decoded, forward)
+  assert np.std(decoded) > 0.0
+
+
+def test_silence_in_gives_silence_out(game):
+  task, params, collections, _ = game
+  silence = jnp.zeros((1, 10 * HOP))
+  codes = task.encode(params, collections, silence)
+  assert not codes.any()
+  assert not task.decode(params, collections, codes).any()
+
+
+def test_fewer_levels_decode(game):
+  task, params, collections, batch = game
+  codes = task.encode(params, collections, batch['waveform'])
+  assert task.decode(params, collections, codes[..., :1]).shape == (2, 2048)
+
+
+def test_levels_are_drawn_per_example():
+  """Mistake 15: quantizer dropout per batch instead of per example."""
+  task = _task(quantizer_dropout=0.5)
+  levels = np.asarray(task._draw_levels(jax.random.key(0), 3000))
+  shares = np.bincount(levels, minlength=Q + 1) / 3000
+  np.testing.assert_allclose(shares[1:], [1 / 6, 1 / 6, 2 / 3], atol=0.04)
+  assert np.all(
+    _task(quantizer_dropout=0.0)._draw_levels(jax.random.key(0), 9) == Q
+  )
+
+
+def _gradients(task, collections, batch):
+  """Makes both players' gradients and metrics, as one jitted step does."""
+
+  def play(params, step):
+    out = {}
+    for player, loss in task.losses().items():
+
+      def own(subtree, player=player, loss=loss):
+        mixed = {**params, player: subtree}
+        return loss(mixed, collections, batch, jax.random.key(2), step)
+
+      out[player] = jax.value_and_grad(own, has_aux=True)(params[player])
+    return out
+
+  return jax.jit(play)
+
+
+def test_adversaries_wait_and_then_play(game):
+  """Mistake 6: a player without a gradient path."""
+  task, params, collections, batch = game
+  task = dataclasses.replace(
+    task, adversarial_start=0.4, adversarial_warmup=0.1
+  )
+  play = _gradients(task, collections, batch)
+  before, learning, playing = (
+    play(params, jnp.int32(step)) for step in (39, 40, 50)
+  )
+
+  def size(out, player):
+    return float(optax.tree.norm(out[player][1]))
+
+  def metrics(out):
+    return out['codec'][0][1][1]
+
+  assert size(before, 'discriminators') == 0.0
+  assert size(learning, 'discriminators') > 0.0
+  assert metrics(learning)['adversarial'] == 0.0
+  assert metrics(playing)['adversarial'] > 0.0
+  assert metrics(playing)['feature'] > 0.0
+  assert size(playing, 'codec') != size(learning, 'codec') > 0.0
+  for player in ('codec', 'discriminators'):
+    gradients = jax.tree_util.tree_leaves_with_path(playing[player][1])
+    # Within the margins of the hinge a common shift of all logits (the last
+    # biases, of size 1) changes nothing.
+    idle = [p for p, leaf in gradients if leaf.size > 1 and not np.any(leaf)]
+    assert not idle, f'{player} has parameters without gradient: {idle}'
+
+
+def test_each_player_moves_only_what_is_its_own(game):
+  task, params, collections, batch = game
+  loss = task.losses()['discriminators']
+
+  def of_codec(codec):
+    mixed = {**params, 'codec': codec}
+    args = (collections, batch, jax.random.key(2), jnp.int32(0))
+    return loss(mixed, *args)[0]
+
+  gradient = jax.jit(jax.grad(of_codec))(params['codec'])
+  assert optax.tree.norm(gradient) == 0.0
+
+
+def test_the_codec_overfits_one_batch():
+  task = _task(adversarial_start=2.0, quantizer_dropout=0.0)
+  batch = _batch()
+  params, collections = jax.jit(task.init)(jax.random.key(0), batch)
+  optimizer = optax.adam(3e-3, b1=0.5, b2=0.9)
+
+  @jax.jit
+  def train(params, collections):
+    def step(carry, key):
+      params, collections, opt_state = carry
+
+      def loss(codec):
+        mixed = {**params, 'codec': codec}
+        return task.losses()['codec'](
+          mixed, collections, batch, key, jnp.int32(0)
+        )
+
+      (_, (collections, metrics)), gradient = jax.value_and_grad(
+        loss, has_aux=True
+      )(params['codec'])
+      update, opt_state = optimizer.update(gradient, opt_state)
+      codec = optax.apply_updates(params['codec'], update)
+      return ({**params, 'codec': codec}, collections, opt_state), metrics
+
+    carry = (params, collections, optimizer.init(params['codec']))
+    keys = jax.random.split(jax.random.key(3), 150)
+    return jax.lax.scan(step, carry, keys)
+
+  before = task.evaluate(params, collections, batch)
+  (params, collections, _), metrics = train(params, collections)
+  after = task.evaluate(params, collections, batch)
+  assert metrics['reconstruction'][-1] < 0.6 * metrics['reconstruction'][0]
+  assert np.all(after['log_mel_distance'] < 0.6 * before['log_mel_distance'])
+  assert before['si_sdr'].shape == (2,)
