@@ -135,6 +135,16 @@ def test_same_seed_and_index_sound_the_same():
   assert other.melody != score.melody
 
 
+def test_part_sounds_the_same_whatever_was_played_before():
+  """Programs that share samples do not hear each other."""
+  notes = np.array([[0.5 * i, 0.4, 50 + 2 * i, 90] for i in range(8)])
+  for first, second in ((0, 1), (40, 41), (48, 49), (88, 89)):
+    alone = synthesis.render(notes, second, False, 5 * SAMPLE_RATE)
+    synthesis.render(notes, first, False, 5 * SAMPLE_RATE)
+    after = synthesis.render(notes, second, False, 5 * SAMPLE_RATE)
+    np.testing.assert_array_equal(alone, after)
+
+
 @pytest.mark.parametrize('index', HEARD)
 def test_lead_is_audible_and_nothing_clips(index):
   _, played = _played(index)

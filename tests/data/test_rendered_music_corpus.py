@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,27 @@ def test_reading_imports_no_tensorflow(corpus):
     [sys.executable, '-c', code], capture_output=True, text=True, check=True
   )
   assert run.stdout.split() == ['False', 'False']
+
+
+def test_equal_pieces_are_equal_bytes_in_any_process():
+  code = (
+    'import numpy as np, hashlib\n'
+    'from musiclm_jax.data.rendered_music import builder\n'
+    'row = {"id": "a", "waveform": np.arange(9, dtype=np.int16),\n'
+    '       "truth": "{}", "notes": "[]"}\n'
+    'print(hashlib.sha256(builder.serialize(row)).hexdigest())\n'
+  )
+  digests = {
+    subprocess.run(
+      [sys.executable, '-c', code],
+      capture_output=True,
+      text=True,
+      check=True,
+      env={**os.environ, 'PYTHONHASHSEED': str(seed)},
+    ).stdout
+    for seed in range(3)
+  }
+  assert len(digests) == 1
 
 
 def test_tfds_opens_the_folder(corpus):

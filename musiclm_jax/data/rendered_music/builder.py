@@ -82,6 +82,19 @@ def features() -> tfds.features.FeaturesDict:
   )
 
 
+def serialize(row: dict[str, Any]) -> bytes:
+  """An example as TFDS stores it, of equal bytes for equal rows."""
+  from tensorflow_datasets.core import example_serializer
+
+  layout = features()
+  serializer = example_serializer.ExampleSerializer(
+    layout.get_serialized_info()
+  )
+  message = serializer.get_tf_example(layout.encode_example(row))
+  # The order of a message's entries is otherwise left to chance.
+  return message.SerializeToString(deterministic=True)
+
+
 def example(seed: int, split: str, index: int) -> dict[str, Any]:
   """Composes, performs and describes one piece: a pure function."""
   score = composer.compose(seed, split, index)

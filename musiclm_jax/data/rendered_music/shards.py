@@ -114,14 +114,9 @@ def write(folder: Path, corpus: Corpus, shard: Shard) -> float:
     OSError: If it cannot be written; nothing is left behind.
   """
   from array_record.python import array_record_module
-  from tensorflow_datasets.core import example_serializer
 
   from musiclm_jax.data.rendered_music import builder
 
-  features = builder.features()
-  serializer = example_serializer.ExampleSerializer(
-    features.get_serialized_info()
-  )
   final = folder / shard.filename
   part = folder / f'.{shard.filename}.{os.getpid()}.part'
   seconds = 0.0
@@ -130,8 +125,7 @@ def write(folder: Path, corpus: Corpus, shard: Shard) -> float:
     for index in range(shard.first, shard.last):
       row = builder.example(corpus.seed, shard.split, index)
       seconds += len(row['waveform']) / 24_000
-      encoded = features.encode_example(row)
-      writer.write(serializer.serialize_example(encoded))
+      writer.write(builder.serialize(row))
     writer.close()
     # The writer does not report what it could not write.
     reader = array_record_module.ArrayRecordReader(str(part))

@@ -1,24 +1,10 @@
-"""Notes in seconds -> dry sound of one player, through symusic.
-
-The synthesizer is made once a process and thread; it is deterministic.
-"""
-
-import threading
+"""Notes in seconds -> dry sound of one player, through symusic."""
 
 import numpy as np
 
 from musiclm_jax.data.rendered_music import soundfont
 
 SAMPLE_RATE = 24_000
-_LOCAL = threading.local()
-
-
-def _synthesizer():
-  if not hasattr(_LOCAL, 'synthesizer'):
-    from symusic import Synthesizer
-
-    _LOCAL.synthesizer = Synthesizer(soundfont.path(), SAMPLE_RATE, 0)
-  return _LOCAL.synthesizer
 
 
 def render(
@@ -33,12 +19,12 @@ def render(
     num_samples: Length of the result at 24 kHz.
 
   Returns:
-    float32 [num_samples], mono, at any level.
+    float32 [num_samples], mono, at any level; a pure function.
   """
   out = np.zeros(num_samples, np.float32)
   if not len(notes):
     return out
-  from symusic import Note, Score, Track
+  from symusic import Note, Score, Synthesizer, Track
 
   # The synthesizer stops at the last note's end: a mute one lets it ring.
   end = np.array([[num_samples / SAMPLE_RATE - 0.1, 0.1, 60, 0]])
@@ -53,7 +39,10 @@ def render(
   )
   score = Score(480, ttype='second')
   score.tracks.append(track)
-  sound = _synthesizer().render(score, stereo=False)[0][:num_samples]
+  # A synthesizer keeps notes of samples that programs share, and plays them
+  # to the next program as the first one had them: each part gets its own.
+  synthesizer = Synthesizer(soundfont.path(), SAMPLE_RATE, 0)
+  sound = synthesizer.render(score, stereo=False)[0][:num_samples]
   # Some samples' filters overflow at extreme keys; such a part stays silent.
   if np.isfinite(sound).all():
     out[: len(sound)] = sound
