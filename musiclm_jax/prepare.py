@@ -4,8 +4,8 @@
 
 Composes and renders `--pieces` pieces (80 % train, 10 % validation, 10 %
 test) in `--processes` processes; about 440 MB and 10-20 s for 100 pieces on
-two cores. The same command again continues an interrupted build and does nothing
-where the corpus is complete.
+two cores. The same command again continues an interrupted build and does
+nothing where the corpus is complete.
 """
 
 import os
