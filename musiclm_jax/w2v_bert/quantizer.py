@@ -60,15 +60,18 @@ class GumbelQuantizer(nn.Module):
     code_dim: D.
     logit_scale: Standard deviation of the initial logits of unit-variance
       latents; large enough for first choices to follow the latents more than
-      the noise. The kernel itself begins with deviation 1, as in wav2vec 2.0:
-      an optimizer that takes steps of equal size moves it slowly, and the
-      targets of the other losses with it.
+      the noise.
+    inertia: Standard deviation of the initial kernel, whose input is scaled
+      down by as much; 1 in wav2vec 2.0. Adam's steps have one size whatever
+      the kernel's, so a large kernel turns slowly, and the targets of the
+      other losses hold still for long enough to be learned.
     encoder_gradient: Share of the gradient that goes on to the latents.
   """
 
   codebook_size: int
   code_dim: int
   logit_scale: float = 5.0
+  inertia: float = 1.0
   encoder_gradient: float = 1.0
 
   @nn.compact
@@ -89,9 +92,9 @@ class GumbelQuantizer(nn.Module):
       (width, self.codebook_size),
       ('embed', 'vocab'),
       use_bias=True,
-      kernel_init=nn.initializers.normal(1.0),
+      kernel_init=nn.initializers.normal(self.inertia),
       name='logits',
-    )(self.logit_scale * width**-0.5 * latents)
+    )(self.logit_scale / (self.inertia * width**0.5) * latents)
     choice = straight_through_one_hot(logits, temperature, rng)
     values = Einsum(
       'btk,kd->btd',
