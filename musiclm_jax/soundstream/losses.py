@@ -17,6 +17,7 @@ from musiclm_jax.soundstream.discriminators import Judgement
 WINDOWS = (64, 128, 256, 512, 1024, 2048)
 _NUM_MELS = 64
 _FLOOR = 1e-5
+_QUIET = 1e-3  # RMS below which an error counts as that of silence
 # Below this a window is zero-padded: 64 mel filters of 0 ... 12 kHz need
 # bins at most 60 Hz apart, or the lowest filters are empty.
 _MIN_FFT_SIZE = 512
@@ -82,6 +83,18 @@ def reconstruction_loss(
       jnp.mean(jnp.abs(mel - out_mel)) + alpha * jnp.mean(norm) / _NUM_MELS
     )
   return sum(terms) / len(terms)
+
+
+def waveform_loss(
+  target: Float[Array, 'B S'], output: Float[Array, 'B S']
+) -> Float[Array, '']:
+  """Computes the mean absolute error in units of each target's RMS.
+
+  No term of SoundStream's; the mel loss does not see phases, and a short run
+  that has nothing else learns a vocoder of noise instead of tones.
+  """
+  power = jnp.mean(jnp.square(target), axis=-1, keepdims=True)
+  return jnp.mean(jnp.abs(target - output) / (jnp.sqrt(power) + _QUIET))
 
 
 def log_mel_distance(

@@ -37,6 +37,7 @@ class SoundStreamTask:
     total_steps: Of the training; shares below refer to it.
     sample_rate: In Hz.
     reconstruction_weight: Of the multi-scale mel loss (1).
+    waveform_weight: Of the waveform loss (the paper has none).
     adversarial_weight: Of the codec's hinge (1).
     feature_weight: Of feature matching (100).
     commitment_weight: Of the commitment loss (the paper has none; 0.25).
@@ -55,6 +56,7 @@ class SoundStreamTask:
   total_steps: int
   sample_rate: int = 24_000
   reconstruction_weight: float = 1.0
+  waveform_weight: float = 0.0
   adversarial_weight: float = 1.0
   feature_weight: float = 100.0
   commitment_weight: float = 0.25
@@ -220,9 +222,11 @@ class SoundStreamTask:
     reconstruction = losses.reconstruction_loss(
       target, output, sample_rate=self.sample_rate
     )
+    waveform = losses.waveform_loss(target, output)
     commitment = jnp.mean(quantized.commitment)
     loss = (
       self.reconstruction_weight * reconstruction
+      + self.waveform_weight * waveform
       + self.adversarial_weight * adversarial
       + self.feature_weight * feature
       + self.commitment_weight * commitment
@@ -238,6 +242,7 @@ class SoundStreamTask:
     )
     metrics = {
       'reconstruction': reconstruction,
+      'waveform': waveform,
       'adversarial': adversarial,
       'feature': feature,
       'commitment': commitment,

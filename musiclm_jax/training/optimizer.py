@@ -1,13 +1,19 @@
 """Optimizers and learning rate schedules, looked up by name in two dicts."""
 
+import math
 from collections.abc import Mapping
 
 import jax
 import optax
+import optax.contrib
 from jaxtyping import Array
 
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import UsageError
+
+_MUON_RMS = 0.2  # of an update before the learning rate
+_STACKS = {'layers', 'blocks'}  # modules that `nn.scan` stacks
+_HEADED_INPUTS = {'query', 'key', 'value', 'position'}
 
 
 def _constant(step: Array, warmup: float, total: float) -> Array:
@@ -48,10 +54,71 @@ def _adafactor(b1: float, b2: float) -> optax.GradientTransformation:
   )
 
 
+def _muon(b1: float, b2: float) -> optax.GradientTransformation:
+  # Moonshot's scale (2502.16982): an update is as large as Adam's, so that
+  # one learning rate serves both.
+  matrices = optax.chain(
+    optax.contrib.scale_by_muon(weight_dimension_numbers=_matrix_axes),
+    optax.stateless(_scale_by_shape),
+  )
+  return optax.partition(
+    {True: matrices, False: optax.scale_by_adam(b1=b1, b2=b2)}, _are_kernels
+  )
+
+
+def _are_kernels(params: PyTree) -> PyTree:
+  """Marks what Muon moves: kernels, not tables, biases and norms."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, leaf: 'kernel' in _names(path) and leaf.ndim >= 2, params
+  )
+
+
+def _matrix_axes(params: PyTree) -> PyTree:
+  """Says which axes of each kernel are inputs and which the output.
+
+  Layers of a scan are matrices of their own; so is every head of attention.
+  """
+
+  def axes(path: tuple, leaf: Array) -> optax.contrib.MuonDimensionNumbers:
+    names = _names(path)
+    first = 1 if _STACKS & set(names) else 0
+    last = leaf.ndim - 1
+    if _HEADED_INPUTS & set(names) and last - first == 2:
+      inputs: tuple[int, ...] = (first,)
+    elif 'out' in names and last - first == 2:
+      inputs = (first + 1,)
+    else:
+      inputs = tuple(range(first, last))
+    return optax.contrib.MuonDimensionNumbers(inputs, last)
+
+  return jax.tree_util.tree_map_with_path(axes, params)
+
+
+def _scale_by_shape(updates: PyTree, params: PyTree) -> PyTree:
+  del params
+
+  def scale(update: Array, axes: optax.contrib.MuonDimensionNumbers) -> Array:
+    rows = math.prod(update.shape[axis] for axis in axes.reduction_axis)
+    longer = max(rows, update.shape[axes.output_axis])
+    return _MUON_RMS * longer**0.5 * update
+
+  return jax.tree.map(scale, updates, _matrix_axes(updates))
+
+
+def _names(path: tuple) -> list[str]:
+  return [str(getattr(key, 'key', getattr(key, 'name', ''))) for key in path]
+
+
 # Name -> preconditioner. `adam` and `adamw` differ in that adam refuses a
 # weight decay; adafactor reads b2 as the exponent of its growing decay
-# 1 - t^-b2 (0.8 in Shazeer & Stern 2018) and b1 as momentum.
-OPTIMIZERS = {'adam': _adam, 'adamw': _adam, 'adafactor': _adafactor}
+# 1 - t^-b2 (0.8 in Shazeer & Stern 2018) and b1 as momentum. `muon` reads
+# both for what is no kernel; its own momentum is 0.95.
+OPTIMIZERS = {
+  'adam': _adam,
+  'adamw': _adam,
+  'adafactor': _adafactor,
+  'muon': _muon,
+}
 
 
 def learning_rate_schedule(
@@ -97,7 +164,7 @@ def make_optimizer(
   parameters is served too.
 
   Args:
-    name: `adam`, `adamw` or `adafactor`.
+    name: In `OPTIMIZERS`.
     schedule: See `learning_rate_schedule`.
     learning_rate: Peak.
     warmup_steps: Linear.

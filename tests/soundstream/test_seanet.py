@@ -63,6 +63,20 @@ def test_a_waveform_that_is_no_whole_number_of_hops_is_refused(codec):
     codec[1](_noise(1, 57))
 
 
+def test_the_gain_is_undone_on_the_way_out(codec):
+  """The network inside hears the louder waveform; nothing else changes."""
+  module, _, _ = codec
+  louder = module.clone(gain=10.0)
+  x = _noise(1, 64)
+  variables = jax.jit(module.init)(jax.random.key(0), x)
+  np.testing.assert_allclose(
+    louder.apply(variables, x),
+    module.apply(variables, 10 * x) / 10,
+    rtol=1e-5,
+    atol=1e-6,
+  )
+
+
 def test_silence_is_zero_inside_and_silence_again(codec):
   _, encode, decode = codec
   assert not encode(jnp.zeros((1, 64))).any()

@@ -75,6 +75,17 @@ def test_reconstruction_loss_follows_the_papers_equation():
   np.testing.assert_allclose(mine, np.mean(expected), rtol=1e-4)
 
 
+def test_the_waveform_loss_counts_in_units_of_each_clips_loudness():
+  x = _noise()
+  error = 0.1 * _noise(1)
+  loss = losses.waveform_loss(x, x + error)
+  rms = jnp.sqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True))
+  np.testing.assert_allclose(loss, jnp.mean(jnp.abs(error) / rms), rtol=0.02)
+  louder = losses.waveform_loss(10 * x, 10 * (x + error))
+  np.testing.assert_allclose(louder, loss, rtol=0.02)
+  assert losses.waveform_loss(jnp.zeros((1, S)), jnp.zeros((1, S))) == 0.0
+
+
 def test_reconstruction_loss_does_not_grow_with_the_crop():
   """Mistake 11: a sum over frames explodes."""
   x, y = _noise(0), _noise(1)

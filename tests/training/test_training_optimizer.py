@@ -41,6 +41,55 @@ def test_every_optimizer_steps_with_and_without_parameters(name, params):
   assert all(np.all(np.asarray(u) < 0) for u in jax.tree.leaves(updates))
 
 
+def _first_update(name, params, gradient):
+  optimizer = make_optimizer(
+    **ADAM | {'name': name, 'warmup_steps': 0, 'clip_norm': 0.0},
+    total_steps=10,
+  )
+  return optimizer.update(gradient, optimizer.init(params), params)[0]
+
+
+def _noise(shape, seed=0):
+  return jax.random.normal(jax.random.key(seed), shape)
+
+
+@pytest.mark.parametrize(
+  'path, shape, matrices',
+  [
+    ('dense', (24, 16), lambda u: u[None]),
+    ('conv', (3, 8, 16), lambda u: u.reshape(1, 24, 16)),
+    ('layers', (2, 24, 16), lambda u: u),
+    ('query', (24, 2, 8), lambda u: np.moveaxis(u, 1, 0)),
+    ('out', (2, 8, 24), lambda u: u),
+  ],
+)
+def test_muon_makes_every_kernel_a_matrix_of_equal_singular_values(
+  path, shape, matrices
+):
+  """A layer of a scan and a head of attention are matrices of their own."""
+  params = {path: {'kernel': _noise(shape)}}
+  gradient = jax.tree.map(lambda x: 1e-3 * _noise(x.shape, 1), params)
+  update = _first_update('muon', params, gradient)[path]['kernel']
+  for matrix in matrices(np.asarray(update)):
+    values = np.linalg.svd(matrix, compute_uv=False)
+    assert values.max() < 2 * values.min()
+    rms = np.sqrt(np.mean(np.square(matrix)))
+    np.testing.assert_allclose(rms, 0.2 * ADAM['learning_rate'], rtol=0.15)
+
+
+def test_muon_is_adam_for_biases_and_tables():
+  params = {
+    'bias': _noise((8,)),
+    'dense': {'kernel': _noise((8, 4))},
+    'embed': {'embedding': _noise((16, 8))},
+  }
+  gradient = jax.tree.map(lambda x: _noise(x.shape, 1), params)
+  muon, adam = (_first_update(n, params, gradient) for n in ('muon', 'adam'))
+  np.testing.assert_array_equal(muon['bias'], adam['bias'])
+  jax.tree.map(np.testing.assert_array_equal, muon['embed'], adam['embed'])
+  assert not np.allclose(muon['dense']['kernel'], adam['dense']['kernel'])
+
+
 def test_weight_decay_leaves_biases_alone():
   decayed = ADAM | {'name': 'adamw', 'weight_decay': 0.5}
   optimizer = make_optimizer(**decayed, total_steps=10)
@@ -54,7 +103,7 @@ def test_weight_decay_leaves_biases_alone():
 @pytest.mark.parametrize(
   'wrong, word',
   [
-    ({'name': 'adm'}, 'adam, adamw, adafactor'),
+    ({'name': 'adm'}, 'adam, adamw, adafactor, muon'),
     ({'schedule': 'cosin'}, 'constant, cosine, inverse_sqrt'),
     ({'weight_decay': 0.1}, 'adamw'),
   ],
