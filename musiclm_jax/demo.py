@@ -45,12 +45,10 @@ def main() -> int:
     stages, with_code=not _IGNORE_CODE_CHANGES.value
   )
   out.mkdir(parents=True, exist_ok=True)
-  line = ProgressLine({stage.name: stage.expected_seconds for stage in stages})
-  for stage in stages:
-    demo_run.run_stage(stage, hashes[stage.name], out, line)
-    if stage.name == _UNTIL.value:
-      return 0
-  return demo_run.finish(out, stages)
+  if _UNTIL.value:
+    stages = stages[: names.index(_UNTIL.value) + 1]
+  demo_run.run_all(stages, hashes, out, ProgressLine(stages))
+  return 0 if _UNTIL.value else demo_run.finish(out, stages)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """What each stage learns from: sources or tokens -> batches of its task.
 
 soundstream, w2v_bert   waveform [B, S]
-mulan                   waveform [B, S], text_ids [B, L], group [B]
+mulan                   waveform [B, S], text_ids [B, C, L], group [B]
 kmeans                  features [B, T, D] of the frozen w2v-BERT
 mulan_rvq               audio [B, 128], text [B, 128] of the frozen MuLan
 semantic, coarse, fine  mulan [B, 12], semantic [B, T], acoustic [B, T, Q]
@@ -162,9 +162,11 @@ def _embeddings(inputs: Inputs) -> Data:
   frozen = network.params, network.collections
 
   def draw(source: sources.Source, **options: Any) -> Iterator[dict]:
-    for batch in batches.text_audio_batches(source, **options):
+    for batch in batches.text_audio_batches(
+      source, captions_per_crop=1, **options
+    ):
       audio = hear(*frozen, batch['waveform'])
-      text = read(*frozen, batch['text_ids'])
+      text = read(*frozen, batch['text_ids'][:, 0])
       yield jax.device_get({'audio': audio, 'text': text})
 
   inputs.options['tokenizer'] = Tokenizer.load(_vocabulary(inputs.network))

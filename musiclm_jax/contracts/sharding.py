@@ -147,10 +147,14 @@ def shardings_of(
     A tree of the structure of `nn.unbox(boxed)`.
   """
 
-  def one(leaf: Any) -> NamedSharding:
+  def one(leaf: Any) -> PyTree:
     if isinstance(leaf, nn.Partitioned):
-      return NamedSharding(
-        mesh, spec_of(leaf.names, leaf.value.shape, mesh, rules)
+      # A box is empty where an optimizer keeps nothing for a parameter.
+      return jax.tree.map(
+        lambda value: NamedSharding(
+          mesh, spec_of(leaf.names, value.shape, mesh, rules)
+        ),
+        leaf.value,
       )
     return replicated(mesh)
 

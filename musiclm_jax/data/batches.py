@@ -101,11 +101,12 @@ def text_audio_batches(
   batch_size: int,
   crop_seconds: float,
   text_length: int,
+  captions_per_crop: int,
   seed: int,
   start_step: int = 0,
   shard: Shard | None = None,
 ) -> Iterator[Batch]:
-  """Draws crops with a caption each, forever.
+  """Draws crops with their captions, forever.
 
   Args:
     source: The pieces; those without a caption are passed over.
@@ -113,12 +114,13 @@ def text_audio_batches(
     batch_size: Global batch size.
     crop_seconds: Length of a crop.
     text_length: Ids per caption, L.
+    captions_per_crop: C, drawn independently.
     seed: Of order, crops and captions.
     start_step: Global batch with which to begin.
     shard: This host's share of each batch.
 
   Returns:
-    Iterator of {'waveform' float32 [b, S], 'text_ids' int32 [b, L],
+    Iterator of {'waveform' float32 [b, S], 'text_ids' int32 [b, C, L],
     'group' int32 [b]}; equal groups have equal attributes, hence are not
     negatives of each other.
 
@@ -135,13 +137,17 @@ def text_audio_batches(
     for _ in range(len(source)):
       begin = start / source.sample_rate
       end = begin + crop_seconds
-      caption = source.caption(i, begin, end, rng)
-      if caption is not None:
+      captions = [
+        source.caption(i, begin, end, rng) for _ in range(captions_per_crop)
+      ]
+      if captions[0] is not None:
         attributes = source.attributes(i, begin, end)
         return {
           'waveform': source.read(i, start, crop),
-          'text_ids': tokenizer.encode(caption, text_length),
-          'group': group_of(attributes or {'caption': caption}),
+          'text_ids': np.stack(
+            [tokenizer.encode(caption, text_length) for caption in captions]
+          ),
+          'group': group_of(attributes or {'caption': captions[0]}),
         }
       i = (i + 1) % len(source)
       start = int(rng.integers(max(source.num_samples(i) - crop, 0) + 1))

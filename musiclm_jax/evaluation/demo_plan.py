@@ -53,6 +53,7 @@ class Stage:
     output: Folder or file that it makes, removed when its inputs have changed.
     rooms: Code folders that its output depends on.
     expected_seconds: On two cores, for the ETA until measured.
+    shares: Whether it runs on half of the cores, beside another such stage.
     config: File name of its config, for trainings.
   """
 
@@ -63,6 +64,7 @@ class Stage:
   output: Path
   rooms: tuple[str, ...]
   expected_seconds: float
+  shares: bool = False
   config: str | None = None
 
   def command(self) -> list[str]:
@@ -145,6 +147,7 @@ class Plan:
       output=workdirs / name,
       rooms=(room, *_TRAINING_ROOMS),
       expected_seconds=expected_seconds,
+      shares=True,
       config=f'{name}.py',
     )
 

@@ -1,22 +1,77 @@
-"""Running the demo's stages one after the other, and its last words.
+"""Running the demo's stages, side by side where they can, and its last words.
 
 stage -> process -> stamp; report.json -> table on the screen, exit code.
 """
 
 import json
 import shutil
-from collections.abc import Sequence
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from concurrent import futures
 from pathlib import Path
 
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.evaluation import stage_process
+from musiclm_jax.evaluation import lanes, stage_process
 from musiclm_jax.evaluation.demo_plan import Stage
 from musiclm_jax.evaluation.progress_line import ProgressLine, clock
 
 
+def run_all(
+  stages: Sequence[Stage],
+  hashes: Mapping[str, str],
+  out: Path,
+  line: ProgressLine,
+) -> None:
+  """Runs every stage as soon as it may.
+
+  Args:
+    stages: In order.
+    hashes: Stage -> hash of what its output depends on.
+    out: Folder of the demo.
+    line: Shows where the demo stands.
+
+  Raises:
+    UsageError: If a stage fails; one that runs beside it is ended, and
+      continues next time.
+  """
+  waiting, done = list(stages), set()
+  running: dict[futures.Future, Stage] = {}
+  free = lanes.cores_of_lanes()
+  taken: dict[futures.Future, set[int]] = {}
+  count, stop = len(free), threading.Event()
+  with futures.ThreadPoolExecutor(count) as pool:
+    try:
+      while waiting or running:
+        while stage := lanes.next_stage(waiting, done, running.values(), count):
+          waiting.remove(stage)
+          cores = free.pop(0) if stage.shares else set()
+          future = pool.submit(
+            run_stage,
+            *(stage, hashes[stage.name], out, line),
+            cores=cores,
+            stop=stop,
+          )
+          running[future], taken[future] = stage, cores
+        ended, _ = futures.wait(running, return_when=futures.FIRST_COMPLETED)
+        for future in ended:
+          if cores := taken.pop(future):
+            free.append(cores)
+          done.add(running.pop(future).name)
+          future.result()
+    except BaseException:
+      stop.set()
+      raise
+
+
 def run_stage(
-  stage: Stage, inputs: str, out: Path, line: ProgressLine
+  stage: Stage,
+  inputs: str,
+  out: Path,
+  line: ProgressLine,
+  *,
+  cores: Collection[int] | None = None,
+  stop: threading.Event | None = None,
 ) -> stage_process.Stamp:
   """Runs one stage unless it was finished with the same inputs.
 
@@ -25,6 +80,8 @@ def run_stage(
     inputs: Hash of what its output depends on.
     out: Folder of the demo.
     line: Shows where the demo stands.
+    cores: It may use these only; all by default.
+    stop: Ends it when set.
 
   Raises:
     UsageError: If its process fails; the log's last lines are shown first.
@@ -48,7 +105,9 @@ def run_stage(
     share = stage_process.progress(log, workdir)
     line.show(stage.name, usage.seconds, share, usage.peak_bytes)
 
-  code, usage = stage_process.run(stage.command(), log, watch)
+  code, usage = stage_process.run(
+    stage.command(), log, watch, cores=cores, stop=stop
+  )
   stamp = stamp.after(usage, finished=code == 0)
   stamp.write(path)
   if code != 0:
@@ -99,8 +158,7 @@ def finish(out: Path, stages: Sequence[Stage]) -> int:
   ]
   atomic_file.write_text(path, json.dumps(report, indent=1) + '\n')
   print_gates(report['gates'])
-  seconds = sum(stage['seconds'] for stage in report['stages'])
-  print(f'\n{len(stages)} stages in {clock(seconds)}: {out / "report.html"}')
+  print(f'\n{len(stages)} stages: {out / "report.html"}')
   failed = [gate for gate in report['gates'] if not gate['passed']]
   for gate in failed:
     words = report['baselines'].get(gate['name'], {}).get('conditions', {})

@@ -1,84 +1,116 @@
-"""The one line of the demo: stage, its progress, memory, ETA of the whole."""
+"""The one line of the demo: its stages, their progress, memory, ETA."""
 
 import sys
+import threading
 import time
-from collections.abc import Mapping
-from typing import TextIO
+from collections.abc import Sequence
+from typing import NamedTuple, TextIO
+
+from musiclm_jax.evaluation import lanes
+from musiclm_jax.evaluation.demo_plan import Stage
 
 _PRINT_EVERY_SECONDS = 30.0  # where the line cannot be rewritten
 _TRUSTED_PROGRESS = 0.1
 
 
+class _State(NamedTuple):
+  """Of a stage that runs: seconds so far, share done, memory."""
+
+  seconds: float
+  share: float | None
+  peak_bytes: int
+
+
 class ProgressLine:
   """Rewrites one line on a terminal; elsewhere prints it now and then.
 
+  Safe to use from threads.
+
   Attributes:
-    expected: Seconds per stage, in order, on the machine of the table.
     measured: Seconds of the stages that are done.
   """
 
-  def __init__(
-    self, expected: Mapping[str, float], stream: TextIO | None = None
-  ):
-    self.expected = dict(expected)
+  def __init__(self, stages: Sequence[Stage], stream: TextIO | None = None):
+    """Takes all stages in order, with their seconds on the usual machine."""
     self.measured: dict[str, float] = {}
+    self._stages = list(stages)
+    self._lanes = len(lanes.cores_of_lanes())
+    self._running: dict[str, _State] = {}
     self._stream = stream or sys.stdout
     self._rewrites = self._stream.isatty()
     self._begun = time.monotonic()
     self._printed_at = -_PRINT_EVERY_SECONDS
-    self._printed_stage = ''
+    self._printed: set[str] = set()
+    self._lock = threading.RLock()
 
   def done(self, stage: str, seconds: float) -> None:
     """Notes what a stage took; the estimate of the others follows."""
-    self.measured[stage] = seconds
+    with self._lock:
+      self.measured[stage] = seconds
+      self._running.pop(stage, None)
 
-  def remaining(self, stage: str, seconds: float, share: float | None) -> float:
-    """Seconds left of the whole, given the running stage's progress.
+  def remaining(self) -> float:
+    """Seconds left of the whole.
 
     Stages to come are scaled by how the finished ones compare with the
-    table; the running one by its own progress as soon as that says much.
+    table; a running one by its own progress as soon as that says much.
     """
-    names = list(self.expected)
-    past = [name for name in names if name in self.measured]
-    table = sum(self.expected[name] for name in past)
-    speed = sum(self.measured[name] for name in past) / table if table else 1.0
-    to_come = [
-      name for name in names if name not in self.measured and name != stage
-    ]
-    left = speed * sum(self.expected[name] for name in to_come)
-    if share is not None and share >= _TRUSTED_PROGRESS:
-      return left + seconds * (1 - share) / share
-    return left + max(0.0, speed * self.expected[stage] - seconds)
+    past = [s for s in self._stages if s.name in self.measured]
+    table = sum(stage.expected_seconds for stage in past)
+    speed = sum(self.measured[s.name] for s in past) / table if table else 1.0
+    left = {
+      s.name: self._left(speed * s.expected_seconds, self._running.get(s.name))
+      for s in self._stages
+      if s.name not in self.measured
+    }
+    return lanes.makespan(self._stages, left, self._running, self._lanes)
+
+  def _left(self, expected: float, state: _State | None) -> float:
+    if state is None:
+      return expected
+    if state.share is not None and state.share >= _TRUSTED_PROGRESS:
+      return state.seconds * (1 - state.share) / state.share
+    return max(0.0, expected - state.seconds)
 
   def show(
     self, stage: str, seconds: float, share: float | None, peak_bytes: int
   ) -> None:
     """Shows where the demo stands."""
-    now = time.monotonic()
-    fresh = stage != self._printed_stage
-    recent = now - self._printed_at < _PRINT_EVERY_SECONDS
-    if not self._rewrites and not fresh and recent:
-      return
-    self._printed_at, self._printed_stage = now, stage
-    position = list(self.expected).index(stage) + 1
-    percent = '  --%' if share is None else f'{100 * share:4.0f}%'
-    text = (
-      f'[{position:2d}/{len(self.expected)}] {stage:<10} {percent}  '
-      f'{clock(seconds)}  {peak_bytes / 1e9:.1f} GB  '
-      f'all {clock(now - self._begun)}, '
-      f'ETA {clock(self.remaining(stage, seconds, share))}'
-    )
-    self._write(text)
+    with self._lock:
+      self._running[stage] = _State(seconds, share, peak_bytes)
+      now = time.monotonic()
+      fresh = not self._running.keys() <= self._printed
+      recent = now - self._printed_at < _PRINT_EVERY_SECONDS
+      if not self._rewrites and not fresh and recent:
+        return
+      self._printed_at, self._printed = now, set(self._running)
+      position = len(self.measured) + len(self._running)
+      memory = sum(state.peak_bytes for state in self._running.values())
+      running = ' + '.join(
+        f'{name} {_percent(state.share)} {clock(state.seconds)}'
+        for name, state in self._running.items()
+      )
+      text = (
+        f'[{position:2d}/{len(self._stages)}] {running}  '
+        f'{memory / 1e9:.1f} GB  all {clock(now - self._begun)}, '
+        f'ETA {clock(self.remaining())}'
+      )
+      self._write(text)
 
   def say(self, text: str) -> None:
     """Prints a line of its own above the progress line."""
-    end = '\x1b[2K\r' if self._rewrites else ''
-    self._stream.write(f'{end}{text}\n')
-    self._stream.flush()
+    with self._lock:
+      end = '\x1b[2K\r' if self._rewrites else ''
+      self._stream.write(f'{end}{text}\n')
+      self._stream.flush()
 
   def _write(self, text: str) -> None:
     self._stream.write(f'\x1b[2K\r{text}' if self._rewrites else f'{text}\n')
     self._stream.flush()
+
+
+def _percent(share: float | None) -> str:
+  return '--%' if share is None else f'{100 * share:.0f}%'
 
 
 def clock(seconds: float) -> str:

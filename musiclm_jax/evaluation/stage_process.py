@@ -13,7 +13,7 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from musiclm_jax.contracts import atomic_file
@@ -43,7 +43,8 @@ def run(
   log: Path,
   watch: Callable[[Usage], None],
   *,
-  environment: dict[str, str] | None = None,
+  cores: Collection[int] | None = None,
+  stop: threading.Event | None = None,
 ) -> tuple[int, Usage]:
   """Runs a command to its end, its output appended to `log`.
 
@@ -51,7 +52,8 @@ def run(
     command: Program and arguments.
     log: Gets stdout and stderr.
     watch: Called twice a second with the usage so far.
-    environment: Added to this process's own.
+    cores: It may use these only, where the system can say so.
+    stop: Ends the process when set.
 
   Returns:
     Its exit code and usage. An interrupt ends the process first.
@@ -67,12 +69,15 @@ def run(
       stdout=output,
       stderr=subprocess.STDOUT,
       stdin=subprocess.DEVNULL,
-      env={**os.environ, **(environment or {})},
     )
+    if cores and hasattr(os, 'sched_setaffinity'):
+      # In time: it counts its cores when jax is imported.
+      with contextlib.suppress(ProcessLookupError):
+        os.sched_setaffinity(process.pid, cores)
     meter = _Meter(process.pid)
     meter.start()
     try:
-      while process.poll() is None:
+      while process.poll() is None and not (stop and stop.is_set()):
         with contextlib.suppress(subprocess.TimeoutExpired):
           process.wait(_SAMPLE_SECONDS)
         usage.seconds = time.monotonic() - begun

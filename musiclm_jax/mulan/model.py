@@ -22,6 +22,7 @@ from musiclm_jax.dsp import spectrogram
 from musiclm_jax.mulan.ast import AST
 from musiclm_jax.mulan.losses import bounded_temperature, free_temperature
 from musiclm_jax.mulan.resnet import ResNet
+from musiclm_jax.mulan.spec_augment import hide_stripes
 from musiclm_jax.mulan.text_tower import TextTower
 from musiclm_jax.mulan.windows import unit
 from musiclm_jax.nn.einsum import Einsum
@@ -50,6 +51,8 @@ class Mulan(nn.Module):
     high_hz: Upper end of the mel bands.
     initial_temperature: Of the loss; trainable between 0.01 and 1.
     norm_decay: Of the running statistics of log-mels.
+    frame_mask: Widest stripe of frames that training hides, as a share.
+    band_mask: Widest stripe of bands that training hides, as a share.
   """
 
   audio_tower: nn.Module
@@ -63,6 +66,8 @@ class Mulan(nn.Module):
   high_hz: float = 7600.0
   initial_temperature: float = 0.1
   norm_decay: float = 0.9
+  frame_mask: float = 0.0
+  band_mask: float = 0.0
 
   def setup(self):
     """Makes what both entry points share."""
@@ -98,6 +103,13 @@ class Mulan(nn.Module):
     x = self.standardise(
       self.log_mel(waveform), use_running_average=not training
     )
+    if training:
+      x = hide_stripes(
+        self.make_rng('dropout'),
+        x,
+        frames=self.frame_mask,
+        bands=self.band_mask,
+      )
     return unit(self.audio_head(self.audio_tower(x, training=training)))
 
   def embed_text(

@@ -1,8 +1,10 @@
 """MuLan as a game of one player: pairs of waveform and text -> embeddings."""
 
 import dataclasses
+import functools
 import math
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -33,9 +35,11 @@ class MulanTask:
   """Contrastive learning of music and text.
 
   Batches hold `waveform` [B, S] at 24 kHz, one window long; `text_ids`
-  int32 [B, L], 0 is padding; `group` int32 [B]: pairs of one group are no
-  negatives of each other. The player's collections are the running
-  statistics of its norms, `batch_stats`.
+  int32 [B, C, L], C captions of each, 0 is padding; `group` int32 [B]: pairs
+  of one group are no negatives of each other. Each of the C captions makes a
+  batch of B pairs with the same audio, and the loss is their mean: audio
+  costs more than text, and C captions say more on it than one. The player's
+  collections are the running statistics of its norms, `batch_stats`.
 
   Attributes:
     model: The network.
@@ -55,7 +59,7 @@ class MulanTask:
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
     """Makes parameters and empty running statistics."""
     variables = self.model.init(
-      rng, self._one_window(batch['waveform']), batch['text_ids']
+      rng, self._one_window(batch['waveform']), batch['text_ids'][:, 0]
     )
     return (
       {PLAYER: variables['params']},
@@ -75,12 +79,16 @@ class MulanTask:
     chance level of an InfoNCE loss; both beside the loss for comparison.
     """
     audio = self.embed_audio(params, collections, batch['waveform'])
-    text = self.embed_text(params, collections, batch['text_ids'])
+    text_ids = batch['text_ids']
+    text = self.embed_text(params, collections, _rows(text_ids))
     temperature = self.model.apply(
       _variables(params, collections), method='temperature'
     )
-    loss, _, metrics = _compare(audio, text, batch['group'], temperature)
-    return {'loss': loss, **metrics}
+    loss, _, metrics = _compare(
+      audio, _by_caption(text, text_ids), batch['group'], temperature
+    )
+    metrics = {'loss': loss, **metrics}
+    return {name: value.mean(axis=0) for name, value in metrics.items()}
 
   def embed_audio(
     self, params: Params, collections: Collections, waveform: Waveform
@@ -125,11 +133,12 @@ class MulanTask:
     (audio, text, temperature), moved = self.model.apply(
       _variables(params, collections),
       self._one_window(batch['waveform']),
-      batch['text_ids'],
+      _rows(batch['text_ids']),
       training=True,
       rngs={'dropout': rng},
       mutable=['batch_stats'],
     )
+    text = _by_caption(text, batch['text_ids'])
     loss, terms, metrics = _compare(audio, text, batch['group'], temperature)
     metrics = {name: value.mean() for name, value in metrics.items()}
     return (
@@ -158,10 +167,24 @@ def _variables(params: Params, collections: Collections) -> dict:
   return {'params': params[PLAYER], 'batch_stats': collections[PLAYER]}
 
 
+def _rows(text_ids: Array) -> TextIds:
+  """All captions of a batch, one a row [B * C, L]."""
+  return text_ids.reshape(-1, text_ids.shape[-1])
+
+
+def _by_caption(rows: Embedding, text_ids: Array) -> Array:
+  """Embeddings of `_rows`, sorted by caption [C, B, D]."""
+  return rows.reshape(*text_ids.shape[:2], -1).swapaxes(0, 1)
+
+
+@functools.partial(jax.vmap, in_axes=(None, 0, None, None))
 def _compare(
   audio: Embedding, text: Embedding, group: Array, temperature: Array
 ) -> tuple[Array, Array, Metrics]:
-  """Loss and its number of terms per pair, and what is reported per pair."""
+  """Loss and its number of terms per pair, and what is reported per pair.
+
+  Of every caption: [B, D], [C, B, D] -> [C, B].
+  """
   cosines = losses.similarities(audio, text)
   loss, terms = losses.contrastive_loss(cosines, group, temperature)
   metrics = {

@@ -155,6 +155,7 @@ def test_equal_attributes_are_one_group():
       batch_size=32,
       crop_seconds=1.0,
       text_length=16,
+      captions_per_crop=3,
       seed=0,
     )
   )
@@ -162,7 +163,7 @@ def test_equal_attributes_are_one_group():
   assert len(set(batch['group'][odd])) == 1
   assert len(set(batch['group'])) == 2
   assert batch['group'].dtype == np.int32
-  assert batch['text_ids'].shape == (32, 16)
+  assert batch['text_ids'].shape == (32, 3, 16)
 
 
 def test_text_belongs_to_its_audio_and_uncaptioned_pieces_are_passed_over():
@@ -172,11 +173,15 @@ def test_text_belongs_to_its_audio_and_uncaptioned_pieces_are_passed_over():
     batch_size=16,
     crop_seconds=1.0,
     text_length=9,
+    captions_per_crop=2,
     seed=0,
   )
   batch = next(stream)
   piece = (batch['waveform'][:, 0] // 1000).astype(int)
-  np.testing.assert_array_equal(batch['text_ids'][:, 8], ord('0') + piece)
+  for caption in range(2):
+    np.testing.assert_array_equal(
+      batch['text_ids'][:, caption, 8], ord('0') + piece
+    )
   assert set(piece) == {2, 5}
 
 
@@ -187,6 +192,7 @@ def test_a_source_without_captions_is_refused():
     batch_size=2,
     crop_seconds=1.0,
     text_length=9,
+    captions_per_crop=2,
     seed=0,
   )
   with pytest.raises(UsageError, match=r'captions\.csv'):

@@ -79,7 +79,9 @@ def batch_of(stage, config):
   frames = round(CROPS.get(stage, 1.0) * 25)
   return {
     'waveform': np.zeros((rows, 48000), np.float32),
-    'text_ids': np.zeros((rows, config.data.get('text_length', 8)), np.int32),
+    'text_ids': np.zeros(
+      (rows, 1, config.data.get('text_length', 8)), np.int32
+    ),
     'group': np.arange(rows, dtype=np.int32),
     'features': np.zeros((rows, 50, 8), np.float32),
     'audio': np.zeros((rows, 128), np.float32),

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.evaluation import demo_plan, demo_run, stage_process
+from musiclm_jax.evaluation import demo_plan, demo_run, lanes, stage_process
+from musiclm_jax.evaluation.lanes import makespan, next_stage
 from musiclm_jax.evaluation.progress_line import ProgressLine, clock
 
 ROOT = Path(__file__).parents[2]
@@ -40,11 +41,17 @@ class Script(demo_plan.Stage):
 
 
 def script(out, code, name='prepare', config=None):
-  return Script(name, 'none', (code,), (), out / name, (), 1.0, config)
+  return Script(name, 'none', (code,), (), out / name, (), 1.0, False, config)
+
+
+def stage_of(
+  name, needs=(), seconds=1.0, shares=False, code='pass', out=Path()
+):
+  return Script(name, 'none', (code,), needs, out / name, (), seconds, shares)
 
 
 def line():
-  return ProgressLine(dict.fromkeys(NAMES, 1.0))
+  return ProgressLine([stage_of(name) for name in NAMES])
 
 
 def appending(out):
@@ -139,20 +146,91 @@ def test_progress_comes_from_the_last_count_in_the_log(tmp_path):
 
 
 def test_eta_follows_what_was_measured():
-  shown = ProgressLine({'prepare': 10.0, 'soundstream': 100.0, 'mulan': 50.0})
-  assert shown.remaining('prepare', 0.0, None) == 160.0
+  seconds = {'prepare': 10.0, 'soundstream': 100.0, 'mulan': 50.0}
+  shown = ProgressLine([stage_of(n, seconds=s) for n, s in seconds.items()])
+  assert shown.remaining() == 160.0
   shown.done('prepare', 20.0)  # twice as slow as the table
-  assert shown.remaining('soundstream', 0.0, None) == 300.0
-  assert shown.remaining('soundstream', 30.0, 0.5) == 130.0
+  assert shown.remaining() == 300.0
+  shown.show('soundstream', 30.0, 0.5, 0)
+  assert shown.remaining() == 130.0
   assert clock(3725) == '1:02:05'
 
 
-def test_the_line_shows_stage_progress_and_eta(capsys):
+def test_the_line_shows_stages_progress_and_eta(capsys):
   shown = line()
   shown.show('mulan', 65.0, 0.5, int(2.5e9))
+  shown.show('soundstream', 5.0, None, int(1e9))
   text = capsys.readouterr().out
-  for word in ('[ 5/13]', 'mulan', '50%', '1:05', '2.5 GB', 'ETA'):
+  for word in ('[ 1/13]', 'mulan 50% 1:05', '2.5 GB', 'ETA'):
     assert word in text, text
+  assert 'mulan 50% 1:05 + soundstream --% 0:05  3.5 GB' in text
+
+
+FORK = (
+  stage_of('prepare', (), 5.0),
+  stage_of('soundstream', ('prepare',), 30.0, True),
+  stage_of('w2v_bert', ('prepare',), 10.0, True),
+  stage_of('kmeans', ('w2v_bert',), 10.0, True),
+  stage_of('tokenize', ('soundstream', 'kmeans'), 7.0),
+  stage_of('semantic', ('tokenize',), 1.0, True),
+)
+
+
+def test_stages_that_share_run_in_twos_and_others_alone():
+  def following(done, running, lanes=2):
+    waiting = [s for s in FORK if s.name not in {*done, *running}]
+    active = [s for s in FORK if s.name in running]
+    stage = next_stage(waiting, done, active, lanes)
+    return stage and stage.name
+
+  assert following((), ()) == 'prepare'
+  assert following((), ('prepare',)) is None
+  assert following(('prepare',), ('soundstream',)) == 'w2v_bert'
+  assert following(('prepare',), ('soundstream',), lanes=1) is None
+  assert following(('prepare',), ('soundstream', 'w2v_bert')) is None
+  done = ('prepare', 'w2v_bert', 'kmeans')
+  assert following(done, ('soundstream',)) is None
+  assert following((*done, 'soundstream'), ()) == 'tokenize'
+  assert following((*done, 'soundstream'), ('tokenize',)) is None
+
+
+def test_the_eta_knows_what_runs_side_by_side():
+  left = {stage.name: stage.expected_seconds for stage in FORK}
+  assert makespan(FORK, left, (), 2) == 5 + 30 + 7 + 1
+  assert makespan(FORK, left, (), 1) == 63
+  del left['prepare'], left['w2v_bert']
+  left['soundstream'] = 2.0
+  assert makespan(FORK, left, ('soundstream', 'kmeans'), 2) == 10 + 7 + 1
+
+
+def test_two_stages_share_the_cores_and_a_failure_ends_both(
+  tmp_path, monkeypatch
+):
+  """The one that is ended has kept what it had and continues next time."""
+  core = min(os.sched_getaffinity(0))
+  monkeypatch.setattr(lanes, 'cores_of_lanes', lambda: [{core}, {core}])
+  begun = tmp_path / 'begun'
+  slow = (
+    f'import os, time; os.sched_getaffinity(0) == {{{core}}} and '
+    f'open({str(begun)!r}, "w"); time.sleep(60)'
+  )
+  failing = (
+    f'import os, time\nwhile not os.path.exists({str(begun)!r}): '
+    'time.sleep(0.1)\nexit(3)'
+  )
+  stages = [
+    stage_of('w2v_bert', (), 1.0, True, slow, tmp_path),
+    stage_of('mulan', (), 1.0, True, failing, tmp_path),
+    stage_of('tokenize', ('w2v_bert', 'mulan'), out=tmp_path),
+  ]
+  shown = ProgressLine(stages)
+  with pytest.raises(UsageError, match="'mulan' ended with exit code 3"):
+    demo_run.run_all(stages, dict.fromkeys(NAMES, 'a'), tmp_path, shown)
+  stamps = {path.stem for path in (tmp_path / 'stamps').iterdir()}
+  assert stamps == {'w2v_bert', 'mulan'}
+  for name in stamps:
+    stamp = stage_process.Stamp.read(tmp_path / 'stamps' / f'{name}.json')
+    assert not stamp.finished and 0 < stamp.seconds < 50
 
 
 def test_the_plan_is_the_whole_cascade_and_the_seed_reaches_it(tmp_path):

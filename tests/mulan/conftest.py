@@ -37,7 +37,7 @@ def batch():
   text_ids[:, 0], text_ids[:, 1:4], text_ids[:, 4] = 2, notes + 5, 3
   return {
     'waveform': waveform.astype(np.float32),
-    'text_ids': text_ids,
+    'text_ids': text_ids[:, None],
     'group': np.arange(PAIRS, dtype=np.int32),
   }
 

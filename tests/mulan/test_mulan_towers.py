@@ -278,7 +278,9 @@ def test_sizes_are_the_papers(size, audio, text):
   samples = round(config.data.crop_seconds * 24_000)
   shapes = {
     'waveform': jax.ShapeDtypeStruct((2, samples), jnp.float32),
-    'text_ids': jax.ShapeDtypeStruct((2, config.data.text_length), jnp.int32),
+    'text_ids': jax.ShapeDtypeStruct(
+      (2, 1, config.data.text_length), jnp.int32
+    ),
     'group': jax.ShapeDtypeStruct((2,), jnp.int32),
   }
   params, _ = jax.eval_shape(task.init, jax.random.key(0), shapes)

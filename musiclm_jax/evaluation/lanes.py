@@ -1,0 +1,75 @@
+"""Which stage of the demo runs when: alone, or in two lanes side by side.
+
+Small networks use two cores badly: two trainings with half of the cores each
+are done sooner than one after the other with all of them.
+"""
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+
+from musiclm_jax.evaluation.demo_plan import Stage
+
+
+def cores_of_lanes() -> list[set[int]]:
+  """The cores of each lane; one lane of all cores where there is but one."""
+  if hasattr(os, 'sched_getaffinity'):
+    cores = sorted(os.sched_getaffinity(0))
+  else:
+    cores = list(range(os.cpu_count() or 1))
+  return [set(cores[0::2]), set(cores[1::2])] if len(cores) > 1 else [{*cores}]
+
+
+def next_stage(
+  waiting: Sequence[Stage],
+  done: Collection[str],
+  running: Collection[Stage],
+  lanes: int,
+) -> Stage | None:
+  """Picks the first stage that may start now.
+
+  Stages that do not share the machine run alone, and once one of them has all
+  that it needs, nothing later overtakes it.
+
+  Args:
+    waiting: In order.
+    done: Names of the finished stages.
+    running: Stages that run now.
+    lanes: How many may share the machine.
+  """
+  room = len(running) < lanes and all(stage.shares for stage in running)
+  for stage in waiting:
+    if set(stage.needs) <= set(done):
+      if not running or (stage.shares and room):
+        return stage
+      if not stage.shares:
+        return None
+  return None
+
+
+def makespan(
+  stages: Sequence[Stage],
+  left: Mapping[str, float],
+  running: Collection[str],
+  lanes: int,
+) -> float:
+  """Seconds until all is done, if every stage takes what is left of it.
+
+  Args:
+    stages: All, in order.
+    left: Stage -> seconds, of those that are not done.
+    running: Names of those that run now.
+    lanes: How many may share the machine.
+  """
+  waiting = [s for s in stages if s.name in left and s.name not in running]
+  active = {s: left[s.name] for s in stages if s.name in running}
+  done = {s.name for s in stages if s.name not in left}
+  now = 0.0
+  while True:
+    while stage := next_stage(waiting, done, active.keys(), lanes):
+      waiting.remove(stage)
+      active[stage] = now + left[stage.name]
+    if not active:
+      return now
+    first = min(active, key=active.__getitem__)
+    now = active.pop(first)
+    done.add(first.name)
