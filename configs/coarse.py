@@ -13,9 +13,10 @@ SIZES = {
     'codebooks': {'mulan': 32, 'semantic': 256, 'acoustic': 256},
     'crop_seconds': 5.0,
     'batch_size': 2,
-    'steps': 200,
+    'steps': 300,
     'evaluate_every': 100,
-    'learning_rate': 3e-3,
+    'optimizer': 'muon',
+    'learning_rate': 5e-3,
     'warmup_steps': 20,
     'schedule': 'cosine',
     'model': {
@@ -39,6 +40,7 @@ SIZES = {
     'batch_size': 64,
     'steps': 20_000,
     'evaluate_every': 1_000,
+    'optimizer': 'adamw',
     'learning_rate': 1e-3,
     'warmup_steps': 500,
     'schedule': 'cosine',
@@ -61,6 +63,7 @@ SIZES = {
     'batch_size': 256,
     'steps': 1_000_000,
     'evaluate_every': 5_000,
+    'optimizer': 'adamw',
     'learning_rate': 3e-4,
     'warmup_steps': 10_000,
     'schedule': 'inverse_sqrt',
@@ -121,7 +124,7 @@ def get_config(size: str = 'paper') -> ConfigDict:
       },
       'optimizer': {
         'lm': {
-          'name': 'adamw',
+          'name': chosen['optimizer'],
           'schedule': chosen['schedule'],
           'learning_rate': chosen['learning_rate'],
           'warmup_steps': chosen['warmup_steps'],

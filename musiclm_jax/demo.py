@@ -18,7 +18,7 @@ from musiclm_jax.evaluation.progress_line import ProgressLine
 _OUT = flags.DEFINE_string('out', 'runs/demo', 'Folder of the whole demo.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Reaches corpus, trainings, samples.')
 _SIZE = flags.DEFINE_string('size', 'tiny', 'Size of every config.')
-_PIECES = flags.DEFINE_integer('pieces', 800, 'Pieces of the corpus.', 1)
+_PIECES = flags.DEFINE_integer('pieces', 1600, 'Pieces of the corpus.', 1)
 _STEPS = flags.DEFINE_integer(
   'steps', None, 'Steps of every training, instead of its config; for trials.'
 )

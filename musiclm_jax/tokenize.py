@@ -27,6 +27,9 @@ _CROP_SECONDS = flags.DEFINE_float(
 _HOP_SECONDS = flags.DEFINE_float(
   'hop_seconds', None, 'From crop to crop of a piece; None: no overlap.'
 )
+_MAX_PIECES = flags.DEFINE_integer(
+  'max_pieces', None, 'Most pieces of a split, its first ones; None: all.'
+)
 _SPLITS = flags.DEFINE_list(
   'splits', ['train', 'validation', 'test'], 'Splits to make.'
 )
@@ -44,7 +47,7 @@ def _check_flags() -> None:
       raise UsageError(
         f'--{flag.name} is missing: {flags.FLAGS[flag.name].help}'
       )
-  for flag in (_CROP_SECONDS, _HOP_SECONDS, _BATCH_SIZE):
+  for flag in (_CROP_SECONDS, _HOP_SECONDS, _MAX_PIECES, _BATCH_SIZE):
     if flag.value is not None and flag.value <= 0:
       raise UsageError(f'--{flag.name}={flag.value}: must be above 0')
   frames = _CROP_SECONDS.value * 25
@@ -88,6 +91,7 @@ def main() -> None:
       _CROP_SECONDS.value,
       hop,
       _BATCH_SIZE.value,
+      _MAX_PIECES.value,
       _report,
     )
     skipped = corpus.write(

@@ -44,6 +44,7 @@ class Corpus:
     crop_seconds: Length of a record, a multiple of 40 ms.
     hop_seconds: From one crop of a piece to the next.
     batch_size: Crops that go through the networks at once.
+    max_pieces: Most pieces, the first ones of the split; None takes all.
     report: Gets a line of progress every few seconds.
   """
 
@@ -53,6 +54,7 @@ class Corpus:
   crop_seconds: float
   hop_seconds: float
   batch_size: int
+  max_pieces: int | None = None
   report: Callable[[str], None] = lambda line: None
 
   def write(
@@ -78,7 +80,7 @@ class Corpus:
     Raises:
       UsageError: If no piece is long enough, or the store belongs to others.
     """
-    pieces = range(len(self.source))
+    pieces = range(len(self.source))[: self.max_pieces]
     starts = [self._starts(i) for i in pieces]
     if not any(starts):
       raise UsageError(

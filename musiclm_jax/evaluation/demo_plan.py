@@ -18,23 +18,24 @@ PROMPTS = (
   'a cheerful flute waltz',
 )
 SAMPLE_SECONDS = 10
-# A crop of 10 s every 40 s: more tokens than the LMs of the demo can read, in
-# a quarter of the time.
-TOKEN_HOP_SECONDS = 40
+# A crop of 10 s every 50 s of some pieces: as many tokens as the LMs of the
+# demo can read, in a tenth of the time.
+TOKEN_HOP_SECONDS = 50
+TOKEN_PIECES = 640
 _PACKAGE = Path(__file__).parents[1]
 _CONFIGS = _PACKAGE.parent / 'configs'
 _TRAINING_ROOMS = ('training', 'nn', 'dsp', 'data')
 _CASCADE_ROOMS = ('cascade', 'nn', 'dsp', 'data')
-# training -> (its room, what it needs, seconds on two cores until measured)
+# training -> (its room, what it needs, expected seconds on one core)
 _TRAININGS = {
-  'soundstream': ('soundstream', ('prepare',), 450),
-  'w2v_bert': ('w2v_bert', ('prepare',), 180),
-  'kmeans': ('w2v_bert', ('w2v_bert',), 60),
-  'mulan': ('mulan', ('prepare',), 240),
-  'mulan_rvq': ('mulan', ('mulan',), 60),
-  'semantic': ('token_lm', ('tokenize',), 150),
-  'coarse': ('token_lm', ('tokenize',), 240),
-  'fine': ('token_lm', ('tokenize',), 200),
+  'soundstream': ('soundstream', ('prepare',), 1000),
+  'w2v_bert': ('w2v_bert', ('prepare',), 450),
+  'kmeans': ('w2v_bert', ('w2v_bert',), 40),
+  'mulan': ('mulan', ('prepare',), 750),
+  'mulan_rvq': ('mulan', ('mulan',), 90),
+  'semantic': ('token_lm', ('tokenize',), 250),
+  'coarse': ('token_lm', ('tokenize',), 400),
+  'fine': ('token_lm', ('tokenize',), 300),
 }
 _FITTED_NETWORK = {'kmeans': 'w2v_bert', 'mulan_rvq': 'mulan'}
 _TOKENIZERS = ('soundstream', 'w2v_bert', 'kmeans', 'mulan', 'mulan_rvq')
@@ -120,7 +121,7 @@ class Plan:
       needs=(),
       output=self.out / 'corpus',
       rooms=('data/rendered_music',),
-      expected_seconds=120,
+      expected_seconds=180,
     )
 
   def _training(self, name: str) -> Stage:
@@ -160,11 +161,12 @@ class Plan:
         f'--source={self._source}',
         f'--out={self.out / "tokens"}',
         f'--hop_seconds={TOKEN_HOP_SECONDS}',
+        f'--max_pieces={TOKEN_PIECES}',
       ),
       needs=_TOKENIZERS,
       output=self.out / 'tokens',
       rooms=_CASCADE_ROOMS,
-      expected_seconds=180,
+      expected_seconds=330,
     )
 
   def _bundle(self) -> Stage:
@@ -196,7 +198,7 @@ class Plan:
       needs=('bundle',),
       output=self.out / 'samples',
       rooms=('cascade', 'token_lm', 'nn'),
-      expected_seconds=90,
+      expected_seconds=40,
     )
 
   def _evaluate(self) -> Stage:
@@ -207,7 +209,7 @@ class Plan:
       needs=('tokenize', 'bundle', 'generate'),
       output=self.out / 'report.json',
       rooms=('evaluation', 'cascade'),
-      expected_seconds=420,
+      expected_seconds=720,
     )
 
 

@@ -4,6 +4,7 @@ waveform [B, S] -> log-mel [B, T, F] -> tower -> linear -> unit vector
 word pieces [B, L]                   -> tower -> linear -> unit vector
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +52,9 @@ class Mulan(nn.Module):
     high_hz: Upper end of the mel bands.
     initial_temperature: Of the loss; trainable between 0.01 and 1.
     norm_decay: Of the running statistics of log-mels.
+    norm_features: Whether what leaves the towers is standardised by batch
+      before the linear layer. A mean over time and words hardly differs from
+      clip to clip, and a short run spends itself on that; MuLan has none.
     frame_mask: Widest stripe of frames that training hides, as a share.
     band_mask: Widest stripe of bands that training hides, as a share.
   """
@@ -66,17 +70,22 @@ class Mulan(nn.Module):
   high_hz: float = 7600.0
   initial_temperature: float = 0.1
   norm_decay: float = 0.9
+  norm_features: bool = False
   frame_mask: float = 0.0
   band_mask: float = 0.0
 
   def setup(self):
     """Makes what both entry points share."""
-    self.standardise = nn.BatchNorm(
+    norm = functools.partial(
+      nn.BatchNorm,
       momentum=self.norm_decay,
       epsilon=1e-5,
       use_scale=False,
       use_bias=False,
     )
+    self.standardise = norm()
+    if self.norm_features:
+      self.audio_norm, self.text_norm = norm(), norm()
     self.audio_head = self._head(self.audio_tower.features)
     self.text_head = self._head(self.text_tower.features)
     self.free_temperature = self.param(
@@ -110,13 +119,19 @@ class Mulan(nn.Module):
         frames=self.frame_mask,
         bands=self.band_mask,
       )
-    return unit(self.audio_head(self.audio_tower(x, training=training)))
+    x = self.audio_tower(x, training=training)
+    if self.norm_features:
+      x = self.audio_norm(x, use_running_average=not training)
+    return unit(self.audio_head(x))
 
   def embed_text(
     self, text_ids: TextIds, *, training: bool = False
   ) -> Embedding:
     """Embeds one text a row as unit vectors."""
-    return unit(self.text_head(self.text_tower(text_ids, training=training)))
+    x = self.text_tower(text_ids, training=training)
+    if self.norm_features:
+      x = self.text_norm(x, use_running_average=not training)
+    return unit(self.text_head(x))
 
   def temperature(self) -> Float[Array, '']:
     """The loss's temperature, between its bounds."""

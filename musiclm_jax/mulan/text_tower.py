@@ -1,6 +1,5 @@
 """BERT as a text tower: word pieces [B, L] -> [B, embed_dim]."""
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -36,8 +35,6 @@ class TextTower(nn.Module):
     num_heads: Of width embed_dim / num_heads each.
     mlp_dim: Inner width of the MLPs.
     dropout_rate: Of all dropout.
-    hidden_words: Share of word pieces that training hides, the first apart:
-      what is said in words that were never seen is then no surprise.
     pooling: Name in `POOLINGS`; `cls` is the paper's.
     dtype: Compute type; parameters are float32.
     remat: What the backward pass recomputes, see `nn.transformer.REMATS`.
@@ -50,7 +47,6 @@ class TextTower(nn.Module):
   num_heads: int = 12
   mlp_dim: int = 3072
   dropout_rate: float = 0.0
-  hidden_words: float = 0.0
   pooling: str = 'cls'
   dtype: jnp.dtype | str = jnp.float32
   remat: str = 'none'
@@ -75,12 +71,6 @@ class TextTower(nn.Module):
         f'expected at most {self.max_length} word pieces, came {length}: cut '
         'the text or raise max_length'
       )
-
-    if training and self.hidden_words:
-      hidden = jax.random.bernoulli(
-        self.make_rng('dropout'), self.hidden_words, text_ids.shape
-      )
-      text_ids = jnp.where(hidden.at[:, 0].set(False), 0, text_ids)
 
     def table(name, rows):
       # Gathered from at every step: replicated, not sharded by row.

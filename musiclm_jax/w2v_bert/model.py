@@ -18,6 +18,7 @@ from musiclm_jax.contracts.array_types import (
   PyTree,
   Spectrogram,
 )
+from musiclm_jax.dsp.spectrogram import weigh_level
 from musiclm_jax.nn.conformer import Conformer
 from musiclm_jax.nn.conv import Conv
 from musiclm_jax.nn.einsum import Einsum
@@ -101,6 +102,7 @@ class W2vBert(nn.Module):
     codebook_size: K.
     code_dim: Width of a code vector.
     num_mels: M, a multiple of 4.
+    level_weight: Of each frame's level, see `spectrogram.weigh_level`.
     conv_channels: Of the two subsampling convolutions.
     kernel_size: Of the depthwise convolutions.
     conv_norm: `batch` (the paper) or `layer` (below batch 64).
@@ -122,6 +124,7 @@ class W2vBert(nn.Module):
   codebook_size: int
   code_dim: int
   num_mels: int = 80
+  level_weight: float = 1.0
   conv_channels: tuple[int, int] = (128, 32)
   kernel_size: int = 5
   conv_norm: str = 'layer'
@@ -192,7 +195,7 @@ class W2vBert(nn.Module):
       deterministic: Leaves out Gumbel noise and dropout, not the mask.
     """
     noise_rng, gumbel_rng = jax.random.split(rng)
-    latents = self.subsampling(mels)
+    latents = self._latents(mels)
     if not deterministic:
       latent_statistics = add_frames(
         latent_statistics, jax.lax.stop_gradient(latents), _MEMORY
@@ -212,6 +215,9 @@ class W2vBert(nn.Module):
 
   def features(self, mels: Spectrogram) -> Latents:
     """Returns the last masked-prediction block's output, nothing hidden."""
-    x = self.projection(self.subsampling(mels))
+    x = self.projection(self._latents(mels))
     x = self.contrastive(x)
     return self.masked_prediction(x).astype(jnp.float32)
+
+  def _latents(self, mels: Spectrogram) -> Latents:
+    return self.subsampling(weigh_level(mels, self.level_weight))

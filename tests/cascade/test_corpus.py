@@ -53,11 +53,20 @@ class Echo:
     return np.asarray(tokens)[:, None].repeat(12, 1)
 
 
-def tokenize(folder, tiny, split='train', crop=2.0, **options):
+def tokenize(folder, tiny, split='train', crop=2.0, max_pieces=None, **options):
   source, lines = Ramp(), []
-  corpus = Corpus(Echo(), source, split, crop, crop, 4, lines.append)
+  corpus = Corpus(
+    Echo(), source, split, crop, crop, 4, max_pieces, lines.append
+  )
   skipped = corpus.write(folder, 'ramp:x', tiny.contract, **options)
   return source, skipped, lines
+
+
+def test_no_more_pieces_than_asked_for_the_first_ones(tiny, tmp_path):
+  source, _, _ = tokenize(tmp_path, tiny, max_pieces=2)
+  store = TokenStore(tmp_path, 'train')
+  found = {store.record(i).piece_id for i in range(len(store))}
+  assert found == {source.piece_id(1)}  # piece 0 is too short
 
 
 def test_each_crop_is_a_record_that_knows_its_piece(tiny, tmp_path):

@@ -1,5 +1,6 @@
 """Towers against PyTorch twins, their sizes, padding."""
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -269,7 +270,7 @@ def _config(size):
     ('paper', 23_501_760, 108_891_648),
     ('paper_ast', 86_187_264 - 24 * 768, 108_891_648),
     ('small', 5_889_504, 4_241_408),
-    ('tiny', 373_368, 929_536),
+    ('tiny', 504_816, 926_464),
   ],
 )
 def test_sizes_are_the_papers(size, audio, text):
@@ -297,7 +298,7 @@ def test_sizes_are_the_papers(size, audio, text):
 
 @pytest.mark.parametrize(
   ('size', 'frames', 'mels'),
-  [('paper', 1000, 64), ('paper_ast', 1000, 128), ('tiny', 500, 64)],
+  [('paper', 1000, 64), ('paper_ast', 1000, 128), ('tiny', 250, 64)],
 )
 def test_ten_seconds_are_a_thousand_frames(size, frames, mels):
   """Mistake 39: no mel, no log, no 10 s windows."""
@@ -306,6 +307,42 @@ def test_ten_seconds_are_a_thousand_frames(size, frames, mels):
     model.log_mel, jax.ShapeDtypeStruct((1, 160_000), jnp.float32)
   )
   assert spectrogram.shape == (1, frames, mels)
+
+
+def test_features_are_standardised_by_batch_before_the_heads():
+  model = make_mulan(
+    audio_tower='resnet',
+    audio={'width': 4, 'stage_blocks': (1,)},
+    text={
+      'vocab_size': 20,
+      'max_length': 4,
+      'num_layers': 1,
+      'embed_dim': 8,
+      'num_heads': 1,
+      'mlp_dim': 8,
+    },
+    num_mels=16,
+    norm_features=True,
+  )
+  batch = (
+    jax.random.normal(jax.random.key(0), (6, 8000)),
+    jax.random.randint(jax.random.key(1), (6, 4), 1, 20),
+  )
+  variables = nn.unbox(jax.jit(model.init)(jax.random.key(2), *batch))
+
+  (_, text, _), moved = jax.jit(
+    functools.partial(model.apply, training=True, mutable=['batch_stats'])
+  )(variables, *batch, rngs={'dropout': jax.random.key(3)})
+  features = jax.jit(
+    functools.partial(model.apply, method=lambda m, ids: m.text_tower(ids))
+  )(variables, batch[1])
+  normal = features - features.mean(axis=0)
+  normal /= np.sqrt(features.var(axis=0) + 1e-5)
+  head = variables['params']['text_head']
+  expected = normal @ head['kernel'] + head['bias']
+  expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+  np.testing.assert_allclose(text, expected, atol=1e-4)
+  assert {'audio_norm', 'text_norm'} < set(moved['batch_stats'])
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
