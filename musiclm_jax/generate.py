@@ -122,6 +122,9 @@ def main() -> None:
         f"in '{text}' the model does not know: {', '.join(unknown)}; they are "
         'guessed from their parts'
       )
+    unread = words.unread_part(text)
+    if unread:
+      _report(f"the prompt is too long: '{unread}' is not read")
   music = generator.Generator(loaded, _report).generate(
     words.encode_text(_TEXT.value),
     seconds=_SECONDS.value,

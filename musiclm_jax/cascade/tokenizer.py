@@ -85,6 +85,10 @@ class Tokenizer:
     """Lists the words of a caption that MuLan never saw whole."""
     return self._vocabulary.unknown_words(caption)
 
+  def unread_part(self, caption: str) -> str:
+    """Returns the end of a caption that is too long for MuLan to read."""
+    return self._vocabulary.unread_part(caption, self._text_length)
+
   def contract(self, coarse_levels: int) -> TokenContract:
     """Makes the contract of the tokens that come out of here.
 

@@ -130,6 +130,13 @@ class Tokenizer:
     ]
     return ids
 
+  def unread_part(self, text: str, length: int) -> str:
+    """Returns the end of a text that `encode` cuts off; mostly nothing."""
+    encoding = self._model.encode(text)
+    if len(encoding.ids) <= length - 2:
+      return ''
+    return text[encoding.offsets[length - 2][0] :]
+
   def unknown_words(self, text: str) -> list[str]:
     """Lists words that no piece spells as a whole, each once, in order.
 

@@ -56,6 +56,17 @@ def test_unknown_words_are_named_once_and_numbers_are_not_words(tokenizer):
   assert tokenizer.unknown_words(text) == ['theremin', 'zither']
 
 
+def test_what_is_cut_off_is_named(tokenizer):
+  text = 'Calm theremin, theremin and zither at 97 bpm!'
+  assert tokenizer.unread_part(text, 64) == ''
+  for length in range(3, 12):
+    rest = tokenizer.unread_part(text, length)
+    assert rest and text.endswith(rest)
+    read = text.removesuffix(rest)
+    whole = tokenizer.encode(text, length)
+    np.testing.assert_array_equal(tokenizer.encode(read, length), whole)
+
+
 def test_a_vocabulary_survives_its_file(tokenizer, tmp_path):
   tokenizer.save(tmp_path / 'vocab.txt')
   loaded = Tokenizer.load(tmp_path / 'vocab.txt')
