@@ -20,7 +20,7 @@ SIZES = {
     'codebook_decay': 0.95,
     'optimizer': 'muon',
     'judge': (2, 128, 4),
-    'adversarial_start': 0.85,
+    'adversarial_start': 0.9,
     'feature_weight': 10.0,
     'adversarial_warmup': 0.05,
     'learning_rate': 5e-3,

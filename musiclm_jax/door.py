@@ -4,6 +4,8 @@ Environment -> flags and config -> main; what a user can mend ends as one line
 `error: ...` on standard error and exit code 2, never as a traceback.
 """
 
+import contextlib
+import ctypes
 import difflib
 import os
 import re
@@ -24,6 +26,12 @@ USAGE = 2
 INTERRUPTED = 130
 _ACCELERATORS = ('accel*', 'vfio/[0-9]*', 'nvidia[0-9]*', 'kfd', 'dxg')
 _ZSTD = b'\x28\xb5\x2f\xfd'
+# Parameters of glibc's mallopt: (number in malloc.h, value).
+_MALLOC = {
+  'mmap_threshold': (-3, 16 << 20),
+  'trim_threshold': (-1, 64 << 20),
+  'arena_max': (-8, 2),
+}
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -42,6 +50,7 @@ def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
   """
   try:
     _prepare_environment(os.environ)
+    keep_freed_memory()
     _parse(list(argv))
     return main() or 0
   except (UsageError, flags.Error) as error:
@@ -116,6 +125,21 @@ def _prepare_environment(environment) -> None:
   # Said by libraries about each other; nothing a user can act on.
   warnings.filterwarnings('ignore', category=DeprecationWarning)
   warnings.filterwarnings('ignore', category=FutureWarning)
+
+
+def keep_freed_memory() -> None:
+  """Tells glibc to use freed memory again instead of giving it back.
+
+  Otherwise every piece that is read (5 MB) is mapped and unmapped four times,
+  and two thirds of the time for reading goes into page faults. Few arenas
+  keep the memory of reading threads small.
+  """
+  if not sys.platform.startswith('linux'):
+    return
+  with contextlib.suppress(OSError, AttributeError):
+    mallopt = ctypes.CDLL('libc.so.6').mallopt
+    for parameter, value in _MALLOC.values():
+      mallopt(parameter, value)
 
 
 def _hook_unraisable(unraisable: Any) -> None:

@@ -1,6 +1,6 @@
 """The stages of the demo: commands, what each needs, and on what it depends.
 
-prepare -> soundstream, w2v_bert -> kmeans, mulan -> mulan_rvq -> tokenize ->
+prepare -> soundstream, mulan -> mulan_rvq, w2v_bert -> kmeans -> tokenize ->
 semantic, coarse, fine -> bundle -> generate -> evaluate
 """
 
@@ -38,8 +38,9 @@ _TRAININGS = {
   'fine': ('token_lm', ('tokenize',), 300),
 }
 _FITTED_NETWORK = {'kmeans': 'w2v_bert', 'mulan_rvq': 'mulan'}
-_TOKENIZERS = ('soundstream', 'w2v_bert', 'kmeans', 'mulan', 'mulan_rvq')
-_LANGUAGE_MODELS = ('semantic', 'coarse', 'fine')
+# Longest first: two run side by side.
+_TOKENIZERS = ('soundstream', 'mulan', 'mulan_rvq', 'w2v_bert', 'kmeans')
+_LANGUAGE_MODELS = ('coarse', 'semantic', 'fine')
 
 
 @dataclasses.dataclass(frozen=True)

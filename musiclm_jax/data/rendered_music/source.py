@@ -13,6 +13,7 @@ from musiclm_jax.data.rendered_music import captions, shards, truth
 
 SAMPLE_RATE = 24_000
 _CACHED_PIECES = 2  # several reads of one piece in a row are common
+_CACHED_CROPS = 16  # as are several captions of one crop
 _CROP_FIELDS = (
   *('seconds', 'style', 'bpm', 'metre', 'mode', 'lead_family'),
   *('lead_program', 'sections', 'effects'),
@@ -51,6 +52,9 @@ class RenderedMusic:
     self._lengths = lengths[split] if lengths else None
     self._facts: dict[int, dict[str, Any]] = {}
     self._row = functools.lru_cache(_CACHED_PIECES)(self._rows.__getitem__)
+    self._audible = functools.lru_cache(_CACHED_CROPS)(
+      lambda i, start, end: truth.audible(self._compact(i), start, end)
+    )
 
   def __len__(self) -> int:
     """Counts the pieces."""
@@ -96,14 +100,14 @@ class RenderedMusic:
     rng: np.random.Generator,
   ) -> captions.Caption:
     """A caption with what it states, for judges."""
-    heard = truth.audible(self._compact(i), start_seconds, end_seconds)
+    heard = self._audible(i, start_seconds, end_seconds)
     return captions.write(heard, self._split, rng)
 
   def attributes(
     self, i: int, start_seconds: float, end_seconds: float
   ) -> Mapping[str, Hashable]:
     """States what is audible in the crop; see `truth.audible`."""
-    return truth.audible(self._compact(i), start_seconds, end_seconds)
+    return self._audible(i, start_seconds, end_seconds)
 
   def truth(self, i: int) -> dict[str, Any]:
     """The whole record of a piece, its notes under `notes`."""
