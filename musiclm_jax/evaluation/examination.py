@@ -35,23 +35,40 @@ _TRAININGS = (
 )
 
 
+# Seconds of each part on two cores, for the progress of the whole.
+_EXPECTED = {
+  'open': 2,
+  'codec': 44,
+  'semantic_usage': 1,
+  'semantic_probe': 35,
+  'mulan_recall': 5,
+  'mulan_handover': 1,
+  'nll': 55,
+  'lm': 67,
+  'generate': 270,
+  'judges': 320,
+  'prompts': 20,
+  'music': 10,
+  'copies': 10,
+}
+
+
 class _Parts:
   """Runs the parts of the evaluation and says how far it is."""
 
-  def __init__(self, count: int):
-    self._count = count
+  def __init__(self):
     self._done = 0
     self.seconds: dict[str, float] = {}
 
   def __call__(self, name: str, function: Callable, *arguments: Any) -> Any:
     begun = time.monotonic()
-    print(f'{name}: {self._done}/{self._count}', flush=True)
+    total = sum(_EXPECTED.values())
+    print(f'{name}: begun at {self._done}/{total}', flush=True)
     result = function(*arguments)
-    self._done += 1
+    self._done += _EXPECTED[name]
     self.seconds[name] = time.monotonic() - begun
     print(
-      f'{name}: {self.seconds[name]:.1f} s, {self._done}/{self._count}',
-      flush=True,
+      f'{name}: {self.seconds[name]:.1f} s, {self._done}/{total}', flush=True
     )
     return result
 
@@ -59,7 +76,7 @@ class _Parts:
 def _examine(folder: Path, seed: int) -> tuple[list, dict, dict]:
   """All gates, all figures, and clips by heading."""
 
-  part = _Parts(13)
+  part = _Parts()
   material = part('open', Material, folder)
   gates, codec_figures, coded = part('codec', token_measures.codec, material)
   figures: dict[str, Any] = {'codec_distance': codec_figures}
