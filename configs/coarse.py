@@ -9,29 +9,31 @@
 from ml_collections import ConfigDict
 
 SIZES = {
+  # Small beside its tokens: in eight minutes on one core 2 x 128 reads five
+  # times what 4 x 256 does, and predicts better (4.04 against 4.55 nats).
   'tiny': {
     'codebooks': {'mulan': 32, 'semantic': 256, 'acoustic': 256},
     'crop_seconds': 5.0,
-    'batch_size': 2,
-    'steps': 300,
-    'evaluate_every': 100,
+    'batch_size': 4,
+    'steps': 1000,
+    'evaluate_every': 250,
     'optimizer': 'muon',
     'learning_rate': 5e-3,
     'warmup_steps': 20,
     'schedule': 'cosine',
     'model': {
-      'num_layers': 4,
-      'embed_dim': 256,
-      'num_heads': 4,
+      'num_layers': 2,
+      'embed_dim': 128,
+      'num_heads': 2,
       'head_dim': 64,
-      'mlp_dim': 1024,
+      'mlp_dim': 512,
       'dropout_rate': 0.0,
       'time_buckets': 32,
       'time_peak': 5.0,
       'relative_gain': 10.0,
       'relative_max_distance': 1137,
       'query_block': 192,
-      'scan_unroll': 4,
+      'scan_unroll': 2,
     },
   },
   'small': {
