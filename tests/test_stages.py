@@ -3,11 +3,15 @@
 import json
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
+from flax import linen as nn
 from ml_collections import ConfigDict
 
 from musiclm_jax import stages
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.training.optimizer import matrix_axes
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 
@@ -41,3 +45,40 @@ def test_an_unknown_stage_lists_the_known_ones():
 def test_schedule_keys_exist_for_every_stage(stage):
   keys = {'total_steps', 'log_every', 'eval_every', 'save_every'}
   assert set(load(stage, 'tiny').schedule) == keys
+
+
+@pytest.mark.parametrize('stage', ['w2v_bert', 'mulan', 'coarse'])
+def test_muons_matrices_are_all_axes_but_layers_and_heads(stage):
+  """It knows modules by name; here their axes tell."""
+  config = load(stage, 'tiny')
+  frames = round(25 * config.data.crop_seconds)
+
+  def ids(*shape):
+    return jax.ShapeDtypeStruct((2, *shape), jnp.int32)
+
+  batch = {
+    'waveform': jax.ShapeDtypeStruct((2, 960 * frames), jnp.float32),
+    'text_ids': ids(1, config.data.get('text_length', 2)),
+    'group': ids(),
+    'mulan': ids(12),
+    'semantic': ids(frames),
+    'acoustic': ids(2 * frames, 12),
+  }
+  task = stages.build(config)
+  boxed, _ = jax.eval_shape(task.init, jax.random.key(0), batch)
+  axes = jax.tree.leaves(
+    matrix_axes(nn.unbox(boxed)),
+    is_leaf=lambda node: hasattr(node, 'reduction_axis'),
+  )
+  boxes = jax.tree_util.tree_leaves_with_path(
+    boxed, is_leaf=lambda node: isinstance(node, nn.Partitioned)
+  )
+  checked = 0
+  for (path, box), found in zip(boxes, axes, strict=True):
+    names = getattr(box, 'names', ())
+    if 'kernel' in jax.tree_util.keystr(path) and 'layers' in names:
+      matrix = {*found.reduction_axis, found.output_axis}
+      apart = {i for i, n in enumerate(names) if n in ('layers', 'heads')}
+      assert matrix == set(range(len(names))) - apart, path
+      checked += 1
+  assert checked >= 6

@@ -87,8 +87,10 @@ def generate(
   """Generates every prompt with two seeds, and as many clips without one."""
   from musiclm_jax.cascade.generator import Generator
 
-  # Its own progress would pass for that of the whole examination.
-  generator = Generator(material.networks, lambda line: None)
+  # Indented: it is the progress of this part, not of the examination.
+  generator = Generator(
+    material.networks, lambda line: print(f'  {line}', flush=True)
+  )
   settings = material.bundle.settings
   codes = material.tokenizer.encode_text(prompts)
   runs = [

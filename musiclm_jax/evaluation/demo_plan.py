@@ -1,7 +1,7 @@
 """The stages of the demo: commands, what each needs, and on what it depends.
 
 prepare -> soundstream, mulan -> mulan_rvq, w2v_bert -> kmeans -> tokenize ->
-semantic, coarse, fine -> bundle -> generate -> evaluate
+coarse, semantic, fine -> bundle -> generate -> evaluate
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ PROMPTS = (
   'a cheerful flute waltz',
 )
 SAMPLE_SECONDS = 10
-# A crop of 10 s every 50 s of some pieces: as many tokens as the LMs of the
-# demo can read, in a tenth of the time.
+# A crop of 10 s every 50 s of half of the pieces, about a tenth of the music:
+# to tokenize all of it would take ten times as long.
 TOKEN_HOP_SECONDS = 50
 TOKEN_PIECES = 640
 _PACKAGE = Path(__file__).parents[1]
@@ -54,7 +54,7 @@ class Stage:
     needs: Stages whose output it reads.
     output: Folder or file that it makes, removed when its inputs have changed.
     rooms: Code folders that its output depends on.
-    expected_seconds: On two cores, for the ETA until measured.
+    expected_seconds: On its share of two cores, for the ETA until measured.
     shares: Whether it runs on half of the cores, beside another such stage.
     config: File name of its config, for trainings.
   """

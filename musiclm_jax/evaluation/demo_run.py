@@ -35,30 +35,30 @@ def run_all(
     UsageError: If a stage fails; one that runs beside it is ended, and
       continues next time.
   """
-  waiting, done = list(stages), set()
-  running: dict[futures.Future, Stage] = {}
-  free = lanes.cores_of_lanes()
-  taken: dict[futures.Future, set[int]] = {}
+  waiting, done, free = list(stages), set(), lanes.cores_of_lanes()
+  running: dict[futures.Future, tuple[Stage, set[int]]] = {}
   count, stop = len(free), threading.Event()
   with futures.ThreadPoolExecutor(count) as pool:
     try:
       while waiting or running:
-        while stage := lanes.next_stage(waiting, done, running.values(), count):
+        while stage := lanes.next_stage(
+          waiting, done, [stage for stage, _ in running.values()], count
+        ):
           waiting.remove(stage)
-          cores = free.pop(0) if stage.shares else set()
+          cores = free.pop() if stage.shares else set()
           future = pool.submit(
             run_stage,
             *(stage, hashes[stage.name], out, line),
             cores=cores,
             stop=stop,
           )
-          running[future], taken[future] = stage, cores
+          running[future] = stage, cores
         ended, _ = futures.wait(running, return_when=futures.FIRST_COMPLETED)
         for future in ended:
-          if cores := taken.pop(future):
-            free.append(cores)
-          done.add(running.pop(future).name)
           future.result()
+          stage, cores = running.pop(future)
+          done.add(stage.name)
+          free += [cores] if cores else []
     except BaseException:
       stop.set()
       raise
@@ -111,7 +111,8 @@ def run_stage(
   stamp = stamp.after(usage, finished=code == 0)
   stamp.write(path)
   if code != 0:
-    line.say(stage_process.last_lines(log))
+    if not (stop and stop.is_set()):
+      line.say(stage_process.last_lines(log))
     raise UsageError(
       f"stage '{stage.name}' ended with exit code {code}: see {log}, mend it "
       'and run the same command again to continue'

@@ -11,12 +11,19 @@ from musiclm_jax.evaluation.demo_plan import Stage
 
 
 def cores_of_lanes() -> list[set[int]]:
-  """The cores of each lane; one lane of all cores where there is but one."""
+  """The cores of each lane; one lane where there is but one core.
+
+  Lanes are equal, so that a stage computes alike in either: results depend on
+  the number of threads, and which lane is free depends on the timing.
+  """
   if hasattr(os, 'sched_getaffinity'):
     cores = sorted(os.sched_getaffinity(0))
   else:
     cores = list(range(os.cpu_count() or 1))
-  return [set(cores[0::2]), set(cores[1::2])] if len(cores) > 1 else [{*cores}]
+  half = len(cores) // 2
+  return (
+    [set(cores[:half]), set(cores[half : 2 * half])] if half else [{*cores}]
+  )
 
 
 def next_stage(

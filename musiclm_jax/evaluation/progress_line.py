@@ -59,18 +59,11 @@ class ProgressLine:
     table = sum(stage.expected_seconds for stage in past)
     speed = sum(self.measured[s.name] for s in past) / table if table else 1.0
     left = {
-      s.name: self._left(speed * s.expected_seconds, self._running.get(s.name))
+      s.name: _left(speed * s.expected_seconds, self._running.get(s.name))
       for s in self._stages
       if s.name not in self.measured
     }
     return lanes.makespan(self._stages, left, self._running, self._lanes)
-
-  def _left(self, expected: float, state: _State | None) -> float:
-    if state is None:
-      return expected
-    if state.share is not None and state.share >= _TRUSTED_PROGRESS:
-      return state.seconds * (1 - state.share) / state.share
-    return max(0.0, expected - state.seconds)
 
   def show(
     self, stage: str, seconds: float, share: float | None, peak_bytes: int
@@ -107,6 +100,14 @@ class ProgressLine:
   def _write(self, text: str) -> None:
     self._stream.write(f'\x1b[2K\r{text}' if self._rewrites else f'{text}\n')
     self._stream.flush()
+
+
+def _left(expected: float, state: _State | None) -> float:
+  if state is None:
+    return expected
+  if state.share is not None and state.share >= _TRUSTED_PROGRESS:
+    return state.seconds * (1 - state.share) / state.share
+  return max(0.0, expected - state.seconds)
 
 
 def _percent(share: float | None) -> str:

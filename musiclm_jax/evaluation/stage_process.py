@@ -20,7 +20,8 @@ from musiclm_jax.contracts import atomic_file
 
 _SAMPLE_SECONDS = 0.5
 _TAIL_BYTES = 4096
-_COUNTER = re.compile(rb'(\d+)\s*(?:/|of)\s*(\d+)')
+# What a part says of itself is indented and does not count.
+_COUNTER = re.compile(rb'^\S.*?(\d+)\s*(?:/|of)\s*(\d+)', re.MULTILINE)
 # Errors name the place of this package in the terminal's last lines.
 FAILED_LINES = 15
 
@@ -128,11 +129,11 @@ def progress(log: Path, workdir: Path | None) -> float | None:
   """Share of a running stage that is done, or None where nothing says so.
 
   A training tells by the last step in its metrics; any other stage by the
-  last `n/m` (or `n of m`) that it printed.
+  last line with `n/m` (or `n of m`) that it printed, indented ones apart.
   """
   if workdir is not None:
     return _training_progress(workdir)
-  found = _COUNTER.findall(_tail(log).split(b'$ ')[-1])
+  found = _COUNTER.findall(_tail(log).split(b'$ ')[-1].replace(b'\r', b'\n'))
   if not found:
     return None
   done, total = map(int, found[-1])

@@ -58,7 +58,7 @@ def _muon(b1: float, b2: float) -> optax.GradientTransformation:
   # Moonshot's scale (2502.16982): an update is as large as Adam's, so that
   # one learning rate serves both.
   matrices = optax.chain(
-    optax.contrib.scale_by_muon(weight_dimension_numbers=_matrix_axes),
+    optax.contrib.scale_by_muon(weight_dimension_numbers=matrix_axes),
     optax.stateless(_scale_by_shape),
   )
   return optax.partition(
@@ -73,10 +73,12 @@ def _are_kernels(params: PyTree) -> PyTree:
   )
 
 
-def _matrix_axes(params: PyTree) -> PyTree:
+def matrix_axes(params: PyTree) -> PyTree:
   """Says which axes of each kernel are inputs and which the output.
 
   Layers of a scan are matrices of their own; so is every head of attention.
+  Both are known by the names of their modules, for gradients carry no axis
+  names; `tests/test_stages.py` holds these against the axes of the networks.
   """
 
   def axes(path: tuple, leaf: Array) -> optax.contrib.MuonDimensionNumbers:
@@ -102,7 +104,7 @@ def _scale_by_shape(updates: PyTree, params: PyTree) -> PyTree:
     longer = max(rows, update.shape[axes.output_axis])
     return _MUON_RMS * longer**0.5 * update
 
-  return jax.tree.map(scale, updates, _matrix_axes(updates))
+  return jax.tree.map(scale, updates, matrix_axes(updates))
 
 
 def _names(path: tuple) -> list[str]:
