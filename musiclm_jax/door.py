@@ -7,6 +7,7 @@ Environment -> flags and config -> main; what a user can mend ends as one line
 import contextlib
 import ctypes
 import difflib
+import logging as standard_logging
 import os
 import re
 import runpy
@@ -122,6 +123,7 @@ def _prepare_environment(environment) -> None:
   except OSError:
     environment['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
   sys.unraisablehook = _hook_unraisable
+  standard_logging.getLogger('asyncio').addFilter(_is_news)
   # Said by libraries about each other; nothing a user can act on.
   warnings.filterwarnings('ignore', category=DeprecationWarning)
   warnings.filterwarnings('ignore', category=FutureWarning)
@@ -150,6 +152,14 @@ def _hook_unraisable(unraisable: Any) -> None:
   """
   if 'Event loop is closed' not in str(unraisable.exc_value):
     sys.__unraisablehook__(unraisable)
+
+
+def _is_news(record: standard_logging.LogRecord) -> bool:
+  """Passes over Orbax's other writes that failed, for the same reason.
+
+  Nobody asks for their exceptions, and asyncio says so when it pleases.
+  """
+  return 'exception was never retrieved' not in record.getMessage()
 
 
 def mend_compilation_cache(cache: Path) -> None:

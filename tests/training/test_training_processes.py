@@ -3,6 +3,8 @@
 import json
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import jax
@@ -120,6 +122,29 @@ def test_two_processes_equal_one(start_game, tmp_path):
     (one.params, one.collections),
     (two.params, two.collections),
   )
+
+
+def test_failures_that_nobody_asked_for_are_not_told_beside_the_one_line():
+  """Of several writes that fail at once, one is raised; when is by chance."""
+  code = (
+    'import asyncio, gc, logging\n'
+    'from musiclm_jax import door\n'
+    'async def write(): raise OSError(28, "full")\n'
+    'async def writes():\n'
+    '  asyncio.create_task(write())\n'
+    '  await asyncio.sleep(0.01)\n'
+    'def main():\n'
+    '  asyncio.run(writes())\n'
+    '  gc.collect()\n'
+    '  logging.getLogger("asyncio").error("something else")\n'
+    'door.run(main)\n'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, timeout=120
+  )
+  assert done.returncode == 0, done.stderr
+  assert 'something else' in done.stderr
+  assert 'Traceback' not in done.stderr, done.stderr
 
 
 def test_a_full_disk_while_saving_is_one_line_and_loses_nothing(
