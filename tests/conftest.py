@@ -8,3 +8,7 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(ROOT / '.jax_cache'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
+
+# Tests compile much and compute little: without LLVM's optimisation a cold
+# cache costs half of the time.
+os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')

@@ -208,21 +208,3 @@ def log_mel(
     power=power,
   )
   return jnp.log(jnp.maximum(mel, floor))
-
-
-def weigh_level(
-  x: Float[Array, '... T F'], weight: float
-) -> Float[Array, '... T F']:
-  """Weighs each frame's level, the mean over its bands, against its shape.
-
-  All bands rise and fall with the loudness: the level is 79 % of the variance
-  of standardised log-mels of music, and what a small network or a k-means
-  sees first. Without it the timbre shows.
-
-  Args:
-    x: Standardised log-mels.
-    weight: Of the level; 1.0 changes nothing, 0.0 leaves the shape alone.
-  """
-  if weight == 1.0:
-    return x
-  return x - (1.0 - weight) * x.mean(axis=-1, keepdims=True)

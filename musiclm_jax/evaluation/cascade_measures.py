@@ -23,6 +23,7 @@ SECONDS = 10.0
 PROMPTS_PER_FAMILY = 2
 SEEDS = 2
 _CAPTION_DRAWS = 50
+_CEILING_CLIPS = 48
 
 
 def choose_prompts(split: Split, seed: int) -> tuple[list[str], list[str]]:
@@ -139,8 +140,10 @@ def prompt_gates(
   }
 
 
-def music_gates(made: Generated) -> tuple[list[gates.Gate], dict]:
-  """`cascade_music` and `audio_sane`."""
+def music_gates(
+  material: Material, made: Generated
+) -> tuple[list[gates.Gate], dict]:
+  """`cascade_music` and `audio_sane`, with held-out music as the ceiling."""
   clips = [
     [music_statistics.measure(clip) for clip in row] for row in made.waveforms
   ]
@@ -152,8 +155,21 @@ def music_gates(made: Generated) -> tuple[list[gates.Gate], dict]:
   return found, {
     'cascade_music': {
       **cascade_quality.music_figures(clips),
+      **_ceilings(material),
       'equal_tokens_of_two_seeds': same,
     }
+  }
+
+
+def _ceilings(material: Material) -> dict[str, float]:
+  """Share of held-out clips that are music, as they are and coded."""
+  split = material.test
+  crops = split.crops(SECONDS, 1, _CEILING_CLIPS)
+  real = np.stack([split.read(crop) for crop in crops])
+  sides = {'held_out': real, 'through_codec': material.through_codec(real)}
+  return {
+    name: float(np.mean([music_statistics.measure(x).is_music() for x in side]))
+    for name, side in sides.items()
   }
 
 

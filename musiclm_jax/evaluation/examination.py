@@ -109,7 +109,7 @@ def _examine(folder: Path, seed: int) -> tuple[list, dict, dict]:
   figures['judges'] = panel.qualifications
   for name, call in (
     ('prompts', (cascade.prompt_gates, material, made, panel)),
-    ('music', (cascade.music_gates, made)),
+    ('music', (cascade.music_gates, material, made)),
     ('copies', (cascade.copy_gates, material, made)),
   ):
     found, more = part(name, *call)

@@ -15,10 +15,11 @@ _PITCH_WINDOW = 4096
 _LOWEST_PITCH, _NUM_PITCHES = 36, 60  # MIDI C2 ... B6
 _HARMONICS = 8
 _SHORTEST_NOTE_FRAMES = 3
-_SMALLEST_SALIENCE_SHARE = 0.2
+_SMALLEST_SHARE = 0.25
+_PITCH_BAND_HZ = (60, 5_000)
 _ONSET_HOP = 480
 _ONSET_MELS = 40
-_ONSET_DB = 2.0  # mean rise over the mel bands
+_ONSET_DB = 1.2  # mean rise over the mel bands
 _ONSET_GAP_FRAMES = 4
 _ONSET_LAG_FRAMES = 2
 _ONSET_PAST_FRAMES = 15
@@ -104,9 +105,7 @@ def distinct_pitches(waveform: np.ndarray) -> int:
   count once, since an octave error would make two pitches of one tone.
   """
   salience, share = pitch_salience(waveform)
-  leader = np.where(
-    share >= _SMALLEST_SALIENCE_SHARE, salience.argmax(axis=1), -1
-  )
+  leader = np.where(share >= _SMALLEST_SHARE, salience.argmax(axis=1), -1)
   found, run = set(), 0
   for frame, pitch in enumerate(leader):
     run = run + 1 if frame and pitch == leader[frame - 1] else 1
@@ -116,30 +115,35 @@ def distinct_pitches(waveform: np.ndarray) -> int:
 
 
 def pitch_salience(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Harmonic sums per semitone, and the leader's share of the energy.
+  """Harmonic sums per semitone, and the leader's share of the sound.
+
+  The sums are of square roots of magnitudes, so that one strong partial makes
+  no pitch. Shares are of magnitudes between 60 Hz and 5 kHz. A quarter of the
+  sound on the harmonics of one pitch is a tone: real music has 0.32 (median
+  frame), pink noise less than 0.11, an untrained order of codec codes 0.2.
 
   Returns:
     Salience [T, 60] of MIDI pitches 36 to 95, and per frame [T] the share of
-    the magnitude that lies on the leading pitch's harmonics (0 when silent).
+    the sound that lies on the leading pitch's harmonics (0 when silent).
   """
-  magnitudes = np.sqrt(_magnitudes(waveform, _PITCH_WINDOW, _PITCH_HOP))
+  magnitudes = _magnitudes(waveform, _PITCH_WINDOW, _PITCH_HOP)
   hz = 440 * 2 ** ((np.arange(_NUM_PITCHES) + _LOWEST_PITCH - 69) / 12)
   bin_hz = SAMPLE_RATE / _PITCH_WINDOW
+  low, high = (round(edge / bin_hz) for edge in _PITCH_BAND_HZ)
   salience = np.zeros((len(magnitudes), _NUM_PITCHES))
   held = np.zeros_like(salience)
   for harmonic in range(1, _HARMONICS + 1):
     centres = np.rint(hz * harmonic / bin_hz).astype(int)
-    inside = centres < magnitudes.shape[1] - 1
-    centres = np.minimum(centres, magnitudes.shape[1] - 2)
-    peak = np.maximum.reduce(
-      [magnitudes[:, centres + offset] for offset in (-1, 0, 1)]
-    )
+    inside = centres < high
+    centres = np.minimum(centres, high)
+    around = [magnitudes[:, centres + offset] for offset in (-1, 0, 1)]
+    peak = np.sqrt(np.maximum.reduce(around))
     salience += 0.8 ** (harmonic - 1) * peak * inside
-    held += peak * inside
-  total = magnitudes.sum(axis=1)
+    held += sum(around) * inside
+  total = magnitudes[:, low:high].sum(axis=1)
   leader = salience.argmax(axis=1)
-  share = held[np.arange(len(held)), leader] * 3 / np.maximum(total, _FLOOR)
-  loud = np.square(magnitudes).mean(axis=1) > 1e-3
+  share = held[np.arange(len(held)), leader] / np.maximum(total, _FLOOR)
+  loud = magnitudes.mean(axis=1) > 1e-3
   return salience, np.where(loud, share, 0.0)
 
 
@@ -175,7 +179,7 @@ def onset_strength(waveform: np.ndarray) -> np.ndarray:
 
 
 def onsets_per_second(waveform: np.ndarray) -> float:
-  """Peaks of `onset_strength` above 2 dB, at least 80 ms apart, per second."""
+  """Peaks of `onset_strength` above 1.2 dB, 80 ms apart, per second."""
   strength = onset_strength(waveform)
   last, count = -_ONSET_GAP_FRAMES, 0
   for frame in range(len(strength)):

@@ -144,15 +144,21 @@ def _led(
 def _untrained_features(
   material: Material,
 ) -> Callable[[np.ndarray], np.ndarray]:
-  """Features [B, T, D] of the same network before any training."""
+  """Features [B, T, D] of the same network before any training.
+
+  It reads input that is standardised like the trained one's: statistics of
+  the corpus are not what training has to show.
+  """
   import jax
   from flax import linen as nn
 
-  task = material.networks['w2v_bert'].task
+  network = material.networks['w2v_bert']
   example = {'waveform': np.zeros((1, 48_000), np.float32)}
-  params, collections = task.init(jax.random.key(0), example)
+  params, _ = network.task.init(jax.random.key(0), example)
   params = nn.unbox(params)
-  return jax.jit(lambda rows: task.features(params, collections, rows))
+  return jax.jit(
+    lambda rows: network.task.features(params, network.collections, rows)
+  )
 
 
 def mulan_recall(material: Material, seed: int) -> tuple[gates.Gate, dict]:

@@ -14,6 +14,8 @@ from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.task import Batch, Task
 
+_UNOPTIMISED = {'xla_backend_optimization_level': 0}
+
 
 @struct.dataclass
 class TrainState:
@@ -114,15 +116,21 @@ def create_state(
   with_ema: bool = False,
   rules: Mapping[str, str | None] = sharding.RULES,
 ) -> TrainState:
-  """Makes the first state, each leaf born where its sharding says."""
+  """Makes the first state, each leaf born where its sharding says.
+
+  It runs once, so a CPU compiles it without optimising: 7 s instead of 35 for
+  a codec of 70 random leaves.
+  """
   abstract = abstract_state(
     task, optimizers, batch, mesh, seed=seed, with_ema=with_ema, rules=rules
   )
+  platform = mesh.devices.flat[0].platform
   init = jax.jit(
     lambda batch: nn.unbox(
       init_state(task, optimizers, batch, seed=seed, with_ema=with_ema)
     ),
     out_shardings=shardings(abstract),
+    compiler_options=_UNOPTIMISED if platform == 'cpu' else None,
   )
   return init(batch)
 

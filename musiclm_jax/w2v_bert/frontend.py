@@ -5,6 +5,7 @@ that it stands for, and four of them make one of the T frames of 40 ms, so
 that a semantic frame is exactly two codec frames.
 """
 
+import jax
 import jax.numpy as jnp
 
 from musiclm_jax.contracts.array_types import Spectrogram, Waveform
@@ -58,3 +59,27 @@ def log_mels(waveform: Waveform, num_mels: int) -> Spectrogram:
     high_hz=7600.0,
     floor=1e-4,
   )
+
+
+def cepstra(mels: Spectrogram) -> Spectrogram:
+  """Turns log-mels into as many cepstral coefficients, DCT-II, orthonormal."""
+  return jax.scipy.fft.dct(mels, axis=-1, norm='ortho')
+
+
+def envelope(cepstra: Spectrogram, count: int) -> Spectrogram:
+  """Turns standardised cepstra back into bands of unit variance.
+
+  The level (coefficient 0) is left out, and so is what lies above `count`. Of
+  standardised log-mels of music the level is 79 % of the variance, and all
+  that names an instrument far less than the rest; here each coefficient has
+  the same share.
+
+  Args:
+    cepstra: [B, 4T, M], each coefficient standardised over the corpus.
+    count: Coefficients that are kept, 1 ... `count`, below M.
+  """
+  size = cepstra.shape[-1]
+  order = jnp.arange(size)
+  kept = jnp.where((order > 0) & (order <= count), cepstra, 0.0)
+  bands = jax.scipy.fft.idct(kept, axis=-1, norm='ortho')
+  return (size / count) ** 0.5 * bands

@@ -18,12 +18,11 @@ from musiclm_jax.contracts.array_types import (
   PyTree,
   Spectrogram,
 )
-from musiclm_jax.dsp.spectrogram import weigh_level
 from musiclm_jax.nn.conformer import Conformer
 from musiclm_jax.nn.conv import Conv
 from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.w2v_bert.quantizer import GumbelCodes, GumbelQuantizer
-from musiclm_jax.w2v_bert.statistics import add_frames
+from musiclm_jax.w2v_bert.statistics import add_frames, standardise
 
 # Batches over which the latents' statistics follow the subsampling.
 _MEMORY = 10.0
@@ -102,7 +101,6 @@ class W2vBert(nn.Module):
     codebook_size: K.
     code_dim: Width of a code vector.
     num_mels: M, a multiple of 4.
-    level_weight: Of each frame's level, see `spectrogram.weigh_level`.
     conv_channels: Of the two subsampling convolutions.
     kernel_size: Of the depthwise convolutions.
     conv_norm: `batch` (the paper) or `layer` (below batch 64).
@@ -124,7 +122,6 @@ class W2vBert(nn.Module):
   codebook_size: int
   code_dim: int
   num_mels: int = 80
-  level_weight: float = 1.0
   conv_channels: tuple[int, int] = (128, 32)
   kernel_size: int = 5
   conv_norm: str = 'layer'
@@ -187,21 +184,21 @@ class W2vBert(nn.Module):
     Args:
       mels: Standardised log-mels.
       mask: Frames that the modules must not see.
-      latent_statistics: Of the latents so far. Their mean is taken from the
-        quantizer's input: a layer norm leaves what all frames share, and
-        few codes would be used.
+      latent_statistics: Of the latents so far. The quantizer reads them
+        standardised: a layer norm leaves what all frames share, and few codes
+        would be used.
       rng: Of the vectors in their place and of the Gumbel noise.
       temperature: Of the quantizer.
       deterministic: Leaves out Gumbel noise and dropout, not the mask.
     """
     noise_rng, gumbel_rng = jax.random.split(rng)
-    latents = self._latents(mels)
+    latents = self.subsampling(mels)
     if not deterministic:
       latent_statistics = add_frames(
         latent_statistics, jax.lax.stop_gradient(latents), _MEMORY
       )
     quantized = self.quantizer(
-      latents - latent_statistics['mean'],
+      standardise(latent_statistics, latents),
       temperature,
       None if deterministic else gumbel_rng,
     )
@@ -215,9 +212,6 @@ class W2vBert(nn.Module):
 
   def features(self, mels: Spectrogram) -> Latents:
     """Returns the last masked-prediction block's output, nothing hidden."""
-    x = self.projection(self._latents(mels))
+    x = self.projection(self.subsampling(mels))
     x = self.contrastive(x)
     return self.masked_prediction(x).astype(jnp.float32)
-
-  def _latents(self, mels: Spectrogram) -> Latents:
-    return self.subsampling(weigh_level(mels, self.level_weight))

@@ -114,13 +114,3 @@ def test_silence_has_a_finite_gradient():
     ).sum()
 
   assert np.all(np.isfinite(jax.grad(loss)(jnp.zeros(256))))
-
-
-@pytest.mark.parametrize('weight', [0.0, 0.3, 1.0])
-def test_weighing_the_level_leaves_the_shape(weight):
-  x = np.random.default_rng(1).normal(size=(2, 5, 8)).astype(np.float32)
-  weighed = spectrogram.weigh_level(jnp.asarray(x), weight)
-  level = x.mean(axis=-1, keepdims=True)
-  np.testing.assert_allclose(weighed, x - level + weight * level, atol=1e-6)
-  louder = spectrogram.weigh_level(jnp.asarray(x) + 3.0, weight)
-  np.testing.assert_allclose(louder - weighed, 3.0 * weight, atol=1e-5)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from musiclm_jax.data.rendered_music import composer, performer
 from musiclm_jax.evaluation import music_statistics
 
 RATE = 24_000
@@ -32,6 +33,17 @@ def test_a_constant_tone_is_one_pitch_and_no_onset(pitch):
   assert clip.distinct_pitches == 1
   assert clip.onsets_per_second <= 0.1
   assert not clip.is_music()
+
+
+def test_composed_pieces_are_music():
+  """A measure that real music does not pass says nothing of generated one."""
+  seconds, start = 10, 15
+  found = []
+  for index in range(12):
+    played = performer.perform(composer.compose(5, 'train', index))
+    part = played.waveform[start * RATE : (start + seconds) * RATE]
+    found.append(music_statistics.measure(part).is_music())
+  assert np.mean(found) >= 0.75, found
 
 
 def test_an_octave_is_no_second_pitch():

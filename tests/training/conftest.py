@@ -17,7 +17,10 @@ def start_game():
   running = []
 
   def start(*arguments, devices=1, **environment):
-    flags = f'--xla_force_host_platform_device_count={devices}'
+    flags = (
+      f'{os.environ["XLA_FLAGS"]} '
+      f'--xla_force_host_platform_device_count={devices}'
+    )
     process = subprocess.Popen(
       [sys.executable, HERE / 'training_games.py', *map(str, arguments)],
       env=os.environ

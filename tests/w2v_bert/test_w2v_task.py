@@ -13,6 +13,11 @@ from musiclm_jax import stages
 from musiclm_jax.dsp.resample import resample_24k_to_16k
 from musiclm_jax.w2v_bert import frontend
 from musiclm_jax.w2v_bert.model import W2vBert
+from musiclm_jax.w2v_bert.statistics import (
+  add_frames,
+  init_statistics,
+  standardise,
+)
 from musiclm_jax.w2v_bert.task import W2vBertTask
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -73,6 +78,20 @@ def test_log_mels_hear_24_khz_as_16_khz():
   assert int(mels[0, 50].argmax()) == nearest
   nothing = np.sin(2 * np.pi * 9500 * time)[None].astype(np.float32)
   assert frontend.log_mels(nothing, 80)[0, 10:90].max() < mels.max() - 5
+
+
+def test_an_envelope_has_no_level_and_unit_variance():
+  rng = np.random.default_rng(3)
+  mels = 2.0 * rng.normal(size=(1, 4000, 16)).cumsum(axis=-1)
+  made = []
+  for level in (0.0, 3.0):
+    louder = frontend.cepstra(jnp.asarray(mels + level, jnp.float32))
+    statistics = add_frames(init_statistics(16), louder)
+    made.append(frontend.envelope(standardise(statistics, louder), 6))
+  np.testing.assert_allclose(made[0], made[1], atol=1e-3)
+  assert np.mean(made[0] ** 2) == pytest.approx(1.0, abs=1e-3)
+  kept = np.abs(frontend.cepstra(made[0])).mean(axis=(0, 1)) > 1e-3
+  assert kept.tolist() == [False] + 6 * [True] + 9 * [False]
 
 
 def test_log_mels_equal_librosa(waveform):
