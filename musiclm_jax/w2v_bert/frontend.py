@@ -66,20 +66,19 @@ def cepstra(mels: Spectrogram) -> Spectrogram:
   return jax.scipy.fft.dct(mels, axis=-1, norm='ortho')
 
 
-def envelope(cepstra: Spectrogram, count: int) -> Spectrogram:
+def envelope(x: Spectrogram, count: int) -> Spectrogram:
   """Turns standardised cepstra back into bands of unit variance.
 
-  The level (coefficient 0) is left out, and so is what lies above `count`. Of
-  standardised log-mels of music the level is 79 % of the variance, and all
-  that names an instrument far less than the rest; here each coefficient has
-  the same share.
+  Coefficient 0, the level, is left out, and so is what lies above `count`. The
+  level is 79 % of the variance of standardised log-mels of music and names no
+  instrument; here every coefficient that is kept has the same share.
 
   Args:
-    cepstra: [B, 4T, M], each coefficient standardised over the corpus.
+    x: Cepstra [B, 4T, M], each coefficient standardised over the corpus.
     count: Coefficients that are kept, 1 ... `count`, below M.
   """
-  size = cepstra.shape[-1]
+  size = x.shape[-1]
   order = jnp.arange(size)
-  kept = jnp.where((order > 0) & (order <= count), cepstra, 0.0)
+  kept = jnp.where((order > 0) & (order <= count), x, 0.0)
   bands = jax.scipy.fft.idct(kept, axis=-1, norm='ortho')
   return (size / count) ** 0.5 * bands

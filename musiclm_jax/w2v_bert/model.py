@@ -21,6 +21,7 @@ from musiclm_jax.contracts.array_types import (
 from musiclm_jax.nn.conformer import Conformer
 from musiclm_jax.nn.conv import Conv
 from musiclm_jax.nn.einsum import Einsum
+from musiclm_jax.w2v_bert.frontend import envelope
 from musiclm_jax.w2v_bert.quantizer import GumbelCodes, GumbelQuantizer
 from musiclm_jax.w2v_bert.statistics import add_frames, standardise
 
@@ -101,6 +102,8 @@ class W2vBert(nn.Module):
     codebook_size: K.
     code_dim: Width of a code vector.
     num_mels: M, a multiple of 4.
+    num_cepstra: 0: it reads log-mels, every band standardised (the paper).
+      Above: cepstra, of which so many are heard, see `frontend.envelope`.
     conv_channels: Of the two subsampling convolutions.
     kernel_size: Of the depthwise convolutions.
     conv_norm: `batch` (the paper) or `layer` (below batch 64).
@@ -122,6 +125,7 @@ class W2vBert(nn.Module):
   codebook_size: int
   code_dim: int
   num_mels: int = 80
+  num_cepstra: int = 0
   conv_channels: tuple[int, int] = (128, 32)
   kernel_size: int = 5
   conv_norm: str = 'layer'
@@ -182,7 +186,7 @@ class W2vBert(nn.Module):
     """Predicts what is hidden under `mask`.
 
     Args:
-      mels: Standardised log-mels.
+      mels: Standardised log-mels, or cepstra.
       mask: Frames that the modules must not see.
       latent_statistics: Of the latents so far. The quantizer reads them
         standardised: a layer norm leaves what all frames share, and few codes
@@ -192,7 +196,7 @@ class W2vBert(nn.Module):
       deterministic: Leaves out Gumbel noise and dropout, not the mask.
     """
     noise_rng, gumbel_rng = jax.random.split(rng)
-    latents = self.subsampling(mels)
+    latents = self._latents(mels)
     if not deterministic:
       latent_statistics = add_frames(
         latent_statistics, jax.lax.stop_gradient(latents), _MEMORY
@@ -212,6 +216,11 @@ class W2vBert(nn.Module):
 
   def features(self, mels: Spectrogram) -> Latents:
     """Returns the last masked-prediction block's output, nothing hidden."""
-    x = self.projection(self.subsampling(mels))
+    x = self.projection(self._latents(mels))
     x = self.contrastive(x)
     return self.masked_prediction(x).astype(jnp.float32)
+
+  def _latents(self, mels: Spectrogram) -> Latents:
+    if self.num_cepstra:
+      mels = envelope(mels, self.num_cepstra)
+    return self.subsampling(mels)

@@ -51,8 +51,6 @@ class W2vBertTask:
   Attributes:
     model: The network.
     total_steps: Of the training; schedules are shares of it.
-    num_cepstra: 0: every band of the log-mels is standardised (the paper).
-      Above: of their cepstra so many are, see `frontend.envelope`.
     mask_probability: Of a span beginning at a frame.
     mask_span: Frames in a span.
     num_distractors: Of the contrastive loss.
@@ -65,7 +63,6 @@ class W2vBertTask:
 
   model: W2vBert
   total_steps: int
-  num_cepstra: int = 0
   mask_probability: float = 0.065
   mask_span: int = 10
   num_distractors: int = 100
@@ -118,7 +115,7 @@ class W2vBertTask:
     """
     own = collections[PLAYER]
     mask_rng, *rngs = jax.random.split(jax.random.key(0), 3)
-    mels = self._input(own['statistics'], self._mels(batch['waveform']))
+    mels = standardise(own['statistics'], self._mels(batch['waveform']))
     mask = self._mask(mask_rng, mels)
     output = self.model.apply(
       _variables(params, own), mels, mask, own['latents'], rngs[0]
@@ -145,7 +142,7 @@ class W2vBertTask:
         )
         variables[name] = {**variables[name], 'masked_prediction': first}
     model = self.model.clone(masked_blocks=self.feature_block)
-    mels = self._input(own['statistics'], self._mels(waveform))
+    mels = standardise(own['statistics'], self._mels(waveform))
     return model.apply(variables, mels, method='features')
 
   def _loss(
@@ -169,7 +166,7 @@ class W2vBertTask:
     temperature = self.temperature(step)
     output, moved = self.model.apply(
       _variables(params, own),
-      self._input(statistics, mels),
+      standardise(statistics, mels),
       mask,
       own['latents'],
       noise_rng,
@@ -196,12 +193,7 @@ class W2vBertTask:
 
   def _mels(self, waveform: Waveform) -> Spectrogram:
     mels = frontend.log_mels(waveform, self.model.num_mels)
-    return frontend.cepstra(mels) if self.num_cepstra else mels
-
-  def _input(self, statistics: PyTree, mels: Spectrogram) -> Spectrogram:
-    """What the network reads: standardised bands."""
-    x = standardise(statistics, mels)
-    return frontend.envelope(x, self.num_cepstra) if self.num_cepstra else x
+    return frontend.cepstra(mels) if self.model.num_cepstra else mels
 
   def _mask(self, rng: PRNGKey, mels: Array) -> Array:
     return losses.span_mask(
