@@ -30,6 +30,9 @@ _HOP_SECONDS = flags.DEFINE_float(
 _MAX_PIECES = flags.DEFINE_integer(
   'max_pieces', None, 'Most pieces of a split, its first ones; None: all.'
 )
+_MIN_DBFS = flags.DEFINE_float(
+  'min_dbfs', -50.0, 'Softer crops are left out; -120 keeps all.'
+)
 _SPLITS = flags.DEFINE_list(
   'splits', ['train', 'validation', 'test'], 'Splits to make.'
 )
@@ -50,6 +53,10 @@ def _check_flags() -> None:
   for flag in (_CROP_SECONDS, _HOP_SECONDS, _MAX_PIECES, _BATCH_SIZE):
     if flag.value is not None and flag.value <= 0:
       raise UsageError(f'--{flag.name}={flag.value}: must be above 0')
+  if not -120 <= _MIN_DBFS.value <= 0:
+    raise UsageError(
+      f'--min_dbfs={_MIN_DBFS.value}: choose a level from -120 (all) to 0'
+    )
   frames = _CROP_SECONDS.value * 25
   if abs(frames - round(frames)) > 1e-6:
     raise UsageError(
@@ -92,17 +99,26 @@ def main() -> None:
       hop,
       _BATCH_SIZE.value,
       _MAX_PIECES.value,
+      _MIN_DBFS.value,
       _report,
     )
-    skipped = corpus.write(
+    left_out = corpus.write(
       _OUT.value,
       _SOURCE.value,
       contract,
       jax.process_index(),
       jax.process_count(),
     )
-    if skipped:
-      _report(f'{split}: {skipped} pieces of less than half a crop left out')
+    if left_out.short_pieces:
+      _report(
+        f'{split}: {left_out.short_pieces} pieces of less than half a crop '
+        'left out'
+      )
+    if left_out.soft_crops:
+      _report(
+        f'{split}: {left_out.soft_crops} crops below {_MIN_DBFS.value:g} dBFS '
+        'left out'
+      )
   _report(f'tokens of {", ".join(opened)} are in {_OUT.value}')
 
 

@@ -19,6 +19,7 @@ from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data.sources import Source
 from musiclm_jax.data.token_record import TokenRecord
 from musiclm_jax.data.token_store import Plan, TokenStoreWriter, crop_starts
+from musiclm_jax.dsp.level import rms_dbfs
 
 CAPTIONS_PER_CROP = 4
 _GRID_SECONDS = 1 / SEMANTIC_FRAME_RATE
@@ -34,6 +35,19 @@ class Crop:
 
 
 @dataclasses.dataclass(frozen=True)
+class LeftOut:
+  """What did not become tokens.
+
+  Attributes:
+    short_pieces: Pieces of less than half a crop, of the whole split.
+    soft_crops: Crops below the level asked for, of the shards written now.
+  """
+
+  short_pieces: int
+  soft_crops: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Corpus:
   """Turns one split of a source into tokens.
 
@@ -45,6 +59,8 @@ class Corpus:
     hop_seconds: From one crop of a piece to the next.
     batch_size: Crops that go through the networks at once.
     max_pieces: Most pieces, the first ones of the split; None takes all.
+    min_dbfs: Softer crops are left out, none at -120: an LM that has learned
+      silence falls into it, and each silent token keeps it there.
     report: Gets a line of progress every few seconds.
   """
 
@@ -55,6 +71,7 @@ class Corpus:
   hop_seconds: float
   batch_size: int
   max_pieces: int | None = None
+  min_dbfs: float = -120.0
   report: Callable[[str], None] = lambda line: None
 
   def write(
@@ -64,7 +81,7 @@ class Corpus:
     contract: TokenContract,
     process_index: int = 0,
     process_count: int = 1,
-  ) -> int:
+  ) -> LeftOut:
     """Writes the shards that are missing, or this process's share of them.
 
     Args:
@@ -73,9 +90,6 @@ class Corpus:
       contract: Of the tokens.
       process_index: Of this process.
       process_count: Of all.
-
-    Returns:
-      Pieces that were too short to be cropped, of the whole split.
 
     Raises:
       UsageError: If no piece is long enough, or the store belongs to others.
@@ -92,6 +106,7 @@ class Corpus:
       tuple(self.source.piece_id(i) for i in pieces),
       self.crop_seconds,
       self.hop_seconds,
+      self.min_dbfs,
       source_name,
     )
     writer = TokenStoreWriter(folder, self.split, plan, contract)
@@ -102,12 +117,14 @@ class Corpus:
       self.crop_seconds,
       self.report,
     )
+    given, written = 0, 0
     for shard in missing:
       crops = [
         Crop(i, start) for i in plan.shard_pieces(shard) for start in starts[i]
       ]
-      writer.write(shard, self._records(crops, progress))
-    return sum(not some for some in starts)
+      given += len(crops)
+      written += writer.write(shard, self._records(crops, progress))
+    return LeftOut(sum(not some for some in starts), given - written)
 
   def _starts(self, piece: int) -> list[float]:
     seconds = self.source.num_samples(piece) / self.source.sample_rate
@@ -119,8 +136,7 @@ class Corpus:
     self, crops: list[Crop], progress: '_Progress'
   ) -> Iterator[TokenRecord]:
     """Makes the records of whole pieces, in the order of the crops."""
-    encoded = self._encoded(crops, progress)
-    pairs = zip(crops, encoded, strict=True)
+    pairs = self._encoded(crops, progress)
     for piece, group in itertools.groupby(pairs, lambda pair: pair[0].piece):
       group = list(group)
       piece_mulan = np.stack([tokens['mulan'] for _, tokens in group])
@@ -137,8 +153,8 @@ class Corpus:
 
   def _encoded(
     self, crops: list[Crop], progress: '_Progress'
-  ) -> Iterator[dict[str, np.ndarray]]:
-    """Encodes batches of crops while the next batch is read."""
+  ) -> Iterator[tuple[Crop, dict[str, np.ndarray]]]:
+    """Encodes the crops that are loud enough, each batch while one is read."""
     batches = [
       crops[first : first + self.batch_size]
       for first in range(0, len(crops), self.batch_size)
@@ -152,11 +168,13 @@ class Corpus:
         tokens = self.tokenizer.encode(waveform)
         texts = self._texts(batch)
         progress.add(len(batch))
-        for row in range(len(batch)):
+        for row, crop in enumerate(batch):
+          if rms_dbfs(waveform[row]) < self.min_dbfs:
+            continue
           one = {name: array[row] for name, array in tokens.items()}
           if texts[row] is not None:
             one['mulan_text'] = texts[row]
-          yield one
+          yield crop, one
 
   def _read(self, batch: list[Crop]) -> np.ndarray:
     """Reads crops [batch_size, S]; missing rows repeat the last one."""

@@ -40,12 +40,14 @@ class Plan:
     pieces: Ids of the pieces, in the order of the source.
     crop_seconds: Length of a record.
     hop_seconds: From one crop of a piece to the next.
+    min_dbfs: Softer crops are left out.
     source: The `kind:DIR` that was read, for the reader's information.
   """
 
   pieces: tuple[str, ...]
   crop_seconds: float
   hop_seconds: float
+  min_dbfs: float
   source: str
 
   @property
@@ -63,6 +65,7 @@ class Plan:
     fields = {
       'crop_seconds': self.crop_seconds,
       'hop_seconds': self.hop_seconds,
+      'min_dbfs': self.min_dbfs,
       'num_pieces': len(self.pieces),
       'num_shards': self.num_shards,
       'pieces_sha256': digest,
@@ -107,8 +110,11 @@ class TokenStoreWriter:
     shards = range(process_index, self._plan.num_shards, process_count)
     return [s for s in shards if not self._path(s).exists()]
 
-  def write(self, shard: int, records: Iterable[TokenRecord]) -> None:
+  def write(self, shard: int, records: Iterable[TokenRecord]) -> int:
     """Writes one shard, whole or not at all.
+
+    Returns:
+      Number of records.
 
     Raises:
       UsageError: If the disk does not take it.
@@ -121,8 +127,10 @@ class TokenStoreWriter:
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
       writer = ArrayRecordWriter(str(temporary), 'group_size:1')
+      count = 0
       for record in records:
         writer.write(record.to_bytes())
+        count += 1
       writer.close()
       with open(temporary, 'rb+') as file:
         os.fsync(file.fileno())
@@ -131,6 +139,7 @@ class TokenStoreWriter:
       raise UsageError(f'{path} could not be written: {error}') from error
     finally:
       temporary.unlink(missing_ok=True)
+    return count
 
   def _path(self, shard: int) -> Path:
     return self._folder / f'{shard:05}-of-{self._plan.num_shards:05}{_SUFFIX}'

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from musiclm_jax.dsp.level import rms_dbfs
 from musiclm_jax.evaluation import codec_quality, gates, statistics
 
 Encode = Callable[[np.ndarray], np.ndarray]  # [N, S] -> [N, T, Q]
@@ -77,7 +78,6 @@ def measure(
     )
   quiet = np.zeros_like(clips[:1])
   silence = decode(encode(quiet))
-  level_of_silence = 10 * np.log10(max(np.mean(np.square(silence)), 1e-12))
   figures = CodecFigures(
     levels=levels,
     distances=np.array(distances),
@@ -87,7 +87,7 @@ def measure(
     si_sdr=codec_quality.si_sdr(clips, decoded),
     histograms=codec_quality.code_histograms(codes, codebook_size),
     roundtrip_error=float(np.abs(forward(clips) - decoded).max()),
-    silence_dbfs=float(level_of_silence),
+    silence_dbfs=float(rms_dbfs(np.ravel(silence))),
   )
   return figures, decoded
 

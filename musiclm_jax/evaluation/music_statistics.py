@@ -9,6 +9,8 @@ import dataclasses
 
 import numpy as np
 
+from musiclm_jax.dsp.level import rms_dbfs
+
 SAMPLE_RATE = 24_000
 _PITCH_HOP = 960  # 40 ms
 _PITCH_WINDOW = 4096
@@ -68,17 +70,11 @@ def measure(waveform: np.ndarray) -> ClipStatistics:
   return ClipStatistics(
     finite=finite,
     peak=float(np.abs(clean).max(initial=0.0)),
-    rms_dbfs=rms_dbfs(clean),
+    rms_dbfs=float(rms_dbfs(clean)),
     flatness=flatness(clean),
     distinct_pitches=distinct_pitches(clean),
     onsets_per_second=onsets_per_second(clean),
   )
-
-
-def rms_dbfs(waveform: np.ndarray) -> float:
-  """Root mean square level in dBFS (a full-scale square wave is 0)."""
-  power = float(np.mean(np.square(waveform))) if len(waveform) else 0.0
-  return 10 * np.log10(max(power, 1e-12))
 
 
 def flatness(waveform: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musiclm_jax.cascade.corpus import Corpus
+from musiclm_jax.cascade.corpus import Corpus, LeftOut
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.token_store import TokenStore
 
@@ -53,13 +53,21 @@ class Echo:
     return np.asarray(tokens)[:, None].repeat(12, 1)
 
 
-def tokenize(folder, tiny, split='train', crop=2.0, max_pieces=None, **options):
+def tokenize(
+  folder,
+  tiny,
+  split='train',
+  crop=2.0,
+  max_pieces=None,
+  min_dbfs=-120.0,
+  **options,
+):
   source, lines = Ramp(), []
   corpus = Corpus(
-    Echo(), source, split, crop, crop, 4, max_pieces, lines.append
+    Echo(), source, split, crop, crop, 4, max_pieces, min_dbfs, lines.append
   )
-  skipped = corpus.write(folder, 'ramp:x', tiny.contract, **options)
-  return source, skipped, lines
+  left_out = corpus.write(folder, 'ramp:x', tiny.contract, **options)
+  return source, left_out, lines
 
 
 def test_no_more_pieces_than_asked_for_the_first_ones(tiny, tmp_path):
@@ -70,7 +78,7 @@ def test_no_more_pieces_than_asked_for_the_first_ones(tiny, tmp_path):
 
 
 def test_each_crop_is_a_record_that_knows_its_piece(tiny, tmp_path):
-  source, skipped, lines = tokenize(tmp_path, tiny)
+  source, left_out, lines = tokenize(tmp_path, tiny)
   store = TokenStore(tmp_path, 'train')
   found = {}
   for i in range(len(store)):
@@ -86,9 +94,27 @@ def test_each_crop_is_a_record_that_knows_its_piece(tiny, tmp_path):
     )
     found.setdefault(piece, []).append(record.start_seconds)
   assert found == {1: [0.0], 2: [0.0, 1.88], 3: [0.0, 2.0]}
-  assert skipped == 1
+  assert left_out == LeftOut(short_pieces=1, soft_crops=0)
   assert source.said == 0, 'captions never enter the train split'
   assert any('5 of 5 crops' in line for line in lines)
+
+
+def test_soft_crops_teach_silence_and_are_left_out(tiny, tmp_path):
+  """Mistake 33, mostly silence; the pieces are at 0, 6 and 9 dBFS."""
+  _, left_out, lines = tokenize(tmp_path, tiny, min_dbfs=5.0)
+  assert left_out == LeftOut(short_pieces=1, soft_crops=1)
+  store = TokenStore(tmp_path, 'train')
+  found = [store.record(i) for i in range(len(store))]
+  assert {record.piece_id for record in found} == {'piece 2', 'piece 3'}
+  # The crops that remain do not hear of the others.
+  assert all(len(record.piece_mulan) == 2 for record in found)
+  assert any('5 of 5 crops' in line for line in lines)
+
+
+def test_tokens_of_another_level_are_not_mixed(tiny, tmp_path):
+  tokenize(tmp_path, tiny)
+  with pytest.raises(UsageError, match='with min_dbfs'):
+    tokenize(tmp_path, tiny, min_dbfs=-50.0)
 
 
 def test_held_out_crops_keep_several_captions(tiny, tmp_path):

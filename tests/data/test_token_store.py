@@ -28,7 +28,8 @@ CONTRACT = TokenContract(
   mulan_text_mean=(1.0, 0.0),
   networks={'mulan': 'a'},
 )
-PLAN = Plan(tuple(f'piece {k}' for k in range(130)), 2.0, 2.0, 'audio_folder:x')
+PIECES = tuple(f'piece {k}' for k in range(130))
+PLAN = Plan(PIECES, 2.0, 2.0, -50.0, 'audio_folder:x')
 
 
 def record(piece, text=False):

@@ -86,7 +86,7 @@ def write_tokens(folder, contract):
     music = Music(split)
     rng = np.random.default_rng(k)
     ids = tuple(music.piece_id(i) for i in range(PIECES))
-    plan = Plan(ids, SECONDS, SECONDS, 'rendered_music:x')
+    plan = Plan(ids, SECONDS, SECONDS, -50.0, 'rendered_music:x')
     writer = TokenStoreWriter(folder, split, plan, contract)
 
     def record(name, rng=rng, split=split):

@@ -78,7 +78,7 @@ def write_store(folder, **fields):
   rng = np.random.default_rng(0)
   for split in ('train', 'validation'):
     pieces = tuple(f'{split}{i}' for i in range(8))
-    plan = Plan(pieces, crop_seconds=4.0, hop_seconds=4.0, source='test')
+    plan = Plan(pieces, 4.0, 4.0, -50.0, source='test')
     writer = TokenStoreWriter(folder, split, plan, contract(**fields))
     for shard in writer.missing():
       writer.write(
