@@ -24,6 +24,7 @@ PROMPTS_PER_FAMILY = 2
 SEEDS = 2
 _CAPTION_DRAWS = 50
 _CEILING_CLIPS = 48
+_HELD_OUT_PIECES = 160
 
 
 def choose_prompts(split: Split, seed: int) -> tuple[list[str], list[str]]:
@@ -186,7 +187,7 @@ def copy_gates(
   ) -> copying.Copying:
     return copying.measure(streams, units, training, frame_rate=rate)
 
-  real = material.test.spread_records(1, 64)
+  real = material.test.spread_records(1, _HELD_OUT_PIECES)
   held_out = measure(
     [record.semantic for record in real], [record.piece_id for record in real]
   )
