@@ -17,7 +17,7 @@ _PITCH_WINDOW = 4096
 _LOWEST_PITCH, _NUM_PITCHES = 36, 60  # MIDI C2 ... B6
 _HARMONICS = 8
 _SHORTEST_NOTE_FRAMES = 3
-_SMALLEST_SHARE = 0.25
+_SMALLEST_SHARE = 0.4
 _PITCH_BAND_HZ = (60, 5_000)
 _ONSET_HOP = 480
 _ONSET_MELS = 40
@@ -114,13 +114,14 @@ def pitch_salience(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Harmonic sums per semitone, and the leader's share of the sound.
 
   The sums are of square roots of magnitudes, so that one strong partial makes
-  no pitch. Shares are of magnitudes between 60 Hz and 5 kHz. A quarter of the
-  sound on the harmonics of one pitch is a tone: real music has 0.32 (median
-  frame), pink noise less than 0.11, an untrained order of codec codes 0.2.
+  no pitch. Shares are of energy between 60 Hz and 5 kHz: of magnitudes, noise
+  that hides no melody would outweigh it. The median frame of real music has
+  0.70, 0.68 through a codec, 0.47 with as much pink noise added; a codec's
+  codes in random order 0.28, pink noise 0.18.
 
   Returns:
     Salience [T, 60] of MIDI pitches 36 to 95, and per frame [T] the share of
-    the sound that lies on the leading pitch's harmonics (0 when silent).
+    the energy that lies on the leading pitch's harmonics (0 when silent).
   """
   magnitudes = _magnitudes(waveform, _PITCH_WINDOW, _PITCH_HOP)
   hz = 440 * 2 ** ((np.arange(_NUM_PITCHES) + _LOWEST_PITCH - 69) / 12)
@@ -128,15 +129,16 @@ def pitch_salience(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   low, high = (round(edge / bin_hz) for edge in _PITCH_BAND_HZ)
   salience = np.zeros((len(magnitudes), _NUM_PITCHES))
   held = np.zeros_like(salience)
+  energy = np.square(magnitudes)
   for harmonic in range(1, _HARMONICS + 1):
     centres = np.rint(hz * harmonic / bin_hz).astype(int)
     inside = centres < high
     centres = np.minimum(centres, high)
-    around = [magnitudes[:, centres + offset] for offset in (-1, 0, 1)]
-    peak = np.sqrt(np.maximum.reduce(around))
+    around = [energy[:, centres + offset] for offset in (-1, 0, 1)]
+    peak = np.maximum.reduce(around) ** 0.25
     salience += 0.8 ** (harmonic - 1) * peak * inside
     held += sum(around) * inside
-  total = magnitudes[:, low:high].sum(axis=1)
+  total = energy[:, low:high].sum(axis=1)
   leader = salience.argmax(axis=1)
   share = held[np.arange(len(held)), leader] / np.maximum(total, _FLOOR)
   loud = magnitudes.mean(axis=1) > 1e-3
