@@ -4,6 +4,9 @@
 corpus, tokens, bundle and logs, and writes report.html, report.json and
 picture.png beside them. A failed gate is a result, not an error: the exit
 code is 0 when the report was written.
+
+`--only_hearing` computes what its judges hear and keeps it in the demo: that
+needs corpus, tokens and codec alone, so it can run beside a training.
 """
 
 from pathlib import Path
@@ -15,6 +18,9 @@ from musiclm_jax.contracts.errors import UsageError
 
 _DEMO = flags.DEFINE_string('demo', None, 'Folder of a demo.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of judges, prompts and samples.')
+_ONLY_HEARING = flags.DEFINE_bool(
+  'only_hearing', False, 'Prepare what the judges hear, and no more.'
+)
 
 
 def main() -> None:
@@ -26,6 +32,9 @@ def main() -> None:
     raise UsageError(f"there is no demo at '{folder}': run make demo first")
   from musiclm_jax.evaluation import examination
 
+  if _ONLY_HEARING.value:
+    examination.listen(folder)
+    return
   report = examination.write_report(folder, _SEED.value)
   failed = [gate.name for gate in report.gates if not gate.passed]
   print(f'{len(report.gates)} gates, failed: {", ".join(failed) or "none"}')

@@ -1,7 +1,7 @@
 """The stages of the demo: commands, what each needs, and on what it depends.
 
 prepare -> soundstream, mulan -> mulan_rvq, w2v_bert -> kmeans -> tokenize ->
-coarse, semantic, fine -> bundle -> generate -> evaluate
+coarse, semantic, fine, hearing -> bundle -> generate -> evaluate
 """
 
 import dataclasses
@@ -31,11 +31,11 @@ _TRAININGS = {
   'soundstream': ('soundstream', ('prepare',), 1000),
   'w2v_bert': ('w2v_bert', ('prepare',), 450),
   'kmeans': ('w2v_bert', ('w2v_bert',), 40),
-  'mulan': ('mulan', ('prepare',), 750),
+  'mulan': ('mulan', ('prepare',), 800),
   'mulan_rvq': ('mulan', ('mulan',), 90),
-  'semantic': ('token_lm', ('tokenize',), 250),
-  'coarse': ('token_lm', ('tokenize',), 400),
-  'fine': ('token_lm', ('tokenize',), 300),
+  'semantic': ('token_lm', ('tokenize',), 200),
+  'coarse': ('token_lm', ('tokenize',), 1000),
+  'fine': ('token_lm', ('tokenize',), 250),
 }
 _FITTED_NETWORK = {'kmeans': 'w2v_bert', 'mulan_rvq': 'mulan'}
 # Longest first: two run side by side.
@@ -100,6 +100,7 @@ class Plan:
       *(trainings[name] for name in _TOKENIZERS),
       self._tokenize(),
       *(trainings[name] for name in _LANGUAGE_MODELS),
+      self._hearing(),
       self._bundle(),
       self._generate(),
       self._evaluate(),
@@ -170,6 +171,19 @@ class Plan:
       expected_seconds=330,
     )
 
+  def _hearing(self) -> Stage:
+    return Stage(
+      name='hearing',
+      door='evaluate',
+      arguments=(f'--demo={self.out}', '--only_hearing'),
+      # It could run before the tokens, but they would have to wait for it.
+      needs=('prepare', 'soundstream', 'tokenize'),
+      output=self.out / 'hearing',
+      rooms=('evaluation', 'cascade'),
+      expected_seconds=450,
+      shares=True,
+    )
+
   def _bundle(self) -> Stage:
     return Stage(
       name='bundle',
@@ -207,10 +221,10 @@ class Plan:
       name='evaluate',
       door='evaluate',
       arguments=(f'--demo={self.out}', f'--seed={self.seed}'),
-      needs=('tokenize', 'bundle', 'generate'),
+      needs=('tokenize', 'hearing', 'bundle', 'generate'),
       output=self.out / 'report.json',
       rooms=('evaluation', 'cascade'),
-      expected_seconds=720,
+      expected_seconds=230,
     )
 
 

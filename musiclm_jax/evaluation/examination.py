@@ -12,12 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from musiclm_jax.cascade import networks
 from musiclm_jax.data.token_store import TokenStore
 from musiclm_jax.evaluation import cascade_measures as cascade
-from musiclm_jax.evaluation import judge_panel, lm_measures, token_measures
+from musiclm_jax.evaluation import (
+  hearing,
+  judge_panel,
+  lm_measures,
+  token_measures,
+)
 from musiclm_jax.evaluation.demo_plan import PROMPTS, Plan
 from musiclm_jax.evaluation.gates import in_order
-from musiclm_jax.evaluation.material import Material
+from musiclm_jax.evaluation.material import Material, open_split
 from musiclm_jax.evaluation.report import Clip, Report
 from musiclm_jax.evaluation.stage_process import Stamp
 
@@ -46,7 +52,7 @@ _EXPECTED = {
   'nll': 20,
   'lm': 30,
   'generate': 110,
-  'judges': 350,
+  'judges': 60,
   'prompts': 20,
   'music': 10,
   'copies': 10,
@@ -105,7 +111,7 @@ def _examine(folder: Path, seed: int) -> tuple[list, dict, dict]:
   keep('lm_perturb', lm_measures.perturbation(held_out))
   prompts = cascade.choose_prompts(material.test, seed)
   made = part('generate', cascade.generate, material, *prompts, seed)
-  panel = part('judges', judge_panel.train, material, seed)
+  panel = part('judges', _panel, folder, material, seed)
   figures['judges'] = panel.qualifications
   for name, call in (
     ('prompts', (cascade.prompt_gates, material, made, panel)),
@@ -127,6 +133,36 @@ def _examine(folder: Path, seed: int) -> tuple[list, dict, dict]:
     {'figures': figures, 'hashes': hashes},
     _clips(folder, made, coded),
   )
+
+
+def listen(folder: Path) -> None:
+  """Prepares what the judges hear, before there is a bundle.
+
+  Args:
+    folder: Of a demo with corpus, tokens and a trained codec.
+
+  Raises:
+    UsageError: If one of them is missing or damaged.
+  """
+  codec = networks.load(folder / 'workdirs' / 'soundstream', 'soundstream')
+  before, total = 0, sum(hearing.CLIPS.values())
+  for name, clips in hearing.CLIPS.items():
+
+    def report(heard: int, before: int = before) -> None:
+      print(f'crops {before + heard}/{total}', flush=True)
+
+    hearing.of_split(folder, name, open_split(folder, name), codec, report)
+    before += clips
+
+
+def _panel(folder: Path, material: Material, seed: int) -> judge_panel.Panel:
+  """The judges, from what was heard for them or is heard now."""
+  codec = material.networks['soundstream']
+  heard = [
+    hearing.of_split(folder, name, split, codec)
+    for name, split in (('train', material.train), ('test', material.test))
+  ]
+  return judge_panel.train(*heard, seed)
 
 
 def _contrastive_loss(folder: Path, material: Any) -> dict[str, float]:

@@ -134,16 +134,12 @@ class Material:
   @functools.cached_property
   def train(self) -> Split:
     """The training split."""
-    return self._split('train')
+    return open_split(self.demo, 'train')
 
   @functools.cached_property
   def test(self) -> Split:
     """The split that nothing has been trained or chosen on."""
-    return self._split('test')
-
-  def _split(self, name: str) -> Split:
-    source = sources.open_source(f'rendered_music:{self.demo / "corpus"}', name)
-    return Split(source, TokenStore(self.demo / 'tokens', name))
+    return open_split(self.demo, 'test')
 
   def call(self, stage: str, method: str, rows: np.ndarray) -> np.ndarray:
     """Applies a network's method to rows, batch by batch.
@@ -157,11 +153,7 @@ class Material:
 
   @functools.cache  # noqa: B019 (one Material lives as long as the process)
   def _program(self, stage: str, method: str) -> Callable:
-    import jax
-
-    network = self.networks[stage]
-    function = jax.jit(getattr(network.task, method))
-    return lambda rows: function(network.params, network.collections, rows)
+    return _jitted(self.networks[stage], method)
 
   def text_embeddings(self, captions: Sequence[str]) -> np.ndarray:
     """MuLan embeddings of captions, unit length [N, 128]."""
@@ -175,8 +167,42 @@ class Material:
 
   def through_codec(self, waveforms: np.ndarray) -> np.ndarray:
     """Clips as the codec gives them back, all levels [N, S]."""
-    codes = self.call('soundstream', 'encode', waveforms)
-    return self.call('soundstream', 'decode', codes)
+    return self._codec.through(waveforms)
+
+  @functools.cached_property
+  def _codec(self) -> 'Codec':
+    return Codec(self.networks['soundstream'])
+
+
+class Codec:
+  """A trained SoundStream, there and back."""
+
+  def __init__(self, network: networks.Network):
+    """Takes the network; it is compiled when it is first used."""
+    self._encode = _jitted(network, 'encode')
+    self._decode = _jitted(network, 'decode')
+
+  def through(self, waveforms: np.ndarray) -> np.ndarray:
+    """Clips as the codec gives them back, all levels [N, S]."""
+    return in_batches(self._decode, in_batches(self._encode, waveforms))
+
+
+def open_split(demo: Path, name: str) -> Split:
+  """Opens one split of a demo's corpus and its tokens.
+
+  Raises:
+    UsageError: If something is missing or damaged.
+  """
+  source = sources.open_source(f'rendered_music:{demo / "corpus"}', name)
+  return Split(source, TokenStore(demo / 'tokens', name))
+
+
+def _jitted(network: networks.Network, method: str) -> Callable:
+  """A method of a network's task as a compiled function of rows."""
+  import jax
+
+  function = jax.jit(getattr(network.task, method))
+  return lambda rows: function(network.params, network.collections, rows)
 
 
 def in_batches(

@@ -1,12 +1,15 @@
 """The evaluation runs on a whole demo folder and leaves a whole report."""
 
+import dataclasses
 import json
 import shutil
 import types
 
+import jax
 import numpy as np
 import pytest
 
+from musiclm_jax.cascade import networks
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data.rendered_music import programs
 from musiclm_jax.data.token_record import TokenRecord
@@ -15,7 +18,7 @@ from musiclm_jax.evaluation import (
   cascade_measures,
   examination,
   gates,
-  judge_panel,
+  hearing,
   material,
   token_measures,
 )
@@ -127,7 +130,7 @@ def report(demo):
   opened = lambda spec, split: Music(split)  # noqa: E731
   patch.setattr(material.sources, 'open_source', opened)
   patch.setattr(cascade_measures, 'SECONDS', SECONDS)
-  patch.setattr(judge_panel, '_SECONDS', SECONDS)
+  patch.setattr(hearing, '_SECONDS', SECONDS)
   patch.setattr(cascade_measures, 'PROMPTS_PER_FAMILY', 1)
   patch.setattr(token_measures, '_CODEC_SECONDS', 1.2)
   patch.setattr(token_measures, '_CODEC_CLIPS', 16)
@@ -170,6 +173,60 @@ def test_judges_state_their_accuracy_and_the_gate_needs_it(report):
     assert 0 <= judges[name]['resynthesised']['value'] <= 1
   conditions = report['baselines']['cascade_family']['conditions']
   assert 'the family judge is qualified' in conditions
+
+
+@pytest.fixture
+def hear(tmp_path, bundle, monkeypatch):
+  """Listens to eight crops of the made music; counts how often it must."""
+  monkeypatch.setattr(hearing, '_SECONDS', SECONDS)
+  monkeypatch.setattr(hearing, 'CLIPS', {'train': 8})
+  codec = networks.load(bundle[0], 'soundstream')
+  calls = []
+
+  def listen(codec=codec):
+    split = material.Split(Music('train'), None)
+    return hearing.of_split(tmp_path, 'train', split, codec, calls.append)
+
+  listen.codec, listen.calls = codec, calls
+  listen.path = tmp_path / 'hearing' / 'train.npz'
+  return listen
+
+
+def equal_hearings(a, b):
+  assert (*a.families,) == (*b.families,)
+  assert (*a.bpm,) == (*b.bpm,) and (*a.units,) == (*b.units,)
+  for side in ('plain', 'coded'):
+    for name, array in vars(getattr(a, side)).items():
+      np.testing.assert_array_equal(array, vars(getattr(b, side))[name])
+
+
+def test_what_was_heard_is_kept_and_not_heard_again(hear):
+  first = hear()
+  assert hear.calls == [8]
+  equal_hearings(hear(), first)
+  assert hear.calls == [8]
+  assert first.plain.timbres.shape[:2] == (8, 9)
+  assert first.plain.tempograms.shape == (8, 2, 4, 96)
+  assert np.abs(first.plain.timbres - first.coded.timbres).max() > 1
+
+
+@pytest.mark.parametrize('content', [b'', b'PK damaged', None])
+def test_a_damaged_hearing_is_made_again(hear, content):
+  first = hear()
+  whole = hear.path.read_bytes()
+  half = whole[: len(whole) // 2] if content is None else content
+  hear.path.write_bytes(half)
+  equal_hearings(hear(), first)
+  assert hear.calls == [8, 8]
+
+
+def test_another_codec_is_heard_anew(hear):
+  hear()
+  weights = hear.codec.weights
+  params = jax.tree.map(lambda x: 1.1 * x, weights.params)
+  other = networks.build(dataclasses.replace(weights, params=params))
+  hear(other)
+  assert hear.calls == [8, 8]
 
 
 def test_all_streams_are_hashed(report):
