@@ -26,7 +26,7 @@ SIZES = {
     'learning_rate': 5e-3,
     'warmup_steps': 20,
     'schedule': 'cosine',
-    'total_steps': 1_300,
+    'total_steps': 2_000,
     'log_every': 20,
     'eval_every': 200,
     'save_every': 200,
