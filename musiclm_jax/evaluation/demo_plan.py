@@ -28,14 +28,14 @@ _TRAINING_ROOMS = ('training', 'nn', 'dsp', 'data')
 _CASCADE_ROOMS = ('cascade', 'nn', 'dsp', 'data')
 # training -> (its room, what it needs, expected seconds on one core)
 _TRAININGS = {
-  'soundstream': ('soundstream', ('prepare',), 1000),
+  'soundstream': ('soundstream', ('prepare',), 1250),
   'w2v_bert': ('w2v_bert', ('prepare',), 450),
   'kmeans': ('w2v_bert', ('w2v_bert',), 40),
   'mulan': ('mulan', ('prepare',), 800),
   'mulan_rvq': ('mulan', ('mulan',), 90),
   'semantic': ('token_lm', ('tokenize',), 200),
   'coarse': ('token_lm', ('tokenize',), 1000),
-  'fine': ('token_lm', ('tokenize',), 250),
+  'fine': ('token_lm', ('tokenize',), 300),
 }
 _FITTED_NETWORK = {'kmeans': 'w2v_bert', 'mulan_rvq': 'mulan'}
 # Longest first: two run side by side.
@@ -180,7 +180,7 @@ class Plan:
       needs=('prepare', 'soundstream', 'tokenize'),
       output=self.out / 'hearing',
       rooms=('evaluation', 'cascade'),
-      expected_seconds=450,
+      expected_seconds=540,
       shares=True,
     )
 

@@ -23,7 +23,7 @@ from musiclm_jax.evaluation import (
 )
 from musiclm_jax.evaluation.demo_plan import PROMPTS, Plan
 from musiclm_jax.evaluation.gates import in_order
-from musiclm_jax.evaluation.material import Material, open_split
+from musiclm_jax.evaluation.material import Codec, Material, open_split
 from musiclm_jax.evaluation.report import Clip, Report
 from musiclm_jax.evaluation.stage_process import Stamp
 
@@ -144,7 +144,8 @@ def listen(folder: Path) -> None:
   Raises:
     UsageError: If one of them is missing or damaged.
   """
-  codec = networks.load(folder / 'workdirs' / 'soundstream', 'soundstream')
+  workdir = folder / 'workdirs' / 'soundstream'
+  codec = Codec(networks.load(workdir, 'soundstream'))
   before, total = 0, sum(hearing.CLIPS.values())
   for name, clips in hearing.CLIPS.items():
 
@@ -157,9 +158,8 @@ def listen(folder: Path) -> None:
 
 def _panel(folder: Path, material: Material, seed: int) -> judge_panel.Panel:
   """The judges, from what was heard for them or is heard now."""
-  codec = material.networks['soundstream']
   heard = [
-    hearing.of_split(folder, name, split, codec)
+    hearing.of_split(folder, name, split, material.codec)
     for name, split in (('train', material.train), ('test', material.test))
   ]
   return judge_panel.train(*heard, seed)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from musiclm_jax.cascade.networks import Network
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.evaluation import judge_features, music_statistics
 from musiclm_jax.evaluation.material import Codec, Split
@@ -62,7 +61,7 @@ def of_split(
   demo: Path,
   name: str,
   split: Split,
-  codec: Network,
+  codec: Codec,
   report: Callable[[int], None] = lambda heard: None,
 ) -> Hearing:
   """Reads what a demo has kept of this split, or listens and keeps it.
@@ -82,7 +81,7 @@ def of_split(
   key = hash_of(settings, Path(__file__), *features)
   hearing = _read(path, key)
   if hearing is None:
-    hearing = _listen(split, Codec(codec), CLIPS[name], report)
+    hearing = _listen(split, codec, CLIPS[name], report)
     _write(path, key, hearing)
   return hearing
 

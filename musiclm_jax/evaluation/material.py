@@ -167,24 +167,38 @@ class Material:
 
   def through_codec(self, waveforms: np.ndarray) -> np.ndarray:
     """Clips as the codec gives them back, all levels [N, S]."""
-    return self._codec.through(waveforms)
+    return self.codec.through(waveforms)
 
   @functools.cached_property
-  def _codec(self) -> 'Codec':
+  def codec(self) -> 'Codec':
+    """The bundle's SoundStream."""
     return Codec(self.networks['soundstream'])
 
 
 class Codec:
-  """A trained SoundStream, there and back."""
+  """A trained SoundStream, applied batch by batch.
+
+  Attributes:
+    sha256: Of its weights.
+  """
 
   def __init__(self, network: networks.Network):
     """Takes the network; it is compiled when it is first used."""
+    self.sha256 = network.sha256
     self._encode = _jitted(network, 'encode')
     self._decode = _jitted(network, 'decode')
 
+  def encode(self, waveforms: np.ndarray) -> np.ndarray:
+    """Codes of clips [N, S], all levels [N, T, Q]."""
+    return in_batches(self._encode, waveforms)
+
+  def decode(self, codes: np.ndarray) -> np.ndarray:
+    """Clips [N, S] of codes of the first levels."""
+    return in_batches(self._decode, codes)
+
   def through(self, waveforms: np.ndarray) -> np.ndarray:
     """Clips as the codec gives them back, all levels [N, S]."""
-    return in_batches(self._decode, in_batches(self._encode, waveforms))
+    return self.decode(self.encode(waveforms))
 
 
 def open_split(demo: Path, name: str) -> Split:

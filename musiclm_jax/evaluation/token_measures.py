@@ -50,8 +50,8 @@ def codec(
 
   figures, decoded = codec_gates.measure(
     clips,
-    lambda rows: material.call('soundstream', 'encode', rows),
-    lambda rows: material.call('soundstream', 'decode', rows),
+    material.codec.encode,
+    material.codec.decode,
     forward,
     network.task.codebook_size,
   )

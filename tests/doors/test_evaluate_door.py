@@ -180,14 +180,14 @@ def hear(tmp_path, bundle, monkeypatch):
   """Listens to eight crops of the made music; counts how often it must."""
   monkeypatch.setattr(hearing, '_SECONDS', SECONDS)
   monkeypatch.setattr(hearing, 'CLIPS', {'train': 8})
-  codec = networks.load(bundle[0], 'soundstream')
+  network = networks.load(bundle[0], 'soundstream')
   calls = []
 
-  def listen(codec=codec):
-    split = material.Split(Music('train'), None)
+  def listen(network=network):
+    split, codec = material.Split(Music('train'), None), material.Codec(network)
     return hearing.of_split(tmp_path, 'train', split, codec, calls.append)
 
-  listen.codec, listen.calls = codec, calls
+  listen.network, listen.calls = network, calls
   listen.path = tmp_path / 'hearing' / 'train.npz'
   return listen
 
@@ -222,11 +222,25 @@ def test_a_damaged_hearing_is_made_again(hear, content):
 
 def test_another_codec_is_heard_anew(hear):
   hear()
-  weights = hear.codec.weights
+  weights = hear.network.weights
   params = jax.tree.map(lambda x: 1.1 * x, weights.params)
   other = networks.build(dataclasses.replace(weights, params=params))
   hear(other)
   assert hear.calls == [8, 8]
+
+
+def test_what_is_heard_beside_the_trainings_serves_the_bundle(
+  hear, workdirs, tmp_path, monkeypatch, capsys
+):
+  """The workdir's codec is the bundle's, so the evaluation hears no more."""
+  monkeypatch.setattr(
+    examination, 'open_split', lambda _, n: material.Split(Music(n), None)
+  )
+  (tmp_path / 'workdirs').symlink_to(workdirs)
+  examination.listen(tmp_path)
+  assert capsys.readouterr().out == 'crops 8/8\n'
+  hear()
+  assert hear.calls == []
 
 
 def test_all_streams_are_hashed(report):
