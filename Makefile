@@ -5,8 +5,8 @@ DEMO ?= runs/demo
 VENV := .venv
 PY := $(VENV)/bin/python
 export JAX_PLATFORMS ?= cpu
-# XLA takes a step's memory from malloc anew each time. Huge pages spare the codec
-# 130,000 page faults a step, a third of its time on CPU.
+# XLA takes a step's memory from malloc anew each time: huge pages spare page
+# faults, a fifth of a training on CPU (experiments/huge_pages/).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: demo test parity soak lint
