@@ -6,6 +6,7 @@ With `--tokens`, the number of MuLan levels that prompts are heard with is
 chosen on held-out captions (recipe section 1); without, all are.
 """
 
+import math
 import sys
 
 from absl import flags
@@ -23,6 +24,9 @@ _TOKENS = flags.DEFINE_string(
 _MULAN_LEVELS = flags.DEFINE_integer(
   'mulan_levels', None, 'MuLan levels of a prompt that are heard.'
 )
+_GUIDANCE = flags.DEFINE_float(
+  'guidance', 1.0, 'Classifier-free guidance to propose; 1 is off.'
+)
 
 
 def main() -> None:
@@ -32,6 +36,8 @@ def main() -> None:
       raise UsageError(
         f'--{flag.name} is missing: {flags.FLAGS[flag.name].help}'
       )
+  if not (math.isfinite(_GUIDANCE.value) and _GUIDANCE.value >= 0):
+    raise UsageError(f'--guidance={_GUIDANCE.value}: must be 0 or above')
   from musiclm_jax.cascade import bundle, networks, provenance
   from musiclm_jax.cascade.mulan_levels import choose_mulan_levels
   from musiclm_jax.cascade.settings import Settings
@@ -62,11 +68,12 @@ def main() -> None:
     {stage: network.weights for stage, network in loaded.items()},
     contract,
     vocabulary.read_text(encoding='utf-8'),
-    Settings(mulan_levels=levels),
+    Settings(mulan_levels=levels, guidance=_GUIDANCE.value),
     provenance.versions(),
   )
   print(
-    f'bundle {written.path}: {levels} MuLan levels, sha256 {written.sha256}',
+    f'bundle {written.path}: {levels} MuLan levels, guidance '
+    f'{_GUIDANCE.value}, sha256 {written.sha256}',
     file=sys.stderr,
   )
 

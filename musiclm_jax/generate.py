@@ -31,13 +31,11 @@ _SETTINGS = {
     ('temperature_semantic', 'Of the semantic stage.'),
     ('temperature_coarse', 'Of the coarse stage.'),
     ('temperature_fine', 'Of the fine stage.'),
+    ('guidance', 'Classifier-free guidance; 1 is off.'),
   )
 }
 _MULAN_LEVELS = flags.DEFINE_integer(
   'mulan_levels', None, "MuLan levels that are heard. None: the bundle's."
-)
-_GUIDANCE = flags.DEFINE_float(
-  'guidance', 1.0, 'Classifier-free guidance; 1 is off.'
 )
 
 
@@ -52,8 +50,7 @@ def _check_flags() -> None:
       '--text is empty: say what to play, such as --text="slow piano"'
     )
   check_seconds(_SECONDS.value)
-  numbers = [*_SETTINGS.values(), _GUIDANCE]
-  for flag in numbers:
+  for flag in _SETTINGS.values():
     value = flag.value
     if value is not None and not (math.isfinite(value) and value >= 0):
       raise UsageError(f'--{flag.name}={value}: must be 0 or above')
@@ -130,7 +127,6 @@ def main() -> None:
     seconds=_SECONDS.value,
     seed=_SEED.value,
     settings=settings,
-    guidance=_GUIDANCE.value,
   )
   for row, (path, text) in enumerate(zip(paths, _TEXT.value, strict=True)):
     about = {
@@ -138,7 +134,7 @@ def main() -> None:
       'seed': _SEED.value,
       'row': row,
       'seconds': _SECONDS.value,
-      'settings': dataclasses.asdict(settings) | {'guidance': _GUIDANCE.value},
+      'settings': dataclasses.asdict(settings),
       'bundle_sha256': bundle.sha256,
       'versions': provenance.versions(),
     }

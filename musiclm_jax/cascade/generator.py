@@ -71,7 +71,6 @@ class Generator:
     seconds: float,
     seed: int,
     settings: Settings,
-    guidance: float = 1.0,
   ) -> Music:
     """Generates one piece for each row of MuLan tokens.
 
@@ -79,9 +78,8 @@ class Generator:
       mulan: int [B, 12], of texts or of audio.
       seconds: Length, in (0, 3600].
       seed: Another seed gives other music.
-      settings: Temperatures, and the MuLan levels that are heard: 0 is the
-        unconditional model, which hears none.
-      guidance: Scale of classifier-free guidance; 1.0 is off.
+      settings: Temperatures, guidance, and the MuLan levels that are heard:
+        0 is the unconditional model, which hears none and needs no guidance.
 
     Raises:
       UsageError: If the length is out of bounds.
@@ -89,7 +87,8 @@ class Generator:
     codec = self._networks['soundstream'].task
     samples = check_seconds(seconds, codec.hop_length * codec.frame_rate)
     frames = math.ceil(samples / codec.hop_length)
-    options = (settings.mulan_levels, guidance)
+    heard_levels = settings.mulan_levels
+    options = (heard_levels, settings.guidance if heard_levels else 1.0)
     mulan = jnp.asarray(mulan, jnp.int32)
     keys = _row_keys(seed, len(mulan))
     # Each stage makes as much as the next one must see.

@@ -12,9 +12,12 @@ class Settings:
     temperature_semantic: Of the semantic stage.
     temperature_coarse: Of the coarse stage.
     temperature_fine: Of the fine stage.
+    guidance: Scale of classifier-free guidance towards the MuLan tokens, in
+      every stage that hears them; 1.0 is off, as in the paper.
   """
 
   mulan_levels: int = 12
   temperature_semantic: float = 1.0
   temperature_coarse: float = 0.95
   temperature_fine: float = 0.4
+  guidance: float = 1.0

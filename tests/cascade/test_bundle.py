@@ -38,7 +38,7 @@ def write(out, tiny, made=None):
     made or stages(tiny.contract),
     tiny.contract,
     '[PAD]\npiano\n',
-    Settings(mulan_levels=3),
+    Settings(mulan_levels=3, guidance=2.0),
     {'jax': '0'},
   )
 
@@ -51,7 +51,7 @@ def written(tiny, tmp_path):
 def test_what_comes_out_is_what_went_in(tiny, written):
   opened = bundle.read(written.path)
   assert opened == written
-  assert opened.settings == Settings(3, 1.0, 0.95, 0.4)
+  assert opened.settings == Settings(3, 1.0, 0.95, 0.4, 2.0)
   assert opened.contract == tiny.contract
   assert opened.vocabulary.read_text() == '[PAD]\npiano\n'
   for stage, weights in stages(tiny.contract).items():

@@ -133,7 +133,10 @@ def test_the_unconditional_model_hears_no_prompt(generator):
 def test_guidance_changes_the_music(generator):
   plain, guided = (
     generator.generate(
-      mulan(), seconds=0.3, seed=0, settings=SETTINGS, guidance=scale
+      mulan(),
+      seconds=0.3,
+      seed=0,
+      settings=dataclasses.replace(SETTINGS, guidance=scale),
     )
     for scale in (1.0, 8.0)
   )

@@ -12,6 +12,7 @@ def test_workdirs_become_a_bundle(bundle):
   assert done.returncode == 0, done.stderr
   opened = bundles.read(folder)
   assert 1 <= opened.settings.mulan_levels <= 12
+  assert opened.settings.guidance == 1.0, 'mistake 38: on by default'
   assert opened.sha256 in done.stderr
   weights = (folder / 'soundstream' / 'weights.safetensors').read_bytes()
   assert b'discriminators' not in weights[:9999]
@@ -39,6 +40,14 @@ def test_a_language_model_of_other_tokens_is_refused(
   assert done.returncode == 2
   assert 'networks.kmeans' in done.stderr.strip().splitlines()[-1]
   assert not (tmp_path / 'bundle').exists()
+
+
+def test_guidance_below_0_is_refused(run_door, tmp_path):
+  done = run_door(
+    'bundle', f'--workdirs={tmp_path}', f'--out={tmp_path}/b', '--guidance=-1'
+  )
+  assert done.returncode == 2
+  assert '--guidance=-1.0' in done.stderr.strip().splitlines()[-1]
 
 
 def test_missing_workdirs_are_listed(run_door, tmp_path):
