@@ -6,7 +6,6 @@ With `--tokens`, the number of MuLan levels that prompts are heard with is
 chosen on held-out captions (recipe section 1); without, all are.
 """
 
-import math
 import sys
 
 from absl import flags
@@ -36,17 +35,15 @@ def main() -> None:
       raise UsageError(
         f'--{flag.name} is missing: {flags.FLAGS[flag.name].help}'
       )
-  if not (math.isfinite(_GUIDANCE.value) and _GUIDANCE.value >= 0):
-    raise UsageError(f'--guidance={_GUIDANCE.value}: must be 0 or above')
-  from musiclm_jax.cascade import bundle, networks, provenance
+  from musiclm_jax.cascade import bundle, networks, provenance, settings
   from musiclm_jax.cascade.mulan_levels import choose_mulan_levels
-  from musiclm_jax.cascade.settings import Settings
   from musiclm_jax.cascade.tokenizer import Tokenizer
   from musiclm_jax.cascade.vocabulary import find_vocabulary
   from musiclm_jax.contracts.token_contract import TokenContract
   from musiclm_jax.data.text import Tokenizer as Vocabulary
   from musiclm_jax.data.token_store import TokenStore
 
+  settings.check('guidance', _GUIDANCE.value)
   loaded = networks.load_all(_WORKDIRS.value, bundle.STAGES)
   vocabulary = find_vocabulary(_WORKDIRS.value)
   tokenizer = Tokenizer(loaded, Vocabulary.load(vocabulary))
@@ -68,7 +65,7 @@ def main() -> None:
     {stage: network.weights for stage, network in loaded.items()},
     contract,
     vocabulary.read_text(encoding='utf-8'),
-    Settings(mulan_levels=levels, guidance=_GUIDANCE.value),
+    settings.Settings(mulan_levels=levels, guidance=_GUIDANCE.value),
     provenance.versions(),
   )
   print(

@@ -8,7 +8,6 @@ JSON; the same seed and machine give the same file.
 """
 
 import dataclasses
-import math
 import sys
 import tempfile
 from pathlib import Path
@@ -42,6 +41,7 @@ _MULAN_LEVELS = flags.DEFINE_integer(
 def _check_flags() -> None:
   """Refuses all that can be refused before a network is loaded."""
   from musiclm_jax.cascade.length import check_seconds
+  from musiclm_jax.cascade.settings import check
 
   if not _BUNDLE.value:
     raise UsageError('--bundle is missing: give the folder of a bundle')
@@ -51,9 +51,8 @@ def _check_flags() -> None:
     )
   check_seconds(_SECONDS.value)
   for flag in _SETTINGS.values():
-    value = flag.value
-    if value is not None and not (math.isfinite(value) and value >= 0):
-      raise UsageError(f'--{flag.name}={value}: must be 0 or above')
+    if flag.value is not None:
+      check(flag.name, flag.value)
 
 
 def _outputs() -> list[Path]:

@@ -87,8 +87,7 @@ class Generator:
     codec = self._networks['soundstream'].task
     samples = check_seconds(seconds, codec.hop_length * codec.frame_rate)
     frames = math.ceil(samples / codec.hop_length)
-    heard_levels = settings.mulan_levels
-    options = (heard_levels, settings.guidance if heard_levels else 1.0)
+    options = (settings.mulan_levels, settings.guidance)
     mulan = jnp.asarray(mulan, jnp.int32)
     keys = _row_keys(seed, len(mulan))
     # Each stage makes as much as the next one must see.

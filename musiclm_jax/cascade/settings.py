@@ -1,6 +1,9 @@
 """Settings of sampling: the numbers a bundle proposes and a user may change."""
 
 import dataclasses
+import math
+
+from musiclm_jax.contracts.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,3 +24,13 @@ class Settings:
   temperature_coarse: float = 0.95
   temperature_fine: float = 0.4
   guidance: float = 1.0
+
+
+def check(name: str, value: float) -> None:
+  """Refuses a temperature or a scale that cannot be sampled with.
+
+  Raises:
+    UsageError: If it is negative or no finite number.
+  """
+  if not (math.isfinite(value) and value >= 0):
+    raise UsageError(f'--{name}={value}: must be 0 or above')

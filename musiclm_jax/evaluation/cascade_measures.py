@@ -167,7 +167,7 @@ def _ceilings(material: Material) -> dict[str, float]:
   split = material.test
   crops = split.crops(SECONDS, 1, _CEILING_CLIPS)
   real = np.stack([split.read(crop) for crop in crops])
-  sides = {'held_out': real, 'through_codec': material.through_codec(real)}
+  sides = {'held_out': real, 'through_codec': material.codec.through(real)}
   return {
     name: float(np.mean([music_statistics.measure(x).is_music() for x in side]))
     for name, side in sides.items()

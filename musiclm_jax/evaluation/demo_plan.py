@@ -29,13 +29,13 @@ _CASCADE_ROOMS = ('cascade', 'nn', 'dsp', 'data')
 # training -> (its room, what it needs, expected seconds on one core)
 _TRAININGS = {
   'soundstream': ('soundstream', ('prepare',), 1250),
-  'w2v_bert': ('w2v_bert', ('prepare',), 450),
+  'w2v_bert': ('w2v_bert', ('prepare',), 330),
   'kmeans': ('w2v_bert', ('w2v_bert',), 40),
   'mulan': ('mulan', ('prepare',), 800),
   'mulan_rvq': ('mulan', ('mulan',), 90),
-  'semantic': ('token_lm', ('tokenize',), 200),
-  'coarse': ('token_lm', ('tokenize',), 1000),
-  'fine': ('token_lm', ('tokenize',), 300),
+  'semantic': ('token_lm', ('tokenize',), 120),
+  'coarse': ('token_lm', ('tokenize',), 800),
+  'fine': ('token_lm', ('tokenize',), 270),
 }
 _FITTED_NETWORK = {'kmeans': 'w2v_bert', 'mulan_rvq': 'mulan'}
 # Longest first: two run side by side.
@@ -180,7 +180,7 @@ class Plan:
       needs=('prepare', 'soundstream', 'tokenize'),
       output=self.out / 'hearing',
       rooms=('evaluation', 'cascade'),
-      expected_seconds=540,
+      expected_seconds=510,
       shares=True,
     )
 

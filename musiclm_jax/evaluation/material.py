@@ -165,10 +165,6 @@ class Material:
     """MuLan embeddings of clips, unit length [N, 128]."""
     return self.call('mulan', 'embed_audio', waveforms)
 
-  def through_codec(self, waveforms: np.ndarray) -> np.ndarray:
-    """Clips as the codec gives them back, all levels [N, S]."""
-    return self.codec.through(waveforms)
-
   @functools.cached_property
   def codec(self) -> 'Codec':
     """The bundle's SoundStream."""

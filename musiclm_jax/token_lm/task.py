@@ -139,7 +139,8 @@ class TokenLMTask:
       top_k: Sample among the k likeliest codes only; None among all.
       top_p: Sample among the likeliest codes of this total probability only.
       guidance: Scale of classifier-free guidance against the model with all
-        MuLan levels masked; 1.0 is off and costs nothing.
+        MuLan levels masked; 1.0 is off and costs nothing. Nor does it with
+        no level kept, where both are the same.
 
     Returns:
       [B, num_frames, Q] codes, of which the first P are the prefix.
@@ -157,7 +158,8 @@ class TokenLMTask:
     known = flatten_codes(
       prefix, self.lm.layout.predicted_offset, predicted.codebook_size
     )
-    kept = [num_mulan_levels] + ([0] if guidance != 1.0 else [])
+    guided = guidance != 1.0 and num_mulan_levels != 0
+    kept = [num_mulan_levels] + ([0] if guided else [])
     rows = [
       jnp.concatenate([self._conditioning(conditioning, n), known], axis=1)
       for n in kept

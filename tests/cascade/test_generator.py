@@ -130,6 +130,20 @@ def test_the_unconditional_model_hears_no_prompt(generator):
   np.testing.assert_array_equal(one.acoustic, two.acoustic)
 
 
+def test_guidance_does_nothing_where_no_prompt_is_heard(generator):
+  free = dataclasses.replace(SETTINGS, mulan_levels=0)
+  plain, guided = (
+    generator.generate(
+      mulan(),
+      seconds=0.3,
+      seed=0,
+      settings=dataclasses.replace(free, guidance=scale),
+    )
+    for scale in (1.0, 8.0)
+  )
+  np.testing.assert_array_equal(plain.acoustic, guided.acoustic)
+
+
 def test_guidance_changes_the_music(generator):
   plain, guided = (
     generator.generate(
