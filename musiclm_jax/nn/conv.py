@@ -1,5 +1,9 @@
 """Convolutions, channels last: [B, T, C] and [B, T, F, C].
 
+The causal ones also take a signal chunk by chunk: what they still need of the
+past goes in and comes out beside the signal, an array [B, n, C] that no
+caller looks into. None is the past of a signal that begins here, zeros.
+
 Parameters are `kernel` [*window, C_in / groups, C_out], `bias` and, with
 weight normalisation, `scale` [C_out]; they name no logical axes, so they are
 replicated. All run at precision HIGHEST: codec tokens must not depend on the
@@ -24,6 +28,7 @@ from musiclm_jax.nn.convolution import (
 )
 
 Padding = str | Sequence[tuple[int, int]]
+Past = Float[Array, 'B N C']  # of a causal layer, see above
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -100,6 +105,8 @@ class CausalConv(nn.Module):
   All of the padding is on the left, dilation * (kernel_size - 1) + 1 - stride
   samples: output frame t ends with the last sample of its own stride.
 
+  The past is the last samples of the input, as many as the padding.
+
   Attributes: as of `Conv`, numbers instead of tuples.
   """
 
@@ -113,8 +120,10 @@ class CausalConv(nn.Module):
   dtype: jnp.dtype | str = jnp.float32
 
   @nn.compact
-  def __call__(self, x: Float[Array, 'B T C']) -> Float[Array, 'B T2 D']:
-    """Returns the convolution.
+  def __call__(
+    self, x: Float[Array, 'B T C'], past: Past | None = None
+  ) -> tuple[Float[Array, 'B T2 D'], Past]:
+    """Returns the convolution and the past of what follows.
 
     Raises:
       ValueError: If T is no multiple of the stride, so that frames would be
@@ -129,18 +138,23 @@ class CausalConv(nn.Module):
       )
     shape = (self.kernel_size, x.shape[-1] // self.groups, self.features)
     kernel = self.param('kernel', self.kernel_init, shape)
+    x = x.astype(self.dtype)
+    if past is not None:
+      x = jnp.concatenate([past, x], axis=1)
     y = _convolve(
-      x.astype(self.dtype),
+      x,
       kernel.astype(self.dtype),
       (self.stride,),
-      [(padding, 0)],
+      [(padding if past is None else 0, 0)],
       (self.dilation,),
       self.groups,
     )
     if self.use_bias:
       bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
       y = y + bias.astype(self.dtype)
-    return y
+    if past is None:
+      x = jnp.pad(x, ((0, 0), (padding, 0), (0, 0)))
+    return y, x[:, x.shape[1] - padding :]
 
 
 class CausalTransposedConv(nn.Module):
@@ -150,6 +164,7 @@ class CausalTransposedConv(nn.Module):
   would lie past T * stride is cut off. Written as one matmul to
   [B, T, 2, stride, D] and an overlap-add of the two halves, which is exact
   and whose gradient is many times faster on CPU than `lax.conv_transpose`'s.
+  The past is the late half of the last input frame's output.
 
   Attributes:
     features: Channels out.
@@ -172,8 +187,10 @@ class CausalTransposedConv(nn.Module):
   dtype: jnp.dtype | str = jnp.float32
 
   @nn.compact
-  def __call__(self, x: Float[Array, 'B T C']) -> Float[Array, 'B T2 D']:
-    """Returns the transposed convolution."""
+  def __call__(
+    self, x: Float[Array, 'B T C'], past: Past | None = None
+  ) -> tuple[Float[Array, 'B T2 D'], Past]:
+    """Returns the transposed convolution and the past of what follows."""
     batch, frames, channels = x.shape
     kernel = self.param(
       'kernel', self.kernel_init, (2 * self.stride, channels, self.features)
@@ -186,11 +203,14 @@ class CausalTransposedConv(nn.Module):
       precision=_HIGHEST,
     )
     late = jnp.pad(y[:, :-1, 1], ((0, 0), (1, 0), (0, 0), (0, 0)))
+    if past is not None:
+      late = late.at[:, 0].set(past)
+    last = y[:, -1, 1]
     y = (y[:, :, 0] + late).reshape(batch, frames * self.stride, self.features)
     if self.use_bias:
       bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
       y = y + bias.astype(self.dtype)
-    return y
+    return y, last
 
 
 def _convolve(

@@ -3,13 +3,44 @@
 Every convolution is causal, has no bias and is not normalised; ELU comes
 before each of them except the first. ELU(0) = 0, so silence has zero latents
 and zero latents are silence, exactly (SoundStream §III-A, §III-B).
+
+Signals come whole or in chunks of whole hops. A chunk goes in with the pasts
+of all convolutions and comes out with new ones; None begins a signal. The
+result of all chunks is that of the whole: a frame of codes is there when its
+last sample is, and gives its samples at once, so the latency is one hop.
 """
+
+import functools
+from collections.abc import Iterator
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from musiclm_jax.nn.conv import CausalConv, CausalTransposedConv
+from musiclm_jax.nn.conv import CausalConv, CausalTransposedConv, Past
+
+Pasts = tuple[Past, ...]  # of the convolutions, in the order of their calls
+
+
+class _Stream:
+  """Gives each convolution its past and gathers the new ones."""
+
+  def __init__(self, pasts: Pasts | None):
+    self._pasts: Iterator[Past] | None = None if pasts is None else iter(pasts)
+    self._new: list[Past] = []
+
+  def through(
+    self, conv: CausalConv | CausalTransposedConv, x: Float[Array, 'B T C']
+  ) -> Float[Array, 'B T2 D']:
+    """Applies the next convolution."""
+    x, new = conv(x, None if self._pasts is None else next(self._pasts))
+    self._new.append(new)
+    return x
+
+  @property
+  def pasts(self) -> Pasts:
+    """The new ones."""
+    return tuple(self._new)
 
 
 class ResidualUnit(nn.Module):
@@ -24,23 +55,18 @@ class ResidualUnit(nn.Module):
   dtype: jnp.dtype | str = jnp.float32
 
   @nn.compact
-  def __call__(self, x: Float[Array, 'B T C']) -> Float[Array, 'B T C']:
+  def __call__(
+    self, x: Float[Array, 'B T C'], stream: _Stream
+  ) -> Float[Array, 'B T C']:
     """Returns x + conv1(elu(conv7(elu(x))))."""
-    channels = x.shape[-1]
-    y = CausalConv(
-      channels, 7, dilation=self.dilation, use_bias=False, dtype=self.dtype
-    )(nn.elu(x))
-    y = CausalConv(
-      channels,
-      1,
-      use_bias=False,
-      # Twelve units in a row: at their full size each would add its input's
-      # variance once more, and the output would start far too loud.
-      kernel_init=nn.initializers.variance_scaling(
-        0.1, 'fan_in', 'truncated_normal'
-      ),
-      dtype=self.dtype,
-    )(nn.elu(y))
+    conv = functools.partial(
+      CausalConv, x.shape[-1], use_bias=False, dtype=self.dtype
+    )
+    y = stream.through(conv(kernel_size=7, dilation=self.dilation), nn.elu(x))
+    # Twelve units in a row: at their full size each would add its input's
+    # variance once more, and the output would start far too loud.
+    small = nn.initializers.variance_scaling(0.1, 'fan_in', 'truncated_normal')
+    y = stream.through(conv(kernel_size=1, kernel_init=small), nn.elu(y))
     return x + y
 
 
@@ -62,25 +88,20 @@ class Encoder(nn.Module):
   dtype: jnp.dtype | str = jnp.float32
 
   @nn.compact
-  def __call__(self, waveform: Float[Array, 'B S']) -> Float[Array, 'B T D']:
-    """Returns float32 latents, one row per hop."""
-    x = CausalConv(self.channels, 7, use_bias=False, dtype=self.dtype)(
-      waveform[..., None]
-    )
+  def __call__(
+    self, waveform: Float[Array, 'B S'], pasts: Pasts | None = None
+  ) -> tuple[Float[Array, 'B T D'], Pasts]:
+    """Returns float32 latents, one row per hop, and the new pasts."""
+    stream = _Stream(pasts)
+    conv = functools.partial(CausalConv, use_bias=False, dtype=self.dtype)
+    x = stream.through(conv(self.channels, 7), waveform[..., None])
     for block, stride in enumerate(self.strides):
       for dilation in self.dilations:
-        x = ResidualUnit(dilation, self.dtype)(x)
-      x = CausalConv(
-        self.channels * 2 ** (block + 1),
-        2 * stride,
-        stride=stride,
-        use_bias=False,
-        dtype=self.dtype,
-      )(nn.elu(x))
-    x = CausalConv(self.latent_dim, 3, use_bias=False, dtype=self.dtype)(
-      nn.elu(x)
-    )
-    return x.astype(jnp.float32)
+        x = ResidualUnit(dilation, self.dtype)(x, stream)
+      wider = self.channels * 2 ** (block + 1)
+      x = stream.through(conv(wider, 2 * stride, stride=stride), nn.elu(x))
+    x = stream.through(conv(self.latent_dim, 3), nn.elu(x))
+    return x.astype(jnp.float32), stream.pasts
 
 
 class Decoder(nn.Module):
@@ -99,22 +120,23 @@ class Decoder(nn.Module):
   dtype: jnp.dtype | str = jnp.float32
 
   @nn.compact
-  def __call__(self, latents: Float[Array, 'B T D']) -> Float[Array, 'B S']:
-    """Returns a float32 waveform of exactly T * hop samples."""
-    x = CausalConv(
-      self.channels * 2 ** len(self.strides),
-      7,
-      use_bias=False,
-      dtype=self.dtype,
-    )(latents)
+  def __call__(
+    self, latents: Float[Array, 'B T D'], pasts: Pasts | None = None
+  ) -> tuple[Float[Array, 'B S'], Pasts]:
+    """Returns float32, exactly T * hop samples, and the new pasts."""
+    stream = _Stream(pasts)
+    conv = functools.partial(CausalConv, use_bias=False, dtype=self.dtype)
+    widest = self.channels * 2 ** len(self.strides)
+    x = stream.through(conv(widest, 7), latents)
     for block, stride in reversed(list(enumerate(self.strides))):
-      x = CausalTransposedConv(
+      raised = CausalTransposedConv(
         self.channels * 2**block, stride, use_bias=False, dtype=self.dtype
-      )(nn.elu(x))
+      )
+      x = stream.through(raised, nn.elu(x))
       for dilation in self.dilations:
-        x = ResidualUnit(dilation, self.dtype)(x)
-    x = CausalConv(1, 7, use_bias=False, dtype=self.dtype)(nn.elu(x))
-    return x[..., 0].astype(jnp.float32)
+        x = ResidualUnit(dilation, self.dtype)(x, stream)
+    x = stream.through(conv(1, 7), nn.elu(x))
+    return x[..., 0].astype(jnp.float32), stream.pasts
 
 
 class SoundStream(nn.Module):
@@ -165,16 +187,33 @@ class SoundStream(nn.Module):
     Raises:
       ValueError: If the waveform is no whole number of hops long.
     """
-    if waveform.shape[-1] % self.hop_length or not waveform.shape[-1]:
-      raise ValueError(
-        f'expected a multiple of {self.hop_length} samples, came '
-        f'{waveform.shape[-1]}: pad the waveform'
-      )
-    return self.encoder(self.gain * waveform)
+    return self.encode_step(waveform)[0]
 
   def decode(self, latents: Float[Array, 'B T D']) -> Float[Array, 'B S']:
     """Returns the waveform of (quantized) latents."""
-    return self.decoder(latents) / self.gain
+    return self.decode_step(latents)[0]
+
+  def encode_step(
+    self, chunk: Float[Array, 'B S'], pasts: Pasts | None = None
+  ) -> tuple[Float[Array, 'B T D'], Pasts]:
+    """Returns the latents of the next chunk and the encoder's new pasts.
+
+    Raises:
+      ValueError: If the chunk is no whole number of hops long.
+    """
+    if chunk.shape[-1] % self.hop_length or not chunk.shape[-1]:
+      raise ValueError(
+        f'expected a multiple of {self.hop_length} samples, came '
+        f'{chunk.shape[-1]}: pad the waveform'
+      )
+    return self.encoder(self.gain * chunk, pasts)
+
+  def decode_step(
+    self, latents: Float[Array, 'B T D'], pasts: Pasts | None = None
+  ) -> tuple[Float[Array, 'B S'], Pasts]:
+    """Returns the waveform of the next latents and the decoder's new pasts."""
+    waveform, pasts = self.decoder(latents, pasts)
+    return waveform / self.gain, pasts
 
   def __call__(self, waveform: Float[Array, 'B S']) -> Float[Array, 'B S']:
     """Codes and decodes without a quantizer: what `init` needs."""

@@ -21,7 +21,7 @@ from musiclm_jax.contracts.task import (
 from musiclm_jax.nn import quantizer
 from musiclm_jax.soundstream import losses
 from musiclm_jax.soundstream.discriminators import Discriminators
-from musiclm_jax.soundstream.seanet import SoundStream
+from musiclm_jax.soundstream.seanet import Pasts, SoundStream
 
 # One entry of each level stays zero: silence is coded exactly.
 _ZERO_ENTRIES = 1
@@ -121,6 +121,42 @@ class SoundStreamTask:
     """Decodes codes of the first Q' <= Q levels."""
     values = quantizer.values_of(collections['codec'], codes)
     return self._waveform(params, values)
+
+  def encode_step(
+    self,
+    params: Params,
+    collections: Collections,
+    chunk: Waveform,
+    pasts: Pasts | None = None,
+  ) -> tuple[Codes, Pasts]:
+    """Codes the next chunk of a waveform, any whole number of hops.
+
+    Args:
+      params: Of both players.
+      collections: Codebooks.
+      chunk: What follows the last chunk.
+      pasts: What came with the last chunk's codes; None begins a waveform.
+
+    Returns:
+      The chunk's codes, those of `encode` on all chunks together, and pasts.
+    """
+    latents, pasts = self.codec.apply(
+      {'params': params['codec']}, chunk, pasts, method='encode_step'
+    )
+    return quantizer.codes_of(collections['codec'], latents), pasts
+
+  def decode_step(
+    self,
+    params: Params,
+    collections: Collections,
+    codes: Codes,
+    pasts: Pasts | None = None,
+  ) -> tuple[Waveform, Pasts]:
+    """Decodes the next frames of codes; as `encode_step`, the other way."""
+    values = quantizer.values_of(collections['codec'], codes)
+    return self.codec.apply(
+      {'params': params['codec']}, values, pasts, method='decode_step'
+    )
 
   def evaluate(
     self, params: Params, collections: Collections, batch: Batch

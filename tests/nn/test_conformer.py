@@ -142,27 +142,6 @@ def test_nan_in_the_padding_changes_nothing(x, conv_norm):
       np.testing.assert_array_equal(a, b)
 
 
-def test_padded_frames_equal_a_shorter_sequence(x):
-  model, variables = made(x)
-  mask = jnp.arange(9) < jnp.array([[6], [6]])
-  padded = model.apply(variables, x, mask=mask)[:, :6]
-  np.testing.assert_allclose(
-    padded, model.apply(variables, x[:, :6]), atol=1e-5
-  )
-
-
-def test_every_frame_sees_every_other_frame(x):
-  model, variables = made(x, num_layers=1)
-
-  def output(x, t):
-    return (model.apply(variables, x)[0, t] * jnp.arange(12.0)).sum()
-
-  gradients = jax.jit(jax.grad(output))
-  for t in (0, 8):
-    gradient = gradients(x, t)[0]
-    assert (jnp.abs(gradient).max(axis=-1) > 0).all()
-
-
 def test_remat_changes_neither_loss_nor_gradient(x):
   gradients = []
   for remat in ('none', 'full'):

@@ -68,6 +68,25 @@ def test_decoding_the_codes_is_the_forward_pass_bit_for_bit(game):
   assert np.std(decoded) > 0.0
 
 
+def test_streaming_has_the_codes_and_the_waveform_of_the_whole(game):
+  task, params, collections, batch = game
+  x = batch['waveform']
+  codes = jax.jit(task.encode)(params, collections, x)
+  whole = jax.jit(task.decode)(params, collections, codes)
+  encode_step, decode_step = map(jax.jit, (task.encode_step, task.decode_step))
+  heard, spoken, start, parts, waveforms = None, None, 0, [], []
+  for count in (64, 64):
+    chunk = x[:, start : start + count * HOP]
+    part, heard = encode_step(params, collections, chunk, heard)
+    waveform, spoken = decode_step(params, collections, part, spoken)
+    parts.append(part)
+    waveforms.append(waveform)
+    start += count * HOP
+  assert start == x.shape[1]
+  np.testing.assert_array_equal(np.concatenate(parts, axis=1), codes)
+  np.testing.assert_allclose(np.concatenate(waveforms, 1), whole, atol=1e-5)
+
+
 def test_silence_in_gives_silence_out(game):
   task, params, collections, _ = game
   silence = jnp.zeros((1, 10 * HOP))
