@@ -6,6 +6,8 @@
 tiny: 2 CPU cores, minutes; shows learning, does not sound like music.
 small: one GPU or a free Colab TPU. paper: the numbers of SoundStream
 (2107.03312) in MusicLM's variant: 9.84 M parameters, strides (3, 4, 5, 8).
+A codec that takes noise out where it is told to:
+--config.model.denoises=True --config.data.noise_probability=0.5.
 """
 
 from ml_collections import ConfigDict
@@ -108,6 +110,7 @@ def get_config(size: str = 'paper') -> ConfigDict:
     'num_quantizers': 12,
     'codebook_size': s.codebook_size,
     'gain': s.gain,
+    'denoises': False,
     'dtype': 'float32',
   }
   wave_channels, wave_max_channels, stft_channels = s.judge
@@ -155,6 +158,7 @@ def get_config(size: str = 'paper') -> ConfigDict:
     'source': s.source,
     'batch_size': s.batch_size,
     'crop_seconds': s.crop_seconds,
+    'noise_probability': 0.0,
     'eval_batches': s.eval_batches,
   }
   config.training = {'accumulation': 1, 'ema_decay': s.ema_decay}

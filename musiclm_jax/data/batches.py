@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.data import noise
 from musiclm_jax.data.crop_places import crop_places
 from musiclm_jax.data.sources import Source
 
@@ -61,6 +62,7 @@ def audio_batches(
   *,
   batch_size: int,
   crop_seconds: float,
+  noise_probability: float = 0.0,
   seed: int,
   start_step: int = 0,
   shard: Shard | None = None,
@@ -75,6 +77,8 @@ def audio_batches(
     source: The pieces.
     batch_size: Global batch size.
     crop_seconds: Length of a crop.
+    noise_probability: Of noise in what is heard; above 0 batches also hold
+      `heard` and `denoise`, see `noise.mixed`.
     seed: Of the order and the crops.
     start_step: Global batch with which to begin.
     shard: This host's share of each batch.
@@ -82,6 +86,7 @@ def audio_batches(
   Raises:
     UsageError: If the batch does not divide among the hosts.
   """
+  noise.check(noise_probability)
   crop = _crop_samples(source, crop_seconds)
   places = crop_places(
     [source.num_samples(i) for i in range(len(source))], crop
@@ -89,7 +94,10 @@ def audio_batches(
 
   def example(place: int, rng: np.random.Generator) -> Batch:
     i, start = places.draw(place, rng)
-    return {'waveform': source.read(i, start, crop)}
+    waveform = source.read(i, start, crop)
+    if noise_probability:
+      return noise.mixed(waveform, rng, noise_probability)
+    return {'waveform': waveform}
 
   return _batches(example, places.count, batch_size, seed, start_step, shard)
 

@@ -15,11 +15,13 @@ from collections.abc import Iterator
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn.conv import CausalConv, CausalTransposedConv, Past
 
 Pasts = tuple[Past, ...]  # of the convolutions, in the order of their calls
+Flag = Bool[Array, 'B #T']  # of each frame, or of a whole signal
 
 
 class _Stream:
@@ -139,6 +141,25 @@ class Decoder(nn.Module):
     return x[..., 0].astype(jnp.float32), stream.pasts
 
 
+class Film(nn.Module):
+  """Scales and shifts latents by a flag of each frame (SoundStream §III-F).
+
+  a'[c] = gamma[c] a[c] + beta[c], both linear in the flag as a one-hot pair;
+  an untrained one changes nothing.
+  """
+
+  @nn.compact
+  def __call__(
+    self, latents: Float[Array, 'B T D'], flag: Bool[Array, 'B #T']
+  ) -> Float[Array, 'B T D']:
+    """Returns the latents as the flag has them."""
+    shape = 2, latents.shape[-1]
+    gamma = self.param('gamma', nn.initializers.ones_init(), shape)
+    beta = self.param('beta', nn.initializers.zeros_init(), shape)
+    row = flag.astype(jnp.int32)
+    return gamma[row] * latents + beta[row]
+
+
 class SoundStream(nn.Module):
   """The codec's two networks; the quantizer between them is a collection.
 
@@ -152,6 +173,8 @@ class SoundStream(nn.Module):
     gain: Of the waveform on its way in, undone on its way out. Music has an
       RMS of about 0.1, where ELU is all but linear; 10 brings it to 1, and a
       short run learns with what is not linear from its first step.
+    denoises: Whether the encoder takes noise out where it is told to, by a
+      `Film` before the quantizer. Silence is then as silent as it has learned.
     dtype: Compute type; latents and waveforms are float32.
   """
 
@@ -162,6 +185,7 @@ class SoundStream(nn.Module):
   num_quantizers: int = 12
   codebook_size: int = 1024
   gain: float = 1.0
+  denoises: bool = False
   dtype: jnp.dtype | str = jnp.float32
 
   def setup(self) -> None:
@@ -172,6 +196,8 @@ class SoundStream(nn.Module):
     }
     self.encoder = Encoder(self.channels, self.latent_dim, **shared)
     self.decoder = Decoder(self.channels, **shared)
+    if self.denoises:
+      self.film = Film()
 
   @property
   def hop_length(self) -> int:
@@ -181,32 +207,48 @@ class SoundStream(nn.Module):
       hop *= stride
     return hop
 
-  def encode(self, waveform: Float[Array, 'B S']) -> Float[Array, 'B T D']:
-    """Returns latents before quantization.
-
-    Raises:
-      ValueError: If the waveform is no whole number of hops long.
-    """
-    return self.encode_step(waveform)[0]
+  def encode(
+    self, waveform: Float[Array, 'B S'], denoise: Flag | None = None
+  ) -> Float[Array, 'B T D']:
+    """Returns latents before quantization; see `encode_step`."""
+    return self.encode_step(waveform, denoise=denoise)[0]
 
   def decode(self, latents: Float[Array, 'B T D']) -> Float[Array, 'B S']:
     """Returns the waveform of (quantized) latents."""
     return self.decode_step(latents)[0]
 
   def encode_step(
-    self, chunk: Float[Array, 'B S'], pasts: Pasts | None = None
+    self,
+    chunk: Float[Array, 'B S'],
+    pasts: Pasts | None = None,
+    denoise: Flag | None = None,
   ) -> tuple[Float[Array, 'B T D'], Pasts]:
     """Returns the latents of the next chunk and the encoder's new pasts.
 
+    Args:
+      chunk: What follows the last chunk.
+      pasts: What came with the last chunk's latents; None begins a waveform.
+      denoise: Frames of which noise shall be taken out; None is none.
+
     Raises:
       ValueError: If the chunk is no whole number of hops long.
+      UsageError: If it shall be denoised by a codec that does not.
     """
+    if denoise is not None and not self.denoises:
+      raise UsageError(
+        'this codec does not take noise out: set config.model.denoises=True, '
+        'or config.data.noise_probability=0'
+      )
     if chunk.shape[-1] % self.hop_length or not chunk.shape[-1]:
       raise ValueError(
         f'expected a multiple of {self.hop_length} samples, came '
         f'{chunk.shape[-1]}: pad the waveform'
       )
-    return self.encoder(self.gain * chunk, pasts)
+    latents, pasts = self.encoder(self.gain * chunk, pasts)
+    if self.denoises:
+      nowhere = jnp.zeros((len(chunk), 1), bool)
+      latents = self.film(latents, nowhere if denoise is None else denoise)
+    return latents, pasts
 
   def decode_step(
     self, latents: Float[Array, 'B T D'], pasts: Pasts | None = None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from musiclm_jax.contracts.array_types import Codes, PRNGKey, PyTree, Waveform
 from musiclm_jax.contracts.task import (
@@ -30,6 +30,11 @@ _ZERO_ENTRIES = 1
 @dataclasses.dataclass(frozen=True)
 class SoundStreamTask:
   """Trains the codec and its discriminators, and applies the codec.
+
+  Batches hold `waveform` [B, S], what shall come out. Where the codec
+  denoises they also hold `heard` [B, S], what goes in, and `denoise` [B]:
+  where true, `waveform` is `heard` without its noise. All losses compare with
+  `waveform` (mistake 9).
 
   Attributes:
     codec: Encoder and decoder.
@@ -108,11 +113,22 @@ class SoundStreamTask:
     }
 
   def encode(
-    self, params: Params, collections: Collections, waveform: Waveform
+    self,
+    params: Params,
+    collections: Collections,
+    waveform: Waveform,
+    denoise: Bool[Array, ' B'] | None = None,
   ) -> Codes:
-    """Codes a waveform of a whole number of hops."""
+    """Codes a waveform of a whole number of hops.
+
+    Args:
+      params: Of both players.
+      collections: Codebooks.
+      waveform: float32.
+      denoise: Rows to take the noise out of, if the codec can; None is none.
+    """
     return quantizer.codes_of(
-      collections['codec'], self._latents(params, waveform)
+      collections['codec'], self._latents(params, waveform, denoise)
     )
 
   def decode(
@@ -128,6 +144,7 @@ class SoundStreamTask:
     collections: Collections,
     chunk: Waveform,
     pasts: Pasts | None = None,
+    denoise: Bool[Array, ' B'] | None = None,
   ) -> tuple[Codes, Pasts]:
     """Codes the next chunk of a waveform, any whole number of hops.
 
@@ -136,12 +153,17 @@ class SoundStreamTask:
       collections: Codebooks.
       chunk: What follows the last chunk.
       pasts: What came with the last chunk's codes; None begins a waveform.
+      denoise: See `encode`; may differ from chunk to chunk.
 
     Returns:
       The chunk's codes, those of `encode` on all chunks together, and pasts.
     """
     latents, pasts = self.codec.apply(
-      {'params': params['codec']}, chunk, pasts, method='encode_step'
+      {'params': params['codec']},
+      chunk,
+      pasts,
+      None if denoise is None else denoise[:, None],
+      method='encode_step',
     )
     return quantizer.codes_of(collections['codec'], latents), pasts
 
@@ -163,7 +185,7 @@ class SoundStreamTask:
   ) -> Metrics:
     """Measures the reconstruction from all levels' codes, per example."""
     target = batch['waveform']
-    codes = self.encode(params, collections, target)
+    codes = self.encode(params, collections, *_heard(batch))
     output = self.decode(params, collections, codes)
     return {
       'log_mel_distance': losses.log_mel_distance(
@@ -177,6 +199,7 @@ class SoundStreamTask:
     params: Params,
     collections: Collections,
     waveform: Waveform,
+    denoise: Bool[Array, ' B'] | None = None,
     rng: PRNGKey | None = None,
   ) -> tuple[Waveform, PyTree, quantizer.Quantized]:
     """Runs the training forward pass: waveform, latents and quantization.
@@ -185,9 +208,10 @@ class SoundStreamTask:
       params: Of both players.
       collections: Codebooks.
       waveform: Whole number of hops.
+      denoise: See `encode`.
       rng: Of the quantizer dropout; None is evaluation, all levels.
     """
-    latents = self._latents(params, waveform)
+    latents = self._latents(params, waveform, denoise)
     num_active = None
     if rng is not None:
       num_active = self._draw_levels(rng, len(waveform))
@@ -195,9 +219,12 @@ class SoundStreamTask:
     values = quantizer.straight_through(latents, quantized.values)
     return self._waveform(params, values), latents, quantized
 
-  def _latents(self, params: Params, waveform: Waveform) -> Array:
+  def _latents(
+    self, params: Params, waveform: Waveform, denoise: Array | None
+  ) -> Array:
+    flag = None if denoise is None else denoise[:, None]
     return self.codec.apply(
-      {'params': params['codec']}, waveform, method='encode'
+      {'params': params['codec']}, waveform, flag, method='encode'
     )
 
   def _waveform(self, params: Params, values: Array) -> Waveform:
@@ -245,7 +272,7 @@ class SoundStreamTask:
     target = batch['waveform']
     level_rng, book_rng = jax.random.split(rng)
     output, latents, quantized = self.reconstruct(
-      params, collections, target, level_rng
+      params, collections, *_heard(batch), level_rng
     )
 
     def game() -> tuple[Array, Array]:
@@ -299,7 +326,9 @@ class SoundStreamTask:
     """Computes the discriminators' hinge on real and decoded waveforms."""
     target = batch['waveform']
     level_rng, _ = jax.random.split(rng)
-    output, _, _ = self.reconstruct(params, collections, target, level_rng)
+    output, _, _ = self.reconstruct(
+      params, collections, *_heard(batch), level_rng
+    )
     output = jax.lax.stop_gradient(output)
 
     def game() -> tuple[Array]:
@@ -308,3 +337,8 @@ class SoundStreamTask:
 
     (loss,) = self._after(self.adversarial_start, step, game)
     return loss, (collections, {})
+
+
+def _heard(batch: Batch) -> tuple[Waveform, Array | None]:
+  """What goes in, and of which rows noise shall be taken out."""
+  return batch.get('heard', batch['waveform']), batch.get('denoise')

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn import quantizer
 from musiclm_jax.soundstream.discriminators import Discriminators
 from musiclm_jax.soundstream.seanet import SoundStream
@@ -16,8 +17,9 @@ from musiclm_jax.soundstream.task import SoundStreamTask
 HOP, Q, K = 16, 3, 16
 
 
-def _task(**kwargs):
+def _task(denoises=False, **kwargs):
   codec = SoundStream(
+    denoises=denoises,
     channels=4,
     latent_dim=8,
     strides=(4, 4),
@@ -43,7 +45,7 @@ def game():
   """A task with fitted codebooks: (task, params, collections, batch)."""
   task, batch = _task(), _batch()
   params, collections = jax.jit(task.init)(jax.random.key(0), batch)
-  latents = task._latents(params, batch['waveform'])
+  latents = task._latents(params, batch['waveform'], None)
   books = quantizer.update(
     collections['codec'], latents, jax.random.key(1), zero_entries=1
   )
@@ -207,3 +209,54 @@ def test_the_codec_overfits_one_batch():
   assert metrics['reconstruction'][-1] < 0.6 * metrics['reconstruction'][0]
   assert np.all(after['log_mel_distance'] < 0.6 * before['log_mel_distance'])
   assert before['si_sdr'].shape == (2,)
+
+
+def test_all_losses_compare_with_the_target_and_not_with_what_is_heard():
+  """Mistake 9: with denoising, losses against the noisy input."""
+  task = _task(denoises=True)
+  clean = _batch()['waveform']
+  noisy = clean + 0.1 * jax.random.normal(jax.random.key(5), clean.shape)
+  batch = {'waveform': clean, 'heard': noisy, 'denoise': jnp.ones(2, bool)}
+  params, collections = jax.jit(task.init)(jax.random.key(0), batch)
+
+  @jax.jit
+  def losses(batch):
+    args = (params, collections, batch, jax.random.key(2), jnp.int32(0))
+    out = {name: loss(*args) for name, loss in task.losses().items()}
+    return {
+      'discriminators': out['discriminators'][0],
+      **out['codec'][1][1],
+      **task.evaluate(params, collections, batch),
+    }
+
+  right = losses(batch)
+  other = losses({**batch, 'waveform': noisy})
+  unheard = losses({**batch, 'heard': clean})
+  for name in ('reconstruction', 'waveform', 'feature', 'discriminators'):
+    assert right[name] != other[name], f'{name} does not see the target'
+    assert right[name] != unheard[name], f'{name} does not hear the input'
+  np.testing.assert_array_equal(right['commitment'], other['commitment'])
+
+
+def test_the_flag_is_heard_per_row_and_an_untrained_one_changes_nothing():
+  task, plain = _task(denoises=True), _task()
+  x = _batch()['waveform']
+  params, _ = jax.jit(task.init)(jax.random.key(0), {'waveform': x})
+  run = jax.jit(task._latents)
+  on = jnp.array([True, False])
+  np.testing.assert_array_equal(
+    run(params, x, on), jax.jit(plain._latents)(params, x, None)
+  )
+  params['codec']['film']['beta'] = jnp.ones((2, 8)) * jnp.array([[0], [3.0]])
+  change = run(params, x, on) - run(params, x, None)
+  np.testing.assert_allclose(change[0], 3.0, atol=1e-5)
+  np.testing.assert_array_equal(change[1], 0.0)
+
+
+def test_a_codec_that_does_not_denoise_says_so():
+  task, batch = _task(), _batch()
+  params, collections = jax.eval_shape(task.init, jax.random.key(0), batch)
+  with pytest.raises(UsageError, match='denoises=True'):
+    jax.eval_shape(
+      task.encode, params, collections, batch['waveform'], jnp.ones(2, bool)
+    )
