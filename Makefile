@@ -42,4 +42,5 @@ $(VENV)-parity/.installed: experiments/parity/requirements.txt
 
 parity: $(VENV)/.installed $(VENV)-parity/.installed
 	@$(VENV)-parity/bin/python experiments/parity/run.py
-	@$(PY) -m pytest -k parity
+	@$(PY) -m pytest -k parity --junitxml=runs/parity.xml
+	@$(PY) experiments/parity/table.py runs/parity.xml

@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -12,3 +15,17 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
 # Tests compile much and compute little: without LLVM's optimisation a cold
 # cache costs half of the time.
 os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
+
+PARITY = 1e-4  # largest absolute error against a twin, float32
+
+
+@pytest.fixture
+def equals_twin(record_property):
+  """Asserts parity with a twin's output and notes the error for the table."""
+
+  def check(name, ours, theirs):
+    error = float(np.abs(np.asarray(ours) - theirs).max())
+    record_property(name, error)
+    assert error < PARITY
+
+  return check

@@ -100,7 +100,7 @@ def _statistics(weights, name):
   }
 
 
-def test_resnet_parity_with_torchvision_layout():
+def test_resnet_parity_with_torchvision_layout(equals_twin):
   arrays, _, weights = _twin('resnet')
   blocks = tuple(int(n) for n in arrays['stage_blocks'])
   stem = weights['conv1.weight'].transpose(2, 3, 1, 0)
@@ -115,11 +115,13 @@ def test_resnet_parity_with_torchvision_layout():
   resnet = ResNet(width=int(arrays['width']), stage_blocks=blocks)
   variables = {'params': params, 'batch_stats': statistics}
   output = jax.jit(resnet.apply)(variables, arrays['input'])
-  np.testing.assert_allclose(output, arrays['output'], atol=1e-4)
+  equals_twin('ResNet, torchvision layout', output, arrays['output'])
   output, moved = jax.jit(
     lambda v, x: resnet.apply(v, x, training=True, mutable=['batch_stats'])
   )(variables, arrays['input'])
-  np.testing.assert_allclose(output, arrays['output_training'], atol=1e-4)
+  equals_twin(
+    'ResNet in training, torchvision layout', output, arrays['output_training']
+  )
   np.testing.assert_allclose(
     moved['batch_stats']['stem_norm']['mean'],
     arrays['stem_mean_after'],
@@ -127,7 +129,7 @@ def test_resnet_parity_with_torchvision_layout():
   )
 
 
-def test_text_tower_parity_with_bert():
+def test_text_tower_parity_with_bert(equals_twin):
   arrays, settings, weights = _twin('bert')
   layer = 'encoder.layer.{}.'
   params = {
@@ -155,10 +157,10 @@ def test_text_tower_parity_with_bert():
   for pooling, expected in (('cls', 'output'), ('mean', 'output_mean')):
     tower = TextTower(**settings, pooling=pooling)
     output = jax.jit(tower.apply)({'params': params}, arrays['text_ids'])
-    np.testing.assert_allclose(output, arrays[expected], atol=1e-4)
+    equals_twin(f'Text tower, {pooling}: BertModel', output, arrays[expected])
 
 
-def test_audio_transformer_parity_with_ast():
+def test_audio_transformer_parity_with_ast(equals_twin):
   arrays, settings, weights = _twin('audio_transformer')
   projection = weights['embeddings.patch_embeddings.projection.weight']
   layer = 'layers.{}.'
@@ -194,7 +196,7 @@ def test_audio_transformer_parity_with_ast():
   }
   tower = AST(**settings)
   output = jax.jit(tower.apply)({'params': params}, arrays['input'])
-  np.testing.assert_allclose(output, arrays['output'], atol=1e-4)
+  equals_twin('AST: ASTModel', output, arrays['output'])
 
 
 def test_a_residual_block_begins_as_the_identity():

@@ -99,7 +99,7 @@ def _twin_variables(twin):
 
 
 @pytest.mark.parametrize('query_block', [0, 32])
-def test_lm_block_equals_the_pytorch_t5(query_block):
+def test_parity_of_the_lm_block_with_t5(query_block, equals_twin):
   twin = np.load(FIXTURE)
   settings, variables = _twin_variables(twin)
   transformer = Transformer(causal=True, query_block=query_block, **settings)
@@ -108,7 +108,10 @@ def test_lm_block_equals_the_pytorch_t5(query_block):
   )
   assert jax.tree.map(jnp.shape, ours) == jax.tree.map(jnp.shape, variables)
   y = _run(transformer, variables, twin['input'])
-  assert np.abs(y - twin['output']).max() < 1e-4
+  name = 'LM block, T5 relative attention: T5Block'
+  equals_twin(
+    name + ', in blocks of queries' * bool(query_block), y, twin['output']
+  )
 
 
 def test_attention_is_used():
