@@ -4,6 +4,10 @@
 
 The other audio tower: `--config.model.audio_tower=ast` wants its own section
 `audio` and 128 mels, hence its own size: `--config=configs/mulan.py:paper_ast`.
+
+`--init_text=FOLDER` starts the text tower from a published uncased BERT
+(model.safetensors, vocab.txt, config.json), whose sizes `--config.model.text.…`
+must have; the run says which keys to set.
 """
 
 from ml_collections import ConfigDict

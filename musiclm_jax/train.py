@@ -3,8 +3,9 @@
 `python -m musiclm_jax.train --config=configs/semantic.py:tiny --workdir=DIR`
 
 Token LMs read `--tokens=STORE`, the two fits `--network=WORKDIR_OR_BUNDLE`;
-`--init_from=WORKDIR_OR_BUNDLE` starts any stage from given weights. The same
-command again continues where a run was stopped or killed, and a larger
+`--init_from=WORKDIR_OR_BUNDLE` starts any stage from given weights, and
+`--init_text=FOLDER` MuLan's text tower from a published BERT. The same command
+again continues where a run was stopped or killed, and a larger
 `--config.schedule.total_steps` goes further.
 """
 
@@ -25,6 +26,11 @@ _NETWORK = flags.DEFINE_string(
 _INIT_FROM = flags.DEFINE_string(
   'init_from', None, 'Workdir or bundle whose weights to start from.'
 )
+_INIT_TEXT = flags.DEFINE_string(
+  'init_text',
+  None,
+  "Folder of a BERT (model.safetensors, vocab.txt) for MuLan's text tower.",
+)
 
 
 def _check_flags(stage: str) -> None:
@@ -41,16 +47,32 @@ def _check_flags(stage: str) -> None:
       raise UsageError(f'the stage {stage} needs --{flag}: {what}')
     if value and not needed:
       raise UsageError(f'the stage {stage} reads no --{flag}: leave it out')
+  if _INIT_TEXT.value and stage != 'mulan':
+    raise UsageError(
+      f'the stage {stage} reads no --init_text: leave it out, only mulan has '
+      'a text tower'
+    )
+  if _INIT_TEXT.value and _INIT_FROM.value:
+    raise UsageError(
+      '--init_text and --init_from came together: leave one out, the weights '
+      'of --init_from hold a text tower and its word pieces'
+    )
 
 
-def _initial(stage: str, contract: Any) -> tuple[Any, Any] | None:
+def _initial(config: Any, contract: Any) -> tuple[Any, Any] | None:
   """Loads the weights to start from, of the same token contract."""
+  if _INIT_TEXT.value:
+    from musiclm_jax.mulan import bert_weights, task
+
+    tower = config.model.text.to_dict()
+    params, _ = bert_weights.read(_INIT_TEXT.value, tower)
+    return {task.PLAYER: {'text_tower': params}}, None
   if not _INIT_FROM.value:
     return None
   from musiclm_jax.cascade import networks
   from musiclm_jax.contracts.token_contract import TokenContract
 
-  weights = networks.load(_INIT_FROM.value, stage).weights
+  weights = networks.load(_INIT_FROM.value, config.stage).weights
   if contract is not None:
     theirs = TokenContract.from_json(weights.contract_json or '{}')
     theirs.check(contract, _INIT_FROM.value, _TOKENS.value)
@@ -75,7 +97,7 @@ def main() -> None:
   contract = None
   if config.stage in stage_data.TOKEN_LMS:
     contract = stage_data.read_contract(_TOKENS.value, task.lm.layout)
-  initial = _initial(config.stage, contract)
+  initial = _initial(config, contract)
   leads = jax.process_index() == 0
   with folder.claim(_WORKDIR.value, leads=leads) as workdir:
     inputs = stage_data.Inputs(
@@ -85,6 +107,7 @@ def main() -> None:
       tokens=_TOKENS.value,
       network=_NETWORK.value,
       init_from=_INIT_FROM.value,
+      init_text=_INIT_TEXT.value,
     )
     loop.train(
       task,

@@ -42,6 +42,7 @@ class Inputs:
     tokens: Folder of a token store, for token LMs.
     network: Workdir or bundle of the network that is fitted.
     init_from: Workdir or bundle that the training starts from.
+    init_text: Folder of the BERT that MuLan's text tower starts from.
   """
 
   options: dict[str, Any]
@@ -50,6 +51,7 @@ class Inputs:
   tokens: str | None = None
   network: str | None = None
   init_from: str | None = None
+  init_text: str | None = None
 
 
 def open_data(stage: str, inputs: Inputs) -> Data:
@@ -134,15 +136,20 @@ def _features(inputs: Inputs) -> Data:
 
 
 def _captioned(inputs: Inputs) -> Data:
-  """Audio and captions; a first run learns the vocabulary of the captions."""
+  """Audio and captions.
+
+  A first run learns the vocabulary of the captions, or copies that of the
+  weights it starts from.
+  """
   from musiclm_jax.data.text import Tokenizer
 
   splits = _sources(inputs)
   size = inputs.options.pop('vocabulary_size')
   path = inputs.workdir / VOCABULARY
+  given = inputs.init_text or inputs.init_from
   if not path.exists() and jax.process_index() == 0:
-    if inputs.init_from:
-      tokenizer = Tokenizer.load(_vocabulary(inputs.init_from))
+    if given:
+      tokenizer = Tokenizer.load(_vocabulary(given))
     else:
       tokenizer = Tokenizer.train(_captions(splits[0]), size)
     tokenizer.save(path)
@@ -150,7 +157,16 @@ def _captioned(inputs: Inputs) -> Data:
     from jax.experimental import multihost_utils
 
     multihost_utils.sync_global_devices('vocabulary')
-  inputs.options['tokenizer'] = Tokenizer.load(path)
+  tokenizer = Tokenizer.load(path)
+  if inputs.init_text and (
+    tokenizer.pieces != Tokenizer.load(_vocabulary(inputs.init_text)).pieces
+  ):
+    raise UsageError(
+      f"'{path}' is another vocabulary than that of --init_text="
+      f'{inputs.init_text}, from an earlier run: choose another --workdir, or '
+      'continue that run without --init_text'
+    )
+  inputs.options['tokenizer'] = tokenizer
   return _both_splits(batches.text_audio_batches, splits, inputs)
 
 

@@ -54,7 +54,8 @@ class AudioFolder:
 
     Args:
       folder: Searched recursively.
-      split: `'train'`, `'validation'` or `'test'` (80, 10, 10 %).
+      split: `'train'`, `'validation'` or `'test'` (80, 10, 10 %), or `'all'`,
+        for which one file suffices.
       sample_rate: Of what `read` returns, in Hz.
 
     Raises:
@@ -64,8 +65,10 @@ class AudioFolder:
     self.sample_rate = sample_rate
     self._folder = Path(folder)
     good = scan(folder)
-    splits = _splits(good)
-    self._files = [file for file in good if splits[file.name] == split]
+    if split != 'all':
+      splits = _splits(good)
+      good = tuple(file for file in good if splits[file.name] == split)
+    self._files = good
     self._captions = _read_captions(self._folder)
     self._reported: set[str] = set()
 

@@ -87,7 +87,7 @@ def train(
   accumulation: int = 1,
   ema_decay: float = 0.0,
   contract_json: str | None = None,
-  initial: tuple[PyTree, PyTree] | None = None,
+  initial: tuple[PyTree, PyTree | None] | None = None,
   fsdp: int = 1,
   tensor: int = 1,
   rules: Mapping[str, str | None] = sharding.RULES,
@@ -105,7 +105,8 @@ def train(
     accumulation: Microbatches a step.
     ema_decay: Of averaged parameters; 0.0 is off.
     contract_json: Token contract of an LM.
-    initial: (params, collections) to start from, instead of random ones.
+    initial: (params, collections) to start from, instead of random ones; see
+      `start_from`.
     fsdp: Devices that share one copy of the parameters; the others are
       data-parallel.
     tensor: Devices that share one layer.
@@ -153,18 +154,26 @@ def train(
 
 
 def start_from(
-  state: TrainState, params: PyTree, collections: PyTree
+  state: TrainState, params: PyTree, collections: PyTree | None
 ) -> TrainState:
   """Puts given weights and codebooks into a fresh state.
+
+  Args:
+    state: Of no steps.
+    params: By player; only a part of them where `collections` is None, such
+      as a pretrained tower. The others keep their random values.
+    collections: By player.
 
   Raises:
     UsageError: Naming the first array that is missing, spare or of another
       shape.
   """
-  given = flatten({'params': params, 'collections': collections})
+  whole = collections is not None
+  given = flatten({'params': params, 'collections': collections or {}})
   ours = {'params': state.params, 'collections': state.collections}
   wanted = flatten(ours)
-  for name in sorted(given.keys() | wanted.keys()):
+  compared = given.keys() | wanted.keys() if whole else given.keys()
+  for name in sorted(compared):
     shapes = [
       tuple(np.shape(d[name])) if name in d else 'nothing'
       for d in (given, wanted)
@@ -175,8 +184,10 @@ def start_from(
         f'needs {shapes[1]}: use the config of those weights'
       )
   placed = jax.tree.map(
-    lambda leaf, name: jax.device_put(
-      np.asarray(given[name], leaf.dtype), leaf.sharding
+    lambda leaf, name: (
+      jax.device_put(np.asarray(given[name], leaf.dtype), leaf.sharding)
+      if name in given
+      else leaf
     ),
     ours,
     jax.tree.unflatten(jax.tree.structure(ours), list(wanted)),

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 import soundfile
+from bert_checkpoints import SIZES, drawn_tensors, write_checkpoint
 
 from musiclm_jax import door
 from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
@@ -209,9 +210,48 @@ def test_fine_tuning_starts_from_given_weights_of_the_same_contract(
   assert not (tmp_path / 'v').exists()
 
 
+def test_a_text_tower_starts_from_a_published_bert(music_folder, tmp_path):
+  tensors = drawn_tensors()
+  folder = write_checkpoint(tmp_path / 'bert', tensors)
+  call = (
+    '--config=configs/mulan.py:tiny',
+    f'--config.data.source=audio_folder:{music_folder}',
+    f'--init_text={folder}',
+    *(f'--config.model.text.{name}={size}' for name, size in SIZES.items()),
+    '--config.model.audio.width=1',
+    '--config.model.audio.stage_blocks=(1,)',
+    '--config.model.norm_features=False',
+    '--config.loss.window_seconds=1.0',
+    '--config.data.crop_seconds=1.0',
+    '--config.data.batch_size=2',
+    '--config.data.captions_per_crop=1',
+    '--config.optimizer.mulan.name=adam',
+    '--config.data.text_length=8',
+    '--config.data.eval_batches=0',
+    '--config.optimizer.mulan.learning_rate=0.0',
+    '--config.schedule.total_steps=1',
+  )
+  finish(start(*call, f'--workdir={tmp_path / "w"}'))
+  tower = checkpoint.read(tmp_path / 'w').params['mulan']['text_tower']
+  np.testing.assert_array_equal(
+    tower['token'], tensors['embeddings.word_embeddings.weight']
+  )
+  np.testing.assert_array_equal(
+    tower['transformer']['layers']['mlp']['wide']['kernel'][1],
+    tensors['encoder.layer.1.intermediate.dense.weight'].T,
+  )
+  vocabulary = (tmp_path / 'w' / 'vocab.txt').read_text()
+  assert vocabulary == (folder / 'vocab.txt').read_text()
+
+
 @pytest.mark.parametrize(
   'arguments, words',
   [
+    (
+      ('--config=configs/mulan.py:tiny', '--init_text=/nowhere'),
+      'no BERT checkpoint',
+    ),
+    (('--tokens=/nowhere', '--init_text=x'), 'reads no --init_text'),
     (('--config.model.num_layer=2',), 'did you mean --config.model.num_layers'),
     (('--config.num_layers=2',), 'did you mean --config.model.num_layers'),
     (('--config=configs/semantic.py:huge',), 'tiny, small, paper'),

@@ -189,3 +189,27 @@ def test_training_starts_from_given_weights(whole, tmp_path):
   with pytest.raises(UsageError, match='params/critic'):
     play('codec', tmp_path / 'v', initial=(spoiled, given[1]))
   assert not (tmp_path / 'v').exists()
+
+
+def test_a_given_part_is_started_from_once_and_the_rest_stays_random(tmp_path):
+  plan, still = {'total_steps': 1}, {'learning_rate': 0.0}
+  random = play('lm', tmp_path / 'w', schedule=plan, optimizer=still)
+  names = checkpoint.flatten(jax.device_get(random.params))
+  name, *others = sorted(names)
+  for value, steps in ((0.5, 1), (0.25, 2)):  # the second run resumes
+    part = checkpoint.nest({name: np.full_like(names[name], value)})
+    started = play(
+      'lm',
+      tmp_path / 'v',
+      initial=(part, None),
+      schedule={'total_steps': steps},
+      optimizer=still,
+    )
+    assert int(started.step) == steps
+    found = checkpoint.flatten(jax.device_get(started.params))
+    np.testing.assert_array_equal(found[name], 0.5)
+    for other in others:
+      np.testing.assert_array_equal(found[other], names[other])
+  spare = {**part, 'spare': {'kernel': np.zeros(3)}}
+  with pytest.raises(UsageError, match='params/spare/kernel'):
+    play('lm', tmp_path / 'u', initial=(spare, None))

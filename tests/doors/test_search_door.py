@@ -1,0 +1,58 @@
+"""The search door: an answer in lines, an index that is kept, refusals."""
+
+import shutil
+
+import pytest
+
+
+def test_songs_are_ranked_and_heard_once(
+  bundle, music_folder, run_door, tmp_path
+):
+  songs = shutil.copytree(music_folder, tmp_path / 'songs')
+  call = (
+    'search',
+    f'--bundle={bundle[0]}',
+    f'--index={songs}',
+    '--text=slow zyzzyva',
+    '--top=4',
+  )
+  first, second = run_door(*call), run_door(*call)
+  assert first.returncode == 0, first.stderr
+  rows = [line.split() for line in first.stdout.splitlines()]
+  assert [row[0] for row in rows] == ['1', '2', '3', '4']
+  cosines = [float(row[1]) for row in rows]
+  assert cosines == sorted(cosines, reverse=True)
+  assert {row[2] for row in rows} < {f'{k}.wav' for k in range(6)}
+  assert 'does not know: zyzzyva' in first.stderr
+  assert 'skipped 1 of 7 files' in first.stderr
+  assert 'index of 6 songs: 6 heard' in first.stderr
+  assert second.stdout == first.stdout and 'heard' not in second.stderr
+
+
+@pytest.mark.parametrize(
+  'changes, words',
+  [
+    ({'bundle': '/nowhere'}, "'/nowhere' is no bundle"),
+    ({'index': '{tmp}'}, 'holds no audio'),
+    ({'text': '  '}, '--text is empty'),
+  ],
+)
+def test_a_mistaken_search_is_one_line(
+  bundle, music_folder, run_door, tmp_path, changes, words
+):
+  arguments = {
+    'bundle': bundle[0],
+    'index': music_folder,
+    'text': 'piano',
+  } | changes
+  done = run_door(
+    'search',
+    *(
+      f'--{name}={value}'.replace('{tmp}', str(tmp_path))
+      for name, value in arguments.items()
+    ),
+  )
+  assert done.returncode == 2 and done.stdout == ''
+  assert done.stderr.startswith('error:') and done.stderr.count('\n') == 1
+  assert words in done.stderr
+  assert list(tmp_path.iterdir()) == [], 'nothing is left behind'
