@@ -112,15 +112,8 @@ def main() -> None:
   loaded = {stage: networks.build(bundle.weights(stage)) for stage in needed}
   words = tokenizer.Tokenizer(loaded, Vocabulary.load(bundle.vocabulary))
   for text in _TEXT.value:
-    unknown = words.unknown_words(text)
-    if unknown:
-      _report(
-        f"in '{text}' the model does not know: {', '.join(unknown)}; they are "
-        'guessed from their parts'
-      )
-    unread = words.unread_part(text)
-    if unread:
-      _report(f"the prompt is too long: '{unread}' is not read")
+    for line in words.remarks(text):
+      _report(line)
   music = generator.Generator(loaded, _report).generate(
     words.encode_text(_TEXT.value),
     seconds=_SECONDS.value,

@@ -51,15 +51,7 @@ class SongSearch:
 
   def remarks(self, text: str) -> list[str]:
     """Says in lines which part of a sentence is not understood or read."""
-    lines = []
-    if unknown := self._vocabulary.unknown_words(text):
-      lines.append(
-        f'the model does not know: {", ".join(unknown)}; they are guessed from '
-        'their parts'
-      )
-    if unread := self._vocabulary.unread_part(text, self._text_length):
-      lines.append(f"the text is too long: '{unread}' is not read")
-    return lines
+    return self._vocabulary.remarks(text, self._text_length)
 
   def rank(
     self,

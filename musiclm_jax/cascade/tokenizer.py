@@ -81,13 +81,9 @@ class Tokenizer:
     parts = self._parts(TEXT_TOKENIZERS)
     return jax.device_get(self._text_tokens(*parts, ids))
 
-  def unknown_words(self, caption: str) -> list[str]:
-    """Lists the words of a caption that MuLan never saw whole."""
-    return self._vocabulary.unknown_words(caption)
-
-  def unread_part(self, caption: str) -> str:
-    """Returns the end of a caption that is too long for MuLan to read."""
-    return self._vocabulary.unread_part(caption, self._text_length)
+  def remarks(self, caption: str) -> list[str]:
+    """Says in a line each what of a caption MuLan does not know or read."""
+    return self._vocabulary.remarks(caption, self._text_length)
 
   def contract(self, coarse_levels: int) -> TokenContract:
     """Makes the contract of the tokens that come out of here.

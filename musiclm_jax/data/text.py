@@ -152,6 +152,23 @@ class Tokenizer:
       )
     )
 
+  def remarks(self, text: str, length: int) -> list[str]:
+    """Says in a line each what of a text is not known, or not read.
+
+    Args:
+      text: A caption or prompt.
+      length: Ids that the network reads.
+    """
+    lines = []
+    if unknown := self.unknown_words(text):
+      lines.append(
+        f"in '{text}' the model does not know: {', '.join(unknown)}; they are "
+        'guessed from their parts'
+      )
+    if unread := self.unread_part(text, length):
+      lines.append(f"the text is too long: '{unread}' is not read")
+    return lines
+
 
 def _text_rules() -> tuple:
   """BERT's normalizer and splitter, uncased."""

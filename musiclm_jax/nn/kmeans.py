@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from musiclm_jax.contracts.array_types import PRNGKey
 
 _HIGHEST = jax.lax.Precision.HIGHEST
+_BLOCK = 4096  # points whose distances fit into a core's cache
 
 
 def squared_distances(
@@ -67,9 +68,8 @@ def kmeans_plus_plus(
     distances = jnp.minimum(nearest[:, None], distances)
     best = jnp.argmin(distances.sum(axis=0))
     chosen = points[drawn[best]]
-    # Not from the expansion of `squared_distances`: that cancels near zero.
-    exact = jnp.sum((points - chosen) ** 2, axis=-1)
-    return centroids.at[index].set(chosen), jnp.minimum(nearest, exact)
+    nearest = jnp.minimum(nearest, _exact(points, chosen))
+    return centroids.at[index].set(chosen), nearest
 
   nearest = jnp.sum((points - start) ** 2, axis=-1)
   return jax.lax.fori_loop(1, k, add, (centroids, nearest))[0]
@@ -110,12 +110,48 @@ def cluster_sums(
   Returns:
     Sums [K, D], counts [K] and each point's squared distance [N].
   """
+  if len(points) > _BLOCK:
+    return jax.lax.platform_dependent(
+      points, centroids, cpu=_sums_by_block, default=_sums_by_product
+    )
+  return _sums_by_product(points, centroids)
+
+
+def _sums_by_product(points: Array, centroids: Array) -> tuple:
+  """`cluster_sums` as products of matrices, what accelerators do best."""
   codes = assign(points, centroids)
   members = jax.nn.one_hot(codes, len(centroids), dtype=points.dtype)
   sums = jnp.matmul(members.T, points, precision=_HIGHEST)
-  # Not from the expansion of `squared_distances`: that cancels near zero.
-  nearest = jnp.sum((points - centroids[codes]) ** 2, axis=-1)
-  return sums, members.sum(axis=0), nearest
+  return sums, members.sum(axis=0), _exact(points, centroids[codes])
+
+
+def _sums_by_block(points: Array, centroids: Array) -> tuple:
+  """`cluster_sums` on CPU: distances stay in the cache, sums are additions.
+
+  The last block reaches back, so that all are of one shape; what an earlier
+  block has covered counts nothing in it.
+  """
+  size = centroids.shape[0]
+  starts = jnp.minimum(
+    _BLOCK * jnp.arange(-(-len(points) // _BLOCK)), len(points) - _BLOCK
+  )
+
+  def codes_at(start: Array) -> Array:
+    block = jax.lax.dynamic_slice_in_dim(points, start, _BLOCK)
+    return assign(block, centroids)
+
+  codes = jax.lax.map(codes_at, starts)
+  whole = len(points) // _BLOCK * _BLOCK
+  rest = codes[-1, whole - len(points) :] if whole < len(points) else []
+  codes = jnp.concatenate([codes.reshape(-1)[:whole], jnp.asarray(rest, int)])
+  sums = jax.ops.segment_sum(points, codes, size)
+  counts = jax.ops.segment_sum(jnp.ones(len(points)), codes, size)
+  return sums, counts, _exact(points, centroids[codes])
+
+
+def _exact(points: Array, centroids: Array) -> Array:
+  """Squared distance row by row; `squared_distances` cancels near zero."""
+  return jnp.sum((points - centroids) ** 2, axis=-1)
 
 
 def minibatch_update(

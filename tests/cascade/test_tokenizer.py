@@ -53,8 +53,8 @@ class Words:
   def encode(self, text, length):
     return np.full(length, len(text), np.int32)
 
-  def unknown_words(self, text):
-    return [word for word in text.split() if word != 'piano']
+  def remarks(self, text, length):
+    return [f'{text} in {length}']
 
 
 def fake(task, params=None, collections=None, config=None):
@@ -102,8 +102,8 @@ def test_text_is_centred_with_its_own_mean(tokenizer):
   assert tokens.shape == (2, 12)
 
 
-def test_unknown_words_are_found(tokenizer):
-  assert tokenizer.unknown_words('piano theremin') == ['theremin']
+def test_remarks_know_how_much_is_read(tokenizer):
+  assert tokenizer.remarks('piano theremin') == ['piano theremin in 7']
 
 
 def test_the_contract_says_what_the_tokens_are(tokenizer, tiny):

@@ -67,6 +67,13 @@ def test_what_is_cut_off_is_named(tokenizer):
     np.testing.assert_array_equal(tokenizer.encode(read, length), whole)
 
 
+def test_remarks_name_what_is_unknown_and_what_is_cut_off(tokenizer):
+  unknown, unread = tokenizer.remarks('calm theremin, calm calm calm', 8)
+  assert "'calm theremin" in unknown and ': theremin;' in unknown
+  assert 'is not read' in unread and "'calm" in unread
+  assert tokenizer.remarks('calm piano', 8) == []
+
+
 def test_a_vocabulary_survives_its_file(tokenizer, tmp_path):
   tokenizer.save(tmp_path / 'vocab.txt')
   loaded = Tokenizer.load(tmp_path / 'vocab.txt')

@@ -109,3 +109,16 @@ def test_dead_centroid_lives_on_after_replacement(blobs):
 def test_perplexity_counts_codes_in_use():
   assert kmeans.perplexity(jnp.array([3, 3, 3]), 8) == pytest.approx(1.0)
   assert kmeans.perplexity(jnp.arange(8), 8) == pytest.approx(8.0, rel=1e-5)
+
+
+def test_sums_by_block_are_the_sums(monkeypatch):
+  """Whole blocks and a rest, which is counted once."""
+  monkeypatch.setattr(kmeans, '_BLOCK', 16)
+  for count in (32, 41):
+    points = jax.random.normal(jax.random.key(0), (count, 3))
+    centroids = points[:5]
+    mine = jax.jit(kmeans.cluster_sums)(points, centroids)
+    for one, other in zip(
+      mine, kmeans._sums_by_product(points, centroids), strict=True
+    ):
+      np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
