@@ -91,7 +91,7 @@ def audio_batches(
     i, start = places.draw(place, rng)
     return {'waveform': source.read(i, start, crop)}
 
-  return _batches(example, places.count, batch_size, seed, start_step, shard)
+  return stream(example, places.count, batch_size, seed, start_step, shard)
 
 
 def text_audio_batches(
@@ -156,7 +156,7 @@ def text_audio_batches(
       'columns path,caption'
     )
 
-  return _batches(example, places.count, batch_size, seed, start_step, shard)
+  return stream(example, places.count, batch_size, seed, start_step, shard)
 
 
 def token_batches(
@@ -223,7 +223,7 @@ def token_batches(
     return {'mulan': mulan.astype(np.int32)} | crop
 
   count = len(store) * windows
-  return _batches(example, count, batch_size, seed, start_step, shard)
+  return stream(example, count, batch_size, seed, start_step, shard)
 
 
 def group_of(attributes: Mapping) -> np.ndarray:
@@ -269,7 +269,7 @@ def _crop_samples(source: Source, crop_seconds: float) -> int:
   return round(crop_seconds * source.sample_rate)
 
 
-def _batches(
+def stream(
   example: Callable[[int, np.random.Generator], Batch],
   count: int,
   batch_size: int,
@@ -277,7 +277,10 @@ def _batches(
   start_step: int,
   shard: Shard | None,
 ) -> Iterator[Batch]:
-  """Streams this host's rows of the global batches from `start_step` on."""
+  """Streams this host's rows of the global batches from `start_step` on.
+
+  `example` makes one row of a place in [0, count) and a generator.
+  """
   import grain
 
   shard = shard or Shard()
