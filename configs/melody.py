@@ -10,7 +10,7 @@ they play.
 from ml_collections import ConfigDict
 
 SIZES = {
-  # 40 ms from frame to frame halve the cost, a window of 128 ms parts pitches.
+  # 80 ms from frame to frame quarter the cost: half of a short note.
   'tiny': {
     'model': {
       'num_layers': 3,
@@ -19,7 +19,7 @@ SIZES = {
       'head_dim': 32,
       'mlp_dim': 256,
       'window_length': 3072,
-      'hop_length': 960,
+      'hop_length': 1920,
       'fft_size': 4096,
     },
     'tunes': 100_000,
@@ -27,7 +27,8 @@ SIZES = {
     'steps': 300,
     'evaluate_every': 50,
     'log_every': 5,
-    'learning_rate': 1e-3,
+    'optimizer': 'muon',
+    'learning_rate': 4e-3,
     'warmup_steps': 20,
   },
   'small': {
@@ -43,6 +44,7 @@ SIZES = {
     'steps': 20_000,
     'evaluate_every': 500,
     'log_every': 20,
+    'optimizer': 'adam',
     'learning_rate': 5e-4,
     'warmup_steps': 500,
   },
@@ -60,6 +62,7 @@ SIZES = {
     'steps': 100_000,
     'evaluate_every': 1_000,
     'log_every': 50,
+    'optimizer': 'adam',
     'learning_rate': 3e-4,
     'warmup_steps': 2_000,
   },
@@ -100,7 +103,7 @@ def get_config(size: str = 'paper') -> ConfigDict:
       },
       'optimizer': {
         'melody': {
-          'name': 'adam',
+          'name': chosen['optimizer'],
           'schedule': 'cosine',
           'learning_rate': chosen['learning_rate'],
           'warmup_steps': chosen['warmup_steps'],

@@ -1,7 +1,7 @@
 """The melody network: waveform [B, S] of 4 s -> unit vector [B, 192].
 
-waveform -> log-mel [B, T, F], standardised by clip -> one token a frame
--> ViT [B, T, D] -> mean over time -> linear -> unit vector
+waveform -> log-mel [B, T, F], standardised by clip
+-> one token a frame -> ViT [B, T, D] -> mean over time -> linear -> unit vector
 """
 
 import jax
@@ -118,14 +118,15 @@ class MelodyViT(nn.Module):
 
 
 def standardise(x: Spectrogram) -> Spectrogram:
-  """Gives each clip mean 0 and variance 1 over all its frames and bands.
+  """Takes each band's mean over the clip away, then gives the clip variance 1.
 
-  So an embedding does not depend on the level of a recording, and of a clip
-  only on the clip: statistics of a batch would tie the two takes of a tune,
-  which come in one batch, to each other, and would differ in use. Bands keep
-  their differences: a melody's register is heard from them.
+  So an embedding does not depend on the level of a recording, nor on what
+  stays the same throughout it: the room, the equaliser and most of a timbre.
+  What moves is left, and a melody moves. All of it is measured on the clip
+  alone: statistics of a batch would tie the two takes of a tune, which come in
+  one batch, to each other, and would differ in use.
   """
-  x = x - x.mean(axis=(1, 2), keepdims=True)
+  x = x - x.mean(axis=1, keepdims=True)
   variance = jnp.square(x).mean(axis=(1, 2), keepdims=True)
   return x * jax.lax.rsqrt(variance + 1e-3)  # silence stays silent
 
