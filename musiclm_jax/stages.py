@@ -78,6 +78,15 @@ def _mulan_rvq(config: Config) -> Task:
   )
 
 
+def _melody(config: Config) -> Task:
+  from musiclm_jax.melody.model import MelodyViT
+  from musiclm_jax.melody.task import MelodyTask
+
+  return MelodyTask(
+    model=MelodyViT(**_frozen(config['model'])), **config['loss']
+  )
+
+
 def _token_lm(config: Config) -> Task:
   from musiclm_jax.token_lm.layout import make_layout
   from musiclm_jax.token_lm.model import make_lm
@@ -97,6 +106,7 @@ STAGES: Mapping[str, Callable[[Config], Task]] = {
   'kmeans': _kmeans,
   'mulan': _mulan,
   'mulan_rvq': _mulan_rvq,
+  'melody': _melody,
   'semantic': _token_lm,
   'coarse': _token_lm,
   'fine': _token_lm,

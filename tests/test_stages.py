@@ -47,7 +47,7 @@ def test_schedule_keys_exist_for_every_stage(stage):
   assert set(load(stage, 'tiny').schedule) == keys
 
 
-@pytest.mark.parametrize('stage', ['w2v_bert', 'mulan', 'coarse'])
+@pytest.mark.parametrize('stage', ['w2v_bert', 'mulan', 'melody', 'coarse'])
 def test_muons_matrices_are_all_axes_but_layers_and_heads(stage):
   """It knows modules by name; here their axes tell."""
   config = load(stage, 'tiny')
@@ -56,8 +56,9 @@ def test_muons_matrices_are_all_axes_but_layers_and_heads(stage):
   def ids(*shape):
     return jax.ShapeDtypeStruct((2, *shape), jnp.int32)
 
+  takes = (2,) if stage == 'melody' else ()
   batch = {
-    'waveform': jax.ShapeDtypeStruct((2, 960 * frames), jnp.float32),
+    'waveform': jax.ShapeDtypeStruct((2, *takes, 960 * frames), jnp.float32),
     'text_ids': ids(1, config.data.get('text_length', 2)),
     'group': ids(),
     'mulan': ids(12),

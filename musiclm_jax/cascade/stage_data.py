@@ -4,6 +4,7 @@ soundstream, w2v_bert   waveform [B, S]
 mulan                   waveform [B, S], text_ids [B, C, L], group [B]
 kmeans                  features [B, T, D] of the frozen w2v-BERT
 mulan_rvq               audio [B, 128], text [B, 128] of the frozen MuLan
+melody                  waveform [B, 2, S], group [B], composed on the fly
 semantic, coarse, fine  mulan [B, 12], semantic [B, T], acoustic [B, T, Q]
 """
 
@@ -21,7 +22,9 @@ from musiclm_jax.cascade import networks
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data import batches, sources
+from musiclm_jax.data.rendered_music import tunes
 from musiclm_jax.data.token_store import TokenStore
+from musiclm_jax.data.tune_batches import TuneBook, tune_batches
 from musiclm_jax.training.loop import Data
 
 VOCABULARY = 'vocab.txt'
@@ -36,7 +39,7 @@ class Inputs:
 
   Attributes:
     options: Arguments of the stage's batches, with `eval_batches`, and with
-      `source` (`kind:DIR`) where it hears audio.
+      `source` (`kind:DIR`) where it hears a corpus.
     seed: Of the order and the crops of training batches.
     workdir: Of this training; MuLan's vocabulary is kept there.
     tokens: Folder of a token store, for token LMs.
@@ -190,6 +193,23 @@ def _embeddings(inputs: Inputs) -> Data:
   return _both_splits(draw, _sources(inputs), inputs)
 
 
+def _tunes(inputs: Inputs) -> Data:
+  """Tunes on most leads; held out are tunes on the others, each met once."""
+  options = inputs.options
+  count, unseen = options.pop('tunes'), tuple(options.pop('unseen_leads'))
+  shares = {
+    name: options.pop(name)
+    for name in ('voice_share', 'band_share', 'tempo_change')
+  }
+  seen = tuple(lead for lead in tunes.LEADS if lead not in unseen)
+  held_out = options['eval_batches'] * options['batch_size']
+  books = (
+    TuneBook('train', count, tunes.Variety(leads=seen, **shares)),
+    TuneBook('validation', held_out, tunes.Variety(leads=unseen, **shares)),
+  )
+  return _both_splits(tune_batches, books, inputs)
+
+
 def _tokens(inputs: Inputs) -> Data:
   splits = tuple(TokenStore(inputs.tokens, s) for s in ('train', 'validation'))
   return _both_splits(batches.token_batches, splits, inputs)
@@ -201,6 +221,7 @@ _KINDS = {
   'mulan': _captioned,
   'kmeans': _features,
   'mulan_rvq': _embeddings,
+  'melody': _tunes,
   **dict.fromkeys(TOKEN_LMS, _tokens),
 }
 

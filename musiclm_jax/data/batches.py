@@ -99,7 +99,7 @@ def audio_batches(
       return noise.mixed(waveform, rng, noise_probability)
     return {'waveform': waveform}
 
-  return _batches(example, places.count, batch_size, seed, start_step, shard)
+  return stream(example, places.count, batch_size, seed, start_step, shard)
 
 
 def text_audio_batches(
@@ -164,7 +164,7 @@ def text_audio_batches(
       'columns path,caption'
     )
 
-  return _batches(example, places.count, batch_size, seed, start_step, shard)
+  return stream(example, places.count, batch_size, seed, start_step, shard)
 
 
 def token_batches(
@@ -231,7 +231,7 @@ def token_batches(
     return {'mulan': mulan.astype(np.int32)} | crop
 
   count = len(store) * windows
-  return _batches(example, count, batch_size, seed, start_step, shard)
+  return stream(example, count, batch_size, seed, start_step, shard)
 
 
 def group_of(attributes: Mapping) -> np.ndarray:
@@ -277,7 +277,7 @@ def _crop_samples(source: Source, crop_seconds: float) -> int:
   return round(crop_seconds * source.sample_rate)
 
 
-def _batches(
+def stream(
   example: Callable[[int, np.random.Generator], Batch],
   count: int,
   batch_size: int,
@@ -285,7 +285,10 @@ def _batches(
   start_step: int,
   shard: Shard | None,
 ) -> Iterator[Batch]:
-  """Streams this host's rows of the global batches from `start_step` on."""
+  """Streams this host's rows of the global batches from `start_step` on.
+
+  `example` makes one row of a place in [0, count) and a generator.
+  """
   import grain
 
   shard = shard or Shard()

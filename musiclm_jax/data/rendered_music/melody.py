@@ -52,7 +52,7 @@ _STEPS = (-3, -2, -1, -1, -1, 1, 1, 1, 2, 3)
 _PHRASE_BARS = 4
 
 
-@functools.cache
+@functools.lru_cache(1024)
 def motif(
   number: int, metre: str
 ) -> tuple[tuple[tuple[float, float, int], ...], ...]:

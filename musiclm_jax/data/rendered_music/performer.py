@@ -112,6 +112,16 @@ def perform(score: Score) -> Performance:
   )
 
 
+def swung(beats: np.ndarray, swing: float) -> np.ndarray:
+  """Moves straight beats: a beat's first half takes the share `swing`."""
+  whole = np.floor(beats + 1e-9)
+  part = beats - whole
+  part = np.where(
+    part < 0.5, part * 2 * swing, swing + (part - 0.5) * 2 * (1 - swing)
+  )
+  return whole + part
+
+
 class _Clock:
   """Beats to seconds: constant tempo, swing, at times a slower last bar."""
 
@@ -129,15 +139,8 @@ class _Clock:
 
   def seconds(self, beats: np.ndarray) -> np.ndarray:
     """Times of positions in straight beats."""
-    whole = np.floor(beats + 1e-9)
-    part = beats - whole
-    swing = self._swing
-    part = np.where(
-      part < 0.5,
-      part * 2 * swing,
-      swing + (part - 0.5) * 2 * (1 - swing),
-    )
-    return np.interp(whole + part, np.arange(len(self._times)), self._times)
+    played = swung(beats, self._swing)
+    return np.interp(played, np.arange(len(self._times)), self._times)
 
 
 def _humanise(part, score: Score, clock: _Clock, rng) -> np.ndarray:
