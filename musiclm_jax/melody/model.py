@@ -11,6 +11,7 @@ from flax import linen as nn
 from musiclm_jax.contracts.array_types import Embedding, Spectrogram, Waveform
 from musiclm_jax.dsp import spectrogram
 from musiclm_jax.nn.einsum import Einsum
+from musiclm_jax.nn.norm import unit
 from musiclm_jax.nn.transformer import Transformer
 
 SAMPLE_RATE = 24000
@@ -129,9 +130,3 @@ def standardise(x: Spectrogram) -> Spectrogram:
   x = x - x.mean(axis=1, keepdims=True)
   variance = jnp.square(x).mean(axis=(1, 2), keepdims=True)
   return x * jax.lax.rsqrt(variance + 1e-3)  # silence stays silent
-
-
-def unit(x: Embedding) -> Embedding:
-  """Scales each row to length 1, in float32; a row of zeros stays."""
-  x = x.astype(jnp.float32)
-  return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-12)

@@ -25,8 +25,8 @@ from musiclm_jax.mulan.losses import bounded_temperature, free_temperature
 from musiclm_jax.mulan.resnet import ResNet
 from musiclm_jax.mulan.spec_augment import hide_stripes
 from musiclm_jax.mulan.text_tower import TextTower
-from musiclm_jax.mulan.windows import unit
 from musiclm_jax.nn.einsum import Einsum
+from musiclm_jax.nn.norm import unit
 
 SAMPLE_RATE = 16000  # of what the tower hears; MuLan resamples to it
 AUDIO_TOWERS = {'resnet': ResNet, 'ast': AST}

@@ -20,8 +20,8 @@ from musiclm_jax.contracts.task import (
   Metrics,
   Params,
 )
-from musiclm_jax.mulan.windows import unit
 from musiclm_jax.nn import quantizer
+from musiclm_jax.nn.norm import unit
 
 PLAYER = 'mulan_rvq'
 Modality = Literal['audio', 'text']

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from musiclm_jax.contracts.array_types import Embedding, Waveform
+from musiclm_jax.nn.norm import unit
 
 
 def num_windows(samples: int, window: int, hop: int) -> int:
@@ -28,12 +29,6 @@ def repeat_to(waveform: Waveform, samples: int) -> Waveform:
   if length >= samples:
     return waveform
   return jnp.tile(waveform, (1, -(-samples // length)))[:, :samples]
-
-
-def unit(x: Embedding) -> Embedding:
-  """Scales each row to length 1, in float32; a row of zeros stays."""
-  x = x.astype(jnp.float32)
-  return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-12)
 
 
 def mean_over_windows(

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
+from musiclm_jax.contracts.array_types import Embedding
+
 
 class RMSNorm(nn.Module):
   """Divides by the root mean square and scales; no mean, no bias (T5).
@@ -30,3 +32,9 @@ class RMSNorm(nn.Module):
 
 # Both are called as `NORMS[name](epsilon=…, dtype=…)`.
 NORMS = {'rms': RMSNorm, 'layer': nn.LayerNorm}
+
+
+def unit(x: Embedding) -> Embedding:
+  """Scales each row to length 1, in float32; a row of zeros stays."""
+  x = x.astype(jnp.float32)
+  return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-12)

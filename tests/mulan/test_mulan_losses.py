@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax.mulan import losses
-from musiclm_jax.mulan.windows import unit
+from musiclm_jax.nn.norm import unit
 
 
 def _pairs(count, seed=0):

@@ -10,7 +10,8 @@ import pytest
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp.resample import resample_24k_to_16k
-from musiclm_jax.mulan.windows import mean_over_windows, num_windows, unit
+from musiclm_jax.mulan.windows import mean_over_windows, num_windows
+from musiclm_jax.nn.norm import unit
 
 
 def _clip(samples, rows=2):

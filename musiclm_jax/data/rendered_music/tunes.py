@@ -273,14 +273,8 @@ def _transposition(
   notes: np.ndarray, player: Player, rng: np.random.Generator
 ) -> int:
   """Key and octave at once: any shift at which the notes suit the player."""
-  lowest, highest = (
-    (notes[:, 2].min(), notes[:, 2].max())
-    if len(notes)
-    else (
-      60,
-      60,
-    )
-  )
+  pitches = notes[:, 2] if len(notes) else np.array([60.0])
+  lowest, highest = pitches.min(), pitches.max()
   least, most = round(player.low - lowest), round(player.high - highest)
   if least > most:  # wider than the player's register: about its middle
     return (least + most) // 2
