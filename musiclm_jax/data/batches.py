@@ -6,10 +6,8 @@ Global example k depends on (seed, k) alone, and host h of H gets the rows
 other, are the batch that a single host would see, in the same order.
 """
 
-import dataclasses
 import hashlib
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -18,10 +16,7 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data import noise
 from musiclm_jax.data.crop_places import crop_places
 from musiclm_jax.data.sources import Source
-
-Batch = dict[str, np.ndarray]
-READ_THREADS = 4
-PREFETCHED_BATCHES = 4
+from musiclm_jax.data.stream import Batch, Shard, stream
 
 
 class TextEncoder(Protocol):
@@ -42,19 +37,6 @@ class TokenRecords(Protocol):
 
   def read(self, i: int) -> Mapping[str, np.ndarray]:
     """Reads record `i`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-  """Which rows of a global batch this host reads.
-
-  Attributes:
-    index: Of this host.
-    count: Of all hosts.
-  """
-
-  index: int = 0
-  count: int = 1
 
 
 def audio_batches(
@@ -275,43 +257,3 @@ def _crop_samples(source: Source, crop_seconds: float) -> int:
   if crop_seconds <= 0:
     raise UsageError(f'crop_seconds={crop_seconds}: must be above 0')
   return round(crop_seconds * source.sample_rate)
-
-
-def stream(
-  example: Callable[[int, np.random.Generator], Batch],
-  count: int,
-  batch_size: int,
-  seed: int,
-  start_step: int,
-  shard: Shard | None,
-) -> Iterator[Batch]:
-  """Streams this host's rows of the global batches from `start_step` on.
-
-  `example` makes one row of a place in [0, count) and a generator.
-  """
-  import grain
-
-  shard = shard or Shard()
-  if batch_size % shard.count:
-    raise UsageError(
-      f'batch_size={batch_size} does not divide among {shard.count} hosts: '
-      f'choose a multiple of {shard.count}'
-    )
-  rows = batch_size // shard.count
-  examples = (
-    grain.MapDataset.range(count)
-    .shuffle(seed=seed)
-    .repeat(None)
-    .random_map(example, seed=seed)
-  )
-
-  def batch(step: int) -> Batch:
-    first = step * batch_size + shard.index * rows
-    parts = [examples[first + row] for row in range(rows)]
-    return {name: np.stack([p[name] for p in parts]) for name in parts[0]}
-
-  options = grain.ReadOptions(
-    num_threads=READ_THREADS, prefetch_buffer_size=PREFETCHED_BATCHES
-  )
-  steps = grain.MapDataset.range(start_step, sys.maxsize)
-  return iter(steps.map(batch).to_iter_dataset(options))

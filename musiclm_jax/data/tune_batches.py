@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.data import batches
 from musiclm_jax.data.rendered_music import tunes
+from musiclm_jax.data.stream import Batch, Shard, stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +45,8 @@ def tune_batches(
   crop_seconds: float,
   seed: int,
   start_step: int = 0,
-  shard: batches.Shard | None = None,
-) -> Iterator[batches.Batch]:
+  shard: Shard | None = None,
+) -> Iterator[Batch]:
   """Draws tunes forever, with other takes at each return.
 
   Args:
@@ -70,13 +70,11 @@ def tune_batches(
       'config.data.tunes or lower config.data.batch_size'
     )
 
-  def example(place: int, rng: np.random.Generator) -> batches.Batch:
+  def example(place: int, rng: np.random.Generator) -> Batch:
     takes = book.pair(place, crop_seconds, rng)
     return {
       'waveform': np.stack([take.waveform for take in takes]),
       'group': np.int32(place),
     }
 
-  return batches.stream(
-    example, book.count, batch_size, seed, start_step, shard
-  )
+  return stream(example, book.count, batch_size, seed, start_step, shard)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from musiclm_jax.contracts.array_types import Codes, PRNGKey, PyTree, Waveform
+from musiclm_jax.contracts.array_types import PRNGKey, PyTree, Waveform
 from musiclm_jax.contracts.task import (
   Batch,
   Collections,
@@ -20,16 +20,16 @@ from musiclm_jax.contracts.task import (
 )
 from musiclm_jax.nn import quantizer
 from musiclm_jax.soundstream import losses
+from musiclm_jax.soundstream.codec import Codec
 from musiclm_jax.soundstream.discriminators import Discriminators
-from musiclm_jax.soundstream.seanet import Pasts, SoundStream
 
 # One entry of each level stays zero: silence is coded exactly.
 _ZERO_ENTRIES = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class SoundStreamTask:
-  """Trains the codec and its discriminators, and applies the codec.
+class SoundStreamTask(Codec):
+  """Trains the codec and its discriminators.
 
   Batches hold `waveform` [B, S], what shall come out. Where the codec
   denoises they also hold `heard` [B, S], what goes in, and `denoise` [B]:
@@ -37,7 +37,7 @@ class SoundStreamTask:
   `waveform` (mistake 9).
 
   Attributes:
-    codec: Encoder and decoder.
+    codec: See `Codec`.
     discriminators: The other player.
     total_steps: Of the training; shares below refer to it.
     sample_rate: In Hz.
@@ -56,7 +56,6 @@ class SoundStreamTask:
     kmeans_iterations: Of the codebooks' first fit.
   """
 
-  codec: SoundStream
   discriminators: Discriminators
   total_steps: int
   sample_rate: int = 24_000
@@ -71,21 +70,6 @@ class SoundStreamTask:
   codebook_decay: float = 0.99
   dead_threshold: float = 2.0
   kmeans_iterations: int = 10
-
-  @property
-  def hop_length(self) -> int:
-    """Samples from one frame of codes to the next."""
-    return self.codec.hop_length
-
-  @property
-  def num_quantizers(self) -> int:
-    """Levels of codes, Q."""
-    return self.codec.num_quantizers
-
-  @property
-  def codebook_size(self) -> int:
-    """Entries a level, K."""
-    return self.codec.codebook_size
 
   @property
   def frame_rate(self) -> float:
@@ -111,74 +95,6 @@ class SoundStreamTask:
       'codec': self._codec_loss,
       'discriminators': self._discriminator_loss,
     }
-
-  def encode(
-    self,
-    params: Params,
-    collections: Collections,
-    waveform: Waveform,
-    denoise: Bool[Array, ' B'] | None = None,
-  ) -> Codes:
-    """Codes a waveform of a whole number of hops.
-
-    Args:
-      params: Of both players.
-      collections: Codebooks.
-      waveform: float32.
-      denoise: Rows to take the noise out of, if the codec can; None is none.
-    """
-    return quantizer.codes_of(
-      collections['codec'], self._latents(params, waveform, denoise)
-    )
-
-  def decode(
-    self, params: Params, collections: Collections, codes: Codes
-  ) -> Waveform:
-    """Decodes codes of the first Q' <= Q levels."""
-    values = quantizer.values_of(collections['codec'], codes)
-    return self._waveform(params, values)
-
-  def encode_step(
-    self,
-    params: Params,
-    collections: Collections,
-    chunk: Waveform,
-    pasts: Pasts | None = None,
-    denoise: Bool[Array, ' B'] | None = None,
-  ) -> tuple[Codes, Pasts]:
-    """Codes the next chunk of a waveform, any whole number of hops.
-
-    Args:
-      params: Of both players.
-      collections: Codebooks.
-      chunk: What follows the last chunk.
-      pasts: What came with the last chunk's codes; None begins a waveform.
-      denoise: See `encode`; may differ from chunk to chunk.
-
-    Returns:
-      The chunk's codes, those of `encode` on all chunks together, and pasts.
-    """
-    latents, pasts = self.codec.apply(
-      {'params': params['codec']},
-      chunk,
-      pasts,
-      None if denoise is None else denoise[:, None],
-      method='encode_step',
-    )
-    return quantizer.codes_of(collections['codec'], latents), pasts
-
-  def decode_step(
-    self,
-    params: Params,
-    collections: Collections,
-    codes: Codes,
-    pasts: Pasts | None = None,
-  ) -> tuple[Waveform, Pasts]:
-    """Decodes the next frames of codes; as `encode_step`, the other way."""
-    values = quantizer.values_of(collections['codec'], codes)
-    return self.codec.apply(
-      {'params': params['codec']}, values, pasts, method='decode_step'
-    )
 
   def evaluate(
     self, params: Params, collections: Collections, batch: Batch
@@ -218,19 +134,6 @@ class SoundStreamTask:
     quantized = quantizer.quantize(collections['codec'], latents, num_active)
     values = quantizer.straight_through(latents, quantized.values)
     return self._waveform(params, values), latents, quantized
-
-  def _latents(
-    self, params: Params, waveform: Waveform, denoise: Array | None
-  ) -> Array:
-    flag = None if denoise is None else denoise[:, None]
-    return self.codec.apply(
-      {'params': params['codec']}, waveform, flag, method='encode'
-    )
-
-  def _waveform(self, params: Params, values: Array) -> Waveform:
-    return self.codec.apply(
-      {'params': params['codec']}, values, method='decode'
-    )
 
   def _judge(self, params: Params, waveform: Waveform) -> tuple:
     return self.discriminators.apply(

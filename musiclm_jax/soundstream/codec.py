@@ -1,0 +1,117 @@
+"""The codec applied: waveform [B, S] <-> codes [B, T, Q], also in chunks."""
+
+import dataclasses
+
+from jaxtyping import Array, Bool
+
+from musiclm_jax.contracts.array_types import Codes, Waveform
+from musiclm_jax.contracts.task import Collections, Params
+from musiclm_jax.nn import quantizer
+from musiclm_jax.soundstream.seanet import Pasts, SoundStream
+
+
+@dataclasses.dataclass(frozen=True)
+class Codec:
+  """Encoder, frozen quantizer and decoder, as pure functions of their weights.
+
+  Attributes:
+    codec: Encoder and decoder.
+  """
+
+  codec: SoundStream
+
+  @property
+  def hop_length(self) -> int:
+    """Samples from one frame of codes to the next."""
+    return self.codec.hop_length
+
+  @property
+  def num_quantizers(self) -> int:
+    """Levels of codes, Q."""
+    return self.codec.num_quantizers
+
+  @property
+  def codebook_size(self) -> int:
+    """Entries a level, K."""
+    return self.codec.codebook_size
+
+  def encode(
+    self,
+    params: Params,
+    collections: Collections,
+    waveform: Waveform,
+    denoise: Bool[Array, ' B'] | None = None,
+  ) -> Codes:
+    """Codes a waveform of a whole number of hops.
+
+    Args:
+      params: Of both players.
+      collections: Codebooks.
+      waveform: float32.
+      denoise: Rows to take the noise out of, if the codec can; None is none.
+    """
+    return quantizer.codes_of(
+      collections['codec'], self._latents(params, waveform, denoise)
+    )
+
+  def decode(
+    self, params: Params, collections: Collections, codes: Codes
+  ) -> Waveform:
+    """Decodes codes of the first Q' <= Q levels."""
+    values = quantizer.values_of(collections['codec'], codes)
+    return self._waveform(params, values)
+
+  def encode_step(
+    self,
+    params: Params,
+    collections: Collections,
+    chunk: Waveform,
+    pasts: Pasts | None = None,
+    denoise: Bool[Array, ' B'] | None = None,
+  ) -> tuple[Codes, Pasts]:
+    """Codes the next chunk of a waveform, any whole number of hops.
+
+    Args:
+      params: Of both players.
+      collections: Codebooks.
+      chunk: What follows the last chunk.
+      pasts: What came with the last chunk's codes; None begins a waveform.
+      denoise: See `encode`; may differ from chunk to chunk.
+
+    Returns:
+      The chunk's codes, those of `encode` on all chunks together, and pasts.
+    """
+    latents, pasts = self.codec.apply(
+      {'params': params['codec']},
+      chunk,
+      pasts,
+      None if denoise is None else denoise[:, None],
+      method='encode_step',
+    )
+    return quantizer.codes_of(collections['codec'], latents), pasts
+
+  def decode_step(
+    self,
+    params: Params,
+    collections: Collections,
+    codes: Codes,
+    pasts: Pasts | None = None,
+  ) -> tuple[Waveform, Pasts]:
+    """Decodes the next frames of codes; as `encode_step`, the other way."""
+    values = quantizer.values_of(collections['codec'], codes)
+    return self.codec.apply(
+      {'params': params['codec']}, values, pasts, method='decode_step'
+    )
+
+  def _latents(
+    self, params: Params, waveform: Waveform, denoise: Array | None
+  ) -> Array:
+    flag = None if denoise is None else denoise[:, None]
+    return self.codec.apply(
+      {'params': params['codec']}, waveform, flag, method='encode'
+    )
+
+  def _waveform(self, params: Params, values: Array) -> Waveform:
+    return self.codec.apply(
+      {'params': params['codec']}, values, method='decode'
+    )
