@@ -31,7 +31,7 @@ def make(generator, rows=1, seconds=1.0, seed=0, **changes):
   )
 
 
-@pytest.mark.parametrize('seconds', [0.0001, 0.31, 1.0, 1.93])
+@pytest.mark.parametrize('seconds', [0.0001, 1.93])
 def test_music_is_exactly_as_long_as_asked(generator, seconds):
   music = make(generator, seconds=seconds)
   assert music.waveform.shape == (1, round(seconds * 24000))

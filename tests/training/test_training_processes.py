@@ -46,6 +46,8 @@ def assert_same_run(left, right):
   )
 
 
+# One of each in real processes is tested at the door already.
+@pytest.mark.soak
 @pytest.mark.parametrize('game', ['lm', 'codec'])
 def test_kill_9_and_again_equals_uninterrupted(game, start_game, tmp_path):
   whole = start_game(game, tmp_path / 'whole', STEPS, 'ema_decay=0.9')
