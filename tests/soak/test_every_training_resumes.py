@@ -1,8 +1,9 @@
 """Soak: every training, killed with 9 at a random moment, resumes bit for bit.
 
 The whole cascade through its doors: corpus, soundstream, w2v_bert, kmeans,
-mulan, mulan_rvq, tokens, semantic, coarse, fine. Each training runs once in
-one piece and once with kills; metrics, parameters and codebooks must be equal.
+mulan, mulan_rvq, melody, tokens, semantic, coarse, fine. Each training runs
+once in one piece and once with kills; metrics, parameters and codebooks must be
+equal.
 """
 
 import os
@@ -29,6 +30,7 @@ OPTIONS = {
   'kmeans': ('model.codebook_size=16', 'data.batch_size=4', 'steps=20'),
   'mulan': ('data.batch_size=8', 'steps=12'),
   'mulan_rvq': ('model.codebook_size=4', 'data.batch_size=16', 'steps=16'),
+  'melody': ('data.batch_size=8', 'data.tunes=64', 'steps=24'),
   'semantic': ('steps=24',),
   'coarse': ('steps=12',),
   'fine': ('steps=12',),
@@ -56,7 +58,7 @@ def training(stage: str, folder: Path) -> list[str]:
       'layout.mulan_codebook_size=4',
       'layout.acoustic_codebook_size=32',
     ]
-  else:
+  elif stage != 'melody':  # which composes as it goes
     options.append(f'data.source=rendered_music:{folder / "corpus"}')
   if stage in NETWORKS:
     calls.append(f'--network={folder / "whole" / NETWORKS[stage]}')
