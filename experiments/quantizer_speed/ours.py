@@ -2,25 +2,20 @@
 
 import json
 import sys
-import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from task import CLUSTERS, ITERATIONS, TURNS, blobs, inertia, normal
+from task import CLUSTERS, ITERATIONS, best, blobs, inertia, normal
 
 from musiclm_jax.nn import kmeans, quantizer
 
 
-def best(call) -> float:
-  """Seconds of the fastest of some calls after one that compiles."""
-  jax.block_until_ready(call())
-  seconds = []
-  for _ in range(TURNS):
-    start = time.perf_counter()
-    jax.block_until_ready(call())
-    seconds.append(time.perf_counter() - start)
-  return min(seconds)
+def timed(call: Callable[[], Any]) -> dict:
+  """Seconds of a call until its arrays are there."""
+  return {'seconds': best(lambda: jax.block_until_ready(call()))[0]}
 
 
 def rvq(variant: str) -> dict:
@@ -30,7 +25,7 @@ def rvq(variant: str) -> dict:
   books = {'embed': books, **sums, 'initialized': jnp.ones((), bool)}
   if variant == 'rvq_eval':
     codes = jax.jit(quantizer.codes_of)
-    return {'seconds': best(lambda: codes(books, latents))}
+    return timed(lambda: codes(books, latents))
 
   def loss(x):
     quantized = quantizer.quantize(books, x)
@@ -44,7 +39,7 @@ def rvq(variant: str) -> dict:
     return gradient, moved
 
   key = jax.random.key(0)
-  return {'seconds': best(lambda: step(books, latents, key))}
+  return timed(lambda: step(books, latents, key))
 
 
 def lloyd(_: str) -> dict:
@@ -52,9 +47,11 @@ def lloyd(_: str) -> dict:
   points = jnp.asarray(blobs())
   start = points[jax.random.permutation(jax.random.key(0), len(points))]
   fit = jax.jit(lambda p, c: kmeans.lloyd(p, c, ITERATIONS))
-  seconds = best(lambda: fit(points, start[:CLUSTERS]))
-  centroids = np.asarray(fit(points, start[:CLUSTERS]))
-  return {'seconds': seconds, 'inertia': inertia(np.asarray(points), centroids)}
+  seconds, centroids = best(
+    lambda: jax.block_until_ready(fit(points, start[:CLUSTERS]))
+  )
+  points, centroids = map(np.asarray, (points, centroids))
+  return {'seconds': seconds, 'inertia': inertia(points, centroids)}
 
 
 VARIANTS = {'rvq_eval': rvq, 'rvq_train': rvq, 'kmeans': lloyd}

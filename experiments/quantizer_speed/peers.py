@@ -2,20 +2,8 @@
 
 import json
 import sys
-import time
 
-from task import CLUSTERS, ITERATIONS, THREADS, TURNS, blobs, inertia, normal
-
-
-def best(call) -> float:
-  """Seconds of the fastest of some calls after a first one."""
-  call()
-  seconds = []
-  for _ in range(TURNS):
-    start = time.perf_counter()
-    call()
-    seconds.append(time.perf_counter() - start)
-  return min(seconds)
+from task import CLUSTERS, ITERATIONS, THREADS, best, blobs, inertia, normal
 
 
 def plain(_: str) -> dict:
@@ -37,7 +25,7 @@ def plain(_: str) -> dict:
       residual = residual - book[chosen[-1]]
     return torch.stack(chosen, -1)
 
-  return {'seconds': best(codes), 'torch': torch.__version__}
+  return {'seconds': best(codes)[0], 'torch': torch.__version__}
 
 
 def library(variant: str) -> dict:
@@ -67,7 +55,7 @@ def library(variant: str) -> dict:
     return (values.square().mean() + commitment.sum()).backward()
 
   version = importlib.metadata.version('vector-quantize-pytorch')
-  return {'seconds': best(step), 'vector-quantize-pytorch': version}
+  return {'seconds': best(step)[0], 'vector-quantize-pytorch': version}
 
 
 def faiss_fit(_: str) -> dict:
@@ -83,7 +71,7 @@ def faiss_fit(_: str) -> dict:
     seed=1,
     max_points_per_centroid=len(points),
   )
-  seconds = best(lambda: fit.train(points))
+  seconds, _ = best(lambda: fit.train(points))
   return {
     'seconds': seconds,
     'inertia': inertia(points, fit.centroids),

@@ -15,13 +15,13 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# name -> (our variant, the peers' variant, who that is)
-PAIRS = {
-  'RVQ codes': ('rvq_eval', 'plain', 'plain PyTorch'),
-  'RVQ codes ': ('rvq_eval', 'rvq_eval', 'vector-quantize-pytorch'),
-  'RVQ training': ('rvq_train', 'rvq_train', 'vector-quantize-pytorch'),
-  'k-means': ('kmeans', 'kmeans', 'faiss'),
-}
+# What, our variant, the peers' variant, who that is.
+PAIRS = (
+  ('RVQ codes', 'rvq_eval', 'plain', 'plain PyTorch'),
+  ('RVQ codes', 'rvq_eval', 'rvq_eval', 'vector-quantize-pytorch'),
+  ('RVQ training', 'rvq_train', 'rvq_train', 'vector-quantize-pytorch'),
+  ('k-means', 'kmeans', 'kmeans', 'faiss'),
+)
 
 
 def _run(python: str, script: str, variant: str) -> dict:
@@ -41,7 +41,7 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=3)
   options = parser.parse_args()
   results = []
-  for name, (ours, theirs, peer) in PAIRS.items():
+  for name, ours, theirs, peer in PAIRS:
     pairs = [
       (
         _run(sys.executable, 'ours.py', ours),
@@ -53,11 +53,9 @@ def main() -> None:
       statistics.median(p[side]['seconds'] for p in pairs) for side in (0, 1)
     ]
     ratio = seconds[1] / seconds[0]
-    results.append(
-      {'what': name.strip(), 'peer': peer, 'speed': ratio, 'runs': pairs}
-    )
+    results.append({'what': name, 'peer': peer, 'speed': ratio, 'runs': pairs})
     print(
-      f'{name.strip():13} {seconds[0]:8.3f} s  {peer:24} {seconds[1]:8.3f} s  '
+      f'{name:13} {seconds[0]:8.3f} s  {peer:24} {seconds[1]:8.3f} s  '
       f'{ratio:.2f} x',
       flush=True,
     )

@@ -48,3 +48,11 @@ def frame(
     for first in range(per_frame)
   ]
   return jnp.concatenate(slices, axis=-1)
+
+
+def centre_on_hops(
+  x: Float[Array, 'B S'], frame_length: int, hop_length: int
+) -> Float[Array, 'B S2']:
+  """Pads with zeros so that S / hop_length frames are each centred on their hop."""
+  outside = frame_length - hop_length
+  return jnp.pad(x, ((0, 0), (outside // 2, outside - outside // 2)))

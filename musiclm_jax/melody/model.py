@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from musiclm_jax.contracts.array_types import Embedding, Spectrogram, Waveform
 from musiclm_jax.dsp import spectrogram
+from musiclm_jax.dsp.framing import centre_on_hops
 from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.nn.norm import unit
 from musiclm_jax.nn.transformer import Transformer
@@ -102,12 +103,8 @@ class MelodyViT(nn.Module):
 
   def log_mel(self, waveform: Waveform) -> Spectrogram:
     """Computes S / hop_length frames, each centred on its hop."""
-    outside = self.window_length - self.hop_length
-    waveform = jnp.pad(
-      waveform, ((0, 0), (outside // 2, outside - outside // 2))
-    )
     return spectrogram.log_mel(
-      waveform,
+      centre_on_hops(waveform, self.window_length, self.hop_length),
       sample_rate=SAMPLE_RATE,
       window_length=self.window_length,
       hop_length=self.hop_length,

@@ -20,6 +20,7 @@ from musiclm_jax.contracts.array_types import (
 )
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp import spectrogram
+from musiclm_jax.dsp.framing import centre_on_hops
 from musiclm_jax.mulan.ast import AST
 from musiclm_jax.mulan.losses import bounded_temperature, free_temperature
 from musiclm_jax.mulan.resnet import ResNet
@@ -139,12 +140,8 @@ class Mulan(nn.Module):
 
   def log_mel(self, waveform: Waveform) -> Spectrogram:
     """Computes S / hop_length frames, each centred on its hop."""
-    outside = self.window_length - self.hop_length
-    waveform = jnp.pad(
-      waveform, ((0, 0), (outside // 2, outside - outside // 2))
-    )
     return spectrogram.log_mel(
-      waveform,
+      centre_on_hops(waveform, self.window_length, self.hop_length),
       sample_rate=SAMPLE_RATE,
       window_length=self.window_length,
       hop_length=self.hop_length,

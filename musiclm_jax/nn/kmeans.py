@@ -142,8 +142,8 @@ def _sums_by_block(points: Array, centroids: Array) -> tuple:
 
   codes = jax.lax.map(codes_at, starts)
   whole = len(points) // _BLOCK * _BLOCK
-  rest = codes[-1, whole - len(points) :] if whole < len(points) else []
-  codes = jnp.concatenate([codes.reshape(-1)[:whole], jnp.asarray(rest, int)])
+  rest = codes[-1, _BLOCK - (len(points) - whole) :]
+  codes = jnp.concatenate([codes.reshape(-1)[:whole], rest])
   sums = jax.ops.segment_sum(points, codes, size)
   counts = jax.ops.segment_sum(jnp.ones(len(points)), codes, size)
   return sums, counts, _exact(points, centroids[codes])

@@ -50,16 +50,13 @@ class Codec:
       waveform: float32.
       denoise: Rows to take the noise out of, if the codec can; None is none.
     """
-    return quantizer.codes_of(
-      collections['codec'], self._latents(params, waveform, denoise)
-    )
+    return self.encode_step(params, collections, waveform, denoise=denoise)[0]
 
   def decode(
     self, params: Params, collections: Collections, codes: Codes
   ) -> Waveform:
     """Decodes codes of the first Q' <= Q levels."""
-    values = quantizer.values_of(collections['codec'], codes)
-    return self._waveform(params, values)
+    return self.decode_step(params, collections, codes)[0]
 
   def encode_step(
     self,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from musiclm_jax.contracts.array_types import Spectrogram, Waveform
+from musiclm_jax.dsp.framing import centre_on_hops
 from musiclm_jax.dsp.resample import resample_24k_to_16k
 from musiclm_jax.dsp.spectrogram import log_mel
 
@@ -47,9 +48,8 @@ def log_mels(waveform: Waveform, num_mels: int) -> Spectrogram:
       f'{waveform.shape[-1]}: pad the waveform'
     )
   x = resample_24k_to_16k(waveform[:, : frames * SAMPLES_PER_FRAME])
-  side = (_WINDOW - _HOP) // 2
   return log_mel(
-    jnp.pad(x, ((0, 0), (side, side))),
+    centre_on_hops(x, _WINDOW, _HOP),
     sample_rate=_SAMPLE_RATE,
     window_length=_WINDOW,
     hop_length=_HOP,

@@ -31,7 +31,14 @@ def make(generator, rows=1, seconds=1.0, seed=0, **changes):
   )
 
 
-@pytest.mark.parametrize('seconds', [0.0001, 1.93])
+@pytest.mark.parametrize(
+  'seconds',
+  [
+    0.0001,
+    1.93,
+    *(pytest.param(s, marks=pytest.mark.soak) for s in (0.31, 1.0)),
+  ],
+)
 def test_music_is_exactly_as_long_as_asked(generator, seconds):
   music = make(generator, seconds=seconds)
   assert music.waveform.shape == (1, round(seconds * 24000))

@@ -210,7 +210,9 @@ def test_what_was_heard_is_kept_and_not_heard_again(hear):
   assert np.abs(first.plain.timbres - first.coded.timbres).max() > 1
 
 
-@pytest.mark.parametrize('content', [b'PK damaged', None])
+@pytest.mark.parametrize(
+  'content', [pytest.param(b'', marks=pytest.mark.soak), b'PK damaged', None]
+)
 def test_a_damaged_hearing_is_made_again(hear, content):
   first = hear()
   whole = hear.path.read_bytes()

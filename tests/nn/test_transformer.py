@@ -9,36 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from transformer_settings import BERT, LM
 
 from musiclm_jax.nn import relative_bias
 from musiclm_jax.nn.transformer import Transformer
 
 FIXTURE = Path(__file__).parents[1] / 'fixtures' / 'lm_block.npz'
-LM = {
-  'num_layers': 2,
-  'embed_dim': 16,
-  'num_heads': 2,
-  'head_dim': 8,
-  'mlp_dim': 32,
-  'causal': True,
-  'relative_buckets': 8,
-  'relative_max_distance': 20,
-}
-BERT = {
-  'num_layers': 2,
-  'embed_dim': 16,
-  'num_heads': 2,
-  'head_dim': 8,
-  'mlp_dim': 32,
-  'norm': 'layer',
-  'norm_first': False,
-  'norm_epsilon': 1e-12,
-  'final_norm': False,
-  'use_bias': True,
-  'gated': False,
-  'activation': 'gelu',
-  'scale_logits': True,
-}
 
 
 def _made(settings, length=12):
