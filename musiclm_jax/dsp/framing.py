@@ -53,6 +53,6 @@ def frame(
 def centre_on_hops(
   x: Float[Array, 'B S'], frame_length: int, hop_length: int
 ) -> Float[Array, 'B S2']:
-  """Pads with zeros so that S / hop_length frames are each centred on their hop."""
+  """Pads with zeros: S / hop_length frames, each centred on its hop."""
   outside = frame_length - hop_length
   return jnp.pad(x, ((0, 0), (outside // 2, outside - outside // 2)))
