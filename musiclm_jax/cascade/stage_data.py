@@ -5,6 +5,7 @@ mulan                   waveform [B, S], text_ids [B, C, L], group [B]
 kmeans                  features [B, T, D] of the frozen w2v-BERT
 mulan_rvq               audio [B, 128], text [B, 128] of the frozen MuLan
 melody                  waveform [B, 2, S], group [B], composed on the fly
+melody_rvq              audio [B * windows, 192] of the frozen melody network
 semantic, coarse, fine  mulan [B, 12], semantic [B, T], acoustic [B, T, Q]
 """
 
@@ -28,7 +29,8 @@ from musiclm_jax.data.tune_batches import TuneBook, tune_batches
 from musiclm_jax.training.loop import Data
 
 VOCABULARY = 'vocab.txt'
-FITS = {'kmeans': 'w2v_bert', 'mulan_rvq': 'mulan'}  # stage -> its network
+# Stage that is fitted -> the frozen network that it hears through.
+FITS = {'kmeans': 'w2v_bert', 'mulan_rvq': 'mulan', 'melody_rvq': 'melody'}
 TOKEN_LMS = ('semantic', 'coarse', 'fine')
 _CAPTIONS_A_PIECE = 4
 
@@ -126,16 +128,28 @@ def _audio(inputs: Inputs) -> Data:
   return _both_splits(batches.audio_batches, _sources(inputs), inputs)
 
 
-def _features(inputs: Inputs) -> Data:
-  network = networks.load(inputs.network, FITS['kmeans'])
-  features = jax.jit(network.task.features)
+def _heard(
+  inputs: Inputs, *, stage: str, name: str, method: Callable[..., Any]
+) -> Data:
+  """What `method` of a frozen network's task makes of crops, as `name`."""
+  network = networks.load(inputs.network, FITS[stage])
+  hear = jax.jit(functools.partial(method, network.task))
 
   def draw(source: sources.Source, **options: Any) -> Iterator[dict]:
     for batch in batches.audio_batches(source, **options):
-      found = features(network.params, network.collections, batch['waveform'])
-      yield {'features': jax.device_get(found)}
+      found = hear(network.params, network.collections, batch['waveform'])
+      yield {name: jax.device_get(found)}
 
   return _both_splits(draw, _sources(inputs), inputs)
+
+
+def _features(task: Any, *heard: Any) -> jax.Array:
+  return task.features(*heard)
+
+
+def _window_rows(task: Any, *heard: Any) -> jax.Array:
+  """Embeddings of all windows of all crops, one a row."""
+  return task.embed_audio(*heard).reshape(-1, task.embed_dim)
 
 
 def _captioned(inputs: Inputs) -> Data:
@@ -219,9 +233,14 @@ _KINDS = {
   'soundstream': _audio,
   'w2v_bert': _audio,
   'mulan': _captioned,
-  'kmeans': _features,
+  'kmeans': functools.partial(
+    _heard, stage='kmeans', name='features', method=_features
+  ),
   'mulan_rvq': _embeddings,
   'melody': _tunes,
+  'melody_rvq': functools.partial(
+    _heard, stage='melody_rvq', name='audio', method=_window_rows
+  ),
   **dict.fromkeys(TOKEN_LMS, _tokens),
 }
 

@@ -98,7 +98,10 @@ class Tokenizer:
         f'coarse_levels={coarse_levels}: must leave levels to both stages, '
         f'the codec has {codec.num_quantizers}'
       )
-    audio_mean, text_mean = jax.device_get(rvq.task.means(rvq.collections))
+    audio_mean, text_mean = (
+      jax.device_get(rvq.task.mean(rvq.collections, modality))
+      for modality in ('audio', 'text')
+    )
     return TokenContract(
       sample_rate=SAMPLE_RATE,
       streams={
