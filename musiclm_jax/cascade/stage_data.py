@@ -6,7 +6,8 @@ kmeans                  features [B, T, D] of the frozen w2v-BERT
 mulan_rvq               audio [B, 128], text [B, 128] of the frozen MuLan
 melody                  waveform [B, 2, S], group [B], composed on the fly
 melody_rvq              audio [B * windows, 192] of the frozen melody network
-semantic, coarse, fine  mulan [B, 12], semantic [B, T], acoustic [B, T, Q]
+semantic, coarse, fine  mulan [B, 12], semantic [B, T], acoustic [B, T, Q],
+                        melody [B, N, Q] where the layout hears it
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ import jax
 import numpy as np
 
 from musiclm_jax.cascade import networks
+from musiclm_jax.cascade.bundle import OPTIONAL
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data import batches, sources
@@ -45,6 +47,7 @@ class Inputs:
     seed: Of the order and the crops of training batches.
     workdir: Of this training; MuLan's vocabulary is kept there.
     tokens: Folder of a token store, for token LMs.
+    layout: Of the token LM.
     network: Workdir or bundle of the network that is fitted.
     init_from: Workdir or bundle that the training starts from.
     init_text: Folder of the BERT that MuLan's text tower starts from.
@@ -54,6 +57,7 @@ class Inputs:
   seed: int
   workdir: Path
   tokens: str | None = None
+  layout: Any = None
   network: str | None = None
   init_from: str | None = None
   init_text: str | None = None
@@ -77,16 +81,23 @@ def read_contract(tokens: str, layout: Any) -> TokenContract:
     layout: Of the LM: segments of streams, levels and codebook sizes.
 
   Raises:
-    UsageError: If the folder is no store; naming the first field that
-      differs otherwise.
+    UsageError: If the folder is no store or lacks a stream; naming the first
+      field that differs otherwise.
   """
   contract = TokenStore(tokens, 'train').contract
   for segment in layout.segments:
+    if segment.stream not in contract.streams:
+      raise UsageError(
+        f'the token store {tokens} has no {segment.stream} tokens: train '
+        f'{" and ".join(OPTIONAL)} and make the tokens again, or leave '
+        f'--config.layout.{segment.stream} out'
+      )
     spec = contract.streams[segment.stream]
     last = segment.first_level + segment.num_levels
     ours = {
       'codebook_size': segment.codebook_size,
       'frame_rate': segment.frame_rate,
+      'window_seconds': segment.window_seconds,
     }
     theirs = {name: getattr(spec, name) for name in ours}
     if segment.stream != 'acoustic' or segment.first_level:
@@ -226,6 +237,8 @@ def _tunes(inputs: Inputs) -> Data:
 
 def _tokens(inputs: Inputs) -> Data:
   splits = tuple(TokenStore(inputs.tokens, s) for s in ('train', 'validation'))
+  if inputs.layout.melody:
+    inputs.options['streams'] = ('semantic', 'acoustic', 'melody')
   return _both_splits(batches.token_batches, splits, inputs)
 
 

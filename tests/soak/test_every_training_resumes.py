@@ -1,9 +1,9 @@
 """Soak: every training, killed with 9 at a random moment, resumes bit for bit.
 
 The whole cascade through its doors: corpus, soundstream, w2v_bert, kmeans,
-mulan, mulan_rvq, melody, melody_rvq, tokens, semantic, coarse, fine. Each training runs
-once in one piece and once with kills; metrics, parameters and codebooks must be
-equal.
+mulan, mulan_rvq, melody, melody_rvq, tokens, semantic, coarse, fine. Each
+training runs once in one piece and once with kills; metrics, parameters and
+codebooks must be equal.
 """
 
 import os

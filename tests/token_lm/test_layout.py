@@ -71,8 +71,10 @@ def test_ids_of_segments_and_levels_never_meet(stage):
       ).reshape(-1, segment.num_levels)[:, level]
       seen.extend(np.asarray(ids).tolist())
   assert len(seen) == len(set(seen)) == layout.vocabulary_size - 1
-  assert layout.mask_id not in seen
-  assert sorted([*seen, layout.mask_id]) == list(range(layout.vocabulary_size))
+  assert layout.mask_id('mulan') not in seen
+  assert sorted([*seen, layout.mask_id('mulan')]) == list(
+    range(layout.vocabulary_size)
+  )
 
 
 def test_each_stream_keeps_its_own_codebook_size():
