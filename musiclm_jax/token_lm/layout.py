@@ -240,7 +240,7 @@ def make_layout(
     segment, 'acoustic', acoustic_codebook_size, rate=acoustic_frame_rate
   )
   tune = ()
-  if melody:
+  if melody and stage != 'fine':
     heard = segment(
       'melody',
       melody_codebook_size,

@@ -118,6 +118,14 @@ def test_configs_make_layouts_whose_distances_the_buckets_span(stage, size):
     config.stage, crop_seconds=config.data.crop_seconds, **config.layout
   )
   assert config.model.relative_max_distance == layout.num_tokens
+  if stage == 'fine' or size == 'tiny':
+    return  # which hear no melody, and whose crops hold none
+  config.layout.melody = True
+  layout = layouts.make_layout(
+    config.stage, crop_seconds=config.data.crop_seconds, **config.layout
+  )
+  assert config.model.relative_max_distance == layout.num_tokens
+  assert config.to_dict()['layout']['melody'] is True
 
 
 def test_an_unknown_size_lists_the_known_ones():
