@@ -5,9 +5,9 @@
 
 `paper` is 24 layers, 438.4 M parameters, 10 s crops of 2,262 tokens.
 
-`--config.layout.melody=True` lets it hear the melody (App. C) beside MuLan's
-tokens, of a token store that has it. Windows are of 4 s: at `tiny` also give
-`--config.data.crop_seconds=10`.
+`--config.layout.melody=True` lets it hear the melody (App. C) after MuLan's
+tokens, from a token store that has it. Its windows are of 4 s: at `tiny` also
+give `--config.data.crop_seconds=4` or more.
 """
 
 from ml_collections import ConfigDict, FieldReference

@@ -7,9 +7,9 @@
 batch and steps are AudioLM's or ours where MusicLM is silent. `small` fits a
 GPU, `tiny` two CPU cores.
 
-`--config.layout.melody=True` lets it hear the melody (App. C) beside MuLan's
-tokens, of a token store that has it. Windows are of 4 s: at `tiny` also give
-`--config.data.crop_seconds=10`.
+`--config.layout.melody=True` lets it hear the melody (App. C) after MuLan's
+tokens, from a token store that has it. Its windows are of 4 s: at `tiny` also
+give `--config.data.crop_seconds=4` or more.
 
 `tiny` reads crops of 2.4 s: a small model learns to hear the MuLan tokens from
 the tokens right after them, one in 250 of a crop of 10 s. Longer music comes
