@@ -213,9 +213,11 @@ class MulanRvqTask:
   ) -> PyTree:
     """Moves the codebooks towards the batch's audio."""
     own = collections[PLAYER]
+    x = self.centre(collections, batch['audio'], 'audio')[:, None]
     codebooks = quantizer.update(
       own['codebooks'],
-      self.centre(collections, batch['audio'], 'audio')[:, None],
+      x,
+      quantizer.codes_of(own['codebooks'], x),
       rng,
       decay=self.decay,
       dead_threshold=self.dead_threshold,
