@@ -227,9 +227,11 @@ class EmbeddingRvqTask:
   ) -> PyTree:
     """Moves the codebooks towards the batch's first modality."""
     own, first = collections[self.player], self.modalities[0]
+    x = self.centre(collections, batch[first], first)[:, None]
     codebooks = quantizer.update(
       own['codebooks'],
-      self.centre(collections, batch[first], first)[:, None],
+      x,
+      quantizer.codes_of(own['codebooks'], x),
       rng,
       decay=self.decay,
       dead_threshold=self.dead_threshold,
