@@ -3,6 +3,8 @@
 from paper.rows import Chapter, Claim, Number
 
 _METRICS = 'MusicLM §4.4'
+_NO_AUDIO = 'its audio is not public'
+_NO_PEOPLE = 'no people were asked'
 _NOT_BUILT = 'not built'
 _RESULT = 'a figure of theirs; none of it measured here'
 _OTHER = "another system's figure, for orientation; nothing here is measured"
@@ -25,15 +27,15 @@ DATA = Chapter(
   tuple(
     Number(quantity, paper, source='MusicLM §4.3', absent=reason)
     for quantity, paper, reason in (
-      ('clips of MusicCaps', 5_521, 'its audio is not public'),
-      ('of them for evaluation, and training', (2_858, 2_663), 'likewise'),
-      ('length of a clip, s', 10, 'likewise'),
-      ('clips of the balanced set', 1_000, 'likewise'),
-      ('musicians, sentences, aspects', '10, about 4, about 11', 'likewise'),
-      ('ratings, and for each source', (1_200, 600), 'no people were asked'),
-      ('points of the scale', 5, 'likewise'),
-      ('level of the Wilcoxon test', '0.01 / 15', 'likewise'),
-      ('MusicLM beats the reference, %', 27, 'likewise'),
+      ('clips of MusicCaps', 5_521, _NO_AUDIO),
+      ('of them for evaluation, and training', (2_858, 2_663), _NO_AUDIO),
+      ('length of a clip, s', 10, _NO_AUDIO),
+      ('clips of the balanced set', 1_000, _NO_AUDIO),
+      ('musicians, sentences, aspects', '10, about 4, about 11', _NO_AUDIO),
+      ('ratings, and for each source', (1_200, 600), _NO_PEOPLE),
+      ('points of the scale', 5, _NO_PEOPLE),
+      ('level of the Wilcoxon test', '0.01 / 15', _NO_PEOPLE),
+      ('MusicLM beats the reference, %', 27, _NO_PEOPLE),
     )
   ),
 )
@@ -59,7 +61,7 @@ METRICS = Chapter(
       'LEAF on AudioSet',
       source=_METRICS,
       absent=_LEAF,
-      sign='kullback',
+      sign='kld',
     ),
     Number(
       'LEAF: filters, kernel and stride in samples',
@@ -148,14 +150,6 @@ MEMORISATION = Chapter(
       'MusicLM §5',
     ),
     Number(
-      'what is compared',
-      'the continuation of a training prompt',
-      '"spans of music made from texts"',
-      'MusicLM §5',
-      departs='prompts of training tokens are not built; copies are counted '
-      'beside those in held-out pieces',
-    ),
-    Number(
       'prompt, semantic tokens',
       '0 to 250',
       source='MusicLM §5',
@@ -192,6 +186,16 @@ MEMORISATION = Chapter(
   ),
   (
     Claim(
+      'Spans of music made from texts are compared, beside those of held-out '
+      'pieces; the paper continues training prompts.',
+      'MusicLM §5',
+      (
+        'evaluation/test_copying.py::'
+        'test_real_pieces_that_repeat_the_corpus_excuse_as_much',
+      ),
+      'prompts of training tokens are not built',
+    ),
+    Claim(
       'Exact copies at any offset are found, and near ones.',
       'ours',
       (
@@ -227,6 +231,9 @@ LATER = Chapter(
       ('MusicGen melody, released', '4.93, 1.41, 0.27', 'its model card'),
       ('MAGNeT small, 10 s', '4.22, 1.11, 0.28', 'its model card'),
       ('MAGNeT medium, 10 s', '4.61, 1.14, 0.28', 'its model card'),
+      ('MAGNeT 300M, its paper', '3.3, 1.12, 0.31', 'memory'),
+      ('MAGNeT 1.5B, its paper', '4.0, 1.15, 0.29', 'memory'),
+      ('MusicGen 1.5B, run again', '4.89, 1.35, 0.291', 'AudioLDM 2, notes'),
       ('MAGNeT small, 30 s', '4.35, 1.17, 0.28', 'its model card'),
       ('MAGNeT medium, 30 s', '4.63, 1.20, 0.28', 'its model card'),
       ('AudioLDM 2-Full', '3.13, 1.20, 0.301', 'AudioLDM 2, notes'),
@@ -238,6 +245,35 @@ LATER = Chapter(
       ('CALM', '2.14, 1.30, 0.44', 'CALM, notes'),
       ('recordings through AudioMAE', '2.18, 0.27, 0.257', 'AudioLDM 2, notes'),
     )
+  )
+  + tuple(
+    Number(
+      f'{system}: FD by OpenL3, KL, CLAP',
+      figures,
+      source=source,
+      absent=_OTHER,
+    )
+    for system, figures, source in (
+      ('Stable Audio 1', (108.69, 0.80, 0.46), 'Stable Audio, notes'),
+      ('MusicGen large', (197.12, 0.85, 0.36), 'Stable Audio, notes'),
+      ('AudioLDM 2 large', (339.25, 1.46, 0.30), 'Stable Audio, notes'),
+      ('recordings, and through its VAE', '101.47, 117.52', 'likewise'),
+      (
+        'Magenta RealTime (Song Describer, 47 s)',
+        (72.14, 0.47, 0.35),
+        'its paper, notes',
+      ),
+      ('Stable Audio Open (likewise)', (96.51, 0.55, 0.41), 'likewise'),
+      ('MusicGen stereo large (likewise)', (190.47, 0.52, 0.31), 'likewise'),
+    )
+  )
+  + (
+    Number(
+      'ROC-AUC on MagnaTagATune, zero-shot, MuQ-MuLan and LAION-CLAP',
+      (0.793, 0.739),
+      source='MuQ, notes',
+      absent=_OTHER,
+    ),
   ),
 )
 

@@ -9,11 +9,8 @@ _DECODE = 'token_lm/test_decode.py::'
 
 
 def _all(key: str) -> str:
-  """The one value that all three stages share, or what differs."""
-  return (
-    f'(lambda v: v[0] if len(set(v)) == 1 else v)'
-    f'([s.{key} for s in (semantic, coarse, fine)])'
-  )
+  """The value that all three stages share, or their three values."""
+  return f"of_all_stages('{key}')"
 
 
 def _layout(stage: str, what: str) -> str:

@@ -49,13 +49,6 @@ MELODY = Chapter(
       silent='ours',
     ),
     Number(
-      'data',
-      'covers, instrumentals, vocals, humming and singing',
-      '"two takes of composed tunes"',
-      _APPENDIX,
-      departs='such pairs are not public',
-    ),
-    Number(
       'levels and entries of the melody quantizer',
       (24, 512),
       source=_APPENDIX,
@@ -92,6 +85,13 @@ MELODY = Chapter(
         'melody/test_melody_task.py::test_parameters_at_paper_size_are_counted',
         'melody/test_melody_task.py::test_ten_seconds_are_three_windows',
       ),
+    ),
+    Claim(
+      'Pairs are two takes of composed tunes, where the paper has covers, '
+      'instrumentals, vocals, humming and singing.',
+      _APPENDIX,
+      ('data/test_tunes.py::test_takes_differ_in_player_tempo_and_key',),
+      'such pairs are not public',
     ),
     Claim(
       'Semi-hard triplets; the nearest negative where there is none.',

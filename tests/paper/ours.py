@@ -16,7 +16,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from musiclm_jax import stages
-from musiclm_jax.cascade import windows
+from musiclm_jax.cascade import length, windows
 from musiclm_jax.cascade.settings import Settings
 from musiclm_jax.contracts.task import Task
 from musiclm_jax.data import noise
@@ -81,6 +81,17 @@ def kernel(stage: str, layer: str, size: str = 'paper') -> tuple[int, ...]:
   return shapes(stage, size)[f'{layer}/kernel']
 
 
+def of_all_stages(key: str) -> Any:
+  """Finds a key that the language models share; all values if they do not."""
+  values = []
+  for stage in ('semantic', 'coarse', 'fine'):
+    found = config(stage)
+    for part in key.split('.'):
+      found = found[part]
+    values.append(found)
+  return values[0] if len(set(values)) == 1 else tuple(values)
+
+
 def millions(count: int, digits: int = 0) -> float:
   """Rounds to millions, with so many digits after the point."""
   rounded = round(count / 1e6, digits)
@@ -95,12 +106,14 @@ NAMES = {
   'discriminators': discriminators,
   'frontend': frontend,
   'kernel': kernel,
+  'length': length,
   'losses': losses,
   'math': math,
   'millions': millions,
   'mulan_model': mulan_model,
   'mulan_windows': mulan_windows,
   'noise': noise,
+  'of_all_stages': of_all_stages,
   'parameters': parameters,
   'shapes': shapes,
   'task': task,

@@ -1,9 +1,7 @@
 """Writes docs/paper_conformance.md: `make conformance`."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from paper.chapters import CHAPTERS
@@ -11,8 +9,11 @@ from paper.mistakes import MISTAKES, holders
 from paper.ours import ROOT, value
 from paper.rows import ABSENT, DEPARTS, EQUAL, SILENT, Chapter, Claim, Number
 
+from musiclm_jax.contracts.atomic_file import write_text
+
 PAGE = ROOT / 'docs' / 'paper_conformance.md'
 _MARKS = {EQUAL: '=', DEPARTS: '≠', SILENT: 'ours', ABSENT: 'none'}
+_NAMED = 6  # quantities at most that a summary lists by name
 _HEAD = """\
 # The papers and this repository
 
@@ -20,10 +21,10 @@ _HEAD = """\
 
 Every number that the papers behind MusicLM give, beside ours. Ours is read from
 `configs/*.py:paper` and from the networks that these build, by the expression
-in the last column; nothing is typed in by hand. Each row is a test
+in the last column; none is typed in by hand. Each row is a test
 (`tests/paper/`): it fails when a value is no longer the paper's, and also when
-a departure no longer is one. The paper configs are built and traced; none has
-been trained here.
+a departure no longer is one. Behaviours name the tests that hold them. The
+paper configs are built and traced; none has been trained here.
 
 | mark | meaning | rows |
 |---|---|---|
@@ -72,6 +73,11 @@ def _departures(numbers: Iterable[tuple[Chapter, Number]]) -> str:
     f'| {n.departs} |'
     for c, n in numbers
     if n.status == DEPARTS
+  ] + [
+    f'| {c.title} | {claim.claim} | | | {claim.reason} |'
+    for c in CHAPTERS
+    for claim in c.claims
+    if claim.reason
   ]
   return _table(('', 'quantity', 'paper', 'ours', 'reason'), rows)
 
@@ -85,16 +91,22 @@ def _absences(numbers: Iterable[tuple[Chapter, Number]]) -> str:
   return _table(
     ('', 'numbers', 'why'),
     [
-      f'| {title} | {"; ".join(names)} | {reason} |'
+      f'| {title} | {_names(names)} | {reason} |'
       for (title, reason), names in groups.items()
     ],
   )
 
 
+def _names(quantities: list[str]) -> str:
+  if len(quantities) > _NAMED:
+    return f'{len(quantities)} numbers, see below'
+  return '; '.join(quantities)
+
+
 def _chapter(chapter: Chapter) -> str:
   text = f'## {chapter.title}\n\n'
   if chapter.numbers:
-    header = ('', 'quantity', 'paper', 'ours', 'source', 'from, or why')
+    header = ('', 'quantity', 'paper', 'ours', 'source', 'why; from')
     text += _table(header, [_number(n) for n in chapter.numbers]) + '\n\n'
   if chapter.claims:
     header = ('behaviour', 'source', 'held by')
@@ -117,7 +129,7 @@ def _number(number: Number) -> str:
 def _claim(claim: Claim) -> str:
   held = [_link(node) for node in claim.tests]
   if claim.reason:
-    held.append(claim.reason)
+    held.append(f'departs: {claim.reason}')
   return f'| {claim.claim} | {claim.source} | {"; ".join(held)} |'
 
 
@@ -170,11 +182,8 @@ def _text(value: Any) -> str:
 
 def main() -> None:
   """Writes the page, whole or not at all."""
-  PAGE.parent.mkdir(exist_ok=True)
-  temporary = PAGE.with_suffix('.tmp')
-  temporary.write_text(write())
-  os.replace(temporary, PAGE)
-  print(f'wrote {PAGE.relative_to(Path.cwd())}')
+  write_text(PAGE, write())
+  print(f'wrote {PAGE.relative_to(ROOT)}')
 
 
 if __name__ == '__main__':

@@ -54,18 +54,18 @@ class Number:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-  """A behaviour that tests hold, or a reason why it is not ours.
+  """A behaviour that tests hold.
 
   Attributes:
     claim: In one sentence.
-    source: Paper and section; of a mistake, its number.
+    source: Paper and section.
     tests: Nodes below `tests/`, `file.py::test`.
-    reason: Why there are none, or what differs.
+    reason: Why it is another behaviour than the paper's.
   """
 
   claim: str
   source: str
-  tests: tuple[str, ...] = ()
+  tests: tuple[str, ...]
   reason: str = ''
 
 

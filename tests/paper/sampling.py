@@ -8,11 +8,8 @@ _DECODE = 'token_lm/test_decode.py::'
 
 
 def _all(key: str) -> str:
-  """The one value that all three stages share, or what differs."""
-  return (
-    f'(lambda v: v[0] if len(set(v)) == 1 else v)'
-    f'([s.{key} for s in (semantic, coarse, fine)])'
-  )
+  """The value that all three stages share, or their three values."""
+  return f"of_all_stages('{key}')"
 
 
 TRAINING = Chapter(
@@ -34,17 +31,17 @@ TRAINING = Chapter(
       silent='ours, with inverse square root',
     ),
     Number(
+      'clips, hours, and seconds a clip',
+      '5 million, 280,000, 201.6',
+      source='MusicLM §4.2; the last derived',
+      absent='these data are not public; a token store of your own music '
+      'takes their place',
+    ),
+    Number(
       'TPU v4 chips a stage',
       16,
       source=_AUDIOLM,
       absent='not trained at this size here',
-    ),
-    Number(
-      'data',
-      '5 million clips, 280,000 h',
-      '"a token store of your own music"',
-      'MusicLM §4.2',
-      departs='the data are not public',
     ),
     Number(
       'word and character error rates',
@@ -134,10 +131,10 @@ SAMPLING = Chapter(
       'AudioLM, notes',
     ),
     Number(
-      'length, s',
-      'up to 300 in the demonstrations',
-      '"up to 3600"',
-      'MusicLM, long generation',
+      'longest piece, s',
+      300,
+      'length.MAX_SECONDS',
+      'MusicLM, its demonstrations',
       departs='a limit against slips; nothing has been judged at that length',
     ),
     Number(

@@ -61,6 +61,12 @@ CODEC = Chapter(
       'the ones of a public re-implementation',
     ),
     Number(
+      "AudioLM's rate, hop and bits a second",
+      (16_000, 320, 6_000),
+      source='AudioLM, notes',
+      absent="MusicLM's codec is another",
+    ),
+    Number(
       'latency, ms',
       13.3,
       'round(1000 / task("soundstream").frame_rate, 1)',
@@ -92,11 +98,10 @@ CODEC = Chapter(
       'SoundStream §III-A',
     ),
     Number(
-      'kernels of the strided layers',
-      '2 S',
-      '"2 S" if [kernel("soundstream", f"codec/encoder/CausalConv_{i + 1}")'
-      '[0] for i in range(4)] == [2 * s for s in soundstream.model.strides]'
-      ' else "other"',
+      'kernels of the strided layers, over their strides',
+      (2, 2, 2, 2),
+      '[kernel("soundstream", f"codec/encoder/CausalConv_{i + 1}")[0] / s'
+      ' for i, s in enumerate(soundstream.model.strides)]',
       'SoundStream, memory',
     ),
     Number(

@@ -154,14 +154,6 @@ LOSSES = Chapter(
     ),
     Number('mel bands of each', 64, 'losses._NUM_MELS', 'SoundStream §III-E'),
     Number(
-      'sums over frames, bands and scales',
-      'sums',
-      '"means"',
-      'SoundStream §III-E',
-      departs='a sum grows with the crop and outweighs the other terms; the '
-      'ratio of its two parts is kept',
-    ),
-    Number(
       'shortest FFT, samples',
       None,
       'losses._MIN_FFT_SIZE',
@@ -238,6 +230,17 @@ LOSSES = Chapter(
         'soundstream/test_soundstream_losses.py::'
         'test_feature_loss_is_the_mean_over_layers_and_judges',
       ),
+    ),
+    Claim(
+      'The reconstruction loss is a mean over frames, bands and scales, where '
+      'the paper has sums.',
+      'SoundStream §III-E',
+      (
+        'soundstream/test_soundstream_losses.py::'
+        'test_reconstruction_loss_does_not_grow_with_the_crop',
+      ),
+      'a sum grows with the crop and outweighs the other terms; the ratio of '
+      'its two parts is kept',
     ),
     Claim(
       'Reconstruction: L1 of mels, and √(s/2) times the 2-norm, not squared, '

@@ -1,5 +1,7 @@
 """Every number of the papers is ours, or a departure that says why."""
 
+import ast
+
 import pytest
 from paper import page
 from paper.chapters import CHAPTERS
@@ -60,6 +62,13 @@ def test_a_mistake_is_held_by_tests_or_cannot_be_made(mistake):
 
 def test_tests_name_known_mistakes_only():
   assert holders().keys() <= {m.number for m in MISTAKES}
+
+
+def test_no_value_of_ours_is_typed_in_by_hand():
+  for name, number in NUMBERS.items():
+    if number.ours:
+      tree = ast.parse(number.ours, mode='eval')
+      assert any(isinstance(n, ast.Name) for n in ast.walk(tree)), name
 
 
 def test_no_row_hides_another():
