@@ -209,8 +209,9 @@ TRAINING = Chapter(
     ),
     Claim(
       'Pairs that are described alike are no negatives of each other.',
-      'ours',
+      'ours; MuLan does not',
       (_LOSSES + 'test_pairs_of_one_group_do_not_push_each_other_away',),
+      'a caption that fits both says nothing against either',
     ),
   ),
 )

@@ -245,6 +245,17 @@ TRAINING = Chapter(
       (_LOSSES + 'test_choice_is_one_hot_and_its_gradient_a_tempered_softmax',),
     ),
     Claim(
+      'The quantizer reads latents standardised over recent batches.',
+      'ours; w2v-BERT does not',
+      (_LOSSES + 'test_first_codes_follow_the_latents_and_are_many',),
+      'a layer norm leaves what all frames share, and few codes would be used',
+    ),
+    Claim(
+      'What masked prediction has to find is the most probable entry.',
+      'ours; notes do not say whether the noisy choice is meant',
+      (_LOSSES + 'test_choice_without_noise_is_the_most_probable_entry',),
+    ),
+    Claim(
       'Collapse (perplexity low, accuracy high) is found and told.',
       'w2v-BERT Figure 2, notes',
       (_TASK + 'test_collapse_is_detected',),
