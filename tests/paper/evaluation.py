@@ -22,20 +22,45 @@ def _vggish(quantity: str, paper, source: str = _VGGISH_CODE) -> Number:
   )
 
 
+METRICS = 'MusicLM §4.4'
+_NO_AUDIO = 'its audio is not public'
+_NO_PEOPLE = 'no people were asked'
+_NOT_BUILT = 'not built'
+_RESULT = 'a figure of theirs; none of it measured here'
+_OTHER = "another system's figure, for orientation; nothing here is measured"
+_TRILL = (
+  'not built: TRILL is a TensorFlow model whose output layer the paper does '
+  'not name'
+)
+_LEAF = 'not built: no weights of a LEAF classifier on AudioSet were published'
+_VGGISH_CODE = 'VGGish, code'
+
+
+def _vggish(quantity: str, paper, source: str = _VGGISH_CODE) -> Number:
+  return Number(
+    quantity, paper, source=source, absent=_NOT_BUILT, sign='vggish'
+  )
+
+
 DATA = Chapter(
   'Evaluation: MusicCaps and people',
   tuple(
-    Number(quantity, paper, source='MusicLM §4.3', absent=reason)
-    for quantity, paper, reason in (
-      ('clips of MusicCaps', 5_521, _NO_AUDIO),
-      ('of them for evaluation, and training', (2_858, 2_663), _NO_AUDIO),
-      ('length of a clip, s', 10, _NO_AUDIO),
-      ('clips of the balanced set', 1_000, _NO_AUDIO),
-      ('musicians, sentences, aspects', '10, about 4, about 11', _NO_AUDIO),
-      ('ratings, and for each source', (1_200, 600), _NO_PEOPLE),
-      ('points of the scale', 5, _NO_PEOPLE),
-      ('level of the Wilcoxon test', '0.01 / 15', _NO_PEOPLE),
-      ('MusicLM beats the reference, %', 27, _NO_PEOPLE),
+    Number(quantity, paper, source='MusicLM §4.3, App. A', absent=_NO_AUDIO)
+    for quantity, paper in (
+      ('clips of MusicCaps', 5_521),
+      ('of them for evaluation, and training', (2_858, 2_663)),
+      ('length of a clip, s', 10),
+      ('clips of the balanced set', 1_000),
+      ('musicians, sentences, aspects', '10, about 4, about 11'),
+    )
+  )
+  + tuple(
+    Number(quantity, paper, source='MusicLM §5, App. B', absent=_NO_PEOPLE)
+    for quantity, paper in (
+      ('ratings, and for each source', (1_200, 600)),
+      ('points of the scale', 5),
+      ('level of the Wilcoxon test', '0.01 / 15'),
+      ('MusicLM beats the reference, %', 27),
     )
   ),
 )
@@ -147,19 +172,19 @@ MEMORISATION = Chapter(
       'tokens of a span',
       125,
       'round(copying.SPAN_SECONDS * semantic.layout.semantic_frame_rate)',
-      'MusicLM §5',
+      'MusicLM §4.4',
     ),
     Number(
       'prompt, semantic tokens',
       '0 to 250',
-      source='MusicLM §5',
+      source='MusicLM §4.4',
       absent=_NOT_BUILT,
       sign='sinkhorn',
     ),
     Number(
       'cost below which spans match',
       0.85,
-      source='MusicLM §5',
+      source='MusicLM §4.4',
       absent='not built; it is in units of their centroids, so it would have '
       'to be found anew',
       sign='sinkhorn',
@@ -167,14 +192,14 @@ MEMORISATION = Chapter(
     Number(
       'false matches at that cost, %',
       '< 0.01',
-      source='MusicLM §5',
+      source='MusicLM §4.4',
       absent=_NOT_BUILT,
       sign='sinkhorn',
     ),
     Number(
       'exact and approximate matches, %',
       '< 0.2, about 1',
-      source='MusicLM §5',
+      source='MusicLM §5, §8',
       absent=_RESULT,
     ),
     Number(
@@ -188,7 +213,7 @@ MEMORISATION = Chapter(
     Claim(
       'Spans of music made from texts are compared, beside those of held-out '
       'pieces; the paper continues training prompts.',
-      'MusicLM §5',
+      'MusicLM §4.4',
       (
         'evaluation/test_copying.py::'
         'test_real_pieces_that_repeat_the_corpus_excuse_as_much',

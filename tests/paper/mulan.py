@@ -36,7 +36,7 @@ NETWORK = Chapter(
     ),
     Number('mel bands of ResNet-50', 64, 'mulan.model.num_mels', _NOTES),
     Number('mel bands of AST', 128, 'mulan_ast.model.num_mels', _NOTES),
-    Number('audio tower', 'resnet', 'mulan.model.audio_tower', 'MusicLM §3.1'),
+    Number('audio tower', 'resnet', 'mulan.model.audio_tower', 'MusicLM §2.5'),
     Number(
       'blocks of ResNet-50',
       (3, 4, 6, 3),
@@ -87,7 +87,9 @@ NETWORK = Chapter(
       'BERT, memory',
     ),
     Number('pooling of the text', 'cls', _text('pooling'), 'BERT, memory'),
-    Number('width of the embedding', 128, 'mulan.model.embed_dim', _NOTES),
+    Number(
+      'width of the embedding', 128, 'mulan.model.embed_dim', 'MusicLM §2.5'
+    ),
   ),
   (
     Claim(

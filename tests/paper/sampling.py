@@ -109,14 +109,14 @@ SAMPLING = Chapter(
       'advance of a semantic window, s',
       15,
       'windows.windows(1500, 750)[1].frames / 25',
-      'MusicLM, long generation',
+      'MusicLM §6',
     ),
     Number(
       'tokens that a semantic window continues, and adds',
       (375, 375),
       '(windows.windows(1500, 750)[1].prefix,'
       ' windows.windows(1500, 750)[1].frames)',
-      'MusicLM, long generation',
+      'MusicLM §6',
     ),
     Number(
       'advance of a coarse window, s',
@@ -140,7 +140,7 @@ SAMPLING = Chapter(
     Number(
       'story mode: a new text every, s',
       15,
-      source='MusicLM, story mode',
+      source='MusicLM §6',
       absent='not built',
       sign='story',
     ),

@@ -77,7 +77,7 @@ NETWORK = Chapter(
       'parameters, 10⁹',
       0.6,
       'round(parameters("w2v_bert") / 1e9, 1)',
-      _NOTES,
+      'MusicLM §3.1',
     ),
     Number('dropout', None, _model('dropout_rate'), silent='as in Conformer'),
     Number(
@@ -247,7 +247,10 @@ TRAINING = Chapter(
     Claim(
       'The quantizer reads latents standardised over recent batches.',
       'ours; w2v-BERT does not',
-      (_LOSSES + 'test_first_codes_follow_the_latents_and_are_many',),
+      (
+        'w2v_bert/test_w2v_statistics.py::'
+        'test_statistics_with_a_memory_follow_data_that_drift',
+      ),
       'a layer norm leaves what all frames share, and few codes would be used',
     ),
     Claim(
