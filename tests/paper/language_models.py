@@ -83,6 +83,12 @@ MODEL = Chapter(
       'none in MusicLM',
     ),
     Number(
+      'factors of relative biases and embeddings, which a short run needs',
+      (1.0, 1.0),
+      _all('model.relative_gain') + ', ' + _all('model.embedding_scale'),
+      'T5, code',
+    ),
+    Number(
       "layers of AudioLM's models, 0.3 B each",
       12,
       source=_AUDIOLM,

@@ -88,8 +88,8 @@ MISTAKES = tuple(
     (
       '41',
       'tricks that no paper has: shrunk gradients, gates, value residuals',
-      'none of these is here; our own are off in the paper configs, see the '
-      'numbers above',
+      'none of these is here; what the small sizes need instead is off in the '
+      'paper configs, see the numbers above',
     ),
     ('42', 'a ReLU after VGGish', 'VGGish is not built', 'vggish'),
     ('43', 'other hops or levels before FAD', _NO_FAD, 'frechet'),

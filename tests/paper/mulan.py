@@ -115,11 +115,12 @@ NETWORK = Chapter(
     ),
     Claim(
       'The text tower can start from a published BERT.',
-      _NOTES,
+      'MusicLM §2.5',
       (
         'mulan/test_bert_weights.py::'
         'test_a_loaded_tower_is_the_bert_of_its_checkpoint',
       ),
+      'MuLan always does; here only where `--init_text` names one',
     ),
   ),
 )
@@ -150,6 +151,12 @@ TRAINING = Chapter(
       _NOTES,
     ),
     Number('random crop of a clip, s', 10, 'mulan.data.crop_seconds', _NOTES),
+    Number(
+      'features standardised by batch, which a short run needs',
+      False,
+      'mulan.model.norm_features',
+      'none in MuLan',
+    ),
     Number(
       'widest stripes of SpecAugment, shares of frames and of bands',
       None,
@@ -236,6 +243,12 @@ TOKENS = Chapter(
     Number('tokens', 12, 'mulan_rvq.model.num_levels', 'MusicLM §3.1'),
     Number(
       'entries a level', 1024, 'mulan_rvq.model.codebook_size', 'MusicLM §3.1'
+    ),
+    Number(
+      'crop of the fit and of the semantic stage, s',
+      (30, 30),
+      '(mulan_rvq.data.crop_seconds, semantic.data.crop_seconds)',
+      'derived: the mean is over as many windows',
     ),
     Number(
       'decay of the running means',

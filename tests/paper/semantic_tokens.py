@@ -59,6 +59,12 @@ SEMANTIC = Chapter(
       silent='k-means++ and Lloyd on a batch, then mini-batches',
     ),
     Number(
+      'crop of the fit and of the semantic stage, s',
+      (30, 30),
+      '(kmeans.data.crop_seconds, semantic.data.crop_seconds)',
+      'derived: features see their neighbours',
+    ),
+    Number(
       'ABX within and across speakers of semantic tokens',
       (6.7, 7.6),
       source='AudioLM Table I, notes',

@@ -41,7 +41,8 @@ FILM = Chapter(
   ),
   (
     Claim(
-      'Noise is drawn, from white to brown, where the paper has recordings.',
+      'Noise is drawn, from white to brown, and its gain is relative to the '
+      'level of the crop, where the paper mixes recordings.',
       'SoundStream §IV-A',
       ('data/test_noise.py::test_colours_differ_and_the_level_is_one',),
       'no recordings are shipped with this repository',

@@ -147,6 +147,19 @@ LOSSES = Chapter(
       'SoundStream §III-E',
     ),
     Number(
+      'factor of the waveform, which a short run needs',
+      1,
+      'soundstream.model.gain',
+      'none in SoundStream',
+    ),
+    Number(
+      'share of the steps without discriminators',
+      0,
+      'soundstream.loss.adversarial_start'
+      ' + soundstream.loss.adversarial_warmup',
+      'SoundStream §III-E',
+    ),
+    Number(
       'windows of the reconstruction loss',
       (64, 128, 256, 512, 1024, 2048),
       'losses.WINDOWS',

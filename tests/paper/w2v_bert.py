@@ -132,6 +132,18 @@ TRAINING = Chapter(
       _loss('mask_probability'),
       _NOTES,
     ),
+    Number(
+      'cepstra instead of log-mels, which a short run needs',
+      0,
+      _model('num_cepstra'),
+      'none in w2v-BERT',
+    ),
+    Number(
+      "share of the quantizer's gradient that goes on, and its inertia",
+      (1.0, 1.0),
+      '(w2v_bert.model.quantizer_gradient, w2v_bert.model.quantizer_inertia)',
+      'wav2vec 2.0',
+    ),
     Number('frames of a span', 10, _loss('mask_span'), _NOTES),
     Number(
       'span, ms',
