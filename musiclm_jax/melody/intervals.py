@@ -62,37 +62,56 @@ class Intervals:
     Returns:
       For each lag the intervals from -R to R bands, of variance 1 over a clip.
     """
-    spectrum = spectrogram.stft(
-      centre_on_hops(waveform, window_length, hop_length),
+    salient = salience(
+      waveform,
+      sample_rate=sample_rate,
       window_length=window_length,
       hop_length=hop_length,
-      fft_size=fft_size,
-    )
-    filters = spectrogram.pitch_filterbank(
-      sample_rate=sample_rate,
       fft_size=fft_size,
       num_bands=num_bands,
       low_hz=low_hz,
       high_hz=high_hz,
     )
-    bands = jnp.matmul(
-      jnp.abs(spectrum), filters, precision=jax.lax.Precision.HIGHEST
-    )
     semitones = 12.0 * math.log2(high_hz / low_hz)
     reach = round(self.reach_semitones * (num_bands - 1) / semitones)
     hops = [round(s * sample_rate / hop_length) for s in self.lag_seconds]
-    salient = stand_out(bands)
     return standardise(
       jnp.concatenate([compare(salient, h, reach) for h in hops], axis=-1)
     )
 
 
-def stand_out(bands: Spectrogram) -> Spectrogram:
+def salience(
+  waveform: Waveform,
+  *,
+  sample_rate: int,
+  window_length: int,
+  hop_length: int,
+  fft_size: int,
+  num_bands: int,
+  low_hz: float,
+  high_hz: float,
+) -> Spectrogram:
   """Keeps of each frame what is louder than its band's mean over the clip.
 
   In logarithms, of clips at any level; a frame has norm 1 at most, and less
-  where little stands out.
+  where little stands out. Args are those of `Intervals`.
   """
+  spectrum = spectrogram.stft(
+    centre_on_hops(waveform, window_length, hop_length),
+    window_length=window_length,
+    hop_length=hop_length,
+    fft_size=fft_size,
+  )
+  filters = spectrogram.pitch_filterbank(
+    sample_rate=sample_rate,
+    fft_size=fft_size,
+    num_bands=num_bands,
+    low_hz=low_hz,
+    high_hz=high_hz,
+  )
+  bands = jnp.matmul(
+    jnp.abs(spectrum), filters, precision=jax.lax.Precision.HIGHEST
+  )
   loudest = bands.max(axis=(1, 2), keepdims=True)
   x = jnp.log(jnp.maximum(bands / jnp.maximum(loudest, 1e-9), _FLOOR))
   x = jnp.maximum(standardise(x), 0.0)
