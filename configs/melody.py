@@ -34,7 +34,7 @@ SIZES = {
     },
     'tunes': 100_000,
     'batch_size': 32,
-    'steps': 300,
+    'steps': 200,
     'evaluate_every': 50,
     'log_every': 5,
     'optimizer': 'muon',
