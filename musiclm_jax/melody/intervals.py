@@ -9,7 +9,6 @@ Walters, Ross & Lyon 2012.
 """
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
@@ -36,47 +35,22 @@ class Intervals:
   reach_semitones: float = 16.0
 
   def __call__(
-    self,
-    waveform: Waveform,
-    *,
-    sample_rate: int,
-    window_length: int,
-    hop_length: int,
-    fft_size: int,
-    num_bands: int,
-    low_hz: float,
-    high_hz: float,
+    self, frames: Spectrogram, *, frame_rate: float, bands_per_semitone: float
   ) -> Spectrogram:
-    """Hears S / hop_length frames; no level and no constant colour is left.
+    """Compares frames with earlier ones.
 
     Args:
-      waveform: At `sample_rate`.
-      sample_rate: In Hz.
-      window_length: Of the spectrogram, in samples.
-      hop_length: Of the spectrogram, in samples.
-      fft_size: Of the spectrogram.
-      num_bands: Bands F.
-      low_hz: Middle of the lowest band.
-      high_hz: Middle of the highest band.
+      frames: Of `salience`.
+      frame_rate: In Hz.
+      bands_per_semitone: Of the frames.
 
     Returns:
       For each lag the intervals from -R to R bands, of variance 1 over a clip.
     """
-    salient = salience(
-      waveform,
-      sample_rate=sample_rate,
-      window_length=window_length,
-      hop_length=hop_length,
-      fft_size=fft_size,
-      num_bands=num_bands,
-      low_hz=low_hz,
-      high_hz=high_hz,
-    )
-    semitones = 12.0 * math.log2(high_hz / low_hz)
-    reach = round(self.reach_semitones * (num_bands - 1) / semitones)
-    hops = [round(s * sample_rate / hop_length) for s in self.lag_seconds]
+    reach = round(self.reach_semitones * bands_per_semitone)
+    lags = [round(seconds * frame_rate) for seconds in self.lag_seconds]
     return standardise(
-      jnp.concatenate([compare(salient, h, reach) for h in hops], axis=-1)
+      jnp.concatenate([compare(frames, lag, reach) for lag in lags], axis=-1)
     )
 
 
@@ -94,7 +68,20 @@ def salience(
   """Keeps of each frame what is louder than its band's mean over the clip.
 
   In logarithms, of clips at any level; a frame has norm 1 at most, and less
-  where little stands out. Args are those of `Intervals`.
+  where little stands out.
+
+  Args:
+    waveform: At `sample_rate`.
+    sample_rate: In Hz.
+    window_length: Of the spectrogram, in samples.
+    hop_length: Of the spectrogram, in samples.
+    fft_size: Of the spectrogram.
+    num_bands: Bands F.
+    low_hz: Middle of the lowest band.
+    high_hz: Middle of the highest band.
+
+  Returns:
+    S / hop_length frames, each centred on its hop.
   """
   spectrum = spectrogram.stft(
     centre_on_hops(waveform, window_length, hop_length),

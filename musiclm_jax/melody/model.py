@@ -5,6 +5,8 @@ waveform -> log-mel [B, T, F], standardised by clip, or `Intervals`
 -> linear -> unit vector
 """
 
+import math
+
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -12,7 +14,7 @@ from musiclm_jax.contracts.array_types import Embedding, Spectrogram, Waveform
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp import spectrogram
 from musiclm_jax.dsp.framing import centre_on_hops
-from musiclm_jax.melody.intervals import Intervals, standardise
+from musiclm_jax.melody.intervals import Intervals, salience, standardise
 from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.nn.norm import unit
 from musiclm_jax.nn.transformer import Transformer
@@ -136,7 +138,12 @@ class MelodyViT(nn.Module):
       'high_hz': self.high_hz,
     }
     if self.intervals:
-      return self.intervals(waveform, num_bands=self.num_mels, **window)
+      semitones = 12.0 * math.log2(self.high_hz / self.low_hz)
+      return self.intervals(
+        salience(waveform, num_bands=self.num_mels, **window),
+        frame_rate=SAMPLE_RATE / self.hop_length,
+        bands_per_semitone=(self.num_mels - 1) / semitones,
+      )
     padded = centre_on_hops(waveform, self.window_length, self.hop_length)
     return standardise(
       spectrogram.log_mel(padded, num_mels=self.num_mels, **window)

@@ -15,13 +15,17 @@ SPECTROGRAM = {
   'low_hz': 80.0,
   'high_hz': 3200.0,
 }
+BANDS_PER_SEMITONE = 127 / (12 * np.log2(40.0))
 TUNE, OTHER = (0, 4, 2, 7, 5), (0, -3, 5, 5, -1)
 
 
 @jax.jit
 def _intervals(waveform):
-  return intervals.Intervals()(
+  salient = intervals.salience(
     waveform, sample_rate=24_000, num_bands=128, **SPECTROGRAM
+  )
+  return intervals.Intervals()(
+    salient, frame_rate=12.5, bands_per_semitone=BANDS_PER_SEMITONE
   )
 
 
@@ -54,10 +58,9 @@ def test_an_interval_is_where_it_is_said_to_be():
   rows = np.asarray(_intervals(_play(TUNE, 60, partials=1)[None]))[0]
   count = rows.shape[-1] // 3
   after_a_note = rows[:, count : 2 * count]  # 0.4 s
-  bands = (count - 1) / 2 / 16.0  # a semitone
-  for note in range(1, 5):
+  for note, interval in enumerate(np.diff(TUNE), start=1):
     found = after_a_note[5 * note + 2].argmax() - (count - 1) / 2
-    assert found / bands == pytest.approx(TUNE[note] - TUNE[note - 1], abs=0.6)
+    assert found / BANDS_PER_SEMITONE == pytest.approx(interval, abs=0.6)
 
 
 def test_a_transposed_tune_has_the_same_intervals_and_another_has_not():
