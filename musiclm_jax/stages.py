@@ -83,12 +83,15 @@ def _embedding_rvq(config: Config) -> Task:
 
 
 def _melody(config: Config) -> Task:
+  from musiclm_jax.melody.intervals import Intervals
   from musiclm_jax.melody.model import MelodyViT
   from musiclm_jax.melody.task import MelodyTask
 
-  return MelodyTask(
-    model=MelodyViT(**_frozen(config['model'])), **config['loss']
-  )
+  model = _frozen(config['model'])
+  intervals = model.pop('intervals', None)
+  if intervals is not None:
+    model['intervals'] = Intervals(**intervals)
+  return MelodyTask(model=MelodyViT(**model), **config['loss'])
 
 
 def _token_lm(config: Config) -> Task:

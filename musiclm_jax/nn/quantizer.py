@@ -181,25 +181,29 @@ def update(
   mean_count = len(points) / size
   threshold = dead_threshold * min(1.0, mean_count / 8.0)
   free = jnp.arange(size) >= zero_entries
-  keys = jax.random.split(rng, num_levels)
+  # Which frames each level starts from, and replaces its dead entries by.
+  order = jax.random.permutation(rng, len(points))
+  picks = order[jnp.arange(num_levels * size) % len(points)]
+  picks = picks.reshape(num_levels, size)
 
   def follow(residual: Array, level: tuple) -> tuple[Array, tuple]:
-    key, codes, *level = level
-    moved = _follow(level, residual, codes, key, decay, threshold, free)
+    picks, codes, *level = level
+    fresh = residual[picks]
+    moved = _follow(level, residual, codes, fresh, decay, threshold, free)
     # The next level learns on what this level has left in the forward pass.
     return residual - level[0][codes], moved
 
-  def fit(residual: Array, key: PRNGKey) -> tuple[Array, tuple]:
-    level = _first_fit(residual, key, size, kmeans_iterations, free)
+  def fit(residual: Array, picks: Array) -> tuple[Array, tuple]:
+    level = _first_fit(residual, residual[picks], kmeans_iterations, free)
     return residual - level[0][kmeans.assign(residual, level[0])], level
 
   by_level = codes.reshape(-1, num_levels).T
   fields = ('embed', 'embed_sum', 'count')
-  levels = keys, by_level, *(codebooks[name] for name in fields)
+  levels = picks, by_level, *(codebooks[name] for name in fields)
   moved = jax.lax.cond(
     codebooks['initialized'],
     lambda: jax.lax.scan(follow, points, levels)[1],
-    lambda: jax.lax.scan(fit, points, keys)[1],
+    lambda: jax.lax.scan(fit, points, picks)[1],
   )
   books = dict(zip(fields, moved, strict=True))
   return books | {'initialized': jnp.ones((), bool)}
@@ -207,15 +211,12 @@ def update(
 
 def _first_fit(
   points: Float[Array, 'N D'],
-  key: PRNGKey,
-  size: int,
+  start: Float[Array, 'K D'],
   iterations: int,
   free: Bool[Array, ' K'],
 ) -> tuple[Array, Array, Array]:
-  """Fits one level by k-means, started from distinct points of the batch."""
-  order = jax.random.permutation(key, len(points))
-  embed = points[order[jnp.arange(size) % len(points)]]
-  embed = jnp.where(free[:, None], embed, 0.0)
+  """Fits one level by k-means, started from some of the points."""
+  embed = jnp.where(free[:, None], start, 0.0)
 
   def lloyd(_: int, embed: Array) -> Array:
     total, count, _ = kmeans.cluster_sums(points, embed)
@@ -231,7 +232,7 @@ def _follow(
   level: tuple[Array, Array, Array],
   points: Float[Array, 'N D'],
   codes: Int[Array, ' N'],
-  key: PRNGKey,
+  fresh: Float[Array, 'K D'],
   decay: float,
   threshold: float,
   free: Bool[Array, ' K'],
@@ -245,8 +246,6 @@ def _follow(
   # A replaced entry starts with the mean count: it has time to prove itself.
   dead = count < threshold
   fresh_count = max(threshold, len(points) / len(embed))
-  chosen = jax.random.permutation(key, len(points))
-  fresh = points[chosen[jnp.arange(len(embed)) % len(points)]]
   embed = jnp.where(dead[:, None], fresh, moved)
   embed = jnp.where(free[:, None], embed, 0.0)
   count = jnp.where(dead & free, fresh_count, count)

@@ -13,6 +13,7 @@ from musiclm_jax.contracts.errors import UsageError
 
 _MUON_RMS = 0.2  # of an update before the learning rate
 _STACKS = {'layers', 'blocks'}  # modules that `nn.scan` stacks
+_UNDECAYED = {'bias', 'scale', 'content_bias', 'position_bias'}
 _HEADED_INPUTS = {'query', 'key', 'value', 'position'}
 
 
@@ -161,9 +162,9 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
   """Makes one player's optimizer: clip, precondition, decay, scale.
 
-  Weight decay moves kernels (two or more dimensions) and leaves biases and
-  norms alone. The state's structure depends on `name` only. A player without
-  parameters is served too.
+  Weight decay moves kernels and tables and leaves biases and norms alone,
+  those of stacked layers too. The state's structure depends on `name` only. A
+  player without parameters is served too.
 
   Args:
     name: In `OPTIMIZERS`.
@@ -211,7 +212,13 @@ def make_optimizers(
 
 
 def _kernels(params: PyTree) -> PyTree:
-  return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+  """Marks what decays; a stack's norms and biases have two axes too."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, leaf: (
+      leaf.ndim >= 2 and _UNDECAYED.isdisjoint(_names(path)[-1:])
+    ),
+    params,
+  )
 
 
 def _look_up(table: Mapping, name: str, what: str):

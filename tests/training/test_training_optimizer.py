@@ -90,14 +90,20 @@ def test_muon_is_adam_for_biases_and_tables():
   assert not np.allclose(muon['dense']['kernel'], adam['dense']['kernel'])
 
 
-def test_weight_decay_leaves_biases_alone():
+def test_weight_decay_leaves_biases_and_norms_alone_stacked_ones_too():
   decayed = ADAM | {'name': 'adamw', 'weight_decay': 0.5}
   optimizer = make_optimizer(**decayed, total_steps=10)
-  params = {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones(2)}
+  params = {
+    'kernel': jnp.ones((2, 2)),
+    'bias': jnp.ones(2),
+    'layers': {'norm': {'scale': jnp.ones((3, 2)), 'bias': jnp.ones((3, 2))}},
+  }
   still = jax.tree.map(jnp.zeros_like, params)
   updates, _ = optimizer.update(still, optimizer.init(params), params)
   assert np.all(np.asarray(updates['kernel']) < 0)
   assert np.all(np.asarray(updates['bias']) == 0)
+  for update in updates['layers']['norm'].values():
+    assert np.all(np.asarray(update) == 0)
 
 
 @pytest.mark.parametrize(
