@@ -16,6 +16,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from musiclm_jax.contracts.array_types import PRNGKey
+from musiclm_jax.nn import kmeans
 
 Codebooks = Mapping[str, Array]
 
@@ -110,9 +111,7 @@ def nearest(
   embed: Float[Array, 'K D'], x: Float[Array, '... D']
 ) -> Int[Array, '...']:
   """Finds the nearest entry in L2, the first of equals, int32."""
-  products = jnp.matmul(x, embed.T, precision=_HIGHEST)
-  distances = jnp.sum(jnp.square(embed), axis=-1) - 2.0 * products
-  return jnp.argmin(jax.lax.stop_gradient(distances), axis=-1).astype(jnp.int32)
+  return kmeans.assign(*map(jax.lax.stop_gradient, (x, embed)))
 
 
 def straight_through(
