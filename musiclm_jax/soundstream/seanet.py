@@ -24,6 +24,15 @@ Pasts = tuple[Past, ...]  # of the convolutions, in the order of their calls
 Flag = Bool[Array, 'B #T']  # of each frame, or of a whole signal
 
 
+def _elu(x: Float[Array, '...']) -> Float[Array, '...']:
+  """ELU by `exp`, which takes a third of the time of `expm1` on CPU.
+
+  Near zero it is off by float32's rounding of 1, whatever the compute type.
+  """
+  negative = jnp.where(x > 0, 0.0, x.astype(jnp.float32))
+  return jnp.where(x > 0, x, (jnp.exp(negative) - 1.0).astype(x.dtype))
+
+
 class _Stream:
   """Gives each convolution its past and gathers the new ones."""
 
@@ -64,11 +73,11 @@ class ResidualUnit(nn.Module):
     conv = functools.partial(
       CausalConv, x.shape[-1], use_bias=False, dtype=self.dtype
     )
-    y = stream.through(conv(kernel_size=7, dilation=self.dilation), nn.elu(x))
+    y = stream.through(conv(kernel_size=7, dilation=self.dilation), _elu(x))
     # Twelve units in a row: at their full size each would add its input's
     # variance once more, and the output would start far too loud.
     small = nn.initializers.variance_scaling(0.1, 'fan_in', 'truncated_normal')
-    y = stream.through(conv(kernel_size=1, kernel_init=small), nn.elu(y))
+    y = stream.through(conv(kernel_size=1, kernel_init=small), _elu(y))
     return x + y
 
 
@@ -101,8 +110,8 @@ class Encoder(nn.Module):
       for dilation in self.dilations:
         x = ResidualUnit(dilation, self.dtype)(x, stream)
       wider = self.channels * 2 ** (block + 1)
-      x = stream.through(conv(wider, 2 * stride, stride=stride), nn.elu(x))
-    x = stream.through(conv(self.latent_dim, 3), nn.elu(x))
+      x = stream.through(conv(wider, 2 * stride, stride=stride), _elu(x))
+    x = stream.through(conv(self.latent_dim, 3), _elu(x))
     return x.astype(jnp.float32), stream.pasts
 
 
@@ -134,10 +143,10 @@ class Decoder(nn.Module):
       raised = CausalTransposedConv(
         self.channels * 2**block, stride, use_bias=False, dtype=self.dtype
       )
-      x = stream.through(raised, nn.elu(x))
+      x = stream.through(raised, _elu(x))
       for dilation in self.dilations:
         x = ResidualUnit(dilation, self.dtype)(x, stream)
-    x = stream.through(conv(1, 7), nn.elu(x))
+    x = stream.through(conv(1, 7), _elu(x))
     return x[..., 0].astype(jnp.float32), stream.pasts
 
 
