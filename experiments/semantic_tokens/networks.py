@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 from flax import linen as nn
+from scipy import fft
 
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.evaluation import semantic_probe
@@ -31,7 +32,7 @@ def representations(network: Network) -> dict[str, Layers]:
 def layer_names(network: Network, representation: str) -> list[str]:
   """Names in the order of depth."""
   if representation == 'front_end':
-    return ['log_mel', 'mfcc']
+    return ['log_mel', 'mfcc', 'cepstra']
   return layers.names(network.task)
 
 
@@ -77,7 +78,12 @@ def _layers(network: Network, params: Mapping) -> Layers:
 
 
 def _front_end(rows: np.ndarray) -> dict[str, np.ndarray]:
-  """Frames of the same middle as the network's."""
+  """Frames of the same middle as the network's.
+
+  `cepstra` are all 64 coefficients of `log_mel`, each of which weighs the same
+  to a k-means: pitch, which is many fine ones, more than the level, which is
+  one.
+  """
   half = round(semantic_probe.SAMPLE_RATE / RATE / 2)
   count = rows.shape[1] // (2 * half)
   mels = np.stack(
@@ -86,5 +92,9 @@ def _front_end(rows: np.ndarray) -> dict[str, np.ndarray]:
       for row in rows
     ]
   )[:, :count]
-  cepstra = np.stack([semantic_probe.mfcc_frames(mel) for mel in mels])
-  return {'log_mel': mels.astype(np.float32), 'mfcc': cepstra}
+  cepstra = fft.dct(mels, axis=-1, norm='ortho')
+  return {
+    'log_mel': mels.astype(np.float32),
+    'mfcc': np.stack([semantic_probe.mfcc_frames(mel) for mel in mels]),
+    'cepstra': cepstra.astype(np.float32),
+  }
