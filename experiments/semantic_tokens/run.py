@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import material
@@ -38,6 +39,7 @@ def main() -> None:
   parser.add_argument('--name', default='tiny')
   parser.add_argument('--parts', default=','.join(_PARTS))
   parser.add_argument('--pieces', type=int, default=320, help='To train on.')
+  parser.add_argument('--crops', type=int, default=2, help='Of a test piece.')
   parser.add_argument('--takes', type=int, default=64)
   options = parser.parse_args()
   out = Path(__file__).with_name(f'{options.name}.json')
@@ -49,7 +51,8 @@ def main() -> None:
 
   found = trained.load_all(options.workdirs, _STAGES)
   played = {kind: takes.play(kind, options.takes, 0) for kind in takes.KINDS}
-  test = material.crops(options.corpus, 'test', min(options.pieces, 128), 2)
+  held_out = min(options.pieces, 128)
+  test = material.crops(options.corpus, 'test', held_out, options.crops)
   _say(f'{len(test)} crops held out')
   if 'tokens' in options.parts.split(','):
     results['tokens'] = {
@@ -72,14 +75,18 @@ def main() -> None:
       crops={'train': len(train), 'test': len(test)},
     )
   for part in parts:
-    results['layers'][part] = of_layers(found, part, train, test, played)
-    write()
+    for layer, facts in of_layers(found, part, train, test, played):
+      results['layers'].setdefault(part, {})[layer] = facts
+      write()
+      _say(f'{part}: {layer}')
   if all(part in results.get('layers', {}) for part in _PARTS[1:]):
     with atomic_file.atomic_open(out.with_suffix('.png'), 'wb') as file:
       file.write(pictures.layers(results))
 
 
-def of_layers(found, name: str, train, test, played) -> dict[str, dict]:
+def of_layers(
+  found, name: str, train, test, played
+) -> Iterator[tuple[str, dict]]:
   """Probes of each layer, and purity and invariance of tokens made of it."""
   function = networks.representations(found['w2v_bert'])[name]
   fit = []
@@ -96,20 +103,20 @@ def of_layers(found, name: str, train, test, played) -> dict[str, dict]:
       streams += networks.in_batches(function, rows)
   _say(f'{name}: heard')
   size = found['kmeans'].task.codebook_size
-  result = {}
   for layer in networks.layer_names(found['w2v_bert'], name):
     codes = tokens.layer_tokens(layer, fit, streams, size)
     halves = codes[len(test) :].reshape(len(played), 2, -1, codes.shape[1], 1)
-    result[layer] = {
-      'probes': probes.probe(layer, kept),
-      'purity': tokens.purity(codes[: len(test)], test),
-      'invariance': {
-        kind: tokens.described(tokens.agreement(*pair, played[kind])[0])
-        for kind, pair in zip(played, halves, strict=True)
+    yield (
+      layer,
+      {
+        'probes': probes.probe(layer, kept),
+        'purity': tokens.purity(codes[: len(test)], test),
+        'invariance': {
+          kind: tokens.described(tokens.agreement(*pair, played[kind])[0])
+          for kind, pair in zip(played, halves, strict=True)
+        },
       },
-    }
-    _say(f'{name}: {layer}')
-  return result
+    )
 
 
 def invariance(found, played: dict[str, takes.Takes]) -> dict:
