@@ -126,6 +126,32 @@ def bootstrap_two_samples(
   return Interval(value, float(low), float(high))
 
 
+def bootstrap_statistic(
+  statistic: Callable[[np.ndarray], float],
+  num_units: int,
+  *,
+  seed: int = 0,
+  resamples: int = RESAMPLES,
+) -> Interval:
+  """Bounds of any figure of many units, e.g. a ratio of two means.
+
+  Args:
+    statistic: Maps unit indices [U], with repeats, to the figure; its NaN is
+      a resample that has none and is left out.
+    num_units: Number of units.
+    seed: Of the resampling.
+    resamples: Number of resamples.
+  """
+  rng = np.random.default_rng([seed, num_units])
+  figures = [
+    statistic(rng.integers(0, num_units, num_units)) for _ in range(resamples)
+  ]
+  edges = [_TAIL, 100 - _TAIL]
+  low, high = np.nanpercentile(figures, edges, method='nearest')
+  value = float(statistic(np.arange(num_units)))
+  return Interval(value, float(low), float(high))
+
+
 def bootstrap_spread(
   statistic: Callable[[np.ndarray], float],
   num_units: int,
