@@ -100,6 +100,26 @@ def write(
   return Caption(text, template, said)
 
 
+def fits(stated: Mapping[str, Hashable], heard: Mapping[str, Any]) -> bool:
+  """Tells whether all that a caption states is true of a crop.
+
+  Args:
+    stated: Of the caption; nothing is stated of near silence alone.
+    heard: `truth.audible` of any crop.
+  """
+  if not stated or heard['near_silence']:
+    return not stated and heard['near_silence']
+
+  def true(name: str, value: Any) -> bool:
+    if name == 'others':
+      return set(value) <= set(heard['instruments'])
+    if name == 'bpm':
+      return round(value) == round(heard['bpm'])
+    return value == heard[name]
+
+  return all(true(name, value) for name, value in stated.items())
+
+
 def slots(template: str) -> list[str]:
   """Lists the slots of a template in their order."""
   return _SLOT.findall(template)
