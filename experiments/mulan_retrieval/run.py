@@ -26,7 +26,7 @@ from musiclm_jax.data.text import Tokenizer
 from musiclm_jax.evaluation import ranking, statistics
 from musiclm_jax.evaluation.material import in_batches
 
-PAIRS, DRAWS, RANKS = 256, 4, (1, 5, 10)
+PAIRS, DRAWS, RANKS = 256, 2, (1, 5, 10)
 DIRECTIONS = ('text to audio', 'audio to text')
 NUMBERS = ('bpm', 'key')  # of many values, so that they tell clips apart
 _AT_ONCE = 32
