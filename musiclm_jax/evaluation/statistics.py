@@ -110,6 +110,18 @@ def bootstrap_difference(
   return bootstrap_mean(ours - theirs, classes=classes, seed=seed)
 
 
+def bootstrap_ratio(
+  ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0
+) -> Interval:
+  """Bounds of `mean(ours) / mean(theirs)`, paired unit by unit."""
+  ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
+  rng = np.random.default_rng([seed, len(ours)])
+  drawn = rng.integers(0, len(ours), (RESAMPLES, len(ours)))
+  ratios = ours[drawn].mean(axis=1) / theirs[drawn].mean(axis=1)
+  low, high = np.percentile(ratios, [_TAIL, 100 - _TAIL])
+  return Interval(float(ours.mean() / theirs.mean()), float(low), float(high))
+
+
 def bootstrap_two_samples(
   ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0
 ) -> Interval:
