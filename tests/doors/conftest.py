@@ -60,6 +60,7 @@ MINUTE = {
   },
   'mulan_rvq': {'model.codebook_size': 16},
   'melody': {
+    'model.segments': 3,
     'model.num_layers': 1,
     'model.embed_dim': 8,
     'model.num_heads': 1,
