@@ -9,7 +9,7 @@ export JAX_PLATFORMS ?= cpu
 # faults, a fifth of a training on CPU (experiments/huge_pages/).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test parity soak lint
+.PHONY: demo test parity conformance soak lint
 
 $(VENV)/.installed: requirements.txt setup.py
 	@echo 'installing into $(VENV) (about 3 minutes on a fresh machine)'
@@ -44,3 +44,7 @@ parity: $(VENV)/.installed $(VENV)-parity/.installed
 	@$(VENV)-parity/bin/python experiments/parity/run.py
 	@$(PY) -m pytest -k parity --junitxml=runs/parity.xml
 	@$(PY) experiments/parity/table.py runs/parity.xml
+
+# Every number of the papers beside ours: docs/paper_conformance.md.
+conformance: $(VENV)/.installed
+	@PYTHONPATH=tests $(PY) -m paper.page

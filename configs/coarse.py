@@ -4,9 +4,13 @@
 --workdir=DIR`
 
 `paper` is 24 layers, 438.4 M parameters, 10 s crops of 2,262 tokens.
+
+`--config.layout.melody=True` lets it hear the melody (App. C) after MuLan's
+tokens, from a token store that has it. Its windows are of 4 s: at `tiny` also
+give `--config.data.crop_seconds=4` or more.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 SIZES = {
   # Few parameters and many tokens: 2 x 128 had read 2,000 crops in six minutes
@@ -16,6 +20,7 @@ SIZES = {
   # after 2,200; pitches in 34, 62 and 84 % of the clips.
   'tiny': {
     'codebooks': {'mulan': 32, 'semantic': 256, 'acoustic': 256},
+    'melody': {'levels': 8, 'codebook_size': 32},
     'crop_seconds': 2.4,
     'batch_size': 8,
     'steps': 2200,
@@ -41,6 +46,7 @@ SIZES = {
   },
   'small': {
     'codebooks': {'mulan': 128, 'semantic': 1024, 'acoustic': 512},
+    'melody': {'levels': 24, 'codebook_size': 128},
     'crop_seconds': 10.0,
     'batch_size': 64,
     'steps': 20_000,
@@ -64,6 +70,7 @@ SIZES = {
   },
   'paper': {
     'codebooks': {'mulan': 1024, 'semantic': 1024, 'acoustic': 1024},
+    'melody': {'levels': 24, 'codebook_size': 512},
     'crop_seconds': 10.0,
     'batch_size': 256,
     'steps': 1_000_000,
@@ -97,6 +104,11 @@ def get_config(size: str = 'paper') -> ConfigDict:
     raise ValueError(f"unknown size '{size}': choose one of tiny, small, paper")
   chosen = SIZES[size]
   strict = size == 'paper'
+  melody = FieldReference(False)
+  # A melody makes the sequence longer, and distances span all of it.
+  windows = max(int((chosen['crop_seconds'] - 4.0) // 3.0) + 1, 0)
+  tune = windows * chosen['melody']['levels']
+  distance = chosen['model']['relative_max_distance'] + tune * melody.to_int()
   return ConfigDict(
     {
       'stage': 'coarse',
@@ -112,6 +124,7 @@ def get_config(size: str = 'paper') -> ConfigDict:
         'dtype': 'float32',
         'remat': 'none',
         **chosen['model'],
+        'relative_max_distance': distance,
       },
       'layout': {
         'mulan_levels': 12,
@@ -122,10 +135,16 @@ def get_config(size: str = 'paper') -> ConfigDict:
         'acoustic_codebook_size': chosen['codebooks']['acoustic'],
         'acoustic_frame_rate': 50.0,
         'coarse_levels': 4,
+        'melody': melody,
+        'melody_levels': chosen['melody']['levels'],
+        'melody_codebook_size': chosen['melody']['codebook_size'],
+        'melody_window_seconds': 4.0,
+        'melody_hop_seconds': 3.0,
       },
       'loss': {
         'all_levels_probability': 1.0 if strict else 0.5,
         'no_levels_probability': 0.0 if strict else 0.1,
+        'no_melody_probability': 0.0 if strict else 0.25,
       },
       'optimizer': {
         'lm': {

@@ -9,10 +9,20 @@ they play.
 
 from ml_collections import ConfigDict
 
+# Two bands a semitone, compared with what was heard before: transposition is
+# not left to be learned, see experiments/query_by_humming.
+_INTERVALS = {
+  'num_mels': 128,
+  'low_hz': 80.0,
+  'high_hz': 3200.0,
+  'intervals': {'lag_seconds': (0.16, 0.4, 0.8), 'reach_semitones': 16.0},
+  'segments': 10,
+}
 SIZES = {
   # 80 ms from frame to frame quarter the cost: half of a short note.
   'tiny': {
     'model': {
+      **_INTERVALS,
       'num_layers': 3,
       'embed_dim': 128,
       'num_heads': 4,
@@ -24,7 +34,7 @@ SIZES = {
     },
     'tunes': 100_000,
     'batch_size': 32,
-    'steps': 300,
+    'steps': 200,
     'evaluate_every': 50,
     'log_every': 5,
     'optimizer': 'muon',
@@ -33,6 +43,7 @@ SIZES = {
   },
   'small': {
     'model': {
+      **_INTERVALS,
       'num_layers': 6,
       'embed_dim': 256,
       'num_heads': 4,
@@ -50,6 +61,7 @@ SIZES = {
   },
   'paper': {
     'model': {
+      'num_mels': 128,
       'num_layers': 12,
       'embed_dim': 512,
       'num_heads': 6,
@@ -94,7 +106,7 @@ def get_config(size: str = 'paper') -> ConfigDict:
     {
       'stage': 'melody',
       'seed': 0,
-      'model': {'output_dim': 192, 'num_mels': 128, **chosen['model']},
+      'model': {'output_dim': 192, **chosen['model']},
       # FaceNet's margin; the paper's is unknown.
       'loss': {
         'margin': 0.2,

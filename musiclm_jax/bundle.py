@@ -14,7 +14,7 @@ from musiclm_jax import door
 from musiclm_jax.contracts.errors import UsageError
 
 _WORKDIRS = flags.DEFINE_string(
-  'workdirs', None, 'Folder of the workdirs of all eight trainings.'
+  'workdirs', None, 'Folder of the workdirs of all trainings.'
 )
 _OUT = flags.DEFINE_string('out', None, 'Folder of the bundle.')
 _TOKENS = flags.DEFINE_string(
@@ -45,10 +45,15 @@ def main() -> None:
 
   settings.check('guidance', _GUIDANCE.value)
   loaded = networks.load_all(_WORKDIRS.value, bundle.STAGES)
+  # The tokens that the language models learned say which networks made them.
+  trained = TokenContract.from_json(
+    loaded['semantic'].weights.contract_json or '{}'
+  )
+  more = set(bundle.stages_of(trained)) - loaded.keys()
+  loaded |= networks.load_all(_WORKDIRS.value, tuple(sorted(more)))
   vocabulary = find_vocabulary(_WORKDIRS.value)
   tokenizer = Tokenizer(loaded, Vocabulary.load(vocabulary))
-  trained = loaded['semantic'].weights.contract_json or '{}'
-  contract = tokenizer.contract(TokenContract.from_json(trained).coarse_levels)
+  contract = tokenizer.contract(trained.coarse_levels)
   levels = contract.streams['mulan'].num_levels
   if _MULAN_LEVELS.value is not None:
     if not 0 <= _MULAN_LEVELS.value <= levels:

@@ -2,15 +2,19 @@
 
 `python -m musiclm_jax.generate --bundle=DIR --text="slow piano" --out=x.wav`
 
-Several `--text` are made together and written as x_0.wav, x_1.wav, … Seed,
+Several `--text` are made together and written as x_0.wav, x_1.wav, …
+`--melody=FILE` is a tune to play, hummed, whistled or played, where the bundle
+has learned to hear one; longer music hears it again from its beginning. Seed,
 prompt, bundle and versions stand inside each WAV (comment) and beside it as
 JSON; the same seed and machine give the same file.
 """
 
 import dataclasses
+import hashlib
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -19,6 +23,9 @@ from musiclm_jax.contracts.errors import UsageError
 
 _BUNDLE = flags.DEFINE_string('bundle', None, 'Folder of a bundle.')
 _TEXT = flags.DEFINE_multi_string('text', None, 'What to play; repeatable.')
+_MELODY = flags.DEFINE_string(
+  'melody', None, 'Sound file of a tune to play, of 4 s or more.'
+)
 _SECONDS = flags.DEFINE_float('seconds', 10.0, 'Length, up to 3600.')
 _SEED = flags.DEFINE_integer(
   'seed', 0, 'Another seed gives other music.', lower_bound=0
@@ -82,6 +89,49 @@ def _outputs() -> list[Path]:
   return paths
 
 
+def _read_melody(bundle: Any) -> Any:
+  """The waveform of `--melody`, or None.
+
+  Raises:
+    UsageError: If it is no sound that can be heard, or the bundle is deaf.
+  """
+  if _MELODY.value is None:
+    return None
+  if 'melody' not in bundle.contract.streams:
+    raise UsageError(
+      f"bundle '{bundle.path}' has no melody networks: leave --melody out, or "
+      'train melody and melody_rvq before the tokens are made'
+    )
+  from musiclm_jax.cascade import melody_prompt
+
+  return melody_prompt.read(_MELODY.value, bundle.contract.streams['melody'])
+
+
+def _melody(bundle: Any, hummed: Any, words: Any, maker: Any) -> Any:
+  """What the generator hears of the melody, said in a line; or None."""
+  if hummed is None:
+    if maker.melody_stages:
+      _report('no --melody: the language models choose the tune')
+    return None
+  from musiclm_jax.cascade.melody_prompt import MelodyPrompt
+
+  tune = MelodyPrompt(words, bundle.contract.streams['melody'], hummed)
+  _report(
+    f'melody of {tune.seconds:.1f} s, then again from its beginning, heard by '
+    + (' and '.join(maker.melody_stages) or 'none')
+  )
+  return tune
+
+
+def _melody_about() -> dict[str, str]:
+  """What the files say of the melody."""
+  if _MELODY.value is None:
+    return {}
+  path = Path(_MELODY.value)
+  sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+  return {'melody': path.name, 'melody_sha256': sha256}
+
+
 def _report(line: str) -> None:
   print(line, file=sys.stderr, flush=True)
 
@@ -104,25 +154,32 @@ def main() -> None:
     raise UsageError(
       f'--mulan_levels={settings.mulan_levels}: choose 0 to {levels}'
     )
+  hummed = _read_melody(bundle)
   from musiclm_jax.cascade import generator, networks, provenance, tokenizer
   from musiclm_jax.data.text import Tokenizer as Vocabulary
 
   needed = (*tokenizer.TEXT_TOKENIZERS, *generator.NETWORKS)
+  if hummed is not None:
+    needed += bundles.OPTIONAL
   _report(f'loading {bundle.path}')
   loaded = {stage: networks.build(bundle.weights(stage)) for stage in needed}
   words = tokenizer.Tokenizer(loaded, Vocabulary.load(bundle.vocabulary))
   for text in _TEXT.value:
     for line in words.remarks(text):
       _report(line)
-  music = generator.Generator(loaded, _report).generate(
+  maker = generator.Generator(loaded, _report)
+  music = maker.generate(
     words.encode_text(_TEXT.value),
     seconds=_SECONDS.value,
     seed=_SEED.value,
     settings=settings,
+    melody=_melody(bundle, hummed, words, maker),
   )
+  tune = _melody_about()
   for row, (path, text) in enumerate(zip(paths, _TEXT.value, strict=True)):
     about = {
       'prompt': text,
+      **tune,
       'seed': _SEED.value,
       'row': row,
       'seconds': _SECONDS.value,

@@ -12,6 +12,8 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import Task
 
 Config = Mapping[str, Any]
+# What an embedding can be of; the first one's are quantized.
+_MODALITIES = {'mulan_rvq': ('audio', 'text'), 'melody_rvq': ('audio',)}
 
 
 def _frozen(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,10 +70,12 @@ def _mulan(config: Config) -> Task:
   )
 
 
-def _mulan_rvq(config: Config) -> Task:
-  from musiclm_jax.mulan.rvq_task import MulanRvqTask
+def _embedding_rvq(config: Config) -> Task:
+  from musiclm_jax.embedding_rvq.task import EmbeddingRvqTask
 
-  return MulanRvqTask(
+  return EmbeddingRvqTask(
+    player=config['stage'],
+    modalities=_MODALITIES[config['stage']],
     total_steps=config['schedule']['total_steps'],
     **config['model'],
     **config['loss'],
@@ -79,12 +83,15 @@ def _mulan_rvq(config: Config) -> Task:
 
 
 def _melody(config: Config) -> Task:
+  from musiclm_jax.melody.intervals import Intervals
   from musiclm_jax.melody.model import MelodyViT
   from musiclm_jax.melody.task import MelodyTask
 
-  return MelodyTask(
-    model=MelodyViT(**_frozen(config['model'])), **config['loss']
-  )
+  model = _frozen(config['model'])
+  intervals = model.pop('intervals', None)
+  if intervals is not None:
+    model['intervals'] = Intervals(**intervals)
+  return MelodyTask(model=MelodyViT(**model), **config['loss'])
 
 
 def _token_lm(config: Config) -> Task:
@@ -105,8 +112,9 @@ STAGES: Mapping[str, Callable[[Config], Task]] = {
   'w2v_bert': _w2v_bert,
   'kmeans': _kmeans,
   'mulan': _mulan,
-  'mulan_rvq': _mulan_rvq,
+  'mulan_rvq': _embedding_rvq,
   'melody': _melody,
+  'melody_rvq': _embedding_rvq,
   'semantic': _token_lm,
   'coarse': _token_lm,
   'fine': _token_lm,

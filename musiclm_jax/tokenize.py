@@ -3,7 +3,8 @@
 `python -m musiclm_jax.tokenize --workdirs=DIR --source=KIND:DIR --out=DIR`
 
 `--workdirs` holds the workdirs soundstream, w2v_bert, kmeans, mulan and
-mulan_rvq, or is a bundle. The same command again continues where it was
+mulan_rvq, or is a bundle; where melody and melody_rvq are there as well, the
+store holds melody tokens. The same command again continues where it was
 interrupted; several processes (see `door.join_processes`) share the shards.
 """
 
@@ -76,7 +77,7 @@ def main() -> None:
   import jax
 
   from musiclm_jax.cascade import networks
-  from musiclm_jax.cascade.bundle import TOKENIZERS
+  from musiclm_jax.cascade.bundle import OPTIONAL, TOKENIZERS
   from musiclm_jax.cascade.corpus import Corpus
   from musiclm_jax.cascade.tokenizer import Tokenizer
   from musiclm_jax.cascade.vocabulary import find_vocabulary
@@ -85,7 +86,7 @@ def main() -> None:
 
   opened = {split: open_source(_SOURCE.value, split) for split in _SPLITS.value}
   tokenizer = Tokenizer(
-    networks.load_all(_WORKDIRS.value, TOKENIZERS),
+    networks.load_all(_WORKDIRS.value, TOKENIZERS, OPTIONAL),
     Vocabulary.load(find_vocabulary(_WORKDIRS.value)),
   )
   contract = tokenizer.contract(_COARSE_LEVELS.value)

@@ -2,7 +2,7 @@
 
 `python -m musiclm_jax.train --config=configs/semantic.py:tiny --workdir=DIR`
 
-Token LMs read `--tokens=STORE`, the two fits `--network=WORKDIR_OR_BUNDLE`;
+Token LMs read `--tokens=STORE`, the three fits `--network=WORKDIR_OR_BUNDLE`;
 `--init_from=WORKDIR_OR_BUNDLE` starts any stage from given weights, and
 `--init_text=FOLDER` MuLan's text tower from a published BERT. The same command
 again continues where a run was stopped or killed, and a larger
@@ -105,6 +105,7 @@ def main() -> None:
       config.seed,
       workdir,
       tokens=_TOKENS.value,
+      layout=contract and task.lm.layout,
       network=_NETWORK.value,
       init_from=_INIT_FROM.value,
       init_text=_INIT_TEXT.value,

@@ -30,12 +30,12 @@ def rvq(variant: str) -> dict:
   def loss(x):
     quantized = quantizer.quantize(books, x)
     values = quantizer.straight_through(x, quantized.values)
-    return jnp.mean(values**2) + quantized.commitment.sum()
+    return jnp.mean(values**2) + quantized.commitment.sum(), quantized.codes
 
   @jax.jit
   def step(books, x, key):
-    gradient = jax.grad(loss)(x)
-    moved = quantizer.update(books, x, key, decay=0.95)
+    gradient, codes = jax.grad(loss, has_aux=True)(x)
+    moved = quantizer.update(books, x, codes, key, decay=0.95)
     return gradient, moved
 
   key = jax.random.key(0)

@@ -5,17 +5,30 @@ workdir of a melody training; writes results.json beside this file.
 """
 
 import argparse
+import functools
 import json
 from pathlib import Path
 
+import baselines
 import jax
 import numpy as np
+from flax import linen as nn
 
 from musiclm_jax.cascade import networks
 from musiclm_jax.contracts import errors
 from musiclm_jax.data.rendered_music import tunes
 
 TUNES, SECONDS, SPLIT = 64, 4.0, 'test'
+FRESH = 3  # seeds whose tunes no decision has seen
+SPECTRUM = {  # of the search, two bands a semitone
+  'sample_rate': 24_000,
+  'window_length': 3072,
+  'hop_length': 1920,
+  'fft_size': 4096,
+  'num_bands': 128,
+  'low_hz': 80.0,
+  'high_hz': 3200.0,
+}
 
 
 def varieties(unseen: tuple[str, ...]) -> dict[str, tunes.Variety]:
@@ -33,33 +46,41 @@ def varieties(unseen: tuple[str, ...]) -> dict[str, tunes.Variety]:
   }
 
 
-def render(variety: tunes.Variety, place: int) -> tuple[np.ndarray, list]:
-  """Takes of all tunes [64, S] and their transpositions.
+def render(
+  unseen: tuple[str, ...], seed: int
+) -> tuple[list[tunes.Take], dict[str, list[tunes.Take]]]:
+  """Keys, and queries of each condition, of the tunes of one seed."""
+  takes = {name: [] for name in varieties(unseen)}
+  for place, (name, variety) in enumerate(varieties(unseen).items()):
+    for index in range(TUNES):
+      tune = tunes.compose(seed, SPLIT, index, SECONDS)
+      longest = SECONDS * 1.1 * tune.bpm / 60.0
+      own = [seed] if seed else []
+      where = np.random.default_rng([7, index, *own])
+      start = where.uniform(0, tune.beats - longest)
+      # Of the condition too, so that players of two are independent.
+      rng = np.random.default_rng([8, place, index, *own])
+      takes[name].append(tunes.perform(tune, variety, start, SECONDS, rng))
+  return takes.pop('keys'), takes
 
-  `place` numbers the condition, so that players of two are independent.
+
+def sound(takes: list[tunes.Take]) -> np.ndarray:
+  """Waveforms [64, S]."""
+  return np.stack([take.waveform for take in takes])
+
+
+def ranks(scores: np.ndarray) -> np.ndarray:
+  """Rank of each query's own key, 1 is best; ties count against it.
+
+  Args:
+    scores: Likeness of each query (rows) and key; query i is of key i.
   """
-  waveforms, shifts = [], []
-  for index in range(TUNES):
-    tune = tunes.compose(0, SPLIT, index, SECONDS)
-    longest = SECONDS * 1.1 * tune.bpm / 60.0
-    start = np.random.default_rng([7, index]).uniform(0, tune.beats - longest)
-    take = tunes.perform(
-      tune, variety, start, SECONDS, np.random.default_rng([8, place, index])
-    )
-    waveforms.append(take.waveform)
-    shifts.append(take.transpose)
-  return np.stack(waveforms), shifts
-
-
-def ranks(queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
-  """Rank of each query's own key, 1 is best; ties count against it."""
-  scores = queries @ keys.T
   return (scores >= np.diagonal(scores)[:, None]).sum(axis=1)
 
 
-def measure(queries: np.ndarray, keys: np.ndarray) -> dict[str, float]:
+def measure(scores: np.ndarray) -> dict[str, float]:
   """Recall at 1 and 5 and mean reciprocal rank."""
-  rank = ranks(queries, keys)
+  rank = ranks(scores)
   return {
     'recall_at_1': round(float((rank <= 1).mean()), 4),
     'recall_at_5': round(float((rank <= 5).mean()), 4),
@@ -68,43 +89,55 @@ def measure(queries: np.ndarray, keys: np.ndarray) -> dict[str, float]:
 
 
 def main() -> None:
-  """Measures a trained network and the same before training."""
+  """Measures a trained network, itself before training, and baselines."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--workdir', required=True)
   workdir = parser.parse_args().workdir
   network = networks.load(workdir, 'melody')
   unseen = tuple(network.config['data']['unseen_leads'])
   task, embed = network.task, jax.jit(network.task.embed_audio)
-  rendered = {
-    name: render(variety, place)
-    for place, (name, variety) in enumerate(varieties(unseen).items())
-  }
+  books = [render(unseen, seed) for seed in range(1 + FRESH)]
+  keys, takes = books[0]
   fresh, _ = jax.jit(task.init)(
-    jax.random.key(0),
-    {'waveform': np.stack([rendered['keys'][0][:2]] * 2, axis=1)},
+    jax.random.key(0), {'waveform': np.stack([sound(keys[:2])] * 2, axis=1)}
   )
-  fresh = jax.tree.map(
-    lambda box: getattr(box, 'value', box),
-    fresh,
-    is_leaf=lambda node: hasattr(node, 'value'),
-  )
+
+  def hear(params, found):
+    rows = embed(params, network.collections, sound(found))
+    return np.asarray(rows[:, 0])
+
+  def each(likeness, keys=keys, takes=takes):
+    return {name: measure(likeness(f, keys)) for name, f in takes.items()}
+
+  def embedded(params):
+    return lambda queries, keys: hear(params, queries) @ hear(params, keys).T
+
   results = {
     'steps': network.config['schedule']['total_steps'],
     'tunes': TUNES,
     'chance': round(1 / TUNES, 4),
-  }
-  for title, params in (('trained', network.params), ('untrained', fresh)):
-    found = {
-      name: np.asarray(embed(params, network.collections, waveforms)[:, 0])
-      for name, (waveforms, _) in rendered.items()
-    }
-    keys = found.pop('keys')
-    results[title] = {name: measure(q, keys) for name, q in found.items()}
-  results['transposed'] = {
-    name: float(np.mean(np.array(shifts) % 12 != np.array(own) % 12))
-    for own in [rendered['keys'][1]]
-    for name, (_, shifts) in rendered.items()
-    if name != 'keys'
+    'trained': each(embedded(network.params)),
+    'untrained': each(embedded(nn.unbox(fresh))),
+    'search': each(
+      lambda queries, keys: baselines.by_search(
+        sound(queries), sound(keys), SPECTRUM
+      )
+    ),
+    'notes': each(functools.partial(baselines.by_notes, seconds=SECONDS)),
+    'trained, tunes of other seeds': [
+      each(embedded(network.params), *book) for book in books[1:]
+    ],
+    'transposed': {
+      name: float(
+        np.mean(
+          [
+            (query.transpose - key.transpose) % 12 != 0
+            for query, key in zip(found, keys, strict=True)
+          ]
+        )
+      )
+      for name, found in takes.items()
+    },
   }
   out = Path(__file__).with_name('results.json')
   out.write_text(json.dumps(results, indent=1) + '\n')

@@ -7,6 +7,8 @@ mulan/vocab.txt           pieces of words that prompts are made of
 <stage>/config.json       resolved config, rebuilt by `stages.build`
 <stage>/weights.safetensors
 <stage>/contract.json     of a token LM: the contract it was trained under
+
+Which stages made the tokens the contract says: those of a melody may be absent.
 """
 
 import contextlib
@@ -31,6 +33,7 @@ MANIFEST = 'bundle.json'
 CONTRACT = 'contract.json'
 VOCABULARY = 'mulan/vocab.txt'
 TOKENIZERS = ('soundstream', 'w2v_bert', 'kmeans', 'mulan', 'mulan_rvq')
+OPTIONAL = ('melody', 'melody_rvq')  # they make melody tokens as well
 LANGUAGE_MODELS = ('semantic', 'coarse', 'fine')
 STAGES = (*TOKENIZERS, *LANGUAGE_MODELS)
 _BLOCK_BYTES = 1 << 22
@@ -55,13 +58,33 @@ class Bundle:
   versions: Mapping[str, str]
 
   @property
+  def stages(self) -> tuple[str, ...]:
+    """What is in it."""
+    return stages_of(self.contract)
+
+  @property
   def vocabulary(self) -> Path:
     """The file of MuLan's word pieces."""
     return self.path / VOCABULARY
 
   def weights(self, stage: str) -> Weights:
-    """Reads one stage."""
+    """Reads one stage.
+
+    Raises:
+      UsageError: If there is no such stage.
+    """
+    if stage not in self.stages:
+      raise UsageError(
+        f"bundle '{self.path}' has no {stage} network: its language models "
+        'were trained without'
+      )
     return weights_file.read(self.path / stage)
+
+
+def stages_of(contract: TokenContract) -> tuple[str, ...]:
+  """Lists what a cascade of these tokens consists of."""
+  more = (stage for stage in OPTIONAL if stage in contract.networks)
+  return (*TOKENIZERS, *more, *LANGUAGE_MODELS)
 
 
 def write(
@@ -81,7 +104,8 @@ def write(
       contract, or `out` is a folder that is no bundle.
   """
   out = Path(out)
-  missing = [stage for stage in STAGES if stage not in stages]
+  needed = stages_of(contract)
+  missing = [stage for stage in needed if stage not in stages]
   if missing:
     raise UsageError(f'a bundle needs the stages {", ".join(missing)} as well')
   _check_contracts(contract, stages)
@@ -90,7 +114,7 @@ def write(
       f"'{out}' holds something that is no bundle: choose another --out"
     )
   with _replacing(out) as folder:
-    for stage in STAGES:
+    for stage in needed:
       weights_file.write(folder / stage, stages[stage])
     (folder / CONTRACT).write_text(contract.to_json())
     (folder / VOCABULARY).write_text(vocabulary, encoding='utf-8')

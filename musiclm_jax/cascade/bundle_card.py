@@ -17,7 +17,7 @@ def text(
   )
   streams = '\n'.join(
     f'| {name} | {spec.codebook_size} | {spec.num_levels} | '
-    f'{spec.frame_rate or "one a clip"} |'
+    f'{round(spec.frame_rate, 3) or "one a clip"} |'
     for name, spec in contract.streams.items()
   )
   return f"""# A musiclm_jax bundle

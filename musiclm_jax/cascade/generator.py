@@ -1,4 +1,4 @@
-"""The generator: MuLan tokens -> waveform, of any length.
+"""The generator: MuLan tokens, perhaps a melody -> waveform, of any length.
 
   mulan [B, 12] -> semantic [B, Ts] -> coarse [B, 2 Ts, 4]
                 -> fine [B, 2 Ts, 8] -> waveform [B, S]
@@ -22,9 +22,13 @@ from musiclm_jax.cascade.length import check_seconds
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.cascade.settings import Settings
 from musiclm_jax.cascade.windows import Window, chunks, windows
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.token_lm.layout import TICK_RATE
+from musiclm_jax.token_lm.task import UNKNOWN
 
 MAX_FINE_ROWS = 32  # chunks that the fine stage makes at once
 NETWORKS = ('soundstream', 'semantic', 'coarse', 'fine')
+Melody = Callable[[float, int], np.ndarray]  # see `melody_prompt`
 _STAGE_KEYS = {'semantic': 0, 'coarse': 1, 'fine': 2}
 
 
@@ -71,6 +75,7 @@ class Generator:
     seconds: float,
     seed: int,
     settings: Settings,
+    melody: Melody | None = None,
   ) -> Music:
     """Generates one piece for each row of MuLan tokens.
 
@@ -80,10 +85,17 @@ class Generator:
       seed: Another seed gives other music.
       settings: Temperatures, guidance, and the MuLan levels that are heard:
         0 is the unconditional model, which hears none and needs no guidance.
+      melody: Tells the melody tokens [N, Q] of a stretch of the music, given
+        its beginning in seconds and N, the same for all rows. Without, stages
+        that have learned to hear one get the mask.
 
     Raises:
-      UsageError: If the length is out of bounds.
+      UsageError: If the length is out of bounds, or no stage hears melodies.
     """
+    if melody and not self.melody_stages:
+      raise UsageError(
+        'the language models of this bundle hear no melody: leave --melody out'
+      )
     codec = self._networks['soundstream'].task
     samples = check_seconds(seconds, codec.hop_length * codec.frame_rate)
     frames = math.ceil(samples / codec.hop_length)
@@ -94,8 +106,9 @@ class Generator:
     fine = self._layouts['fine'].predicted.num_frames
     ticks = math.ceil(max(frames, fine) / 2)
     heard = max(ticks, self._coarse_ticks)
-    semantic = self._semantic(mulan, heard, keys, settings, options)
-    coarse = self._coarse(mulan, semantic, ticks, keys, settings, options)
+    tune = functools.partial(self._tune, melody, len(mulan))
+    semantic = self._semantic(mulan, tune, heard, keys, settings, options)
+    coarse = self._coarse(mulan, tune, semantic, ticks, keys, settings, options)
     acoustic = self._fine(
       mulan, coarse, frames, keys, settings.temperature_fine, options
     )
@@ -109,18 +122,36 @@ class Generator:
     )
 
   @property
+  def melody_stages(self) -> tuple[str, ...]:
+    """The stages that have learned to hear a melody."""
+    return tuple(stage for stage, la in self._layouts.items() if la.melody)
+
+  @property
   def _coarse_ticks(self) -> int:
     """Semantic frames in a crop of the coarse stage."""
     return self._layouts['coarse'].predicted.num_frames // 2
 
-  def _semantic(self, mulan, total, keys, settings, options) -> np.ndarray:
+  def _tune(self, melody, rows, stage, start) -> dict[str, np.ndarray]:
+    """What a window of a stage that begins at a tick hears of the melody."""
+    segment = self._layouts[stage].melody
+    if segment is None:
+      return {}
+    shape = (segment.num_frames, segment.num_levels)
+    codes = np.full(shape, UNKNOWN, np.int32)
+    if melody:
+      codes = melody(start / TICK_RATE, segment.num_frames)
+    return {'melody': np.broadcast_to(codes, (rows, *shape))}
+
+  def _semantic(
+    self, mulan, tune, total, keys, settings, options
+  ) -> np.ndarray:
     """Makes `total` semantic frames, [B, Ts]."""
     plan = windows(total, self._layouts['semantic'].predicted.num_frames)
     codes = np.zeros((len(mulan), 0, 1), np.int32)
     for number, window in enumerate(plan):
       made = self._sample(
         'semantic',
-        {'mulan': mulan},
+        {'mulan': mulan, **tune('semantic', window.start)},
         codes[:, window.start :],
         window.prefix + window.frames,
         _window_keys(keys, 'semantic', number),
@@ -132,7 +163,7 @@ class Generator:
     return codes[..., 0]
 
   def _coarse(
-    self, mulan, semantic, ticks, keys, settings, options
+    self, mulan, tune, semantic, ticks, keys, settings, options
   ) -> np.ndarray:
     """Makes coarse codes [B, Ta, 4] window by window, each hearing its time.
 
@@ -145,7 +176,7 @@ class Generator:
       heard = semantic[:, window.start : window.start + self._coarse_ticks]
       made = self._sample(
         'coarse',
-        {'mulan': mulan, 'semantic': heard},
+        {'mulan': mulan, 'semantic': heard, **tune('coarse', window.start)},
         codes[:, 2 * window.start :],
         2 * (window.prefix + window.frames),
         _window_keys(keys, 'coarse', number),

@@ -37,7 +37,9 @@ def choose_mulan_levels(semantic: Network, store: TokenStore) -> int:
       '--tokens, or give --mulan_levels'
     )
   text = np.stack([r.mulan_text[0] for r in records])
-  music = np.stack([r.semantic[:frames] for r in records])
+  music = {'semantic': np.stack([r.semantic[:frames] for r in records])}
+  if melody := layout.melody:
+    music['melody'] = np.stack([r.melody[: melody.num_frames] for r in records])
   nll = jax.jit(semantic.task.nll)
 
   def mean(levels: int) -> float:
@@ -46,13 +48,13 @@ def choose_mulan_levels(semantic: Network, store: TokenStore) -> int:
         semantic.params,
         semantic.collections,
         {
-          'mulan': text[k : k + _BATCH_SIZE],
-          'semantic': music[k : k + _BATCH_SIZE],
+          name: rows[k : k + _BATCH_SIZE]
+          for name, rows in ({'mulan': text} | music).items()
         },
         jnp.int32(levels),
       ).sum()
       for k in range(0, len(records), _BATCH_SIZE)
     ]
-    return float(sum(sums)) / music.size
+    return float(sum(sums)) / music['semantic'].size
 
   return min(range(1, layout.mulan.num_levels + 1), key=mean)

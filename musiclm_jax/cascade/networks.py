@@ -60,8 +60,17 @@ def load(path: str | os.PathLike, stage: str) -> Network:
   return build(weights)
 
 
-def load_all(workdirs: str | os.PathLike, stages: tuple[str, ...]) -> dict:
+def load_all(
+  workdirs: str | os.PathLike,
+  stages: tuple[str, ...],
+  optional: tuple[str, ...] = (),
+) -> dict:
   """Loads several stages from `workdirs/<stage>` or from one bundle.
+
+  Args:
+    workdirs: A folder of workdirs or a bundle.
+    stages: Which ones.
+    optional: Which ones as well, if all of these are there.
 
   Returns:
     Stage -> network.
@@ -72,7 +81,10 @@ def load_all(workdirs: str | os.PathLike, stages: tuple[str, ...]) -> dict:
   workdirs = Path(workdirs)
   if (workdirs / bundle.MANIFEST).exists():
     opened = bundle.read(workdirs)
+    stages += optional if set(optional) <= set(opened.stages) else ()
     return {stage: build(opened.weights(stage)) for stage in stages}
+  found = all((workdirs / stage).is_dir() for stage in optional)
+  stages += optional if found else ()
   missing = [stage for stage in stages if not (workdirs / stage).is_dir()]
   if missing:
     raise UsageError(

@@ -5,7 +5,9 @@ mulan                   waveform [B, S], text_ids [B, C, L], group [B]
 kmeans                  features [B, T, D] of the frozen w2v-BERT
 mulan_rvq               audio [B, 128], text [B, 128] of the frozen MuLan
 melody                  waveform [B, 2, S], group [B], composed on the fly
-semantic, coarse, fine  mulan [B, 12], semantic [B, T], acoustic [B, T, Q]
+melody_rvq              audio [B * windows, 192] of the frozen melody network
+semantic, coarse, fine  mulan [B, 12], semantic [B, T], acoustic [B, T, Q],
+                        melody [B, N, Q] where the layout hears it
 """
 
 import dataclasses
@@ -19,6 +21,7 @@ import jax
 import numpy as np
 
 from musiclm_jax.cascade import networks
+from musiclm_jax.cascade.bundle import OPTIONAL
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data import batches, sources
@@ -28,7 +31,8 @@ from musiclm_jax.data.tune_batches import TuneBook, tune_batches
 from musiclm_jax.training.loop import Data
 
 VOCABULARY = 'vocab.txt'
-FITS = {'kmeans': 'w2v_bert', 'mulan_rvq': 'mulan'}  # stage -> its network
+# Stage that is fitted -> the frozen network that it hears through.
+FITS = {'kmeans': 'w2v_bert', 'mulan_rvq': 'mulan', 'melody_rvq': 'melody'}
 TOKEN_LMS = ('semantic', 'coarse', 'fine')
 _CAPTIONS_A_PIECE = 4
 
@@ -43,6 +47,7 @@ class Inputs:
     seed: Of the order and the crops of training batches.
     workdir: Of this training; MuLan's vocabulary is kept there.
     tokens: Folder of a token store, for token LMs.
+    layout: Of the token LM.
     network: Workdir or bundle of the network that is fitted.
     init_from: Workdir or bundle that the training starts from.
     init_text: Folder of the BERT that MuLan's text tower starts from.
@@ -52,6 +57,7 @@ class Inputs:
   seed: int
   workdir: Path
   tokens: str | None = None
+  layout: Any = None
   network: str | None = None
   init_from: str | None = None
   init_text: str | None = None
@@ -75,16 +81,23 @@ def read_contract(tokens: str, layout: Any) -> TokenContract:
     layout: Of the LM: segments of streams, levels and codebook sizes.
 
   Raises:
-    UsageError: If the folder is no store; naming the first field that
-      differs otherwise.
+    UsageError: If the folder is no store or lacks a stream; naming the first
+      field that differs otherwise.
   """
   contract = TokenStore(tokens, 'train').contract
   for segment in layout.segments:
+    if segment.stream not in contract.streams:
+      raise UsageError(
+        f'the token store {tokens} has no {segment.stream} tokens: train '
+        f'{" and ".join(OPTIONAL)} and make the tokens again, or leave '
+        f'--config.layout.{segment.stream} out'
+      )
     spec = contract.streams[segment.stream]
     last = segment.first_level + segment.num_levels
     ours = {
       'codebook_size': segment.codebook_size,
       'frame_rate': segment.frame_rate,
+      'window_seconds': segment.window_seconds,
     }
     theirs = {name: getattr(spec, name) for name in ours}
     if segment.stream != 'acoustic' or segment.first_level:
@@ -126,16 +139,28 @@ def _audio(inputs: Inputs) -> Data:
   return _both_splits(batches.audio_batches, _sources(inputs), inputs)
 
 
-def _features(inputs: Inputs) -> Data:
-  network = networks.load(inputs.network, FITS['kmeans'])
-  features = jax.jit(network.task.features)
+def _heard(
+  inputs: Inputs, *, stage: str, name: str, method: Callable[..., Any]
+) -> Data:
+  """What `method` of a frozen network's task makes of crops, as `name`."""
+  network = networks.load(inputs.network, FITS[stage])
+  hear = jax.jit(functools.partial(method, network.task))
 
   def draw(source: sources.Source, **options: Any) -> Iterator[dict]:
     for batch in batches.audio_batches(source, **options):
-      found = features(network.params, network.collections, batch['waveform'])
-      yield {'features': jax.device_get(found)}
+      found = hear(network.params, network.collections, batch['waveform'])
+      yield {name: jax.device_get(found)}
 
   return _both_splits(draw, _sources(inputs), inputs)
+
+
+def _features(task: Any, *heard: Any) -> jax.Array:
+  return task.features(*heard)
+
+
+def _window_rows(task: Any, *heard: Any) -> jax.Array:
+  """Embeddings of all windows of all crops, one a row."""
+  return task.embed_audio(*heard).reshape(-1, task.embed_dim)
 
 
 def _captioned(inputs: Inputs) -> Data:
@@ -212,6 +237,8 @@ def _tunes(inputs: Inputs) -> Data:
 
 def _tokens(inputs: Inputs) -> Data:
   splits = tuple(TokenStore(inputs.tokens, s) for s in ('train', 'validation'))
+  if inputs.layout.melody:
+    inputs.options['streams'] = ('semantic', 'acoustic', 'melody')
   return _both_splits(batches.token_batches, splits, inputs)
 
 
@@ -219,9 +246,14 @@ _KINDS = {
   'soundstream': _audio,
   'w2v_bert': _audio,
   'mulan': _captioned,
-  'kmeans': _features,
+  'kmeans': functools.partial(
+    _heard, stage='kmeans', name='features', method=_features
+  ),
   'mulan_rvq': _embeddings,
   'melody': _tunes,
+  'melody_rvq': functools.partial(
+    _heard, stage='melody_rvq', name='audio', method=_window_rows
+  ),
   **dict.fromkeys(TOKEN_LMS, _tokens),
 }
 

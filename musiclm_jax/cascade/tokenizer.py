@@ -1,6 +1,7 @@
 """The tokenizer: waveform -> tokens of all streams; caption -> MuLan tokens.
 
-  waveform [B, S] -> mulan [B, 12], semantic [B, Ts], acoustic [B, 2 Ts, Q]
+  waveform [B, S] -> mulan [B, 12], semantic [B, Ts], acoustic [B, 2 Ts, Q],
+                     melody [B, N, 24] with the networks for it
   captions [B]    -> mulan [B, 12]
 
 All networks are frozen (mistake 14): nothing here returns new collections.
@@ -13,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from musiclm_jax.cascade.bundle import TOKENIZERS
+from musiclm_jax.cascade.bundle import OPTIONAL, TOKENIZERS
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.contracts.array_types import Codes, Tokens, Waveform
 from musiclm_jax.contracts.errors import UsageError
@@ -25,13 +26,14 @@ SEMANTIC_FRAME_RATE = 25.0
 
 
 class Tokenizer:
-  """Turns music and sentences into tokens with five frozen networks."""
+  """Turns music and sentences into tokens with frozen networks."""
 
   def __init__(self, networks: Mapping[str, Network], vocabulary: Any):
     """Takes the networks.
 
     Args:
       networks: `TOKENIZERS` -> network; `TEXT_TOKENIZERS` suffice for text.
+        With `OPTIONAL` there are melody tokens, for which these suffice.
       vocabulary: The `data.text.Tokenizer` that MuLan was trained with.
     """
     self._networks = networks
@@ -40,6 +42,10 @@ class Tokenizer:
     self._text_length = int(mulan.config['data']['text_length'])
     self._audio_tokens = jax.jit(functools.partial(_audio_tokens, networks))
     self._text_tokens = jax.jit(functools.partial(_text_tokens, networks))
+    self._melody_tokens = jax.jit(functools.partial(_melody_tokens, networks))
+    self._stages = tuple(
+      stage for stage in (*TOKENIZERS, *OPTIONAL) if stage in networks
+    )
 
   def encode(self, waveform: Waveform) -> dict[str, np.ndarray]:
     """Encodes crops, compiled once for each shape.
@@ -50,7 +56,8 @@ class Tokenizer:
 
     Returns:
       int32 {'mulan' [B, 12], 'semantic' [B, S / 960],
-      'acoustic' [B, S / 480, Q]}.
+      'acoustic' [B, S / 480, Q]}, and 'melody' as of `encode_melody` where a
+      crop holds a window of it.
 
     Raises:
       UsageError: If S is not a whole number of frames.
@@ -62,12 +69,23 @@ class Tokenizer:
         f'a crop of {samples} samples is no whole number of semantic frames: '
         f'choose a multiple of {1 / SEMANTIC_FRAME_RATE} s'
       )
-    parts = self._parts(TOKENIZERS)
+    parts = self._parts(self._stages)
     tokens = jax.device_get(self._audio_tokens(*parts, waveform))
     frames = samples // per_frame
     acoustic = tokens['acoustic'].shape[1], tokens['semantic'].shape[1]
     assert acoustic == (2 * frames, frames), acoustic
     return tokens
+
+  def encode_melody(self, waveform: Waveform) -> np.ndarray:
+    """Encodes what tune clips play, int32 [B, N, 24].
+
+    Args:
+      waveform: float32 [B, S] at 24 kHz, music, humming or whistling.
+
+    Raises:
+      UsageError: If the clips are shorter than a window.
+    """
+    return jax.device_get(self._melody_tokens(*self._parts(OPTIONAL), waveform))
 
   def encode_text(self, captions: Sequence[str]) -> np.ndarray:
     """Encodes captions into MuLan tokens, int32 [B, 12].
@@ -98,22 +116,28 @@ class Tokenizer:
         f'coarse_levels={coarse_levels}: must leave levels to both stages, '
         f'the codec has {codec.num_quantizers}'
       )
-    audio_mean, text_mean = jax.device_get(rvq.task.means(rvq.collections))
+    audio_mean, text_mean = (
+      jax.device_get(rvq.task.mean(rvq.collections, modality))
+      for modality in ('audio', 'text')
+    )
+    streams = {
+      'mulan': TokenSpec(rvq.task.codebook_size, rvq.task.num_levels, 0.0),
+      'semantic': TokenSpec(
+        self._networks['kmeans'].task.codebook_size, 1, SEMANTIC_FRAME_RATE
+      ),
+      'acoustic': TokenSpec(
+        codec.codebook_size, codec.num_quantizers, float(codec.frame_rate)
+      ),
+    }
+    if 'melody' in self._stages:
+      streams['melody'] = melody_spec(self._networks)
     return TokenContract(
       sample_rate=SAMPLE_RATE,
-      streams={
-        'mulan': TokenSpec(rvq.task.codebook_size, rvq.task.num_levels, 0.0),
-        'semantic': TokenSpec(
-          self._networks['kmeans'].task.codebook_size, 1, SEMANTIC_FRAME_RATE
-        ),
-        'acoustic': TokenSpec(
-          codec.codebook_size, codec.num_quantizers, float(codec.frame_rate)
-        ),
-      },
+      streams=streams,
       coarse_levels=coarse_levels,
       mulan_audio_mean=tuple(float(x) for x in audio_mean),
       mulan_text_mean=tuple(float(x) for x in text_mean),
-      networks={stage: self._networks[stage].sha256 for stage in TOKENIZERS},
+      networks={stage: self._networks[stage].sha256 for stage in self._stages},
     )
 
   def _parts(self, stages: Sequence[str]) -> tuple[dict, dict]:
@@ -123,6 +147,17 @@ class Tokenizer:
       {stage: networks[stage].params for stage in stages},
       {stage: networks[stage].collections for stage in stages},
     )
+
+
+def melody_spec(networks: Mapping[str, Network]) -> TokenSpec:
+  """Says what melody tokens are: one frame a window of several seconds."""
+  task, rvq = (networks[stage].task for stage in OPTIONAL)
+  return TokenSpec(
+    rvq.codebook_size,
+    rvq.num_levels,
+    1 / task.window_hop_seconds,
+    task.window_seconds,
+  )
 
 
 def _audio_tokens(
@@ -138,13 +173,34 @@ def _audio_tokens(
   features = call('w2v_bert', 'features', waveform)
   semantic = networks['kmeans'].task.assign(collections['kmeans'], features)
   embedding = call('mulan', 'embed_audio', waveform)
-  return {
+  tokens = {
     'mulan': networks['mulan_rvq'].task.quantize(
       collections['mulan_rvq'], embedding, 'audio'
     ),
     'semantic': semantic[..., 0],
     'acoustic': call('soundstream', 'encode', waveform),
   }
+  seconds = waveform.shape[-1] / SAMPLE_RATE
+  if 'melody' in params and melody_spec(networks).num_frames(seconds):
+    tokens['melody'] = _melody_tokens(networks, params, collections, waveform)
+  return tokens
+
+
+def _melody_tokens(
+  networks: Mapping[str, Network],
+  params: dict,
+  collections: dict,
+  waveform: Waveform,
+) -> Codes:
+  embedding = networks['melody'].task.embed_audio(
+    params['melody'], collections['melody'], waveform
+  )
+  rows = networks['melody_rvq'].task.quantize(
+    collections['melody_rvq'],
+    embedding.reshape(-1, embedding.shape[-1]),
+    'audio',
+  )
+  return rows.reshape(*embedding.shape[:2], -1)
 
 
 def _text_tokens(

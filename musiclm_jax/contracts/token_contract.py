@@ -6,6 +6,7 @@ of them and names the first field that differs.
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,22 +23,39 @@ class TokenSpec:
     codebook_size: Entries per level, K; legal ids are [0, K).
     num_levels: Quantizer levels, Q; 1 for k-means tokens.
     frame_rate: Frames per second; 0.0 where a whole clip has one frame.
+    window_seconds: What one frame describes, where windows overlap; None where
+      frames tile the clip.
   """
 
   codebook_size: int
   num_levels: int
   frame_rate: float
+  window_seconds: float | None = None
+
+  def divides(self, seconds: float) -> bool:
+    """Tells whether a clip can be cut into frames without a rest.
+
+    Windows that overlap may leave one, which none of them describes.
+    """
+    frames = seconds * self.frame_rate
+    return self.window_seconds is not None or abs(frames - round(frames)) < 1e-6
 
   def num_frames(self, seconds: float) -> int:
     """Frames of a clip; a fraction of a frame is refused.
+
+    Of windows that overlap those that lie in the clip as a whole: with 4 s
+    every 3 s 3 in 10 s, none in 3 s.
 
     Raises:
       UsageError: If the clip is not a whole number of frames long.
     """
     if self.frame_rate == 0.0:
       return 1
+    if self.window_seconds is not None:
+      more = (seconds - self.window_seconds) * self.frame_rate
+      return max(math.floor(more + 1e-6) + 1, 0)
     frames = seconds * self.frame_rate
-    if abs(frames - round(frames)) > 1e-6:
+    if not self.divides(seconds):
       raise UsageError(
         f'{seconds} s are {frames} frames at {self.frame_rate} Hz: choose a '
         f'length that is a multiple of {1 / self.frame_rate} s'
@@ -51,7 +69,8 @@ class TokenContract:
 
   Attributes:
     sample_rate: Of the waveform that the tokens describe, in Hz.
-    streams: `mulan`, `semantic` and `acoustic` token specs.
+    streams: Token specs of `mulan`, `semantic` and `acoustic`, and of `melody`
+      where its networks took part.
     coarse_levels: Acoustic levels 1..coarse_levels are coarse, others fine.
     mulan_audio_mean: Mean audio embedding, subtracted before the RVQ [D].
     mulan_text_mean: Mean text embedding, subtracted before the RVQ [D].
@@ -68,8 +87,15 @@ class TokenContract:
   schema_version: int = SCHEMA_VERSION
 
   def to_json(self) -> str:
-    """The contract as canonical JSON (sorted keys): equal iff it is equal."""
-    return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1)
+    """The contract as canonical JSON (sorted keys): equal iff it is equal.
+
+    What is None is left out, as where it was not known yet.
+    """
+    fields = dataclasses.asdict(
+      self,
+      dict_factory=lambda items: {k: v for k, v in items if v is not None},
+    )
+    return json.dumps(fields, sort_keys=True, indent=1)
 
   @classmethod
   def from_json(cls, text: str) -> 'TokenContract':

@@ -7,12 +7,13 @@ other, are the batch that a single host would see, in the same order.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.token_contract import TokenSpec
 from musiclm_jax.data import noise
 from musiclm_jax.data.crop_places import crop_places
 from musiclm_jax.data.sources import Source
@@ -30,7 +31,7 @@ class TokenRecords(Protocol):
   """What batches ask of `data.token_store.TokenStore`."""
 
   crop_seconds: float
-  frame_rates: Mapping[str, float]
+  specs: Mapping[str, TokenSpec]
 
   def __len__(self) -> int:
     """Counts the records."""
@@ -155,6 +156,7 @@ def token_batches(
   batch_size: int,
   crop_seconds: float,
   other_window_probability: float,
+  streams: Sequence[str] = ('semantic', 'acoustic'),
   seed: int,
   start_step: int = 0,
   shard: Shard | None = None,
@@ -162,37 +164,46 @@ def token_batches(
   """Draws nested, aligned crops of tokens, forever.
 
   A crop lies inside its record and begins on a common frame of all streams
-  (40 ms at 25 and 50 Hz); the MuLan tokens are those of the whole record, or,
-  so that the model cannot copy content from its conditioning, of a window of
-  the same piece that does not overlap the crop.
+  (40 ms at 25 and 50 Hz, 3 s where windows of the melody are among them). The
+  MuLan tokens are those of the whole record, or, so that the model cannot copy
+  content from its conditioning, of a window of the same piece that does not
+  overlap the crop.
 
   Args:
     store: Records of one split.
     batch_size: Global batch size.
     crop_seconds: Length of the stage's crop, at most the record's.
     other_window_probability: How often another window conditions.
+    streams: Those that vary in time and are wanted, `melody` if it is heard.
     seed: Of order, crops and windows.
     start_step: Global batch with which to begin.
     shard: This host's share of each batch.
 
   Returns:
     Iterator of int32 {'mulan' [b, 12], 'semantic' [b, Ts],
-    'acoustic' [b, Ta, Q]}; a stream of whose frames the crop is no whole
-    number is left out (1.5 s have no semantic tokens).
+    'acoustic' [b, Ta, Q]}, perhaps 'melody' [b, N, Q]; a stream of whose
+    frames the crop is no whole number is left out (1.5 s have no semantic
+    tokens).
 
   Raises:
     UsageError: If the crop does not fit into a record or between frames.
   """
-  slowest = min(store.frame_rates.values())
-  rates = {
-    name: rate
-    for name, rate in store.frame_rates.items()
-    if _is_whole(crop_seconds * rate)
+  specs = {name: store.specs[name] for name in streams}
+  slowest = min(spec.frame_rate for spec in specs.values())
+  frames = {
+    name: spec.num_frames(crop_seconds)
+    for name, spec in specs.items()
+    if spec.divides(crop_seconds)
   }
-  if not (rates and 0 < crop_seconds <= store.crop_seconds):
+  if not all(spec.divides(1 / slowest) for spec in specs.values()):
+    raise UsageError(
+      f'a frame every {1 / slowest:g} s does not begin on one of each stream '
+      f'({", ".join(specs)}): make tokens whose frames are multiples'
+    )
+  if not (frames and 0 < crop_seconds <= store.crop_seconds):
     raise UsageError(
       f'crop_seconds={crop_seconds} does not fit: the token store holds crops '
-      f'of {store.crop_seconds} s; choose a multiple of {1 / slowest} s up to '
+      f'of {store.crop_seconds} s; choose a multiple of {_step(store)} s up to '
       'that, or make the tokens again with a longer --crop_seconds'
     )
   slack = int((store.crop_seconds - crop_seconds) * slowest + 1e-6)
@@ -202,13 +213,14 @@ def token_batches(
     i, window = divmod(place, windows)
     record = store.read(i)
     start = int((window + rng.random()) / windows * (slack + 1))
+    begin = start / slowest
     crop = {
-      name: _slice(record[name], start / slowest, crop_seconds, rate)
-      for name, rate in rates.items()
+      name: _cut(record[name], begin * specs[name].frame_rate, count)
+      for name, count in frames.items()
     }
     mulan = record['mulan']
     if rng.random() < other_window_probability:
-      begin = float(record['start_seconds']) + start / slowest
+      begin += float(record['start_seconds'])
       mulan = _other_window(record, begin, begin + crop_seconds, rng)
     return {'mulan': mulan.astype(np.int32)} | crop
 
@@ -223,16 +235,19 @@ def group_of(attributes: Mapping) -> np.ndarray:
   return np.frombuffer(digest, '<i4')[0]
 
 
-def _is_whole(number: float) -> bool:
-  return abs(number - round(number)) < 1e-6
+def _step(store: TokenRecords) -> float:
+  """The shortest crop that has frames of every stream that they tile."""
+  return 1 / min(
+    spec.frame_rate
+    for spec in store.specs.values()
+    if spec.frame_rate and spec.window_seconds is None
+  )
 
 
-def _slice(
-  tokens: np.ndarray, begin: float, seconds: float, rate: float
-) -> np.ndarray:
-  """Cuts `seconds` out of a stream; both ends lie on its frames."""
-  start = round(begin * rate)
-  return tokens[start : start + round(seconds * rate)].astype(np.int32)
+def _cut(tokens: np.ndarray, first: float, count: int) -> np.ndarray:
+  """Cuts frames out of a stream; `first` is a whole number but for rounding."""
+  start = round(first)
+  return tokens[start : start + count].astype(np.int32)
 
 
 def _other_window(

@@ -4,7 +4,14 @@ import dataclasses
 
 import numpy as np
 
-_STREAMS = ('semantic', 'acoustic')
+_TOKENS = (
+  'mulan',
+  'piece_mulan',
+  'semantic',
+  'acoustic',
+  'mulan_text',
+  'melody',
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +27,7 @@ class TokenRecord:
     piece_starts: Their starts in seconds [N].
     semantic: [Ts].
     acoustic: [Ta, Q].
+    melody: [N, Q] of its windows; None where no network has heard them.
     mulan_text: Text tokens of n captions of the crop [n, 12]; None in the
       train split, where captions do not enter.
   """
@@ -33,6 +41,7 @@ class TokenRecord:
   semantic: np.ndarray
   acoustic: np.ndarray
   mulan_text: np.ndarray | None = None
+  melody: np.ndarray | None = None
 
   def to_bytes(self) -> bytes:
     """Packs the record: 16 bits a token, no pickles."""
@@ -44,7 +53,7 @@ class TokenRecord:
       'crop_seconds': np.asarray([self.crop_seconds], np.float64),
       'piece_starts': np.asarray(self.piece_starts, np.float64),
     }
-    for name in ('mulan', 'piece_mulan', *_STREAMS, 'mulan_text'):
+    for name in _TOKENS:
       tokens = getattr(self, name)
       if tokens is not None:
         arrays[name] = np.ascontiguousarray(tokens).astype(np.uint16)
@@ -57,9 +66,7 @@ class TokenRecord:
 
     arrays = load(data)
     tokens = {
-      name: arrays[name].astype(np.int32)
-      for name in ('mulan', 'piece_mulan', *_STREAMS, 'mulan_text')
-      if name in arrays
+      name: arrays[name].astype(np.int32) for name in _TOKENS if name in arrays
     }
     return cls(
       piece_id=arrays['piece_id'].tobytes().decode(),

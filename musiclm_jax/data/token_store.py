@@ -29,7 +29,6 @@ from musiclm_jax.data.token_record import TokenRecord
 
 PIECES_PER_SHARD = 64
 _SUFFIX = '.array_record'
-_STREAMS = ('semantic', 'acoustic')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +150,7 @@ class TokenStore:
   Attributes:
     contract: What the tokens mean.
     crop_seconds: Length of every record.
-    frame_rates: Of the time-varying streams, in Hz.
+    specs: Of each stream of tokens.
   """
 
   def __init__(self, folder: str | os.PathLike, split: str):
@@ -176,9 +175,7 @@ class TokenStore:
     )
     plan = _read_plan(folder / split / 'plan.json', split)
     self.crop_seconds = float(plan['crop_seconds'])
-    self.frame_rates = {
-      name: self.contract.streams[name].frame_rate for name in _STREAMS
-    }
+    self.specs = self.contract.streams
     self._paths = _shard_paths(folder / split, plan['num_shards'])
     self._ends = np.cumsum([_num_records(path) for path in self._paths])
     self._records = ArrayRecordDataSource([str(p) for p in self._paths])

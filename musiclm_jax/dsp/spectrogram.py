@@ -77,6 +77,14 @@ def mel_to_hz(mel: np.ndarray | float, htk: bool) -> np.ndarray:
   return np.where(mel < 15.0, mel * 200.0 / 3.0, log_part)
 
 
+def _triangles(
+  bins: np.ndarray, tops: np.ndarray, rises: np.ndarray, falls: np.ndarray
+) -> np.ndarray:
+  """Triangles of height 1 at `tops`, 0 at a rise below and a fall above."""
+  away = bins[:, None] - tops
+  return np.maximum(0.0, np.minimum(1.0 + away / rises, 1.0 - away / falls))
+
+
 @functools.lru_cache(maxsize=64)
 def mel_filterbank(
   *,
@@ -111,9 +119,8 @@ def mel_filterbank(
     hz_to_mel(low_hz, htk), hz_to_mel(high_hz, htk), num_mels + 2
   )
   edges = mel_to_hz(mels, htk)
-  rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
-  falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
-  filters = np.maximum(0.0, np.minimum(rising, falling))
+  steps = np.diff(edges)
+  filters = _triangles(bins, edges[1:-1], steps[:-1], steps[1:])
   empty = int((filters.sum(axis=0) == 0.0).sum())
   if empty:
     raise ValueError(
@@ -123,6 +130,42 @@ def mel_filterbank(
   if slaney_norm:
     filters *= 2.0 / (edges[2:] - edges[:-2])
   filters = filters.astype(np.float32)
+  filters.setflags(write=False)
+  return filters
+
+
+@functools.lru_cache(maxsize=64)
+def pitch_filterbank(
+  *,
+  sample_rate: int,
+  fft_size: int,
+  num_bands: int,
+  low_hz: float,
+  high_hz: float,
+) -> np.ndarray:
+  """Makes triangular filters that are evenly spaced in pitch.
+
+  So a transposition moves a sound by as many filters, whatever its pitch. A
+  side of a filter spans the way to the next filter, but at least one bin of
+  the transform, so that low filters overlap and none is empty.
+
+  Args:
+    sample_rate: In Hz.
+    fft_size: Points of the transform that the filters weigh.
+    num_bands: Filters, M, at least 2.
+    low_hz: Top of the first filter.
+    high_hz: Top of the last filter.
+
+  Returns:
+    Filters of height 1, float32 of shape [F, M]; do not write to it.
+  """
+  bins = np.arange(fft_size // 2 + 1) * sample_rate / fft_size
+  tops = np.geomspace(low_hz, high_hz, num_bands)
+  ratio = (high_hz / low_hz) ** (1.0 / (num_bands - 1))
+  rises, falls = (
+    np.maximum(tops * abs(r - 1.0), bins[1]) for r in (1.0 / ratio, ratio)
+  )
+  filters = _triangles(bins, tops, rises, falls).astype(np.float32)
   filters.setflags(write=False)
   return filters
 

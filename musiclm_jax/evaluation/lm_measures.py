@@ -13,6 +13,7 @@ from musiclm_jax.data.token_record import TokenRecord
 from musiclm_jax.evaluation import gates, language_models, statistics
 from musiclm_jax.evaluation.language_models import Batch, Conditioning, Nll
 from musiclm_jax.evaluation.material import Material
+from musiclm_jax.token_lm.layout import TICK_RATE
 
 _RECORDS_PER_PIECE, _RECORDS = 3, 240
 _BATCH = 8
@@ -23,7 +24,8 @@ class HeldOut:
   """Held-out crops of one LM's length, as one batch of everything.
 
   Attributes:
-    batch: `mulan` [N, 12], `semantic` [N, Ts], `acoustic` [N, Ta, Q].
+    batch: `mulan` [N, 12], `semantic` [N, Ts], `acoustic` [N, Ta, Q] and
+      `melody` [N, windows, 24] where the LM hears it.
     records: The record of each crop.
     units: The piece of each crop.
   """
@@ -33,6 +35,9 @@ class HeldOut:
     self.task = material.networks[stage].task
     self.network = material.networks[stage]
     predicted = self.task.lm.layout.predicted
+    melody = self.task.lm.layout.melody
+    # Crops with a melody begin where one of its windows does.
+    step = round(TICK_RATE / melody.frame_rate) if melody else 1
     is_semantic = predicted.stream == 'semantic'
     frames = predicted.num_frames * (2 if is_semantic else 1)
     # A crop of 1.5 s is no whole number of semantic frames: none are cut.
@@ -40,16 +45,22 @@ class HeldOut:
     self.records = material.test.spread_records(_RECORDS_PER_PIECE, _RECORDS)
     self.units = [record.piece_id for record in self.records]
     rng = np.random.default_rng(0)
-    semantic, acoustic = [], []
+    semantic, acoustic, tunes = [], [], []
     for record in self.records:
-      start = int(rng.integers(0, len(record.semantic) - ticks + 1))
+      windows = (len(record.semantic) - ticks) // step
+      first = int(rng.integers(0, windows + 1))
+      start = step * first
       semantic.append(record.semantic[start : start + frames // 2])
       acoustic.append(record.acoustic[2 * start : 2 * start + frames])
+      if melody:
+        tunes.append(record.melody[first : first + melody.num_frames])
     self.batch = {
       'mulan': np.stack([record.mulan for record in self.records]),
       'semantic': np.stack(semantic),
       'acoustic': np.stack(acoustic),
     }
+    if melody:
+      self.batch['melody'] = np.stack(tunes)
 
   @functools.cached_property
   def predicted(self) -> np.ndarray:

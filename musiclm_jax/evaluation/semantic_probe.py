@@ -114,19 +114,31 @@ def probe_hits(
   test_x: np.ndarray,
   test_y: Sequence[Hashable],
 ) -> np.ndarray:
-  """Whether a linear probe names each held-out crop's class, [N]."""
-  from sklearn.linear_model import LogisticRegression
-  from sklearn.pipeline import make_pipeline
-  from sklearn.preprocessing import StandardScaler
-
-  probe = make_pipeline(
-    StandardScaler(),
-    LogisticRegression(C=0.02, class_weight='balanced', max_iter=300),
-  )
+  """Whether a linear probe names the class of each held-out row, [N]."""
+  probe = _linear_probe()
   names = {label: i for i, label in enumerate(dict.fromkeys(train_y))}
   probe.fit(train_x, [names[label] for label in train_y])
   truth = np.array([names.get(label, -1) for label in test_y])
   return (probe.predict(test_x) == truth).astype(float)
+
+
+def probe_scores(
+  train_x: np.ndarray, train_y: Sequence[bool], test_x: np.ndarray
+) -> np.ndarray:
+  """How much a linear probe believes each held-out row to be true, [N]."""
+  probe = _linear_probe().fit(train_x, np.asarray(train_y, int))
+  return probe.decision_function(test_x)
+
+
+def _linear_probe():
+  from sklearn.linear_model import LogisticRegression
+  from sklearn.pipeline import make_pipeline
+  from sklearn.preprocessing import StandardScaler
+
+  return make_pipeline(
+    StandardScaler(),
+    LogisticRegression(C=0.02, class_weight='balanced', max_iter=300),
+  )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -110,6 +110,18 @@ def bootstrap_difference(
   return bootstrap_mean(ours - theirs, classes=classes, seed=seed)
 
 
+def bootstrap_ratio(
+  ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0
+) -> Interval:
+  """Bounds of `mean(ours) / mean(theirs)`, paired unit by unit."""
+  ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
+  rng = np.random.default_rng([seed, len(ours)])
+  drawn = rng.integers(0, len(ours), (RESAMPLES, len(ours)))
+  ratios = ours[drawn].mean(axis=1) / theirs[drawn].mean(axis=1)
+  low, high = np.percentile(ratios, [_TAIL, 100 - _TAIL])
+  return Interval(float(ours.mean() / theirs.mean()), float(low), float(high))
+
+
 def bootstrap_two_samples(
   ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0
 ) -> Interval:
@@ -123,6 +135,32 @@ def bootstrap_two_samples(
   difference = means[0] - means[1]
   low, high = np.percentile(difference, [_TAIL, 100 - _TAIL])
   value = float(np.mean(ours) - np.mean(theirs))
+  return Interval(value, float(low), float(high))
+
+
+def bootstrap_statistic(
+  statistic: Callable[[np.ndarray], float],
+  num_units: int,
+  *,
+  seed: int = 0,
+  resamples: int = RESAMPLES,
+) -> Interval:
+  """Bounds of any figure of many units, e.g. a ratio of two means.
+
+  Args:
+    statistic: Maps unit indices [U], with repeats, to the figure; its NaN is
+      a resample that has none and is left out.
+    num_units: Number of units.
+    seed: Of the resampling.
+    resamples: Number of resamples.
+  """
+  rng = np.random.default_rng([seed, num_units])
+  figures = [
+    statistic(rng.integers(0, num_units, num_units)) for _ in range(resamples)
+  ]
+  edges = [_TAIL, 100 - _TAIL]
+  low, high = np.nanpercentile(figures, edges, method='nearest')
+  value = float(statistic(np.arange(num_units)))
   return Interval(value, float(low), float(high))
 
 

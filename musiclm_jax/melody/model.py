@@ -1,16 +1,20 @@
 """The melody network: waveform [B, S] of 4 s -> unit vector [B, 192].
 
-waveform -> log-mel [B, T, F], standardised by clip
--> one token a frame -> ViT [B, T, D] -> mean over time -> linear -> unit vector
+waveform -> log-mel [B, T, F], standardised by clip, or `Intervals`
+-> one token a frame -> ViT [B, T, D] -> mean over each of P segments [B, P, D]
+-> linear -> unit vector
 """
 
-import jax
+import math
+
 import jax.numpy as jnp
 from flax import linen as nn
 
 from musiclm_jax.contracts.array_types import Embedding, Spectrogram, Waveform
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp import spectrogram
 from musiclm_jax.dsp.framing import centre_on_hops
+from musiclm_jax.melody.intervals import Intervals, salience, standardise
 from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.nn.norm import unit
 from musiclm_jax.nn.transformer import Transformer
@@ -26,6 +30,11 @@ class MelodyViT(nn.Module):
   pooling and norms are ours. Bands end at 4 kHz and windows are long, so that
   semitones of a melody's register fall into different bands.
 
+  With mel bands a transposition must be learned away, which takes many tunes;
+  `intervals` do not have it. Their bands are evenly spaced in pitch. The mean
+  over a whole clip, which forgets what came when until a network learns to
+  tell, is that over one segment.
+
   Attributes:
     num_layers: Pre-norm blocks.
     embed_dim: D.
@@ -34,12 +43,15 @@ class MelodyViT(nn.Module):
       less than D at paper size.
     mlp_dim: Inner width of the MLPs.
     output_dim: Of the result.
-    num_mels: F.
+    num_mels: Bands F of the spectrogram, whatever their spacing.
     window_length: Of the spectrogram, in samples at 24 kHz.
     hop_length: Of the spectrogram, in samples; 480 gives T = 200 in 4 s.
     fft_size: Of the spectrogram.
-    low_hz: Lower end of the mel bands.
-    high_hz: Upper end of the mel bands.
+    low_hz: Lower end of the bands.
+    high_hz: Upper end of the bands.
+    intervals: What makes tokens of the bands; None hears log-mel frames, as
+      the paper does.
+    segments: P, equal parts of the clip.
     dropout_rate: Of all dropout.
     dtype: Compute type; parameters are float32.
     remat: What the backward pass recomputes, see `nn.transformer.REMATS`.
@@ -57,6 +69,8 @@ class MelodyViT(nn.Module):
   fft_size: int = 4096
   low_hz: float = 60.0
   high_hz: float = 4000.0
+  intervals: Intervals | None = None
+  segments: int = 1
   dropout_rate: float = 0.0
   dtype: jnp.dtype | str = jnp.float32
   remat: str = 'none'
@@ -65,11 +79,21 @@ class MelodyViT(nn.Module):
   def __call__(
     self, waveform: Waveform, *, training: bool = False
   ) -> Embedding:
-    """Embeds one window a row, 24 kHz, all as long as at `init`."""
-    x = standardise(self.log_mel(waveform))
+    """Embeds one window a row, 24 kHz, all as long as at `init`.
+
+    Raises:
+      UsageError: If its frames do not make so many equal segments.
+    """
+    x = self.frames(waveform)
+    batch, count, width = x.shape
+    if count % self.segments:
+      raise UsageError(
+        f'{count} frames do not make {self.segments} equal segments: choose '
+        'another config.model.segments or hop_length'
+      )
     x = Einsum(
       'btf,fd->btd',
-      (self.num_mels, self.embed_dim),
+      (width, self.embed_dim),
       (None, 'embed'),
       use_bias=True,
       dtype=self.dtype,
@@ -92,38 +116,35 @@ class MelodyViT(nn.Module):
       remat=self.remat,
       name='transformer',
     )(x + position.astype(self.dtype), deterministic=not training)
+    x = x.astype(jnp.float32).reshape(batch, self.segments, -1, self.embed_dim)
     x = Einsum(
-      'bd,de->be',
-      (self.embed_dim, self.output_dim),
-      ('embed', None),
+      'bpd,pde->be',
+      (self.segments, self.embed_dim, self.output_dim),
+      (None, 'embed', None),
+      num_inputs=2,
       use_bias=True,
       name='head',
-    )(x.astype(jnp.float32).mean(axis=1))
+    )(x.mean(axis=2))
     return unit(x)
 
-  def log_mel(self, waveform: Waveform) -> Spectrogram:
-    """Computes S / hop_length frames, each centred on its hop."""
-    return spectrogram.log_mel(
-      centre_on_hops(waveform, self.window_length, self.hop_length),
-      sample_rate=SAMPLE_RATE,
-      window_length=self.window_length,
-      hop_length=self.hop_length,
-      fft_size=self.fft_size,
-      num_mels=self.num_mels,
-      low_hz=self.low_hz,
-      high_hz=self.high_hz,
+  def frames(self, waveform: Waveform) -> Spectrogram:
+    """Hears S / hop_length frames, each centred on its hop."""
+    window = {
+      'sample_rate': SAMPLE_RATE,
+      'window_length': self.window_length,
+      'hop_length': self.hop_length,
+      'fft_size': self.fft_size,
+      'low_hz': self.low_hz,
+      'high_hz': self.high_hz,
+    }
+    if self.intervals:
+      semitones = 12.0 * math.log2(self.high_hz / self.low_hz)
+      return self.intervals(
+        salience(waveform, num_bands=self.num_mels, **window),
+        frame_rate=SAMPLE_RATE / self.hop_length,
+        bands_per_semitone=(self.num_mels - 1) / semitones,
+      )
+    padded = centre_on_hops(waveform, self.window_length, self.hop_length)
+    return standardise(
+      spectrogram.log_mel(padded, num_mels=self.num_mels, **window)
     )
-
-
-def standardise(x: Spectrogram) -> Spectrogram:
-  """Takes each band's mean over the clip away, then gives the clip variance 1.
-
-  So an embedding does not depend on the level of a recording, nor on what
-  stays the same throughout it: the room, the equaliser and most of a timbre.
-  What moves is left, and a melody moves. All of it is measured on the clip
-  alone: statistics of a batch would tie the two takes of a tune, which come in
-  one batch, to each other, and would differ in use.
-  """
-  x = x - x.mean(axis=1, keepdims=True)
-  variance = jnp.square(x).mean(axis=(1, 2), keepdims=True)
-  return x * jax.lax.rsqrt(variance + 1e-3)  # silence stays silent

@@ -6,6 +6,7 @@ number of devices. Distances have precision HIGHEST: bfloat16 products would
 give other codes on other machines.
 """
 
+import functools
 import math
 
 import jax
@@ -31,14 +32,65 @@ def squared_distances(
 def assign(
   points: Float[Array, '... D'], centroids: Float[Array, 'K D']
 ) -> Int[Array, '...']:
-  """Finds each point's nearest centroid; the lowest index wins a tie."""
-  products = jnp.matmul(points, centroids.T, precision=_HIGHEST)
-  score = jnp.sum(centroids**2, axis=-1) - 2.0 * products
-  # On CPU `argmin` takes as long as the product; two minima do not.
-  last = len(centroids) - 1
-  order = jnp.arange(len(centroids), dtype=jnp.int32)
-  least = score.min(axis=-1, keepdims=True)
-  return jnp.where(score == least, order, last).min(axis=-1)
+  """Finds each point's nearest centroid in L2, the first of equals, int32."""
+  flat = points.reshape(-1, points.shape[-1])
+  codes = _assign
+  if len(flat) > _BLOCK:
+    codes = functools.partial(
+      jax.lax.platform_dependent, cpu=_assign_by_block, default=_assign
+    )
+  return codes(flat, centroids).reshape(points.shape[:-1])
+
+
+def _assign(points: Array, centroids: Array) -> Array:
+  """`assign` at once. XLA's own argmin is no vector code on CPU; minima are."""
+  products = jnp.matmul(points, 2.0 * centroids.T, precision=_HIGHEST)
+  score = jnp.sum(centroids**2, axis=-1) - products
+  size = len(centroids)
+  smallest = score <= score.min(axis=-1, keepdims=True)
+  return jnp.where(smallest, jnp.arange(size), size - 1).min(axis=-1)
+
+
+def _assign_by_block(points: Array, centroids: Array) -> Array:
+  """`assign` on CPU, where a block's distances stay in the cache.
+
+  The last block reaches back, so that all are of one shape.
+  """
+  number = -(-len(points) // _BLOCK)
+  starts = jnp.minimum(_BLOCK * jnp.arange(number), len(points) - _BLOCK)
+
+  def codes_at(start: Array) -> Array:
+    block = jax.lax.dynamic_slice_in_dim(points, start, _BLOCK)
+    return _assign(block, centroids)
+
+  codes = jax.lax.map(codes_at, starts)
+  rest = len(points) - (number - 1) * _BLOCK
+  return jnp.concatenate([codes[:-1].reshape(-1), codes[-1, -rest:]])
+
+
+def member_sums(
+  points: Float[Array, 'N D'], codes: Int[Array, 'N'], k: int
+) -> tuple[Float[Array, 'K D'], Float[Array, 'K']]:
+  """Sums and counts the points of each of k codes.
+
+  By additions on CPU; accelerators do best, and always alike, by a product.
+  """
+
+  def by_addition(points: Array, codes: Array) -> tuple[Array, Array]:
+    ones = jnp.ones(len(points), points.dtype)
+    return (
+      jax.ops.segment_sum(points, codes, k),
+      jax.ops.segment_sum(ones, codes, k),
+    )
+
+  def by_product(points: Array, codes: Array) -> tuple[Array, Array]:
+    members = jax.nn.one_hot(codes, k, dtype=points.dtype)
+    sums = jnp.matmul(members.T, points, precision=_HIGHEST)
+    return sums, members.sum(axis=0)
+
+  return jax.lax.platform_dependent(
+    points, codes, cpu=by_addition, default=by_product
+  )
 
 
 def kmeans_plus_plus(
@@ -114,42 +166,8 @@ def cluster_sums(
   Returns:
     Sums [K, D], counts [K] and each point's squared distance [N].
   """
-  if len(points) > _BLOCK:
-    return jax.lax.platform_dependent(
-      points, centroids, cpu=_sums_by_block, default=_sums_by_product
-    )
-  return _sums_by_product(points, centroids)
-
-
-def _sums_by_product(points: Array, centroids: Array) -> tuple:
-  """`cluster_sums` as products of matrices, what accelerators do best."""
   codes = assign(points, centroids)
-  members = jax.nn.one_hot(codes, len(centroids), dtype=points.dtype)
-  sums = jnp.matmul(members.T, points, precision=_HIGHEST)
-  return sums, members.sum(axis=0), _exact(points, centroids[codes])
-
-
-def _sums_by_block(points: Array, centroids: Array) -> tuple:
-  """`cluster_sums` on CPU: distances stay in the cache, sums are additions.
-
-  The last block reaches back, so that all are of one shape; what an earlier
-  block has covered counts nothing in it.
-  """
-  size = centroids.shape[0]
-  starts = jnp.minimum(
-    _BLOCK * jnp.arange(-(-len(points) // _BLOCK)), len(points) - _BLOCK
-  )
-
-  def codes_at(start: Array) -> Array:
-    block = jax.lax.dynamic_slice_in_dim(points, start, _BLOCK)
-    return assign(block, centroids)
-
-  codes = jax.lax.map(codes_at, starts)
-  whole = len(points) // _BLOCK * _BLOCK
-  rest = codes[-1, _BLOCK - (len(points) - whole) :]
-  codes = jnp.concatenate([codes.reshape(-1)[:whole], rest])
-  sums = jax.ops.segment_sum(points, codes, size)
-  counts = jax.ops.segment_sum(jnp.ones(len(points)), codes, size)
+  sums, counts = member_sums(points, codes, len(centroids))
   return sums, counts, _exact(points, centroids[codes])
 
 

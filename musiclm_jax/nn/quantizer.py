@@ -20,8 +20,6 @@ from musiclm_jax.nn import kmeans
 
 Codebooks = Mapping[str, Array]
 
-_HIGHEST = jax.lax.Precision.HIGHEST
-
 
 @struct.dataclass
 class Quantized:
@@ -90,7 +88,7 @@ def quantize(
   residual, codes, errors = x, [], []
   # Unrolled: XLA merges equal operations of two players, but not equal loops.
   for level, embed in enumerate(codebooks['embed']):
-    chosen = nearest(embed, residual)
+    chosen = kmeans.assign(jax.lax.stop_gradient(residual), embed)
     entries = jax.lax.stop_gradient(embed[chosen])
     active = level < num_active
     error = jnp.mean(jnp.square(residual - entries), axis=(1, 2))
@@ -105,13 +103,6 @@ def quantize(
     codes=jnp.stack(codes, axis=-1),
     commitment=jnp.where(initialized, commitment, 0.0),
   )
-
-
-def nearest(
-  embed: Float[Array, 'K D'], x: Float[Array, '... D']
-) -> Int[Array, '...']:
-  """Finds the nearest entry in L2, the first of equals, int32."""
-  return kmeans.assign(*map(jax.lax.stop_gradient, (x, embed)))
 
 
 def straight_through(
@@ -155,6 +146,7 @@ def values_of(
 def update(
   codebooks: Codebooks,
   x: Float[Array, 'B T D'],
+  codes: Int[Array, 'B T Q'],
   rng: PRNGKey,
   *,
   decay: float = 0.99,
@@ -172,6 +164,7 @@ def update(
   Args:
     codebooks: To be moved.
     x: The global batch of latents; no gradient passes.
+    codes: What `quantize` found for them in these codebooks.
     rng: One key for all devices.
     decay: Of the running sums (0.99: SoundStream §III-C).
     dead_threshold: In frames a batch, for a batch of at least 8 frames an
@@ -184,89 +177,75 @@ def update(
   """
   points = jax.lax.stop_gradient(x).astype(jnp.float32)
   points = points.reshape(-1, x.shape[-1])
-  size = codebooks['embed'].shape[1]
+  num_levels, size, _ = codebooks['embed'].shape
   mean_count = len(points) / size
   threshold = dead_threshold * min(1.0, mean_count / 8.0)
   free = jnp.arange(size) >= zero_entries
+  # Which frames each level starts from, and replaces its dead entries by.
+  order = jax.random.permutation(rng, len(points))
+  picks = order[jnp.arange(num_levels * size) % len(points)]
+  picks = picks.reshape(num_levels, size)
 
-  def level_of(residual: Array, level: tuple) -> tuple[Array, tuple]:
-    key, embed, embed_sum, count = level
-    embed, embed_sum, count = jax.lax.cond(
-      codebooks['initialized'],
-      lambda: _follow(
-        (embed, embed_sum, count), residual, key, decay, threshold, free
-      ),
-      lambda: _first_fit(residual, key, size, kmeans_iterations, free),
-    )
-    # The next level learns on what this level leaves in the forward pass;
-    # on the first batch that is what the new entries leave.
-    used = jnp.where(codebooks['initialized'], level[1], embed)
-    return residual - used[nearest(used, residual)], (embed, embed_sum, count)
+  def follow(residual: Array, level: tuple) -> tuple[Array, tuple]:
+    picks, codes, *level = level
+    fresh = residual[picks]
+    moved = _follow(level, residual, codes, fresh, decay, threshold, free)
+    # The next level learns on what this level has left in the forward pass.
+    return residual - level[0][codes], moved
 
-  levels = (
-    jax.random.split(rng, len(codebooks['embed'])),
-    codebooks['embed'],
-    codebooks['embed_sum'],
-    codebooks['count'],
+  def fit(residual: Array, picks: Array) -> tuple[Array, tuple]:
+    level = _first_fit(residual, residual[picks], kmeans_iterations, free)
+    return residual - level[0][kmeans.assign(residual, level[0])], level
+
+  by_level = codes.reshape(-1, num_levels).T
+  fields = ('embed', 'embed_sum', 'count')
+  levels = picks, by_level, *(codebooks[name] for name in fields)
+  moved = jax.lax.cond(
+    codebooks['initialized'],
+    lambda: jax.lax.scan(follow, points, levels)[1],
+    lambda: jax.lax.scan(fit, points, picks)[1],
   )
-  _, (embed, embed_sum, count) = jax.lax.scan(level_of, points, levels)
-  return {
-    'embed': embed,
-    'embed_sum': embed_sum,
-    'count': count,
-    'initialized': jnp.ones((), bool),
-  }
-
-
-def _statistics(
-  embed: Float[Array, 'K D'], points: Float[Array, 'N D']
-) -> tuple[Float[Array, 'K D'], Float[Array, ' K']]:
-  """Sums and counts the points that are nearest to each entry."""
-  member = jax.nn.one_hot(nearest(embed, points), len(embed))
-  return jnp.matmul(member.T, points, precision=_HIGHEST), member.sum(axis=0)
+  books = dict(zip(fields, moved, strict=True))
+  return books | {'initialized': jnp.ones((), bool)}
 
 
 def _first_fit(
   points: Float[Array, 'N D'],
-  key: PRNGKey,
-  size: int,
+  start: Float[Array, 'K D'],
   iterations: int,
   free: Bool[Array, ' K'],
 ) -> tuple[Array, Array, Array]:
-  """Fits one level by k-means, started from distinct points of the batch."""
-  order = jax.random.permutation(key, len(points))
-  embed = points[order[jnp.arange(size) % len(points)]]
-  embed = jnp.where(free[:, None], embed, 0.0)
+  """Fits one level by k-means, started from some of the points."""
+  embed = jnp.where(free[:, None], start, 0.0)
 
   def lloyd(_: int, embed: Array) -> Array:
-    total, count = _statistics(embed, points)
+    total, count, _ = kmeans.cluster_sums(points, embed)
     moved = total / jnp.maximum(count, 1.0)[:, None]
     return jnp.where((free & (count > 0))[:, None], moved, embed)
 
   embed = jax.lax.fori_loop(0, iterations, lloyd, embed)
-  _, count = _statistics(embed, points)
+  _, count, _ = kmeans.cluster_sums(points, embed)
   return embed, embed * count[:, None], count
 
 
 def _follow(
   level: tuple[Array, Array, Array],
   points: Float[Array, 'N D'],
-  key: PRNGKey,
+  codes: Int[Array, ' N'],
+  fresh: Float[Array, 'K D'],
   decay: float,
   threshold: float,
   free: Bool[Array, ' K'],
 ) -> tuple[Array, Array, Array]:
   """Moves one level: running means, then new points for dead entries."""
   embed, embed_sum, count = level
-  total, new_count = _statistics(embed, points)
+  total, new_count = kmeans.member_sums(points, codes, len(embed))
   count = decay * count + (1.0 - decay) * new_count
   embed_sum = decay * embed_sum + (1.0 - decay) * total
   moved = embed_sum / jnp.maximum(count, 1e-9)[:, None]
   # A replaced entry starts with the mean count: it has time to prove itself.
   dead = count < threshold
   fresh_count = max(threshold, len(points) / len(embed))
-  chosen = jax.random.permutation(key, len(points))
-  fresh = points[chosen[jnp.arange(len(embed)) % len(points)]]
   embed = jnp.where(dead[:, None], fresh, moved)
   embed = jnp.where(free[:, None], embed, 0.0)
   count = jnp.where(dead & free, fresh_count, count)

@@ -200,6 +200,7 @@ class SoundStreamTask(Codec):
     codebooks = quantizer.update(
       collections['codec'],
       latents,
+      quantized.codes,
       book_rng,
       decay=self.codebook_decay,
       dead_threshold=self.dead_threshold,

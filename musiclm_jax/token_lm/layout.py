@@ -1,9 +1,10 @@
 """The three sequences: which streams an LM reads and which it predicts.
 
-semantic: MuLan 12 | semantic                 -> semantic
-coarse:   MuLan 12 | semantic | acoustic 1-4  -> acoustic 1-4
-fine:     MuLan 12 | acoustic 1-4 | acoustic 5-12 -> acoustic 5-12
+semantic: MuLan 12 | [melody] | semantic                 -> semantic
+coarse:   MuLan 12 | [melody] | semantic | acoustic 1-4  -> acoustic 1-4
+fine:     MuLan 12 | acoustic 1-4 | acoustic 5-12        -> acoustic 5-12
 
+The melody is 24 tokens of each window of 4 s, one every 3 s (App. C).
 Codes [B, T, Q] are flattened row-major by time, and each (segment, level) has
 vocabulary ids of its own, so the id says what a token is (MusicLM §3.2).
 """
@@ -15,10 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from musiclm_jax.contracts.array_types import Codes, Tokens
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenSpec
 
 TICK_RATE = 25.0  # Hz of the time axis that segments of two rates share
-NUM_SPECIALS = 1  # the mask that stands for a dropped MuLan level
+# Streams whose tokens can be dropped; each has a mask that takes their place.
+DROPPED = ('mulan', 'melody')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +29,13 @@ class Segment:
   """One stretch of the sequence, some levels of one stream.
 
   Attributes:
-    stream: Key in a batch: `mulan`, `semantic` or `acoustic`.
+    stream: Key in a batch: `mulan`, `melody`, `semantic` or `acoustic`.
     first_level: Of the stream's levels, the first that the segment takes.
     num_levels: How many it takes, Q.
     codebook_size: Entries per level, K.
     num_frames: Frames in a crop, T.
     frame_rate: Frames per second; 0.0 for a stream outside time.
+    window_seconds: See `TokenSpec`.
   """
 
   stream: str
@@ -40,6 +44,7 @@ class Segment:
   codebook_size: int
   num_frames: int
   frame_rate: float
+  window_seconds: float | None = None
 
   @property
   def num_tokens(self) -> int:
@@ -73,6 +78,11 @@ class Layout:
     return self.segments[0]
 
   @property
+  def melody(self) -> Segment | None:
+    """The segment that says what tune it plays, where it is heard."""
+    return next((s for s in self.segments if s.stream == 'melody'), None)
+
+  @property
   def num_tokens(self) -> int:
     """Tokens of the whole sequence."""
     return sum(segment.num_tokens for segment in self.segments)
@@ -84,14 +94,17 @@ class Layout:
 
   @property
   def vocabulary_size(self) -> int:
-    """Ids of all segments and the specials, which come last."""
-    sizes = [segment.vocabulary_size for segment in self.segments]
-    return sum(sizes) + NUM_SPECIALS
+    """Ids of all segments and the masks, which come last."""
+    return self.offset(len(self.segments)) + len(self._dropped)
+
+  def mask_id(self, stream: str) -> int:
+    """The id that stands for a dropped token of a stream of `DROPPED`."""
+    return self.offset(len(self.segments)) + self._dropped.index(stream)
 
   @property
-  def mask_id(self) -> int:
-    """The id that stands for a dropped MuLan level."""
-    return self.vocabulary_size - NUM_SPECIALS
+  def _dropped(self) -> list[str]:
+    streams = [segment.stream for segment in self.segments]
+    return [stream for stream in DROPPED if stream in streams]
 
   def offset(self, index: int) -> int:
     """The first id of a segment."""
@@ -106,7 +119,8 @@ class Layout:
     """The time of each conditioning token, int32 [num_conditioning].
 
     Segments of two rates share ticks of 40 ms, counted from 0: semantic frame
-    10 and acoustic frame 20 have the same one. -1 is outside time.
+    10 and acoustic frame 20 have the same one. The time of a melody window is
+    its beginning. -1 is outside time.
     """
     return np.concatenate([_ticks(s) for s in self.segments[:-1]])
 
@@ -184,6 +198,11 @@ def make_layout(
   acoustic_codebook_size: int,
   acoustic_frame_rate: float,
   coarse_levels: int,
+  melody: bool = False,
+  melody_levels: int = 24,
+  melody_codebook_size: int = 512,
+  melody_window_seconds: float = 4.0,
+  melody_hop_seconds: float = 3.0,
 ) -> Layout:
   """Builds the layout of a stage for crops of a given length.
 
@@ -198,26 +217,49 @@ def make_layout(
     acoustic_codebook_size: Entries per level.
     acoustic_frame_rate: In Hz.
     coarse_levels: Acoustic levels 1..coarse_levels are coarse, others fine.
+    melody: Whether `semantic` and `coarse` hear a melody after MuLan's tokens.
+    melody_levels: Of the melody's RVQ.
+    melody_codebook_size: Entries per level.
+    melody_window_seconds: What one embedding hears.
+    melody_hop_seconds: From window to window.
 
   Raises:
-    UsageError: If a crop is not a whole number of frames.
+    UsageError: If a crop is not a whole number of frames, or too short for a
+      melody.
     KeyError: If there is no such stage.
   """
 
-  def segment(stream, size, levels, rate, first=0):
-    frames = TokenSpec(size, levels, rate).num_frames(crop_seconds)
-    return Segment(stream, first, levels - first, size, frames, rate)
+  def segment(stream, size, levels, rate, first=0, window=None):
+    spec = TokenSpec(size, levels, rate, window)
+    frames = spec.num_frames(crop_seconds)
+    return Segment(stream, first, levels - first, size, frames, rate, window)
 
   mulan = segment('mulan', mulan_codebook_size, mulan_levels, 0.0)
   semantic = segment('semantic', semantic_codebook_size, 1, semantic_frame_rate)
   acoustic = functools.partial(
     segment, 'acoustic', acoustic_codebook_size, rate=acoustic_frame_rate
   )
+  tune = ()
+  if melody and stage != 'fine':
+    heard = segment(
+      'melody',
+      melody_codebook_size,
+      melody_levels,
+      1 / melody_hop_seconds,
+      window=melody_window_seconds,
+    )
+    tune = (heard,)
+    if not heard.num_frames:
+      raise UsageError(
+        f'crops of {crop_seconds} s are too short for a melody, which is heard '
+        f'in windows of {melody_window_seconds} s: raise '
+        '--config.data.crop_seconds, or leave --config.layout.melody out'
+      )
   coarse = acoustic(levels=coarse_levels)
   fine = acoustic(levels=acoustic_levels, first=coarse_levels)
   segments = {
-    'semantic': (mulan, semantic),
-    'coarse': (mulan, semantic, coarse),
+    'semantic': (mulan, *tune, semantic),
+    'coarse': (mulan, *tune, semantic, coarse),
     'fine': (mulan, coarse, fine),
   }
   return Layout(segments[stage])

@@ -16,17 +16,21 @@ from musiclm_jax.contracts.task import (
   Params,
 )
 from musiclm_jax.token_lm import decode
-from musiclm_jax.token_lm.layout import Segment, flatten_codes
+from musiclm_jax.token_lm.layout import DROPPED, Segment, flatten_codes
 from musiclm_jax.token_lm.losses import by_level, draw_num_levels, token_nll
 from musiclm_jax.token_lm.model import TokenLM
+
+UNKNOWN = -1  # in the place of a code: its token is masked
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenLMTask:
   """Learns to continue the predicted segment of a layout.
 
-  Batches hold int codes of one crop: `mulan` [B, 12], `semantic` [B, T] and
-  `acoustic` [B, T, Q] with all levels; each layout takes what it needs.
+  Batches hold int codes of one crop: `mulan` [B, 12], `semantic` [B, T],
+  `acoustic` [B, T, Q] with all levels and, where the layout hears it, `melody`
+  [B, N, 24]; each layout takes what it needs. A MuLan or melody code below 0
+  is not known: its token is masked.
 
   Attributes:
     lm: The model, its layout included.
@@ -34,11 +38,13 @@ class TokenLMTask:
       training; 1.0 is the paper.
     no_levels_probability: Of masking all of them; in what remains a uniform
       1 … levels - 1 are kept.
+    no_melody_probability: Of masking an example's whole melody in training.
   """
 
   lm: TokenLM
   all_levels_probability: float = 1.0
   no_levels_probability: float = 0.0
+  no_melody_probability: float = 0.0
 
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
     """Makes `{'lm': …}` from the layout; see `Task`."""
@@ -139,8 +145,8 @@ class TokenLMTask:
       top_k: Sample among the k likeliest codes only; None among all.
       top_p: Sample among the likeliest codes of this total probability only.
       guidance: Scale of classifier-free guidance against the model with all
-        MuLan levels masked; 1.0 is off and costs nothing. Nor does it with
-        no level kept, where both are the same.
+        MuLan levels masked, which hears the same melody; 1.0 is off and costs
+        nothing. Nor does it with no level kept, where both are the same.
 
     Returns:
       [B, num_frames, Q] codes, of which the first P are the prefix.
@@ -203,15 +209,24 @@ class TokenLMTask:
     """The ids before the predicted segment."""
     layout, parts = self.lm.layout, []
     for index, segment in enumerate(layout.segments[:-1]):
-      ids = flatten_codes(
-        _codes(batch, segment), layout.offset(index), segment.codebook_size
-      )
+      codes = _codes(batch, segment)
       if segment is layout.mulan and num_mulan_levels is not None:
-        kept = jnp.reshape(jnp.asarray(num_mulan_levels), (-1, 1))
+        kept = jnp.reshape(jnp.asarray(num_mulan_levels), (-1, 1, 1))
         levels = jnp.arange(segment.num_levels)
-        ids = jnp.where(levels < kept, ids, layout.mask_id)
+        codes = jnp.where(levels < kept, codes, UNKNOWN)
+      ids = flatten_codes(codes, layout.offset(index), segment.codebook_size)
+      if segment.stream in DROPPED:
+        known = codes.reshape(ids.shape) >= 0
+        ids = jnp.where(known, ids, layout.mask_id(segment.stream))
       parts.append(ids)
     return jnp.concatenate(parts, axis=1)
+
+  def _without_melodies(self, batch: Batch, rng: PRNGKey) -> Batch:
+    """Forgets the melody of some examples."""
+    melody = batch['melody']
+    draws = jax.random.uniform(rng, (len(melody), 1, 1))
+    forgotten = draws < self.no_melody_probability
+    return batch | {'melody': jnp.where(forgotten, UNKNOWN, melody)}
 
   def _predict(
     self, params: Params, tokens: Tokens, batch: Batch, **options
@@ -237,6 +252,9 @@ class TokenLMTask:
       self.all_levels_probability,
       self.no_levels_probability,
     )
+    if self.lm.layout.melody:
+      # The next key after those of `split`: without a melody nothing changes.
+      batch = self._without_melodies(batch, jax.random.fold_in(rng, 2))
     logits, codes = self._predict(
       params,
       self.tokens(batch, kept),

@@ -1,7 +1,8 @@
 """Optimizers and learning rate schedules, looked up by name in two dicts."""
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import jax
 import optax
@@ -13,6 +14,8 @@ from musiclm_jax.contracts.errors import UsageError
 
 _MUON_RMS = 0.2  # of an update before the learning rate
 _STACKS = {'layers', 'blocks'}  # modules that `nn.scan` stacks
+_UNDECAYED = {'bias', 'scale', 'content_bias', 'position_bias'}
+_REST = ''  # the label of what no subtree of its own holds
 _HEADED_INPUTS = {'query', 'key', 'value', 'position'}
 
 
@@ -158,12 +161,13 @@ def make_optimizer(
   weight_decay: float,
   clip_norm: float,
   total_steps: int,
+  adam_rates: Mapping[str, float | None] | None = None,
 ) -> optax.GradientTransformation:
   """Makes one player's optimizer: clip, precondition, decay, scale.
 
-  Weight decay moves kernels (two or more dimensions) and leaves biases and
-  norms alone. The state's structure depends on `name` only. A player without
-  parameters is served too.
+  Weight decay moves kernels and tables and leaves biases and norms alone,
+  those of stacked layers too. The state's structure depends on `name` and on
+  the subtrees of `adam_rates` only. A player without parameters is served too.
 
   Args:
     name: In `OPTIMIZERS`.
@@ -175,6 +179,8 @@ def make_optimizer(
     weight_decay: Decoupled, times the learning rate.
     clip_norm: Largest global norm of this player's gradient; 0 is off.
     total_steps: Of the whole training.
+    adam_rates: Subtree -> peak at which Adam moves it, whatever `name` moves
+      the rest: what comes trained wants small steps. None is no exception.
 
   Raises:
     UsageError: If a name is unknown, or adam is given a weight decay.
@@ -185,19 +191,31 @@ def make_optimizer(
       f"optimizer 'adam' came with weight_decay={weight_decay}: choose "
       "'adamw' or set it to 0.0"
     )
-  rate = learning_rate_schedule(
-    schedule,
-    learning_rate=learning_rate,
-    warmup_steps=warmup_steps,
-    total_steps=total_steps,
-  )
+
+  def moves(precondition, peak: float) -> tuple:
+    rate = learning_rate_schedule(
+      schedule,
+      learning_rate=peak,
+      warmup_steps=warmup_steps,
+      total_steps=total_steps,
+    )
+    return (
+      precondition,
+      optax.add_decayed_weights(weight_decay, mask=_kernels),
+      optax.scale_by_learning_rate(rate),
+    )
+
   clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
-  return optax.chain(
-    clip,
-    precondition,
-    optax.add_decayed_weights(weight_decay, mask=_kernels),
-    optax.scale_by_learning_rate(rate),
-  )
+  rest = moves(precondition, learning_rate)
+  own = {
+    subtree: optax.chain(*moves(_adam(b1, b2), peak))
+    for subtree, peak in (adam_rates or {}).items()
+    if peak is not None
+  }
+  if not own:
+    return optax.chain(clip, *rest)
+  own[_REST] = optax.chain(*rest)
+  return optax.chain(clip, optax.partition(own, _by_subtree(own)))
 
 
 def make_optimizers(
@@ -210,8 +228,25 @@ def make_optimizers(
   }
 
 
+def _by_subtree(named: Collection[str]) -> Callable[[PyTree], PyTree]:
+  """Labels each parameter by the named subtree it is in, or as the rest."""
+
+  def label(path: tuple, leaf: Array) -> str:
+    del leaf
+    first = _names(path)[0]
+    return first if first in named else _REST
+
+  return functools.partial(jax.tree_util.tree_map_with_path, label)
+
+
 def _kernels(params: PyTree) -> PyTree:
-  return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+  """Marks what decays; a stack's norms and biases have two axes too."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, leaf: (
+      leaf.ndim >= 2 and _UNDECAYED.isdisjoint(_names(path)[-1:])
+    ),
+    params,
+  )
 
 
 def _look_up(table: Mapping, name: str, what: str):

@@ -220,7 +220,9 @@ class W2vBert(nn.Module):
     x = self.contrastive(x)
     return self.masked_prediction(x).astype(jnp.float32)
 
+  def heard(self, mels: Spectrogram) -> Spectrogram:
+    """What the subsampling reads: log-mels, or the envelope of cepstra."""
+    return envelope(mels, self.num_cepstra) if self.num_cepstra else mels
+
   def _latents(self, mels: Spectrogram) -> Latents:
-    if self.num_cepstra:
-      mels = envelope(mels, self.num_cepstra)
-    return self.subsampling(mels)
+    return self.subsampling(self.heard(mels))

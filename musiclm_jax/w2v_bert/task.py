@@ -115,7 +115,7 @@ class W2vBertTask:
     """
     own = collections[PLAYER]
     mask_rng, *rngs = jax.random.split(jax.random.key(0), 3)
-    mels = standardise(own['statistics'], self._mels(batch['waveform']))
+    mels = self.inputs(collections, batch['waveform'])
     mask = self._mask(mask_rng, mels)
     output = self.model.apply(
       _variables(params, own), mels, mask, own['latents'], rngs[0]
@@ -142,8 +142,12 @@ class W2vBertTask:
         )
         variables[name] = {**variables[name], 'masked_prediction': first}
     model = self.model.clone(masked_blocks=self.feature_block)
-    mels = standardise(own['statistics'], self._mels(waveform))
+    mels = self.inputs(collections, waveform)
     return model.apply(variables, mels, method='features')
+
+  def inputs(self, collections: Collections, waveform: Waveform) -> Spectrogram:
+    """Computes what the network is given, standardised [B, 4T, M]."""
+    return standardise(collections[PLAYER]['statistics'], self._mels(waveform))
 
   def _loss(
     self,

@@ -32,6 +32,7 @@ def test_long_prompts_fit(tmp_path):
 
 
 def test_full_scale_does_not_wrap_around(tmp_path):
+  """Mistake 44: scaled twice, or integers taken for samples."""
   waveform = np.asarray([1.0, -1.0, 1.5, -1.5])
   provenance.write_wav(tmp_path / 'x.wav', waveform, 24000, ABOUT)
   read, _ = soundfile.read(tmp_path / 'x.wav')

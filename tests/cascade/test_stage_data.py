@@ -1,7 +1,9 @@
-"""What MuLan reads: its word pieces come from where its weights do."""
+"""What stages read: MuLan's word pieces, what frozen networks hear."""
 
 import dataclasses
+import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
@@ -43,6 +45,35 @@ def test_a_pretrained_text_tower_reads_its_own_word_pieces(inputs, tmp_path):
   ids = next(data.train(0))['text_ids']
   # [CLS] piece3 [UNK] [SEP], the line numbers of vocab.txt.
   np.testing.assert_array_equal(ids[0, 0], [2, 8, 1, 3, 0, 0, 0, 0])
+
+
+def test_every_window_of_a_crop_is_a_row_of_the_melody_fit(inputs, monkeypatch):
+  heard = []
+
+  class Melody:
+    embed_dim = 3
+
+    def embed_audio(self, params, collections, waveform):
+      heard.append(waveform.shape)
+      return params + jnp.arange(12.0).reshape(2, 2, 3)
+
+  frozen = types.SimpleNamespace(task=Melody(), params=10.0, collections={})
+  loaded = []
+  monkeypatch.setattr(
+    stage_data.networks,
+    'load',
+    lambda path, stage: loaded.append((path, stage)) or frozen,
+  )
+  kept = ('batch_size', 'crop_seconds', 'eval_batches', 'source')
+  options = {name: inputs.options[name] for name in kept}
+  fit = dataclasses.replace(inputs, options=options, network='runs/melody')
+  data = stage_data.open_data('melody_rvq', fit)
+  assert loaded == [('runs/melody', 'melody')]
+  for batch in (next(data.train(0)), next(iter(data.evaluation()))):
+    np.testing.assert_array_equal(
+      batch['audio'], 10 + np.arange(12).reshape(4, 3)
+    )
+  assert heard[0] == (2, 12_000)
 
 
 def test_a_workdir_with_other_word_pieces_is_refused(inputs, tmp_path):

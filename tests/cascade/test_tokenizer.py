@@ -45,8 +45,8 @@ class Rvq:
     mean = collections[modality]
     return jnp.round(embedding - mean).astype(int)[:, :1].repeat(12, 1)
 
-  def means(self, collections):
-    return collections['audio'], collections['text']
+  def mean(self, collections, modality):
+    return collections[modality]
 
 
 class Words:

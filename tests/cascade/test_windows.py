@@ -25,7 +25,7 @@ def test_windows_join_and_see_no_more_than_a_crop(total, crop):
 
 
 def test_a_semantic_window_advances_by_half_a_crop():
-  """The paper's 30 s windows advance by 15 s (MusicLM section 4.4)."""
+  """The paper's 30 s windows advance by 15 s (MusicLM section 6)."""
   plan = windows(60 * 25, 750)
   assert [(w.start, w.prefix, w.frames) for w in plan] == [
     (0, 0, 750),

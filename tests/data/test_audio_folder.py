@@ -49,6 +49,7 @@ def test_every_format_is_found_at_any_depth_in_exactly_one_split(folder):
 
 
 def test_audio_arrives_as_24_khz_mono_of_the_same_pitch(folder):
+  """Mistake 44: scaled twice, or integers taken for samples."""
   for source, i in pieces(folder).values():
     waveform = source.read(i)
     assert waveform.dtype == np.float32

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.token_contract import TokenSpec
 from musiclm_jax.data import batches
 from musiclm_jax.data.batches import Shard
 
@@ -57,7 +58,11 @@ class Records:
   crop_seconds = 10.0
 
   def __init__(self, windows=4, numbered=False):
-    self.frame_rates = {'semantic': 25.0, 'acoustic': 50.0}
+    self.specs = {
+      'semantic': TokenSpec(1024, 1, 25.0),
+      'acoustic': TokenSpec(1024, 4, 50.0),
+      'melody': TokenSpec(512, 24, 1 / 3, window_seconds=4.0),
+    }
     self.windows = windows
     self.numbered = numbered
 
@@ -76,6 +81,7 @@ class Records:
         np.full(250, i % self.windows) if self.numbered else 2 * np.arange(250)
       ),
       'acoustic': np.arange(500)[:, None].repeat(4, 1),
+      'melody': np.arange(3)[:, None].repeat(24, 1),
     }
 
 
@@ -216,6 +222,41 @@ def test_streams_that_do_not_fit_a_short_crop_are_left_out():
   batch = next(tokens(crop_seconds=1.5))
   assert batch['acoustic'].shape == (8, 75, 4)
   assert 'semantic' not in batch
+
+
+@pytest.mark.parametrize('seconds, count', [(4.0, 1), (6.0, 1), (10.0, 3)])
+def test_crops_begin_with_a_melody_window_and_hold_whole_ones(seconds, count):
+  """Windows of 4 s every 3 s are those of the crop's own time."""
+  streams, firsts = ('semantic', 'acoustic', 'melody'), set()
+  for batch in take(tokens(crop_seconds=seconds, streams=streams), 9):
+    assert batch['melody'].shape == (8, count, 24)
+    assert batch['semantic'].shape == (8, 25 * seconds)
+    np.testing.assert_array_equal(
+      batch['acoustic'][:, 0, 0], 150 * batch['melody'][:, 0, 0]
+    )
+    np.testing.assert_array_equal(
+      batch['semantic'], batch['acoustic'][:, ::2, 0]
+    )
+    np.testing.assert_array_equal(
+      batch['melody'][0, :, 5] - batch['melody'][0, 0, 5], np.arange(count)
+    )
+    firsts |= set(batch['melody'][:, 0, 0].tolist())
+  assert firsts == set(range(1 + int((10 - seconds) / 3)))
+
+
+def test_a_melody_that_is_not_asked_for_changes_nothing():
+  for plain in (tokens(), tokens(streams=('acoustic', 'semantic'))):
+    batch = next(plain)
+    assert 'melody' not in batch
+    assert (batch['semantic'][:, 0] % 150).any(), 'any frame begins a crop'
+
+
+def test_windows_that_begin_between_frames_are_refused():
+  """Mistake 34: rounding makes streams drift against each other."""
+  store = Records()
+  store.specs['melody'] = TokenSpec(512, 24, 1 / 2.5, window_seconds=4.0)
+  with pytest.raises(UsageError, match=r'every 2\.5 s'):
+    tokens(store, streams=('semantic', 'melody'), crop_seconds=6.0)
 
 
 @pytest.mark.parametrize('seconds', [11.0, 0.0, 0.011])

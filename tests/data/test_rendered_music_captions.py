@@ -97,6 +97,19 @@ def test_what_is_stated_is_true():
         assert value == HEARD[key]
 
 
+def test_a_caption_fits_the_crops_of_which_it_is_true():
+  other = HEARD | {'lead_family': 'brass', 'lead_program': 'trumpet'}
+  other |= {'instruments': ('trumpet', 'drums'), 'bpm': 97.0}
+  silent = HEARD | {'near_silence': True}
+  assert captions.fits({}, silent) and not captions.fits({}, HEARD)
+  for caption in _write('test'):
+    assert captions.fits(caption.stated, HEARD)
+    assert not captions.fits(caption.stated, silent)
+    wrong = {'lead_family', 'lead_program', 'bpm'} & caption.stated.keys()
+    wrong |= {n for n in caption.stated.get('others', ()) if 'bass' in n}
+    assert captions.fits(caption.stated, other) == (not wrong)
+
+
 def test_captions_name_only_audible_instruments():
   absent = [
     word

@@ -59,6 +59,17 @@ MINUTE = {
     'loss.window_seconds': 2.0,
   },
   'mulan_rvq': {'model.codebook_size': 16},
+  'melody': {
+    'model.num_layers': 1,
+    'model.embed_dim': 8,
+    'model.num_heads': 1,
+    'model.head_dim': 8,
+    'model.mlp_dim': 8,
+    'model.output_dim': 128,  # as MuLan's, for one batch of embeddings
+    'loss.window_seconds': 0.24,
+    'loss.window_hop_seconds': 0.16,
+  },
+  'melody_rvq': {'model.codebook_size': 16, 'model.num_levels': 3},
   **{
     stage: LAYOUT | {'data.crop_seconds': seconds}
     for stage, seconds in CROPS.items()
@@ -67,18 +78,19 @@ MINUTE = {
 TOKENIZERS = ('soundstream', 'w2v_bert', 'kmeans', 'mulan', 'mulan_rvq')
 
 
-def config_of(stage):
+def config_of(stage, **changes):
   path = ROOT / 'configs' / f'{stage}.py'
   config = runpy.run_path(str(path))['get_config']('tiny')
-  config.update_from_flattened_dict(MINUTE[stage])
+  config.update_from_flattened_dict(MINUTE[stage] | changes)
   return config
 
 
 def batch_of(stage, config):
-  rows = 80 if stage == 'mulan_rvq' else 2
+  rows = 80 if stage in ('mulan_rvq', 'melody_rvq') else 2
+  takes = (2, 5760) if stage == 'melody' else (48000,)
   frames = round(CROPS.get(stage, 1.0) * 25)
   return {
-    'waveform': np.zeros((rows, 48000), np.float32),
+    'waveform': np.zeros((rows, *takes), np.float32),
     'text_ids': np.zeros(
       (rows, 1, config.data.get('text_length', 8)), np.int32
     ),
@@ -107,11 +119,15 @@ def drawn(shapes, seed):
   return jax.tree.map(draw, nn.unbox(shapes))
 
 
-def write_workdir(folder, stage, contract_json=None):
+def write_workdir(folder, stage, contract_json=None, **changes):
   """Leaves what a training of no steps would leave."""
-  config = config_of(stage)
+  config = config_of(stage, **changes)
   task = stages.build(config)
-  shapes = jax.eval_shape(task.init, jax.random.key(0), batch_of(stage, config))
+  batch = batch_of(stage, config)
+  if config.get('layout', {}).get('melody'):
+    tune = task.lm.layout.melody
+    batch['melody'] = np.zeros((2, tune.num_frames, tune.num_levels), int)
+  shapes = jax.eval_shape(task.init, jax.random.key(0), batch)
   params, collections = drawn(shapes, seed=len(stage))
   # Variances and counts must be positive for the networks to give numbers.
   collections = jax.tree.map(
@@ -214,5 +230,11 @@ def bundle(tmp_path_factory, workdirs, tokens):
 
 @pytest.fixture(scope='session')
 def write_stage():
-  """A function (folder, stage, contract_json) that leaves a workdir."""
+  """A function (folder, stage, contract, **changes) that leaves a workdir."""
   return write_workdir
+
+
+@pytest.fixture(scope='session')
+def door_config():
+  """A function (stage, **changes) -> its minute config."""
+  return config_of

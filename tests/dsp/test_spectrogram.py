@@ -114,3 +114,17 @@ def test_silence_has_a_finite_gradient():
     ).sum()
 
   assert np.all(np.isfinite(jax.grad(loss)(jnp.zeros(256))))
+
+
+def test_pitch_filters_are_evenly_spaced_in_pitch_and_never_empty():
+  filters = spectrogram.pitch_filterbank(
+    sample_rate=24000, fft_size=4096, num_bands=61, low_hz=80.0, high_hz=2560.0
+  )
+  assert filters.shape == (2049, 61)
+  assert filters.sum(axis=0).min() >= 1.0 - 1e-6
+  pitch = 12 * np.log2(np.maximum(np.arange(2049) * 24000 / 4096, 1) / 80)
+  # Five octaves in 60 steps: filter m is m semitones above the first.
+  middles = (pitch @ filters) / filters.sum(axis=0)
+  np.testing.assert_allclose(middles[24:], np.arange(24, 61), atol=0.3)
+  inside = (pitch >= 30) & (pitch <= 58)
+  np.testing.assert_allclose(filters[inside].sum(axis=1), 1.0, atol=0.05)

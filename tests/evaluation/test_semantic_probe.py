@@ -92,3 +92,12 @@ def test_tempo_classes_are_terciles_of_the_training_tempi():
   edges = semantic_probe.tempo_edges(bpm)
   counts = np.bincount(semantic_probe.tempo_classes(bpm, edges))
   np.testing.assert_allclose(counts, 100, atol=1)
+
+
+def test_scores_of_a_planted_truth_are_higher():
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(600, 5))
+  truth = x[:, 2] + 0.3 * rng.normal(size=600) > 1.0
+  scores = semantic_probe.probe_scores(x[:400], truth[:400], x[400:])
+  held_out = truth[400:]
+  assert scores[held_out].min() > np.median(scores[~held_out])

@@ -77,3 +77,18 @@ def test_spread_is_centred_on_a_figure_that_resampling_biases():
 def test_nothing_to_resample_is_refused():
   with pytest.raises(ValueError, match='at least one unit'):
     statistics.bootstrap_mean([])
+
+
+def test_bounds_of_a_ratio_hold_it_and_leave_out_resamples_without_one():
+  rng = np.random.default_rng(3)
+  above, below = rng.normal(6.0, 1.0, 60), rng.normal(2.0, 0.5, 60)
+
+  def ratio(units):
+    if 0 in units and 1 not in units:
+      return float('nan')
+    return above[units].mean() / below[units].mean()
+
+  found = statistics.bootstrap_statistic(ratio, 60, resamples=400)
+  assert found.low < found.value < found.high
+  assert found.low < 3.0 < found.high
+  assert found.high - found.low < 0.6

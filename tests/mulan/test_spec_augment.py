@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
+from musiclm_jax.mulan.model import Mulan
 from musiclm_jax.mulan.spec_augment import hide_stripes
+from musiclm_jax.mulan.text_tower import TextTower
 
 
 def test_hides_one_stripe_along_each_axis():
@@ -29,3 +32,51 @@ def test_shares_of_zero_hide_nothing():
   x = jnp.ones((4, 20, 16))
   y = hide_stripes(jax.random.key(0), x, frames=0.0, bands=0.0)
   np.testing.assert_array_equal(y, x)
+
+
+_TEXT = {
+  'vocab_size': 8,
+  'max_length': 4,
+  'num_layers': 1,
+  'embed_dim': 8,
+  'num_heads': 1,
+  'mlp_dim': 8,
+}
+
+
+class _Listener(nn.Module):
+  """Keeps what the audio tower is given."""
+
+  @property
+  def features(self):
+    return 1
+
+  @nn.compact
+  def __call__(self, x, *, training=False):
+    self.sow('intermediates', 'heard', x)
+    return x.mean(axis=(1, 2))[:, None]
+
+
+def test_the_tower_hears_stripes_in_training_only_and_as_wide_as_configured():
+  waveform = np.random.default_rng(0).normal(size=(128, 8_000))
+  waveform = waveform.astype(np.float32)
+  ids = np.ones((128, 4), np.int32)
+
+  def hidden(training, **masks):
+    model = Mulan(_Listener(), TextTower(**_TEXT), num_mels=32, **masks)
+    variables = model.init(jax.random.key(0), waveform[:2], ids[:2])
+    _, state = model.apply(
+      variables,
+      waveform,
+      method='embed_window',
+      training=training,
+      rngs={'dropout': jax.random.key(1)},
+      mutable=['batch_stats', 'intermediates'],
+    )
+    (heard,) = state['intermediates']['audio_tower']['heard']
+    return np.asarray(heard == 0)
+
+  masks = {'frame_mask': 0.4, 'band_mask': 0.0}
+  assert not hidden(False, **masks).any()
+  assert not hidden(True, frame_mask=0.0, band_mask=0.0).any()
+  assert abs(hidden(True, **masks).mean() - 0.4 / 2) < 0.03

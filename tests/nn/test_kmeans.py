@@ -111,14 +111,24 @@ def test_perplexity_counts_codes_in_use():
   assert kmeans.perplexity(jnp.arange(8), 8) == pytest.approx(8.0, rel=1e-5)
 
 
-def test_sums_by_block_are_the_sums(monkeypatch):
-  """Whole blocks and a rest, which is counted once."""
+def test_sums_are_those_of_the_nearest_in_blocks_and_rest(monkeypatch):
   monkeypatch.setattr(kmeans, '_BLOCK', 16)
-  for count in (32, 41):
-    points = jax.random.normal(jax.random.key(0), (count, 3))
+  for count in (15, 32, 41):
+    points = np.random.default_rng(count).standard_normal((count, 3))
     centroids = points[:5]
-    mine = jax.jit(kmeans.cluster_sums)(points, centroids)
-    for one, other in zip(
-      mine, kmeans._sums_by_product(points, centroids), strict=True
-    ):
-      np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    distances = ((points[:, None] - centroids) ** 2).sum(axis=-1)
+    codes = distances.argmin(axis=1)
+    sums, counts, nearest = jax.jit(kmeans.cluster_sums)(points, centroids)
+    np.testing.assert_array_equal(counts, np.bincount(codes, minlength=5))
+    np.testing.assert_allclose(nearest, distances.min(axis=1), atol=1e-5)
+    for code in range(5):
+      expected = points[codes == code].sum(axis=0)
+      np.testing.assert_allclose(sums[code], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_first_of_equals_is_the_nearest_and_nan_has_a_code():
+  centroids = np.array([[5.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]])
+  points = np.array([[[1.0, 0.0], [0.0, 0.0], [-2.0, 1.0], [np.nan, 0.0]]])
+  codes = kmeans.assign(points, centroids)
+  np.testing.assert_array_equal(codes[:, :3], [[1, 1, 2]])
+  assert codes.shape == (1, 4) and 0 <= codes[0, 3] < 4

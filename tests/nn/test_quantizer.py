@@ -19,7 +19,12 @@ def _latents(seed=0, batch=4, frames=20):
 def _fitted(x=None, **kwargs):
   books = quantizer.init_codebooks(jax.random.key(0), Q, K, D)
   x = _latents() if x is None else x
-  return quantizer.update(books, x, jax.random.key(1), **kwargs)
+  return _moved(books, x, 1, **kwargs)
+
+
+def _moved(books, x, seed, **kwargs):
+  codes = quantizer.codes_of(books, x)
+  return quantizer.update(books, x, codes, jax.random.key(seed), **kwargs)
 
 
 def _numpy_loop(embed, x):
@@ -75,9 +80,7 @@ def test_residual_never_grows_with_levels():
 def test_zero_is_coded_as_zero_for_good():
   books = _fitted(zero_entries=1)
   for step in range(3):
-    books = quantizer.update(
-      books, _latents(step) + 2.0, jax.random.key(step), zero_entries=1
-    )
+    books = _moved(books, _latents(step) + 2.0, step, zero_entries=1)
   quantized = quantizer.quantize(books, jnp.zeros((1, 2, D)))
   assert not quantized.values.any() and not quantized.codes.any()
 
@@ -133,9 +136,7 @@ def test_first_batch_is_fitted_by_k_means_level_by_level():
 
 def test_codebooks_follow_the_running_means():
   books, x = _fitted(), _latents(10)
-  moved = quantizer.update(
-    books, x, jax.random.key(2), decay=0.9, dead_threshold=0.0
-  )
+  moved = _moved(books, x, 2, decay=0.9, dead_threshold=0.0)
   codes = np.asarray(quantizer.codes_of(books, x))[..., 0].ravel()
   points = np.asarray(x).reshape(-1, D)
   for entry in range(K):
@@ -159,14 +160,14 @@ def test_a_replaced_entry_survives_the_next_step():
     'count': books['count'].at[0, 3].set(1e-3),
   }
   x = _latents(11)
-  moved = quantizer.update(dead, x, jax.random.key(3))
+  moved = _moved(dead, x, 3)
   fresh = np.asarray(moved['embed'][0, 3])
   points = np.asarray(x).reshape(-1, D)
   assert np.abs(points - fresh).sum(axis=1).min() < 1e-6
   np.testing.assert_allclose(
     moved['embed_sum'][0, 3], fresh * moved['count'][0, 3], rtol=1e-6
   )
-  again = quantizer.update(moved, x, jax.random.key(4))
+  again = _moved(moved, x, 4)
   assert np.abs(again['embed'][0, 3] - fresh).max() < 0.5
 
 
@@ -176,7 +177,7 @@ def test_dead_threshold_scales_with_the_batch(frames, alive):
   books = {**books, 'count': jnp.ones((Q, K)), 'embed_sum': books['embed']}
   x = _latents(12, 4, frames // 4)
   x = x.at[:].set(books['embed'][0, 0])  # nobody else is used
-  moved = quantizer.update(books, x, jax.random.key(5))
+  moved = _moved(books, x, 5)
   kept = np.allclose(moved['embed'][0, 1:], books['embed'][0, 1:], atol=1e-5)
   # 8 frames for 8 entries: below 0.25 is dead; 64 for 8: below 2 is.
   assert kept == alive
@@ -188,8 +189,8 @@ def test_statistics_are_of_the_global_batch():
   books = _fitted(x)
   shuffled = x[::-1]
   step = {'decay': 0.9, 'dead_threshold': 0.0}
-  one = quantizer.update(books, x, jax.random.key(6), **step)
-  other = quantizer.update(books, shuffled, jax.random.key(6), **step)
+  one = _moved(books, x, 6, **step)
+  other = _moved(books, shuffled, 6, **step)
   np.testing.assert_allclose(one['embed'], other['embed'], atol=1e-5)
 
 

@@ -1,9 +1,9 @@
 """Soak: every training, killed with 9 at a random moment, resumes bit for bit.
 
 The whole cascade through its doors: corpus, soundstream, w2v_bert, kmeans,
-mulan, mulan_rvq, melody, tokens, semantic, coarse, fine. Each training runs
-once in one piece and once with kills; metrics, parameters and codebooks must be
-equal.
+mulan, mulan_rvq, melody, melody_rvq, tokens, semantic, coarse, fine. Each
+training runs once in one piece and once with kills; metrics, parameters and
+codebooks must be equal.
 """
 
 import os
@@ -31,11 +31,12 @@ OPTIONS = {
   'mulan': ('data.batch_size=8', 'steps=12'),
   'mulan_rvq': ('model.codebook_size=4', 'data.batch_size=16', 'steps=16'),
   'melody': ('data.batch_size=8', 'data.tunes=64', 'steps=24'),
+  'melody_rvq': ('model.codebook_size=4', 'data.batch_size=16', 'steps=16'),
   'semantic': ('steps=24',),
   'coarse': ('steps=12',),
   'fine': ('steps=12',),
 }
-NETWORKS = {'kmeans': 'w2v_bert', 'mulan_rvq': 'mulan'}
+NETWORKS = {'kmeans': 'w2v_bert', 'mulan_rvq': 'mulan', 'melody_rvq': 'melody'}
 LMS = {
   'semantic': ('layout.semantic_codebook_size=16',),
   'coarse': ('layout.semantic_codebook_size=16',),

@@ -46,8 +46,10 @@ def game():
   task, batch = _task(), _batch()
   params, collections = jax.jit(task.init)(jax.random.key(0), batch)
   latents = task._latents(params, batch['waveform'], None)
+  books = collections['codec']
+  codes = quantizer.codes_of(books, latents)
   books = quantizer.update(
-    collections['codec'], latents, jax.random.key(1), zero_entries=1
+    books, latents, codes, jax.random.key(1), zero_entries=1
   )
   return task, params, {'codec': books}, batch
 

@@ -71,8 +71,10 @@ def test_ids_of_segments_and_levels_never_meet(stage):
       ).reshape(-1, segment.num_levels)[:, level]
       seen.extend(np.asarray(ids).tolist())
   assert len(seen) == len(set(seen)) == layout.vocabulary_size - 1
-  assert layout.mask_id not in seen
-  assert sorted([*seen, layout.mask_id]) == list(range(layout.vocabulary_size))
+  assert layout.mask_id('mulan') not in seen
+  assert sorted([*seen, layout.mask_id('mulan')]) == list(
+    range(layout.vocabulary_size)
+  )
 
 
 def test_each_stream_keeps_its_own_codebook_size():
@@ -116,6 +118,14 @@ def test_configs_make_layouts_whose_distances_the_buckets_span(stage, size):
     config.stage, crop_seconds=config.data.crop_seconds, **config.layout
   )
   assert config.model.relative_max_distance == layout.num_tokens
+  if stage == 'fine' or size == 'tiny':
+    return  # which hear no melody, and whose crops hold none
+  config.layout.melody = True
+  layout = layouts.make_layout(
+    config.stage, crop_seconds=config.data.crop_seconds, **config.layout
+  )
+  assert config.model.relative_max_distance == layout.num_tokens
+  assert config.to_dict()['layout']['melody'] is True
 
 
 def test_an_unknown_size_lists_the_known_ones():

@@ -41,9 +41,9 @@ def test_every_optimizer_steps_with_and_without_parameters(name, params):
   assert all(np.all(np.asarray(u) < 0) for u in jax.tree.leaves(updates))
 
 
-def _first_update(name, params, gradient):
+def _first_update(name, params, gradient, **options):
   optimizer = make_optimizer(
-    **ADAM | {'name': name, 'warmup_steps': 0, 'clip_norm': 0.0},
+    **ADAM | {'name': name, 'warmup_steps': 0, 'clip_norm': 0.0} | options,
     total_steps=10,
   )
   return optimizer.update(gradient, optimizer.init(params), params)[0]
@@ -90,14 +90,41 @@ def test_muon_is_adam_for_biases_and_tables():
   assert not np.allclose(muon['dense']['kernel'], adam['dense']['kernel'])
 
 
-def test_weight_decay_leaves_biases_alone():
+def test_a_subtree_moves_by_adam_at_a_rate_of_its_own():
+  params = {
+    name: {'dense': {'kernel': _noise((8, 4))}} for name in ('text', 'audio')
+  }
+  gradient = jax.tree.map(lambda x: _noise(x.shape, 1), params)
+  rate = ADAM['learning_rate']
+
+  def update(name, **rates):
+    return _first_update(name, params, gradient, adam_rates=rates or None)
+
+  adam, muon = update('adam'), update('muon')
+  both = update('muon', text=0.1 * rate, other=None)
+  for ours, whole in (
+    (both['audio'], muon['audio']),
+    (both['text'], jax.tree.map(lambda x: 0.1 * x, adam['text'])),
+  ):
+    ours, whole = ours['dense']['kernel'], whole['dense']['kernel']
+    np.testing.assert_allclose(ours, whole, rtol=1e-3)
+  assert not np.any(update('muon', text=0.0)['text']['dense']['kernel'])
+
+
+def test_weight_decay_leaves_biases_and_norms_alone_stacked_ones_too():
   decayed = ADAM | {'name': 'adamw', 'weight_decay': 0.5}
   optimizer = make_optimizer(**decayed, total_steps=10)
-  params = {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones(2)}
+  params = {
+    'kernel': jnp.ones((2, 2)),
+    'bias': jnp.ones(2),
+    'layers': {'norm': {'scale': jnp.ones((3, 2)), 'bias': jnp.ones((3, 2))}},
+  }
   still = jax.tree.map(jnp.zeros_like, params)
   updates, _ = optimizer.update(still, optimizer.init(params), params)
   assert np.all(np.asarray(updates['kernel']) < 0)
   assert np.all(np.asarray(updates['bias']) == 0)
+  for update in updates['layers']['norm'].values():
+    assert np.all(np.asarray(update) == 0)
 
 
 @pytest.mark.parametrize(

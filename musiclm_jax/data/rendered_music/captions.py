@@ -91,14 +91,43 @@ def write(
   candidates = _candidates(heard, split, words, rng)
   favour = np.array([_LEAD_FAVOUR if 'lead}' in t else 1.0 for t in candidates])
   template = candidates[rng.choice(len(candidates), p=favour / favour.sum())]
-  slots = _SLOT.findall(template)
-  text = _finish(_SLOT.sub(lambda m: words[m.group(1)], template))
+  text = fill(template, words)
   if split == 'train' and rng.random() < _TYPO_SHARE:
     text = _mistype(text, rng)
   said = {}
-  for slot in slots:
+  for slot in slots(template):
     said |= stated.get(slot, {})
   return Caption(text, template, said)
+
+
+def fits(stated: Mapping[str, Hashable], heard: Mapping[str, Any]) -> bool:
+  """Tells whether all that a caption states is true of a crop.
+
+  Args:
+    stated: Of the caption; nothing is stated of near silence alone.
+    heard: `truth.audible` of any crop.
+  """
+  if not stated or heard['near_silence']:
+    return not stated and heard['near_silence']
+
+  def true(name: str, value: Any) -> bool:
+    if name == 'others':
+      return set(value) <= set(heard['instruments'])
+    if name == 'bpm':
+      return round(value) == round(heard['bpm'])
+    return value == heard[name]
+
+  return all(true(name, value) for name, value in stated.items())
+
+
+def slots(template: str) -> list[str]:
+  """Lists the slots of a template in their order."""
+  return _SLOT.findall(template)
+
+
+def fill(template: str, words: Mapping[str, str]) -> str:
+  """Puts words into the slots of a template and mends articles."""
+  return _finish(_SLOT.sub(lambda match: words[match.group(1)], template))
 
 
 def _candidates(heard: Mapping[str, Any], split: str, words, rng) -> list[str]:
@@ -113,7 +142,7 @@ def _candidates(heard: Mapping[str, Any], split: str, words, rng) -> list[str]:
   sayable = words.keys() - set().union(*withheld)
   while True:
     kind = _KINDS[rng.choice(len(_KINDS), p=_WEIGHTS)]
-    fitting = [t for t in templates[kind] if set(_SLOT.findall(t)) <= sayable]
+    fitting = [t for t in templates[kind] if set(slots(t)) <= sayable]
     if fitting:
       return fitting
     sayable = words.keys()  # too little is left to say

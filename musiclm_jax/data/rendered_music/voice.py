@@ -69,18 +69,22 @@ def sing(
   pitch = _pitch_curve(rows, count, rng)
   level = _level_curve(rows, count, rng)
   time, grid = np.arange(num_samples), _HOP * np.arange(count)
-  hertz = 440.0 * 2.0 ** ((np.interp(time, grid, pitch) - 69.0) / 12.0)
-  phase = 2.0 * np.pi * np.cumsum(hertz) / SAMPLE_RATE
+  hertz = 440.0 * 2.0 ** ((pitch - 69.0) / 12.0)
+  phase = np.cumsum(np.interp(time, grid, hertz * 2.0 * np.pi / SAMPLE_RATE))
   rolloff = rng.uniform(*voice.rolloff_db)
   tone = np.zeros(num_samples)
-  highest = hertz.max()
+  # sin((k + 1) x) = 2 cos(x) sin(k x) - sin((k - 1) x): one sine for all.
+  fundamental, twice_cosine = np.sin(phase), 2.0 * np.cos(phase)
+  before, partial = 0.0, fundamental
   for k in range(1, voice.harmonics + 1):
-    if k * highest < SAMPLE_RATE / 2:
+    if k * hertz.max() < SAMPLE_RATE / 2:
       colour = rng.uniform(-3.0, 3.0) if k > 1 else 0.0
-      gain = 10 ** ((colour - rolloff * np.log2(k)) / 20)
-      tone += gain * np.sin(k * phase)
+      tone += 10 ** ((colour - rolloff * np.log2(k)) / 20) * partial
+    before, partial = partial, twice_cosine * partial - before
+  swell = np.interp(time, grid, _breath_curve(count, rng))
+  hiss = rng.standard_normal(num_samples, np.float32)
   breath = 10 ** (rng.uniform(*voice.breath_db) / 20)
-  tone += breath * _breath(phase, rng)
+  tone += breath * (swell * fundamental + 0.3 * hiss)
   return (0.3 * tone * np.interp(time, grid, level)).astype(np.float32)
 
 
@@ -121,9 +125,7 @@ def _level_curve(
   return _smooth(level, attack)
 
 
-def _breath(phase: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """Noise at and around the pitch, RMS about 1."""
-  noise = rng.standard_normal((2, len(phase)))
-  width = np.hanning(122)[1:-1]  # 5 ms: some 400 Hz about the pitch
-  around = np.convolve(noise[0], width / np.linalg.norm(width), 'same')
-  return around * np.sin(phase) + 0.3 * noise[1]
+def _breath_curve(count: int, rng: np.random.Generator) -> np.ndarray:
+  """Noise of some 400 Hz about the pitch, as its envelope, RMS about 1."""
+  curve = _smooth(rng.standard_normal(count), 0.005)
+  return curve / max(curve.std(), 1e-9)

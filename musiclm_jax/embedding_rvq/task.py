@@ -1,11 +1,10 @@
-"""MuLan tokens: embeddings [B, 128] -> codes [B, 12].
+"""Tokens of embeddings [B, D] -> codes [B, Q]: MuLan's, the melody's.
 
-A game whose one player owns codebooks and no parameters: first both means,
-then a residual quantizer of centred audio embeddings.
+A game whose one player owns codebooks and no parameters: first the means, then
+a residual quantizer of centred audio embeddings.
 """
 
 import dataclasses
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,26 +22,28 @@ from musiclm_jax.contracts.task import (
 from musiclm_jax.nn import quantizer
 from musiclm_jax.nn.norm import unit
 
-PLAYER = 'mulan_rvq'
-Modality = Literal['audio', 'text']
 _REPORTED_LEVELS = 3  # deeper ones hardly ever agree
 
 
 @dataclasses.dataclass(frozen=True)
-class MulanRvqTask:
-  """Fits the quantizer of the hand-over from text to audio.
+class EmbeddingRvqTask:
+  """Fits the quantizer of a frozen network's embeddings.
 
-  Batches hold `audio` and `text` [B, D], unit embeddings of pairs by the
-  frozen MuLan, audio averaged over windows as the LM will see it. Audio alone
-  moves the codebooks; text moves its mean. An embedding is centred by the
-  mean of its own modality and scaled to length 1 before it is quantized, so
-  that the constant offset between modalities does not become tokens.
+  Batches hold unit embeddings [B, D], one entry a modality: `audio` and `text`
+  of pairs where MuLan hands over from text to audio, audio averaged over
+  windows as the LM will see it; `audio` alone where windows of music become
+  melody tokens. The first modality alone moves the codebooks, every other one
+  its mean. An embedding is centred by the mean of its own modality and scaled
+  to length 1 before it is quantized, so that the constant offset between
+  modalities does not become tokens.
 
-  The player's collections are `audio_sum`, `text_sum` [D] and `count`, which
-  move in the first `statistics_steps`, and `codebooks`, which move after.
-  Nothing moves outside of training.
+  The player's collections are `<modality>_sum` [D] and `count`, which move in
+  the first `statistics_steps`, and `codebooks`, which move after. Nothing
+  moves outside of training.
 
   Attributes:
+    player: Its name, which is the stage's.
+    modalities: Keys of a batch, the one that is quantized first.
     num_levels: Q.
     codebook_size: K.
     total_steps: Of the fit, statistics included.
@@ -56,6 +57,8 @@ class MulanRvqTask:
     UsageError: At construction, if no step is left for one of the phases.
   """
 
+  player: str
+  modalities: tuple[str, ...]
   num_levels: int
   codebook_size: int
   total_steps: int
@@ -68,7 +71,7 @@ class MulanRvqTask:
   def __post_init__(self):
     if not 0 < self.statistics_steps < self.total_steps:
       raise UsageError(
-        f'the MuLan quantizer needs 0 < statistics_steps < total_steps, came '
+        f'{self.player} needs 0 < statistics_steps < total_steps, came '
         f'{self.statistics_steps} and {self.total_steps}: set '
         'config.schedule.total_steps or config.loss.statistics_steps'
       )
@@ -85,8 +88,8 @@ class MulanRvqTask:
     needed = self.pieces_per_code * self.codebook_size
     if num_pieces < needed:
       raise UsageError(
-        f'{self.codebook_size} MuLan codes a level need {needed} training '
-        f'pieces, this corpus has {num_pieces}: set '
+        f'{self.player}: {self.codebook_size} codes a level need {needed} '
+        f'training pieces, this corpus has {num_pieces}: set '
         f'config.model.codebook_size to at most '
         f'{num_pieces // self.pieces_per_code}, or use more music'
       )
@@ -98,91 +101,80 @@ class MulanRvqTask:
       UsageError: If the batch is too small for a first fit, or the fit as a
         whole sees too few embeddings.
     """
-    size, dim = batch['audio'].shape
+    size, dim = batch[self.modalities[0]].shape
     seen = size * (self.total_steps - self.statistics_steps)
     needed = self.pieces_per_code * self.codebook_size
     if size < 2 * self.codebook_size or seen < needed:
       raise UsageError(
-        f'{self.codebook_size} MuLan codes a level need batches of at least '
-        f'{2 * self.codebook_size} and {needed} embeddings in all; came '
-        f'{size} and {seen}: raise batch_size or total_steps, or lower '
+        f'{self.player}: {self.codebook_size} codes a level need batches of '
+        f'at least {2 * self.codebook_size} and {needed} embeddings in all; '
+        f'came {size} and {seen}: raise batch_size or total_steps, or lower '
         'codebook_size'
       )
     collections = {
-      'audio_sum': jnp.zeros(dim),
-      'text_sum': jnp.zeros(dim),
+      **{_sum(modality): jnp.zeros(dim) for modality in self.modalities},
       'count': jnp.zeros(()),
       'codebooks': quantizer.init_codebooks(
         rng, self.num_levels, self.codebook_size, dim
       ),
     }
-    return {PLAYER: {}}, {PLAYER: collections}
+    return {self.player: {}}, {self.player: collections}
 
   def losses(self) -> dict[str, LossFn]:
     """Returns the one player's loss; it has no gradient."""
-    return {PLAYER: self._loss}
+    return {self.player: self._loss}
 
   def evaluate(
     self, params: Params, collections: Collections, batch: Batch
   ) -> Metrics:
-    """Distortion and agreement of text and audio codes, per example.
+    """Distortion and agreement between modalities, per example.
 
     `distortion_*` is the squared distance of a centred unit vector to its
-    quantized value: 1 before any code. `agreement_k` tells whether text and
-    audio code of level k agree, `agreement_chance_k` whether a text's code
-    agrees with the audio code of the other rows, on average.
+    quantized value: 1 before any code. Where there are audio and text,
+    `agreement_k` tells whether their codes of level k agree, and
+    `agreement_chance_k` whether a text's code agrees with the audio code of
+    the other rows, on average.
     """
     del params
     codes = {}
     metrics = {}
-    for modality in ('audio', 'text'):
+    for modality in self.modalities:
       found = self.quantize(collections, batch[modality], modality)
       codes[modality] = found
       metrics[f'distortion_{modality}'] = self._distortion(
         collections, batch[modality], modality, found
       )
-    audio, text = codes['audio'], codes['text']
-    others = max(len(audio) - 1, 1)
-    for level in range(min(_REPORTED_LEVELS, self.num_levels)):
-      equal = text[:, None, level] == audio[None, :, level]
-      own_equal = jnp.diagonal(equal).astype(jnp.float32)
-      metrics[f'agreement_{level + 1}'] = own_equal
-      metrics[f'agreement_chance_{level + 1}'] = (
-        equal.sum(axis=1) - own_equal
-      ) / others
+    first, *others = codes.values()
+    for other in others:
+      metrics |= self._agreement(first, other)
     return metrics
 
-  def means(
-    self, collections: Collections
-  ) -> tuple[Float[Array, ' D'], Float[Array, ' D']]:
-    """Returns the mean embeddings of audio and of text."""
-    own = collections[PLAYER]
-    count = jnp.maximum(own['count'], 1.0)
-    return own['audio_sum'] / count, own['text_sum'] / count
+  def mean(self, collections: Collections, modality: str) -> Float[Array, ' D']:
+    """Returns the mean embedding of a modality."""
+    own = collections[self.player]
+    return own[_sum(modality)] / jnp.maximum(own['count'], 1.0)
 
   def centre(
-    self, collections: Collections, embedding: Embedding, modality: Modality
+    self, collections: Collections, embedding: Embedding, modality: str
   ) -> Embedding:
     """Subtracts the modality's mean and scales to length 1.
 
-    Embeddings of both modalities are scaled alike (spec §9, mistake 16).
+    Embeddings of all modalities are scaled alike (spec §9, mistake 16).
     """
-    audio, text = self.means(collections)
-    mean = {'audio': audio, 'text': text}[modality]
-    return unit(unit(embedding) - mean)
+    return unit(unit(embedding) - self.mean(collections, modality))
 
   def quantize(
-    self, collections: Collections, embedding: Embedding, modality: Modality
+    self, collections: Collections, embedding: Embedding, modality: str
   ) -> Int[Array, 'B Q']:
-    """Turns embeddings into MuLan tokens, int32 [B, Q] in [0, K).
+    """Turns embeddings into tokens, int32 [B, Q] in [0, K).
 
     Args:
       collections: By player; never changed here.
-      embedding: MuLan's, [B, D].
+      embedding: The frozen network's, [B, D].
       modality: Whose mean is subtracted.
     """
     x = self.centre(collections, embedding, modality)
-    codebooks = collections[PLAYER]['codebooks']
+    codebooks = collections[self.player]['codebooks']
     return quantizer.codes_of(codebooks, x[:, None])[:, 0]
 
   def _loss(
@@ -195,27 +187,51 @@ class MulanRvqTask:
   ) -> tuple[Array, tuple[Collections, Metrics]]:
     del params
     own = jax.lax.cond(
-      step < self.statistics_steps, _gather, self._fit, collections, batch, rng
+      step < self.statistics_steps,
+      self._gather,
+      self._fit,
+      collections,
+      batch,
+      rng,
     )
-    new = {**collections, PLAYER: own}
+    new = {**collections, self.player: own}
     metrics = {k: v.mean() for k, v in self.evaluate({}, new, batch).items()}
-    codes = self.quantize(new, batch['audio'], 'audio')
+    first = self.modalities[0]
+    codes = self.quantize(new, batch[first], first)
     used = quantizer.perplexity(codes, self.codebook_size)
     metrics |= {
       'perplexity_first': used[0],
       'perplexity_last': used[-1],
       'fitted': own['codebooks']['initialized'],
     }
-    return metrics['distortion_audio'], (new, metrics)
+    return metrics[f'distortion_{first}'], (new, metrics)
+
+  def _gather(
+    self, collections: Collections, batch: Batch, rng: PRNGKey
+  ) -> PyTree:
+    """Adds the batch to the means."""
+    del rng
+    own = collections[self.player]
+    sums = {
+      _sum(modality): own[_sum(modality)] + unit(batch[modality]).sum(axis=0)
+      for modality in self.modalities
+    }
+    return {
+      **own,
+      **sums,
+      'count': own['count'] + len(batch[self.modalities[0]]),
+    }
 
   def _fit(
     self, collections: Collections, batch: Batch, rng: PRNGKey
   ) -> PyTree:
-    """Moves the codebooks towards the batch's audio."""
-    own = collections[PLAYER]
+    """Moves the codebooks towards the batch's first modality."""
+    own, first = collections[self.player], self.modalities[0]
+    x = self.centre(collections, batch[first], first)[:, None]
     codebooks = quantizer.update(
       own['codebooks'],
-      self.centre(collections, batch['audio'], 'audio')[:, None],
+      x,
+      quantizer.codes_of(own['codebooks'], x),
       rng,
       decay=self.decay,
       dead_threshold=self.dead_threshold,
@@ -227,23 +243,31 @@ class MulanRvqTask:
     self,
     collections: Collections,
     embedding: Embedding,
-    modality: Modality,
+    modality: str,
     codes: Int[Array, 'B Q'],
   ) -> Float[Array, ' B']:
     """Squared distance of centred embeddings to their quantized values."""
     centred = self.centre(collections, embedding, modality)
-    codebooks = collections[PLAYER]['codebooks']
+    codebooks = collections[self.player]['codebooks']
     values = quantizer.values_of(codebooks, codes[:, None])[:, 0]
     return jnp.sum((centred - values) ** 2, axis=-1)
 
+  def _agreement(
+    self, audio: Int[Array, 'B Q'], text: Int[Array, 'B Q']
+  ) -> Metrics:
+    """How often the codes of pairs are equal, and those of strangers."""
+    others = max(len(audio) - 1, 1)
+    metrics = {}
+    for level in range(min(_REPORTED_LEVELS, self.num_levels)):
+      equal = text[:, None, level] == audio[None, :, level]
+      own_equal = jnp.diagonal(equal).astype(jnp.float32)
+      metrics[f'agreement_{level + 1}'] = own_equal
+      metrics[f'agreement_chance_{level + 1}'] = (
+        equal.sum(axis=1) - own_equal
+      ) / others
+    return metrics
 
-def _gather(collections: Collections, batch: Batch, rng: PRNGKey) -> PyTree:
-  """Adds the batch to both means."""
-  del rng
-  own = collections[PLAYER]
-  return {
-    **own,
-    'audio_sum': own['audio_sum'] + unit(batch['audio']).sum(axis=0),
-    'text_sum': own['text_sum'] + unit(batch['text']).sum(axis=0),
-    'count': own['count'] + len(batch['audio']),
-  }
+
+def _sum(modality: str) -> str:
+  """The name of a modality's running sum."""
+  return f'{modality}_sum'

@@ -1,4 +1,6 @@
-"""The hand-over from text to audio: centred, quantized, frozen."""
+"""MuLan's and the melody's quantizer: centred, quantized, frozen."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +8,10 @@ import numpy as np
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.mulan.rvq_task import MulanRvqTask
+from musiclm_jax.embedding_rvq.task import EmbeddingRvqTask
 
 DIM, FACTORS = 16, 6
+MODALITIES = {'mulan_rvq': ('audio', 'text'), 'melody_rvq': ('audio',)}
 OPTIONS = {
   'num_levels': 3,
   'codebook_size': 8,
@@ -34,29 +37,45 @@ def _pairs(seed, count=64, offset=3.0):
   }
 
 
-@pytest.fixture(scope='module')
-def task():
-  return MulanRvqTask(**OPTIONS)
+def make_task(player, **changes):
+  return EmbeddingRvqTask(
+    player=player, modalities=MODALITIES[player], **OPTIONS | changes
+  )
+
+
+@pytest.fixture(scope='module', params=['mulan_rvq', 'melody_rvq'])
+def task(request):
+  return make_task(request.param)
 
 
 @pytest.fixture(scope='module')
-def history(task):
+def mulan():
+  return make_task('mulan_rvq')
+
+
+@functools.cache
+def fit(task):
   """Collections before every step of a fit, and after the last."""
   params, collections = jax.jit(task.init)(jax.random.key(0), _pairs(0))
-  assert params == {'mulan_rvq': {}}
-  step = jax.jit(task.losses()['mulan_rvq'])
+  assert params == {task.player: {}}
+  step = jax.jit(task.losses()[task.player])
   found = [collections]
   for k in range(task.total_steps):
     _, (collections, _) = step(
       params, collections, _pairs(k), jax.random.key(k), k
     )
     found.append(collections)
-  return [c['mulan_rvq'] for c in found]
+  return [c[task.player] for c in found]
 
 
 @pytest.fixture(scope='module')
-def fitted(history):
-  return {'mulan_rvq': history[-1]}
+def history(task):
+  return fit(task)
+
+
+@pytest.fixture(scope='module')
+def fitted(task):
+  return {task.player: fit(task)[-1]}
 
 
 def test_statistics_come_first_and_then_stand_still(task, history):
@@ -64,10 +83,12 @@ def test_statistics_come_first_and_then_stand_still(task, history):
   assert history[steps]['count'] == steps * 64
   assert not history[steps]['codebooks']['initialized']
   assert history[steps + 1]['codebooks']['initialized']
-  for name in ('audio_sum', 'text_sum', 'count'):
+  sums = {f'{modality}_sum' for modality in task.modalities}
+  assert history[0].keys() == {*sums, 'count', 'codebooks'}
+  for name in (*sums, 'count'):
     np.testing.assert_array_equal(history[steps][name], history[-1][name])
   audio = np.concatenate([_pairs(k)['audio'] for k in range(steps)])
-  mean, _ = task.means({'mulan_rvq': history[-1]})
+  mean = task.mean({task.player: history[-1]}, 'audio')
   np.testing.assert_allclose(mean, audio.mean(axis=0), atol=1e-5)
 
 
@@ -78,8 +99,9 @@ def test_codes_are_legal_and_the_codebook_is_used(task, fitted):
   assert len(np.unique(codes[:, 0])) >= 6
 
 
-def test_centring_by_modality_hands_text_over_to_audio(task, fitted):
+def test_centring_by_modality_hands_text_over_to_audio(mulan):
   """Recipe §1: without its own mean each text has one and the same code."""
+  task, fitted = mulan, {'mulan_rvq': fit(mulan)[-1]}
   batch = _pairs(60, count=256)
   audio = task.quantize(fitted, batch['audio'], 'audio')
   text = task.quantize(fitted, batch['text'], 'text')
@@ -96,19 +118,27 @@ def test_centring_by_modality_hands_text_over_to_audio(task, fitted):
 
 def test_centred_embeddings_have_mean_zero_and_length_one(task, fitted):
   batch = _pairs(70, count=512)
-  for modality in ('audio', 'text'):
+  for modality in task.modalities:
     centred = np.asarray(task.centre(fitted, batch[modality], modality))
     np.testing.assert_allclose(np.linalg.norm(centred, axis=-1), 1.0, atol=1e-5)
     assert np.abs(centred.mean(axis=0)).max() < 0.15
 
 
-def test_the_scale_of_a_text_embedding_does_not_matter(task, fitted):
+def test_the_scale_of_an_embedding_does_not_matter(task, fitted):
   """Mistake 16: RVQ trained on one modality's scale."""
-  text = _pairs(80)['text']
-  np.testing.assert_array_equal(
-    task.quantize(fitted, text, 'text'),
-    task.quantize(fitted, 7.0 * text, 'text'),
-  )
+  batch = _pairs(80)
+  for modality in task.modalities:
+    np.testing.assert_array_equal(
+      task.quantize(fitted, batch[modality], modality),
+      task.quantize(fitted, 7.0 * batch[modality], modality),
+    )
+
+
+def test_the_melody_is_fitted_as_mulans_audio_is():
+  """One fit: text adds a mean and nothing else."""
+  mulan, melody = (fit(make_task(name))[-1] for name in MODALITIES)
+  for name in melody:
+    jax.tree.map(np.testing.assert_array_equal, melody[name], mulan[name])
 
 
 def test_using_the_quantizer_changes_nothing(task, fitted):
@@ -117,13 +147,14 @@ def test_using_the_quantizer_changes_nothing(task, fitted):
   far = jnp.ones((64, DIM))
   first = task.quantize(fitted, _pairs(90)['audio'], 'audio')
   task.quantize(fitted, far, 'audio')
-  task.evaluate({'mulan_rvq': {}}, fitted, {'audio': far, 'text': far})
+  task.evaluate({task.player: {}}, fitted, {'audio': far, 'text': far})
   jax.tree.map(np.testing.assert_array_equal, before, fitted)
   again = task.quantize(fitted, _pairs(90)['audio'], 'audio')
   np.testing.assert_array_equal(first, again)
 
 
-def test_text_moves_its_mean_and_no_codebook(task):
+def test_text_moves_its_mean_and_no_codebook(mulan):
+  task = mulan
   params, collections = task.init(jax.random.key(0), _pairs(0))
   step = jax.jit(task.losses()['mulan_rvq'])
   results = []
@@ -146,16 +177,18 @@ def test_too_little_data_is_refused(task):
   with pytest.raises(UsageError, match='batches of at least 16'):
     task.init(jax.random.key(0), _pairs(0, count=15))
   with pytest.raises(UsageError, match='statistics_steps'):
-    MulanRvqTask(**{**OPTIONS, 'statistics_steps': 12})
+    make_task(task.player, statistics_steps=12)
 
 
 def test_loss_has_no_gradient_and_reports_agreement(task, fitted):
   (loss, (_, metrics)), gradient = jax.value_and_grad(
-    lambda own: task.losses()['mulan_rvq'](
-      {'mulan_rvq': own}, fitted, _pairs(5), jax.random.key(0), 11
+    lambda own: task.losses()[task.player](
+      {task.player: own}, fitted, _pairs(5), jax.random.key(0), 11
     ),
     has_aux=True,
   )({})
   assert gradient == {}
   assert loss == metrics['distortion_audio']
-  assert {'agreement_1', 'agreement_chance_1', 'fitted'} <= metrics.keys()
+  assert {'distortion_audio', 'perplexity_last', 'fitted'} <= metrics.keys()
+  agreement = {'agreement_1', 'agreement_chance_1'} & metrics.keys()
+  assert len(agreement) == (2 if 'text' in task.modalities else 0)

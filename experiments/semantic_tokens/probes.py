@@ -1,0 +1,116 @@
+"""Linear probes of every layer: features -> key, tempo, chord, lead, onset."""
+
+from collections.abc import Sequence
+
+import material
+import numpy as np
+
+from musiclm_jax.evaluation import semantic_probe, statistics
+from musiclm_jax.evaluation.token_purity import NO_LABEL
+
+CROP_TASKS = ('key', 'family', 'tempo')
+FRAME_TASKS = ('chord', 'lead_pitch')
+TASKS = (*CROP_TASKS, *FRAME_TASKS, 'onset')
+CHANCE = {
+  'key': 1 / 24,
+  'family': 1 / 8,
+  'tempo': 1 / 3,
+  'chord': 1 / 24,
+  'lead_pitch': 1 / 12,
+  'onset': 0.5,
+}
+_FRAMES = 16  # of each crop
+
+
+def chosen_frames(crop: int) -> np.ndarray:
+  """The frames of a crop that are probed."""
+  rng = np.random.default_rng([crop, 3])
+  return np.sort(rng.permutation(material.FRAMES)[:_FRAMES])
+
+
+def keep(crop: int, layers: dict[str, np.ndarray]) -> dict[str, tuple]:
+  """What the probes need of a crop: layer -> (mean and spread, frames)."""
+  frames = chosen_frames(crop)
+  return {
+    name: (np.concatenate([x.mean(axis=0), x.std(axis=0)]), x[frames])
+    for name, x in layers.items()
+  }
+
+
+def probe(
+  layer: str, sides: Sequence[tuple[material.Crops, list[dict[str, tuple]]]]
+) -> dict[str, statistics.Interval]:
+  """Accuracy of one layer's probes, balanced over classes; AUC for onsets.
+
+  Args:
+    layer: Its name.
+    sides: (crops, what `keep` kept) of the training and the held-out pieces.
+  """
+  crops, kept = zip(*sides, strict=True)
+  edges = semantic_probe.tempo_edges(crops[0].tasks['bpm'])
+  vectors = [np.stack([row[layer][0] for row in side]) for side in kept]
+  frames = [np.concatenate([row[layer][1] for row in side]) for side in kept]
+  found = {}
+  for task in CROP_TASKS:
+    truth = [
+      semantic_probe.tempo_classes(side.tasks['bpm'], edges)
+      if task == 'tempo'
+      else side.tasks[task]
+      for side in crops
+    ]
+    hits = semantic_probe.probe_hits(vectors[0], truth[0], vectors[1], truth[1])
+    found[task] = balanced(hits, truth[1], crops[1].pieces)
+  pieces = np.repeat(crops[1].pieces, _FRAMES)
+  for task in FRAME_TASKS:
+    truth = [_frame_labels(side, task) for side in crops]
+    known = [side != NO_LABEL for side in truth]
+    hits = semantic_probe.probe_hits(
+      frames[0][known[0]],
+      truth[0][known[0]].tolist(),
+      frames[1][known[1]],
+      truth[1][known[1]].tolist(),
+    )
+    found[task] = balanced(hits, truth[1][known[1]], pieces[known[1]])
+  truth = [_frame_labels(side, 'onset') for side in crops]
+  scores = semantic_probe.probe_scores(frames[0], truth[0] == 1, frames[1])
+  found['onset'] = area_under_curve(scores, truth[1], pieces)
+  return found
+
+
+def balanced(
+  hits: np.ndarray, classes: Sequence, pieces: Sequence
+) -> statistics.Interval:
+  """Mean accuracy of the classes; the bounds resample pieces."""
+  _, columns = np.unique(np.asarray(classes), return_inverse=True)
+  _, rows = np.unique(np.asarray(pieces), return_inverse=True)
+  total = np.zeros((rows.max() + 1, columns.max() + 1))
+  right = np.zeros_like(total)
+  np.add.at(total, (rows, columns), 1)
+  np.add.at(right, (rows, columns), hits)
+
+  def accuracy(units: np.ndarray) -> float:
+    count = total[units].sum(axis=0)
+    drawn = count > 0
+    return float((right[units].sum(axis=0)[drawn] / count[drawn]).mean())
+
+  return statistics.bootstrap_statistic(accuracy, len(total))
+
+
+def area_under_curve(
+  scores: np.ndarray, truth: np.ndarray, pieces: np.ndarray
+) -> statistics.Interval:
+  """Area under the ROC curve within each piece, averaged over pieces."""
+  from sklearn.metrics import roc_auc_score
+
+  areas = []
+  for piece in np.unique(pieces):
+    own = pieces == piece
+    if 0 < truth[own].sum() < own.sum():
+      areas.append(roc_auc_score(truth[own], scores[own]))
+  return statistics.bootstrap_mean(areas)
+
+
+def _frame_labels(crops: material.Crops, task: str) -> np.ndarray:
+  return np.concatenate(
+    [row[chosen_frames(i)] for i, row in enumerate(crops.frames[task])]
+  )

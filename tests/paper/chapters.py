@@ -1,0 +1,27 @@
+"""All chapters of the page, in its order."""
+
+from paper import (
+  evaluation,
+  language_models,
+  melody,
+  mulan,
+  sampling,
+  semantic_tokens,
+  soundstream,
+  soundstream_figures,
+  soundstream_training,
+  w2v_bert,
+)
+
+CHAPTERS = (
+  *soundstream.CHAPTERS,
+  *soundstream_training.CHAPTERS,
+  *soundstream_figures.CHAPTERS,
+  *w2v_bert.CHAPTERS,
+  *semantic_tokens.CHAPTERS,
+  *mulan.CHAPTERS,
+  *language_models.CHAPTERS,
+  *sampling.CHAPTERS,
+  *melody.CHAPTERS,
+  *evaluation.CHAPTERS,
+)
