@@ -3,7 +3,6 @@
 from paper.rows import Chapter, Claim, Number
 
 _APPENDIX = 'MusicLM App. C'
-_IN_WORK = 'the language models do not hear the melody yet'
 
 
 def _model(key: str) -> str:
@@ -51,30 +50,26 @@ MELODY = Chapter(
     Number(
       'levels and entries of the melody quantizer',
       (24, 512),
-      source=_APPENDIX,
-      absent=_IN_WORK,
-      sign='melody_rvq',
+      '(melody_rvq.model.num_levels, melody_rvq.model.codebook_size)',
+      _APPENDIX,
     ),
     Number(
       'melody tokens in 10 s',
       72,
-      source=_APPENDIX,
-      absent=_IN_WORK,
-      sign='melody_rvq',
+      'tokens_with_melody("coarse", 10) - task("coarse").lm.layout.num_tokens',
+      _APPENDIX,
     ),
     Number(
       'tokens of the semantic stage with melody, 10 s',
       334,
-      source='MusicLM, derived',
-      absent=_IN_WORK,
-      sign='melody_rvq',
+      'tokens_with_melody("semantic", 10)',
+      'MusicLM, derived',
     ),
     Number(
       'tokens of the coarse stage with melody, 10 s',
       2334,
-      source='MusicLM, derived',
-      absent=_IN_WORK,
-      sign='melody_rvq',
+      'tokens_with_melody("coarse", 10)',
+      'MusicLM, derived',
     ),
   ),
   (

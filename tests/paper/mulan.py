@@ -7,7 +7,7 @@ _NOTES = 'MuLan, notes'
 _TOWERS = 'mulan/test_mulan_towers.py::'
 _LOSSES = 'mulan/test_mulan_losses.py::'
 _TASK = 'mulan/test_mulan_task.py::'
-_RVQ = 'mulan/test_mulan_rvq.py::'
+_RVQ = 'embedding_rvq/test_embedding_rvq.py::'
 
 
 def _text(key: str) -> str:

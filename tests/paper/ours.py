@@ -24,6 +24,7 @@ from musiclm_jax.evaluation import copying
 from musiclm_jax.mulan import model as mulan_model
 from musiclm_jax.mulan import windows as mulan_windows
 from musiclm_jax.soundstream import discriminators, losses
+from musiclm_jax.token_lm.layout import make_layout
 from musiclm_jax.w2v_bert import frontend
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,12 @@ def of_all_stages(key: str) -> Any:
   return values[0] if len(set(values)) == 1 else tuple(values)
 
 
+def tokens_with_melody(stage: str, seconds: float) -> int:
+  """Counts the tokens of a crop that hears a melody."""
+  settings = config(stage).layout.to_dict() | {'melody': True}
+  return make_layout(stage, crop_seconds=seconds, **settings).num_tokens
+
+
 def millions(count: int, digits: int = 0) -> float:
   """Rounds to millions, with so many digits after the point."""
   rounded = round(count / 1e6, digits)
@@ -117,6 +124,7 @@ NAMES = {
   'parameters': parameters,
   'shapes': shapes,
   'task': task,
+  'tokens_with_melody': tokens_with_melody,
   'windows': windows,
 }
 
