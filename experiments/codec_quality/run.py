@@ -32,6 +32,7 @@ HEADLINE = 'log_stft'  # chosen before any figure was seen
 _CORRELATED = 0.5  # a delay is known where the best correlation is as high
 _SLOW_LEVELS = (1, 4, 8, 12)  # for measures that take long
 _SCORED_CLIPS = 16  # by ViSQOL, which takes longest
+_SHORTEST_SCORED = 48_000  # samples; it refuses clips of less than a second
 _DRAWN = {
   'log_stft': 'log-STFT, dB',
   'log_stft_4k': 'log-STFT to 4 kHz, dB',
@@ -144,8 +145,9 @@ def measure(
     for name, rows in coded.items():
       coded[name], alignment[name] = _aligned(clips, rows)
     values = _distances(clips, coded)
-    some = np.linspace(0, len(clips.names) - 1, _SCORED_CLIPS).astype(int)
-    some = np.unique(some)
+    long = np.flatnonzero(np.array(clips.lengths) >= _SHORTEST_SCORED)
+    some = np.linspace(0, len(long) - 1, _SCORED_CLIPS).astype(int)
+    some = long[np.unique(some)]
     np.savez(
       given,
       waveforms=clips.waveforms[some],
