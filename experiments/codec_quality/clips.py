@@ -10,6 +10,7 @@ from musiclm_jax.data.sources import Source, open_source
 
 SAMPLE_RATE = 24_000
 _SAMPLES = 5 * SAMPLE_RATE
+_PIECES = 64  # rendered
 _SHORTEST = SAMPLE_RATE // 2
 
 
@@ -35,20 +36,22 @@ class Clips:
 
 
 def rendered(corpus: str) -> Clips:
-  """Of each piece of the corpus' test split."""
-  return _middles(open_source(f'rendered_music:{corpus}', 'test'))
+  """Of the first pieces of the corpus' test split."""
+  source = open_source(f'rendered_music:{corpus}', 'test')
+  return _middles(source, min(len(source), _PIECES))
 
 
 def real(folder: str) -> Clips:
   """Of each recording of a folder; a class is a folder of the first level."""
-  clips = _middles(AudioFolder(folder, 'all'))
+  source = AudioFolder(folder, 'all')
+  clips = _middles(source, len(source))
   sources = [name.split('/')[0] for name in clips.names]
   return dataclasses.replace(clips, classes=sources)
 
 
-def _middles(source: Source) -> Clips:
+def _middles(source: Source, pieces: int) -> Clips:
   names, waveforms, lengths = [], [], []
-  for i in range(len(source)):
+  for i in range(pieces):
     whole = source.num_samples(i)
     length = min(whole, _SAMPLES)
     if length < _SHORTEST:

@@ -45,12 +45,8 @@ def log_cqt(waveform: np.ndarray) -> list[np.ndarray]:
   return [np.log10(2 * np.abs(transform.T) / lengths + _FLOOR)]
 
 
-DISTANCES = {
-  'log_stft': log_stft,
-  'log_stft_4k': log_stft_low,
-  'log_mel': codec_quality.log_mels,
-  'log_cqt': log_cqt,
-}
+DISTANCES = {'log_stft': log_stft, 'log_stft_4k': log_stft_low}
+SLOW_DISTANCES = {'log_mel': codec_quality.log_mels, 'log_cqt': log_cqt}
 
 
 def lag(clip: np.ndarray, coded: np.ndarray) -> tuple[int, float]:
