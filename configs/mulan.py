@@ -58,32 +58,6 @@ SIZES = {
     'warmup_steps': 10,
     'source': 'rendered_music:runs/demo/corpus',
   },
-  # The text tower of all-MiniLM-L6-v2, for --init_text; its layers cost too
-  # much for Muon and for four captions a crop.
-  'tiny_minilm': {
-    'audio_tower': 'resnet',
-    'audio': {'width': 16, 'stage_blocks': (1, 1, 1, 1)},
-    'model': _TINY_MODEL,
-    'text': {
-      'max_length': 512,
-      'num_layers': 6,
-      'embed_dim': 384,
-      'num_heads': 12,
-      'mlp_dim': 1536,
-      'pooling': 'mean',
-    },
-    'text_length': 20,
-    'batch_size': 32,
-    'captions_per_crop': 1,
-    'optimizer': 'muon',
-    'text_rate': 3e-4,
-    'steps': 120,
-    'evaluate_every': 120,
-    'log_every': 10,
-    'learning_rate': 4e-3,
-    'warmup_steps': 20,
-    'source': 'rendered_music:runs/demo/corpus',
-  },
   'small': {
     'audio_tower': 'resnet',
     'audio': {'width': 32},
@@ -137,6 +111,32 @@ SIZES = {
     'learning_rate': 5e-5,
     'warmup_steps': 5_000,
     'source': 'audio_folder:data/music',
+  },
+  # The text tower of all-MiniLM-L6-v2, for --init_text; its layers cost too
+  # much for Muon and for four captions a crop.
+  'tiny_minilm': {
+    'audio_tower': 'resnet',
+    'audio': {'width': 16, 'stage_blocks': (1, 1, 1, 1)},
+    'model': _TINY_MODEL,
+    'text': {
+      'max_length': 512,
+      'num_layers': 6,
+      'embed_dim': 384,
+      'num_heads': 12,
+      'mlp_dim': 1536,
+      'pooling': 'mean',
+    },
+    'text_length': 20,
+    'batch_size': 32,
+    'captions_per_crop': 1,
+    'optimizer': 'muon',
+    'text_rate': 3e-4,
+    'steps': 120,
+    'evaluate_every': 120,
+    'log_every': 10,
+    'learning_rate': 4e-3,
+    'warmup_steps': 20,
+    'source': 'rendered_music:runs/demo/corpus',
   },
 }
 _BERT_BASE = {
