@@ -44,6 +44,7 @@ MINUTE = (
 MINUTE_CODEC = (
   '--config=configs/soundstream.py:tiny',
   '--config.model.channels=1',
+  '--config.model.strides=(20,24)',
   '--config.model.latent_dim=4',
   '--config.model.num_quantizers=2',
   '--config.model.codebook_size=8',
