@@ -8,13 +8,11 @@ parameters and the same record, bit for bit.
 import contextlib
 import dataclasses
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -24,13 +22,16 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import Task
 from musiclm_jax.training import state as states
 from musiclm_jax.training import workdir as folder
-from musiclm_jax.training.checkpoint import Checkpoints, flatten
+from musiclm_jax.training.checkpoint import Checkpoints
 from musiclm_jax.training.clock import Clock
+from musiclm_jax.training.held_out import make_evaluator
 from musiclm_jax.training.optimizer import make_optimizers
 from musiclm_jax.training.report import Report
+from musiclm_jax.training.schedule import Schedule
 from musiclm_jax.training.state import TrainState
 from musiclm_jax.training.step import make_step
 from musiclm_jax.training.stop_request import StopRequest
+from musiclm_jax.training.warm_start import start_from
 
 HostBatch = Mapping[str, np.ndarray]
 MAX_REFUSED_IN_A_ROW = 10
@@ -48,31 +49,6 @@ class Data:
 
   train: Callable[[int], Iterator[HostBatch]]
   evaluation: Callable[[], Iterable[HostBatch]] = tuple
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-  """When to do what, in steps; 0 is never, but the last step does all."""
-
-  total_steps: int
-  log_every: int
-  eval_every: int
-  save_every: int
-
-  def logs(self, step: int) -> bool:
-    """Whether step number `step` (from 1) is logged; an eval step is."""
-    return self._due(step, self.log_every) or self.evaluates(step)
-
-  def evaluates(self, step: int) -> bool:
-    """Whether held-out metrics are taken after step `step`."""
-    return self._due(step, self.eval_every)
-
-  def saves(self, step: int) -> bool:
-    """Whether a checkpoint is written after step `step`."""
-    return self._due(step, self.save_every)
-
-  def _due(self, step: int, every: int) -> bool:
-    return step == self.total_steps or (every > 0 and step % every == 0)
 
 
 def train(
@@ -106,7 +82,7 @@ def train(
     ema_decay: Of averaged parameters; 0.0 is off.
     contract_json: Token contract of an LM.
     initial: (params, collections) to start from, instead of random ones; see
-      `start_from`.
+      `warm_start.start_from`.
     fsdp: Devices that share one copy of the parameters; the others are
       data-parallel.
     tensor: Devices that share one layer.
@@ -145,55 +121,12 @@ def train(
     )
     done = int(state.step)
     batches = data.train(done) if done else itertools.chain([head], opening)
-    evaluate = _evaluator(task, data, mesh)
+    evaluate = make_evaluator(task, data.evaluation, mesh)
     return _run(
       state, step, evaluate, batches, plan, workdir, checkpoints, mesh
     )
   finally:
     checkpoints.close()
-
-
-def start_from(
-  state: TrainState, params: PyTree, collections: PyTree | None
-) -> TrainState:
-  """Puts given weights and codebooks into a fresh state.
-
-  Args:
-    state: Of no steps.
-    params: By player; only a part of them where `collections` is None, such
-      as a pretrained tower. The others keep their random values.
-    collections: By player.
-
-  Raises:
-    UsageError: Naming the first array that is missing, spare or of another
-      shape.
-  """
-  whole = collections is not None
-  given = flatten({'params': params, 'collections': collections or {}})
-  ours = {'params': state.params, 'collections': state.collections}
-  wanted = flatten(ours)
-  compared = given.keys() | wanted.keys() if whole else given.keys()
-  for name in sorted(compared):
-    shapes = [
-      tuple(np.shape(d[name])) if name in d else 'nothing'
-      for d in (given, wanted)
-    ]
-    if shapes[0] != shapes[1]:
-      raise UsageError(
-        f'the weights to start from have {shapes[0]} at {name}, this config '
-        f'needs {shapes[1]}: use the config of those weights'
-      )
-  placed = jax.tree.map(
-    lambda leaf, name: (
-      jax.device_put(np.asarray(given[name], leaf.dtype), leaf.sharding)
-      if name in given
-      else leaf
-    ),
-    ours,
-    jax.tree.unflatten(jax.tree.structure(ours), list(wanted)),
-  )
-  averaged = jax.tree.map(jnp.copy, placed['params'])
-  return state.replace(**placed, ema_params=state.ema_params and averaged)
 
 
 def _run(
@@ -239,36 +172,6 @@ def _run(
   checkpoints.wait()
   print(f'done: {plan.total_steps} steps in {workdir}', flush=True)
   return state
-
-
-def _evaluator(
-  task: Task, data: Data, mesh: Mesh
-) -> Callable[[TrainState], dict[str, float]]:
-  """Makes the function that averages held-out metrics over examples."""
-
-  @jax.jit
-  def one(params: PyTree, collections: PyTree, batch: PyTree) -> PyTree:
-    metrics = task.evaluate(params, collections, batch)
-    return {k: jnp.mean(v.astype(jnp.float32)) for k, v in metrics.items()}
-
-  def evaluate(state: TrainState) -> dict[str, float]:
-    rows = [
-      jax.device_get(
-        one(
-          state.inference_params,
-          state.collections,
-          sharding.put_batch(batch, mesh),
-        )
-      )
-      for batch in data.evaluation()
-    ]
-    names = rows[0] if rows else ()
-    return {
-      f'eval_{name}': math.fsum(float(row[name]) for row in rows) / len(rows)
-      for name in names
-    }
-
-  return evaluate
 
 
 def _check_accumulation(batch: PyTree, accumulation: int, mesh: Mesh) -> None:
