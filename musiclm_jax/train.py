@@ -6,7 +6,8 @@ Token LMs read `--tokens=STORE`, the three fits `--network=WORKDIR_OR_BUNDLE`;
 `--init_from=WORKDIR_OR_BUNDLE` starts any stage from given weights, and
 `--init_text=FOLDER` MuLan's text tower from a published BERT. The same command
 again continues where a run was stopped or killed, and a larger
-`--config.schedule.total_steps` goes further.
+`--config.schedule.total_steps` goes further. `--profile=10:15` traces those
+steps for TensorBoard.
 """
 
 from typing import Any
@@ -30,6 +31,9 @@ _INIT_TEXT = flags.DEFINE_string(
   'init_text',
   None,
   "Folder of a BERT (model.safetensors, vocab.txt) for MuLan's text tower.",
+)
+_PROFILE = flags.DEFINE_string(
+  'profile', None, 'Steps to trace into the workdir, FIRST:LAST.'
 )
 
 
@@ -91,8 +95,12 @@ def main() -> None:
   from musiclm_jax.cascade import stage_data
   from musiclm_jax.training import loop
   from musiclm_jax.training import workdir as folder
+  from musiclm_jax.training.trace_window import Window
 
   _check_flags(config.stage)
+  window = _PROFILE.value and Window.parse(
+    _PROFILE.value, config.schedule.total_steps
+  )
   task = stages.build(config)
   contract = None
   if config.stage in stage_data.TOKEN_LMS:
@@ -120,6 +128,7 @@ def main() -> None:
       seed=config.seed,
       contract_json=contract and contract.to_json(),
       initial=initial,
+      window=window or None,
       **config.training,
     )
 

@@ -5,8 +5,9 @@ LMs one; fitting a quantizer has one player that owns codebooks and no
 parameters. The training loop knows this protocol and nothing else.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Array
 
@@ -20,6 +21,40 @@ LossFn = Callable[
   [Params, Collections, Batch, PRNGKey, Array],
   tuple[Array, tuple[Collections, Metrics]],
 ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sign:
+  """A metric in which a training shows that it goes wrong.
+
+  Attributes:
+    trouble: A name in `training.detectors.DETECTORS`.
+    metric: Where it shows.
+    reference: What the metric is compared with, a number or another metric:
+      the codes in even use at best, the loss of a guess, or what the metric
+      is when a discriminator says the same of everything.
+    since: Steps before the metric says anything.
+  """
+
+  trouble: str
+  metric: str
+  reference: float | str
+  since: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Outlook:
+  """What a training's observer may know of a task.
+
+  Attributes:
+    amount: What one global batch holds, in `unit`.
+    unit: Such as tokens, or seconds of audio.
+    signs: What to watch.
+  """
+
+  amount: float
+  unit: str
+  signs: tuple[Sign, ...] = ()
 
 
 class Task(Protocol):
@@ -48,3 +83,31 @@ class Task(Protocol):
     self, params: Params, collections: Collections, batch: Batch
   ) -> Metrics:
     """Held-out metrics per example, each of shape [B], without dropout."""
+
+
+@runtime_checkable
+class Observable(Protocol):
+  """A task that says what its batches hold and what may go wrong with it."""
+
+  def outlook(self, batch: Batch) -> Outlook:
+    """Describes a global batch, of which only shapes may matter."""
+
+
+@runtime_checkable
+class Audible(Protocol):
+  """A task that can be listened to while it trains.
+
+  Attributes:
+    sample_rate: Of what `listen` returns, in Hz.
+  """
+
+  sample_rate: int
+
+  def listen(
+    self, params: Params, collections: Collections, batch: Batch
+  ) -> Mapping[str, Array]:
+    """Returns held-out waveforms by name, each of shape [N, S].
+
+    It is compiled together with `evaluate` on the same batch: what both
+    compute costs nothing twice.
+    """

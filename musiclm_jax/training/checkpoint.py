@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import errno
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,11 @@ class Checkpoints:
     """Ends the writing threads."""
     self._manager.close()
 
-  def restore(self, abstract: TrainState) -> TrainState | None:
+  def restore(
+    self,
+    abstract: TrainState,
+    among: Callable[[int], bool] = lambda step: True,
+  ) -> TrainState | None:
     """Reads the newest whole checkpoint, each leaf to where it belongs.
 
     A damaged one is put aside into `<workdir>/damaged` with a line on
@@ -115,9 +119,10 @@ class Checkpoints:
 
     Args:
       abstract: Shapes, dtypes and shardings of the state.
+      among: Which steps' checkpoints are looked at.
 
     Returns:
-      The state, or None where there is no checkpoint.
+      The state, or None where there is no such checkpoint.
 
     Raises:
       UsageError: If there are checkpoints and all are damaged.
@@ -130,7 +135,7 @@ class Checkpoints:
       wanted,
     )
     damaged = []
-    for step in sorted(self._manager.all_steps(), reverse=True):
+    for step in sorted(filter(among, self._manager.all_steps()), reverse=True):
       try:
         leaves = _restore(self._manager, step, wanted, arguments)
       except Exception as error:

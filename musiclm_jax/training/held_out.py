@@ -1,4 +1,4 @@
-"""Held-out metrics: batches -> means over their examples."""
+"""Held-out batches -> means of metrics over their examples, and samples."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -10,37 +10,59 @@ from jax.sharding import Mesh
 
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
-from musiclm_jax.contracts.task import Task
+from musiclm_jax.contracts.task import Audible, Task
 from musiclm_jax.training.state import TrainState
+
+Evaluator = Callable[
+  [TrainState], tuple[dict[str, float], dict[str, np.ndarray]]
+]
 
 
 def make_evaluator(
   task: Task,
   batches: Callable[[], Iterable[Mapping[str, np.ndarray]]],
   mesh: Mesh,
-) -> Callable[[TrainState], dict[str, float]]:
-  """Makes the function that averages held-out metrics over examples."""
+) -> Evaluator:
+  """Makes the function that a training is examined with.
 
-  @jax.jit
-  def one(params: PyTree, collections: PyTree, batch: PyTree) -> PyTree:
+  Args:
+    task: The game.
+    batches: The held-out batches, the same at every call.
+    mesh: Where they are placed.
+
+  Returns:
+    From a state to `eval_<metric>` means over all batches, and to what an
+    `Audible` task lets hear of the first batch, [N, S] by name.
+  """
+
+  def one(
+    params: PyTree, collections: PyTree, batch: PyTree
+  ) -> tuple[PyTree, PyTree]:
     metrics = task.evaluate(params, collections, batch)
-    return {k: jnp.mean(v.astype(jnp.float32)) for k, v in metrics.items()}
+    means = {k: jnp.mean(v.astype(jnp.float32)) for k, v in metrics.items()}
+    if not isinstance(task, Audible):
+      return means, {}
+    return means, dict(task.listen(params, collections, batch))
 
-  def evaluate(state: TrainState) -> dict[str, float]:
-    rows = [
-      jax.device_get(
-        one(
-          state.inference_params,
-          state.collections,
-          sharding.put_batch(batch, mesh),
-        )
+  compiled = jax.jit(one, out_shardings=sharding.replicated(mesh))
+
+  def evaluate(
+    state: TrainState,
+  ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    rows, samples = [], {}
+    for batch in batches():
+      row, heard = compiled(
+        state.inference_params,
+        state.collections,
+        sharding.put_batch(batch, mesh),
       )
-      for batch in batches()
-    ]
+      samples = samples or jax.device_get(heard)
+      rows.append(jax.device_get(row))
     names = rows[0] if rows else ()
-    return {
+    means = {
       f'eval_{name}': math.fsum(float(row[name]) for row in rows) / len(rows)
       for name in names
     }
+    return means, samples
 
   return evaluate

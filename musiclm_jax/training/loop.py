@@ -5,7 +5,6 @@ function of (seed, k): a run that was killed and started again makes the same
 parameters and the same record, bit for bit.
 """
 
-import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,17 +23,18 @@ from musiclm_jax.training import state as states
 from musiclm_jax.training import workdir as folder
 from musiclm_jax.training.checkpoint import Checkpoints
 from musiclm_jax.training.clock import Clock
-from musiclm_jax.training.held_out import make_evaluator
+from musiclm_jax.training.held_out import Evaluator, make_evaluator
+from musiclm_jax.training.observer import Observer
 from musiclm_jax.training.optimizer import make_optimizers
-from musiclm_jax.training.report import Report
+from musiclm_jax.training.refusals import Refusals
 from musiclm_jax.training.schedule import Schedule
 from musiclm_jax.training.state import TrainState
-from musiclm_jax.training.step import make_step
+from musiclm_jax.training.step import VERDICTS, make_step
 from musiclm_jax.training.stop_request import StopRequest
+from musiclm_jax.training.trace_window import Window
 from musiclm_jax.training.warm_start import start_from
 
 HostBatch = Mapping[str, np.ndarray]
-MAX_REFUSED_IN_A_ROW = 10
 STOPPED = 75  # exit code of a run that saved because it was asked to stop
 
 
@@ -64,6 +64,7 @@ def train(
   ema_decay: float = 0.0,
   contract_json: str | None = None,
   initial: tuple[PyTree, PyTree | None] | None = None,
+  window: Window | None = None,
   fsdp: int = 1,
   tensor: int = 1,
   rules: Mapping[str, str | None] = sharding.RULES,
@@ -83,6 +84,7 @@ def train(
     contract_json: Token contract of an LM.
     initial: (params, collections) to start from, instead of random ones; see
       `warm_start.start_from`.
+    window: Steps to profile.
     fsdp: Devices that share one copy of the parameters; the others are
       data-parallel.
     tensor: Devices that share one layer.
@@ -93,9 +95,10 @@ def train(
 
   Raises:
     UsageError: If the workdir belongs to another config, a checkpoint cannot
-      be written, or the loss stays non-finite.
+      be written, or the loss stays not finite; see `Refusals`.
     SystemExit: With code 75 after a SIGTERM, when the state is saved.
   """
+  clock = Clock()
   mesh = sharding.make_mesh(fsdp=fsdp, tensor=tensor)
   plan = Schedule(**schedule)
   players = make_optimizers(optimizers, total_steps=plan.total_steps)
@@ -109,69 +112,91 @@ def train(
     folder.describe(workdir, dict(config), contract_json)
   checkpoints = Checkpoints(workdir)
   try:
-    state = checkpoints.restore(abstract)
-    if state is None:
-      state = states.create_state(task, players, first, mesh, **kwargs)
-      if initial is not None:
-        state = start_from(state, *initial)
+    with clock.spending('restore'):
+      state = checkpoints.restore(abstract)
+      if state is None:
+        state = states.create_state(task, players, first, mesh, **kwargs)
+        state = start_from(state, *initial) if initial else state
+    done = int(state.step)
+    if done >= plan.total_steps:
+      print(f'done: {workdir} has {done} steps of {plan.total_steps}')
+      return state
     step = jax.jit(
       make_step(task, players, accumulation=accumulation, ema_decay=ema_decay),
       donate_argnums=0,
       out_shardings=(states.shardings(abstract), sharding.replicated(mesh)),
     )
-    done = int(state.step)
     batches = data.train(done) if done else itertools.chain([head], opening)
     evaluate = make_evaluator(task, data.evaluation, mesh)
-    return _run(
-      state, step, evaluate, batches, plan, workdir, checkpoints, mesh
-    )
+    placed = (sharding.put_batch(batch, mesh) for batch in batches)
+    with Observer(
+      task,
+      abstract,
+      first,
+      plan.total_steps,
+      workdir=workdir,
+      done=done,
+      clock=clock,
+      window=window,
+    ) as observer:
+      return _run(state, step, placed, plan, checkpoints, evaluate, observer)
   finally:
     checkpoints.close()
 
 
 def _run(
   state: TrainState,
-  step_fn: Callable,
-  evaluate: Callable[[TrainState], dict[str, float]],
-  batches: Iterator[HostBatch],
+  step: Callable,
+  batches: Iterator[PyTree],
   plan: Schedule,
-  workdir: Path,
   checkpoints: Checkpoints,
-  mesh: Mesh,
+  evaluate: Evaluator,
+  observer: Observer,
 ) -> TrainState:
   """Steps from where the state is to the end of the plan."""
-  done = int(state.step)
-  if done >= plan.total_steps:
-    print(f'done: {workdir} has {done} steps of {plan.total_steps}')
-    return state
-  if done:
-    print(f'continuing {workdir} after step {done}', flush=True)
-  clock = Clock(done, plan.total_steps)
-  leads = jax.process_index() == 0
-  record = Report(workdir, done) if leads else contextlib.nullcontext()
-  with record as report, StopRequest() as stop:
-    for number in range(done + 1, plan.total_steps + 1):
-      state, metrics = step_fn(state, sharding.put_batch(next(batches), mesh))
-      clock.tick(number, metrics)
+  refusals = Refusals(state, checkpoints, plan, observer.warn)
+  with StopRequest() as stop:
+    for number in range(int(state.step) + 1, plan.total_steps + 1):
+      with observer.waiting():
+        batch = next(batches)
+      state, metrics = observer.run(step, state, batch)
+      state = refusals.settle(state, number, batch, metrics)
       if plan.logs(number):
-        values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        refused = values.pop('refused_in_a_row')
+        values, samples = _scalars(observer.read(metrics), state), {}
         if plan.evaluates(number):
-          values |= evaluate(state)
-        if report:
-          report.write(number, values)
-          print(clock.line(number, values), flush=True)
-        _check_refused(int(refused), number)
+          with observer.spending('evaluate'):
+            held_out, samples = evaluate(state)
+          values |= held_out
+        observer.log(values, samples)
       stopping = stop.asked(agree=plan.logs(number))
-      if plan.saves(number) or stopping:
-        checkpoints.save(state)
+      if stopping or _saves(plan, number, state):
+        with observer.spending('save'):
+          checkpoints.save(state)
       if stopping:
         checkpoints.wait()
-        print(f'stopped and saved at step {number}: run again to go on')
+        observer.say(f'stopped and saved at step {number}: run again to go on')
         raise SystemExit(STOPPED)
   checkpoints.wait()
-  print(f'done: {plan.total_steps} steps in {workdir}', flush=True)
+  observer.say(f'done: {plan.total_steps} steps')
   return state
+
+
+def _saves(plan: Schedule, number: int, state: TrainState) -> bool:
+  """Whether to save: not while steps are refused, but for the last one."""
+  if not plan.saves(number):
+    return False
+  return number == plan.total_steps or int(state.refused_in_a_row) == 0
+
+
+def _scalars(
+  metrics: Mapping[str, np.ndarray], state: TrainState
+) -> dict[str, float]:
+  """What is recorded of a step."""
+  inner = ('refused_in_a_row', VERDICTS)
+  values = {k: float(v) for k, v in metrics.items() if k not in inner}
+  if rolled_back := int(state.rolled_back):
+    values['rolled_back'] = rolled_back
+  return values
 
 
 def _check_accumulation(batch: PyTree, accumulation: int, mesh: Mesh) -> None:
@@ -182,14 +207,4 @@ def _check_accumulation(batch: PyTree, accumulation: int, mesh: Mesh) -> None:
       f'batch_size={size} cannot be cut into accumulation={accumulation} '
       f'microbatches on {sharding.batch_shards(mesh)} devices: choose a '
       f'multiple of {parts}'
-    )
-
-
-def _check_refused(refused_in_a_row: int, step: int) -> None:
-  if refused_in_a_row >= MAX_REFUSED_IN_A_ROW:
-    raise UsageError(
-      f'at step {step} the loss or a gradient was not finite for '
-      f'{refused_in_a_row} steps in a row; the parameters are those from '
-      'before: lower a learning_rate or clip_norm in config.optimizer, or look '
-      'at the data'
     )

@@ -1,20 +1,25 @@
-"""The record of a training: one JSON object a logged step, and TensorBoard.
+"""The record of a training: JSON lines, and TensorBoard events.
 
-The record holds nothing that depends on the clock, so two runs of one config
-write the same bytes.
+`metrics.jsonl` has one object a logged step and holds nothing that depends on
+the clock, so two runs of one config write the same bytes. What depends on it
+goes into `speed.jsonl`.
 """
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.training import workdir as folder
 
 
 class Report:
-  """Writes `metrics.jsonl` and TensorBoard events of one workdir."""
+  """Writes the record of one workdir."""
 
   def __init__(self, workdir: Path, restored_step: int):
     """Opens the record and forgets steps beyond the restored one.
@@ -25,29 +30,70 @@ class Report:
     """
     from tensorboardX import SummaryWriter
 
-    path = Path(workdir) / folder.METRICS
-    _truncate(path, restored_step)
-    self._file = open(path, 'a')  # noqa: SIM115  closed by `__exit__`
+    paths = [Path(workdir) / name for name in (folder.METRICS, folder.SPEED)]
+    for path in paths:
+      _truncate(path, restored_step)
+    self._files = contextlib.ExitStack()
+    self._metrics, self._speed = (
+      self._files.enter_context(path.open('a')) for path in paths
+    )
+    self.rows = read_metrics(paths[0])
     self._writer = SummaryWriter(
       str(workdir), purge_step=restored_step + 1 if restored_step else None
     )
 
-  def write(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Appends one object and flushes it; what is not finite becomes null."""
-    ordered = {'loss': metrics['loss'], **metrics}
-    finite = {k: v if math.isfinite(v) else None for k, v in ordered.items()}
-    self._file.write(json.dumps({'step': step, **finite}) + '\n')
-    self._file.flush()
-    for name, value in metrics.items():
-      group = 'held_out' if name.startswith('eval_') else 'train'
-      self._writer.add_scalar(f'{group}/{name}', value, step)
+  def write(
+    self, row: Mapping[str, float | None], warnings: Sequence[str] = ()
+  ) -> None:
+    """Appends one object and flushes it.
+
+    Args:
+      row: Of `as_row`.
+      warnings: Causes, only such as follow from the rows so far.
+    """
+    said = {'warnings': list(warnings)} if warnings else {}
+    _append(self._metrics, {**row, **said})
+    for name, value in row.items():
+      if name != 'step' and value is not None:
+        group = 'held_out' if name.startswith('eval_') else 'train'
+        self._writer.add_scalar(f'{group}/{name}', value, row['step'])
+
+  def write_speed(self, step: int, speed: Mapping[str, float]) -> None:
+    """Appends what depends on the clock."""
+    _append(self._speed, {'step': step, **speed})
+    for name, value in speed.items():
+      self._writer.add_scalar(f'speed/{name}', value, step)
+
+  def write_warning(self, step: int, cause: str, line: str) -> None:
+    """Puts a line that was printed beside the curves."""
+    self._writer.add_text(f'warnings/{cause}', line, step)
+
+  def write_samples(
+    self, step: int, samples: Mapping[str, np.ndarray], sample_rate: int
+  ) -> None:
+    """Makes waveforms [N, S] playable, the names of one example together."""
+    for name, waveforms in samples.items():
+      for index, waveform in enumerate(waveforms):
+        self._writer.add_audio(
+          f'sample_{index + 1}/{name}',
+          np.clip(waveform, -1.0, 1.0)[:, None],
+          step,
+          sample_rate=sample_rate,
+        )
 
   def __enter__(self) -> 'Report':
     return self
 
   def __exit__(self, *_: object) -> None:
     self._writer.close()
-    self._file.close()
+    self._files.close()
+
+
+def as_row(step: int, metrics: Mapping[str, float]) -> dict[str, Any]:
+  """Orders a step's metrics as they are recorded; not finite becomes None."""
+  ordered = {'loss': metrics['loss'], **metrics}
+  finite = {k: v if math.isfinite(v) else None for k, v in ordered.items()}
+  return {'step': step, **finite}
 
 
 def read_metrics(path: Path) -> list[dict]:
@@ -59,6 +105,11 @@ def read_metrics(path: Path) -> list[dict]:
     except ValueError:
       break
   return lines
+
+
+def _append(file: Any, record: Mapping[str, Any]) -> None:
+  file.write(json.dumps(record) + '\n')
+  file.flush()
 
 
 def _truncate(path: Path, last_step: int) -> None:

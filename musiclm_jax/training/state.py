@@ -30,6 +30,8 @@ class TrainState:
     rng: Key data of the training noise; each step folds its number in.
     refused: Steps refused because a loss or gradient was not finite, int32.
     refused_in_a_row: Of those, the ones since the last good step, int32.
+    rolled_back: The step after which the run went back to the parameters of
+      an older checkpoint, int32; 0 is never.
   """
 
   step: jax.Array
@@ -40,6 +42,7 @@ class TrainState:
   rng: jax.Array
   refused: jax.Array
   refused_in_a_row: jax.Array
+  rolled_back: jax.Array
 
   @property
   def inference_params(self) -> PyTree:
@@ -72,6 +75,7 @@ def init_state(
     rng=jax.random.key_data(train_key),
     refused=zero,
     refused_in_a_row=zero,
+    rolled_back=zero,
   )
 
 

@@ -22,6 +22,10 @@ from musiclm_jax.contracts.task import (
 )
 from musiclm_jax.training.state import TrainState
 
+# The metric that is no scalar: bool [N], which of `suspects` are finite.
+VERDICTS = 'finite'
+# Metrics that the step itself adds; no task may report one of these names.
+_COUNTED = ('grad_norm', 'refused_', VERDICTS)
 StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 Outcome = tuple[PyTree, Collections, Metrics]
 
@@ -39,8 +43,9 @@ def make_step(
   then all updates are applied, so XLA can share the players' forward pass.
 
   A step in which any loss or gradient is not finite is refused: parameters,
-  averages, optimizers and collections stay, `refused_steps` counts it, and
-  the next step reads the next batch.
+  averages, optimizers and collections stay, `refused_steps` counts it, the
+  metric `finite` says which of `suspects` are finite, and the next step reads
+  the next batch.
 
   Args:
     task: The game.
@@ -57,7 +62,15 @@ def make_step(
     gradients, collections, metrics = _accumulate(
       losses, state, batch, key, accumulation
     )
-    norms = {p: optax.tree.norm(g) for p, g in gradients.items()}
+    squares = jax.tree.map(lambda g: jnp.sum(jnp.square(g)), gradients)
+    norms = {
+      player: jnp.sqrt(jnp.float32(sum(jax.tree.leaves(own))))
+      for player, own in squares.items()
+    }
+    verdicts = [
+      jnp.all(jnp.isfinite(values))
+      for values in suspects(batch, metrics, squares).values()
+    ]
     metrics |= _named_norms(norms)
     finite = _all_finite(
       [norms, {p: metrics[_loss(p, losses)] for p in losses}]
@@ -80,9 +93,39 @@ def make_step(
     return new, metrics | {
       'refused_steps': new.refused,
       'refused_in_a_row': new.refused_in_a_row,
+      VERDICTS: jnp.stack(verdicts),
     }
 
   return step
+
+
+def suspects(
+  batch: PyTree, metrics: PyTree, gradients: PyTree
+) -> dict[str, Any]:
+  """Names what may be not finite, causes before what follows from them.
+
+  Args:
+    batch: Arrays by name.
+    metrics: Those of the losses, by name.
+    gradients: By player, or any tree of that structure.
+
+  Returns:
+    Such as 'batch/waveform', 'metric/loss', 'gradient/lm/head/kernel' -> leaf.
+  """
+  parts = {
+    'batch': {
+      name: rows
+      for name, rows in batch.items()
+      if jnp.issubdtype(rows.dtype, jnp.floating)
+    },
+    'metric': {k: v for k, v in metrics.items() if not k.startswith(_COUNTED)},
+    'gradient': gradients,
+  }
+  return {
+    f'{part}/{jax.tree_util.keystr(path, simple=True, separator="/")}': leaf
+    for part, tree in parts.items()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+  }
 
 
 def _loss(player: str, losses: Mapping[str, LossFn]) -> str:

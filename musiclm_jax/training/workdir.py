@@ -1,7 +1,8 @@
 """The folder of one training: who may write into it, and what it is about.
 
-`config.json`, `contract.json` (token LMs), `metrics.jsonl`, `checkpoints/`,
-TensorBoard events, and what a stage must keep beside (MuLan's `vocab.txt`).
+`config.json`, `contract.json` (token LMs), `metrics.jsonl`, `speed.jsonl`,
+`checkpoints/`, TensorBoard events, `profile/`, and what a stage must keep
+beside (MuLan's `vocab.txt`).
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from musiclm_jax.contracts.errors import UsageError
 CONFIG = 'config.json'
 CONTRACT = 'contract.json'
 METRICS = 'metrics.jsonl'
+SPEED = 'speed.jsonl'
 CHECKPOINTS = 'checkpoints'
 LOCK = '.lock'
 

@@ -147,6 +147,7 @@ def write_workdir(folder, stage, contract_json=None, **changes):
     rng=np.zeros(2, np.uint32),
     refused=zero,
     refused_in_a_row=zero,
+    rolled_back=zero,
   )
   store = checkpoint.Checkpoints(folder)
   store.save(jax.tree.map(jax.numpy.asarray, state))

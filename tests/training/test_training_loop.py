@@ -166,16 +166,6 @@ def test_a_refused_start_leaves_no_workdir(tmp_path):
     play('lm', tmp_path / 'file' / 'w')
 
 
-def test_a_non_finite_run_stops_and_keeps_the_good_parameters(tmp_path):
-  with pytest.raises(UsageError, match='not finite for 10 steps in a row'):
-    play('lm', tmp_path / 'w', poisoned=range(5, 100))
-  rows = lines(tmp_path / 'w')
-  assert [row['refused_steps'] for row in rows] == [0, 5, 10]
-  assert rows[-1]['loss'] is None
-  params = checkpoint.read(tmp_path / 'w').params
-  assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(params))
-
-
 def test_training_starts_from_given_weights(whole, tmp_path):
   read = checkpoint.read(whole['codec'][1])
   given = read.params, read.collections

@@ -168,8 +168,10 @@ class CodecGame:
     return {'error': ((fake - batch['waveform']) ** 2).mean(-1)}
 
 
-def lm_batch(seed, step, size=8, poisoned=()):
-  """Batch `step` of a Markov chain."""
+def lm_batch(seed, step, size=8, poisoned=(), happens=None):
+  """Batch `step` of a Markov chain, with what happens while it is read."""
+  if seed == 0 and happens and step in happens:
+    happens[step]()
   rng = np.random.default_rng((seed, step))
   tokens = (rng.integers(0, 4, (size, 1)) + 3 * np.arange(13)) % 16
   flag = np.full(size, int(step in poisoned), np.int32)
@@ -212,10 +214,11 @@ GAMES = {
 }
 
 
-def play(game, path, *, poisoned=None, pause=0.0, schedule=None, **kwargs):
+def play(game, path, *, pause=0.0, schedule=None, **kwargs):
   """Trains a game in `path` and returns the last state."""
   task, make, players = GAMES[game]
-  extra = {} if poisoned is None else {'poisoned': poisoned}
+  data = ('poisoned', 'happens')
+  extra = {name: kwargs.pop(name) for name in data if name in kwargs}
   config = {'stage': game, 'model': {'width': kwargs.pop('width', 8)}}
   plan = {'total_steps': 20, 'log_every': 5, 'eval_every': 10, 'save_every': 5}
   optimizer = ADAM | kwargs.pop('optimizer', {})

@@ -1,0 +1,178 @@
+"""What goes wrong slowly, seen in the logged rows of metrics.
+
+rows, oldest first -> a line that says what is wrong and what to do, or None.
+A detector knows no model: a task names the metrics to watch (`Task`'s
+`outlook`). All are functions of the record alone, so what they say is the
+same for a run in one piece and for one that was killed and went on.
+"""
+
+import collections
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from musiclm_jax.contracts.task import Sign
+
+Row = Mapping[str, Any]
+Detector = Callable[[Sequence[Row], Sign, int], str | None]
+
+LOGS, STEPS = 5, 100  # for so long at least a metric must look wrong
+GUESSING_SHARE = 0.1  # of the training, before a guess is no beginner's
+COLLAPSED = 0.05  # of the codes' even use
+SLOW_SHARE, SLOW_SECONDS = 0.3, 20.0  # of waiting for data
+_NEAR = 0.01
+_STILL = 1e-6
+
+
+def collapsed_codebook(
+  rows: Sequence[Row], sign: Sign, total_steps: int
+) -> str | None:
+  """Finds a perplexity at less than 5 % of the way from 1 to the best."""
+  since = _wrong_since(
+    rows,
+    sign,
+    STEPS,
+    lambda value, best: value - 1.0 < COLLAPSED * (best - 1.0),
+  )
+  if since is None:
+    return None
+  value, best = _pair(rows[-1], sign)
+  return (
+    f'{sign.metric} is {value:.1f} where {best:.0f} codes could be in use, '
+    f'and was as low since step {since}: this codebook has collapsed; begin '
+    'again with a lower learning_rate, a smaller codebook_size or larger '
+    'batches'
+  )
+
+
+def at_chance(rows: Sequence[Row], sign: Sign, total_steps: int) -> str | None:
+  """Finds a loss that is still that of a guess after a tenth of the steps."""
+  patience = max(STEPS, round(GUESSING_SHARE * total_steps))
+  since = _wrong_since(
+    rows, sign, patience, lambda value, chance: value > (1 - _NEAR) * chance
+  )
+  if since is None:
+    return None
+  value, chance = _pair(rows[-1], sign)
+  return (
+    f'{sign.metric} is {value:.4f}, and a guess has {chance:.4f}: nothing was '
+    f'learned since step {since}; look whether the pairs of the data belong '
+    'together, then lower learning_rate or lengthen warmup_steps'
+  )
+
+
+def silent_discriminator(
+  rows: Sequence[Row], sign: Sign, total_steps: int
+) -> str | None:
+  """Finds a discriminator that says the same of everything, or stands still."""
+  since = _wrong_since(
+    rows,
+    sign,
+    STEPS,
+    lambda value, mute: abs(value - mute) <= max(_NEAR * abs(mute), _STILL),
+  )
+  if since is None:
+    return None
+  return (
+    f'{sign.metric} stays at {_pair(rows[-1], sign)[1]:g} since step {since}: '
+    'the discriminator tells nothing apart, so the codec learns nothing from '
+    'it; raise its learning_rate, or begin again'
+  )
+
+
+def slow_input(speeds: Sequence[Mapping[str, float]]) -> str | None:
+  """Finds that the last logs all spent 30 % of their time on waiting for data.
+
+  Args:
+    speeds: Records of `Scale.speed`, oldest first; they depend on the clock.
+  """
+  slow = 0
+  for speed in reversed(speeds):
+    if speed['data_share'] < SLOW_SHARE:
+      break
+    slow += 1
+  before = speeds[-slow - 1] if slow < len(speeds) else {}
+  waited = speeds[-1].get('seconds_data', 0.0) - before.get('seconds_data', 0.0)
+  if not slow or waited < SLOW_SECONDS:
+    return None
+  return (
+    f'{100 * speeds[-1]["data_share"]:.0f} % of the time goes into waiting for '
+    f'data, {waited:.0f} s by now: put it on a faster disk, or give this '
+    'machine more cores'
+  )
+
+
+DETECTORS: Mapping[str, Detector] = {
+  'collapsed codebook': collapsed_codebook,
+  'at chance': at_chance,
+  'silent discriminator': silent_discriminator,
+}
+
+
+class Alarms:
+  """Runs the detectors of a task over its rows, each alarm once."""
+
+  def __init__(
+    self, signs: Iterable[Sign], total_steps: int, rows: Iterable[Row] = ()
+  ):
+    """Takes up where a record ends.
+
+    Args:
+      signs: What the task says to watch.
+      total_steps: Of the training.
+      rows: Of the record so far.
+    """
+    self._signs, self._total = tuple(signs), total_steps
+    self._horizon = max(STEPS, round(GUESSING_SHARE * total_steps))
+    self._rows: collections.deque[Row] = collections.deque()
+    self._told: set[str] = set()
+    for row in rows:
+      self._remember(row)
+      self._told |= set(row.get('warnings', ()))
+
+  def hear(self, row: Row) -> dict[str, str]:
+    """Takes in a row; returns new alarms, cause -> line."""
+    self._remember(row)
+    found = {}
+    for sign in self._signs:
+      cause = f'{sign.trouble}: {sign.metric}'
+      if cause not in self._told:
+        line = DETECTORS[sign.trouble](tuple(self._rows), sign, self._total)
+        if line:
+          found[cause] = line
+    self._told |= found.keys()
+    return found
+
+  def _remember(self, row: Row) -> None:
+    """Keeps one row at or before the horizon, and all since."""
+    self._rows.append(row)
+    limit = row['step'] - self._horizon
+    while len(self._rows) > LOGS and self._rows[1]['step'] <= limit:
+      self._rows.popleft()
+
+
+def _wrong_since(
+  rows: Sequence[Row],
+  sign: Sign,
+  patience: int,
+  wrong: Callable[[float, float], bool],
+) -> int | None:
+  """The step since which a metric looks wrong, if that is long enough."""
+  found = []
+  for row in reversed(rows):
+    value, reference = _pair(row, sign)
+    if row['step'] <= sign.since or value is None or reference is None:
+      break
+    if not wrong(value, reference):
+      break
+    found.append(row['step'])
+  if len(found) < LOGS or found[0] - found[-1] < patience:
+    return None
+  return found[-1]
+
+
+def _pair(row: Row, sign: Sign) -> tuple[float | None, float | None]:
+  """A row's value and reference; None where they are missing."""
+  reference = sign.reference
+  if isinstance(reference, str):
+    reference = row.get(reference)
+  return row.get(sign.metric), reference

@@ -1,0 +1,168 @@
+"""All that sees a training and changes nothing of it.
+
+Progress line, record, profile, clock and warnings, each warning once. Only
+the first process prints and writes.
+"""
+
+import collections
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from musiclm_jax.contracts.array_types import PyTree
+from musiclm_jax.contracts.task import Audible, Task
+from musiclm_jax.training.clock import Clock
+from musiclm_jax.training.compilations import Compilations, differing_shapes
+from musiclm_jax.training.detectors import Alarms, slow_input
+from musiclm_jax.training.report import Report, as_row
+from musiclm_jax.training.speed import outlook_of, scale_of
+from musiclm_jax.training.state import TrainState
+from musiclm_jax.training.trace_window import Tracer, Window
+from musiclm_jax.training.watchdog import Watchdog
+
+_SPEEDS = 64  # looked at for a slow input
+
+
+class Observer:
+  """Sees one training from its first step here to its last."""
+
+  def __init__(
+    self,
+    task: Task,
+    state: TrainState,
+    batch: PyTree,
+    total_steps: int,
+    *,
+    workdir: Path,
+    done: int,
+    clock: Clock,
+    window: Window | None = None,
+  ):
+    """Opens the record.
+
+    Args:
+      task: The game.
+      state: Of it, described, with shardings.
+      batch: A global one; only shapes matter.
+      total_steps: Of the training.
+      workdir: Of the training.
+      done: Steps that the state has done.
+      clock: Which may have run for some time.
+      window: Steps to profile.
+    """
+    leads = jax.process_index() == 0
+    outlook = outlook_of(task, batch)
+    self._report = Report(workdir, done) if leads else None
+    rows = self._report.rows if self._report else ()
+    self._alarms = Alarms(outlook.signs, total_steps, rows)
+    self._scale = scale_of(task, outlook, state, batch)
+    self._clock, self._total = clock, total_steps
+    self._speeds: collections.deque = collections.deque(maxlen=_SPEEDS)
+    self._sample_rate = task.sample_rate if isinstance(task, Audible) else 0
+    self._tracer = Tracer(window if leads else None, workdir)
+    if done:
+      self.say(f'continuing {workdir} after step {done}')
+    self._watchdog = Watchdog(self._say_stalled)
+    self._compilations = Compilations()
+    self._first_batch: Mapping[str, Any] | None = None
+    self._step, self._warned = done, set()
+
+  def __enter__(self) -> 'Observer':
+    with contextlib.ExitStack() as opened:
+      for part in (
+        self._report,
+        self._tracer,
+        self._watchdog,
+        self._compilations,
+      ):
+        if part is not None:
+          opened.enter_context(part)
+      self._opened = opened.pop_all()
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._opened.close()
+
+  @contextlib.contextmanager
+  def waiting(self) -> Iterator[None]:
+    """Watches over a wait for data."""
+    with self._watchdog.watching(), self._clock.waiting():
+      yield
+
+  def run(
+    self, step: Callable, state: TrainState, batch: PyTree
+  ) -> tuple[TrainState, Mapping[str, jax.Array]]:
+    """Runs a step; the first one, which compiles, is waited for."""
+    self._step += 1
+    self._tracer.before(self._step)
+    compiled = self._compilations.count
+    if self._first_batch is None:
+      self._first_batch = jax.eval_shape(lambda batch: batch, batch)
+      with self._clock.spending('compile'):
+        outcome = jax.block_until_ready(step(state, batch))
+      self._clock.begin(self._step)
+      seconds = self._clock.lost['compile']
+      self.say(f'first step, compiled, in {seconds:.1f} s')
+    else:
+      outcome = step(state, batch)
+      if self._compilations.count > compiled:
+        self.warn(
+          'compiled again',
+          f'step {self._step} compiled the program again: '
+          f'{differing_shapes(self._first_batch, batch)}; every new shape '
+          'costs as much as the first step',
+        )
+    self._tracer.after(self._step, outcome)
+    return outcome
+
+  def spending(self, what: str) -> contextlib.AbstractContextManager[None]:
+    """Books the time of a block as `what`, which is no step."""
+    return self._clock.spending(what)
+
+  def read(self, metrics: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
+    """Waits for the newest step's metrics, and takes the time of it."""
+    with self._clock.timing_step():
+      return jax.device_get(metrics)
+
+  def log(
+    self, metrics: Mapping[str, float], samples: Mapping[str, np.ndarray]
+  ) -> None:
+    """Records and prints the newest step."""
+    if self._report is None:
+      return
+    row = as_row(self._step, metrics)
+    alarms = self._alarms.hear(row)
+    self._report.write(row, list(alarms))
+    self._report.write_samples(self._step, samples, self._sample_rate)
+    speed = self._scale.speed(self._clock.pace(self._step, self._total))
+    self._report.write_speed(self._step, speed)
+    self.say(self._scale.line(self._step, self._total, metrics, speed))
+    for cause, line in alarms.items():
+      self.warn(cause, line)
+    self._speeds.append(speed)
+    if line := slow_input(self._speeds):
+      self.warn('slow input', line)
+
+  def warn(self, cause: str, line: str) -> None:
+    """Prints a line and puts it beside the curves, once a cause."""
+    if self._report is None or cause in self._warned:
+      return
+    self._warned.add(cause)
+    self.say(f'warning: {line}')
+    self._report.write_warning(self._step, cause, line)
+
+  def say(self, line: str) -> None:
+    """Prints a line."""
+    if self._report is not None:
+      print(line, flush=True)
+
+  def _say_stalled(self, seconds: float) -> None:
+    self.say(
+      f'warning: step {self._step + 1} has waited for its data for '
+      f'{seconds:.0f} s: the input is stalled; look at the disk or the '
+      'network that holds it'
+    )
