@@ -121,6 +121,7 @@ def main() -> None:
       contract_json=contract and contract.to_json(),
       initial=initial,
       **config.training,
+      **config.mesh,
     )
 
 

@@ -107,8 +107,8 @@ def train(
     contract_json: Token contract of an LM.
     initial: (params, collections) to start from, instead of random ones; see
       `start_from`.
-    fsdp: Devices that share one copy of the parameters; the others are
-      data-parallel.
+    fsdp: Devices that share one copy of the parameters, 0 for all; the
+      others are data-parallel.
     tensor: Devices that share one layer.
     rules: Logical axis -> mesh axis.
 
