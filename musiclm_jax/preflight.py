@@ -66,9 +66,8 @@ def reason(log: str) -> str:
     line for line in lines if re.match(r'[\w.]*(Error|Exception)', line)
   ]
   fatal = [line for line in lines if re.match(r'F\d{4} ', line)]
-  return (errors[-1:] or fatal[:1] or lines[-1:] or ['it said nothing'])[0][
-    :500
-  ]
+  said = errors[-1:] or fatal[:1] or lines[-1:] or ['it said nothing']
+  return said[0][:500]
 
 
 def main() -> None:
