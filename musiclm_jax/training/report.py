@@ -59,10 +59,12 @@ class Report:
         self._writer.add_scalar(f'{group}/{name}', value, row['step'])
 
   def write_speed(self, step: int, speed: Mapping[str, float]) -> None:
-    """Appends what depends on the clock."""
-    _append(self._speed, {'step': step, **speed})
-    for name, value in speed.items():
-      self._writer.add_scalar(f'speed/{name}', value, step)
+    """Appends what depends on the clock, to four digits."""
+    rounded = {name: float(f'{value:.4g}') for name, value in speed.items()}
+    _append(self._speed, {'step': step, **rounded})
+    for name, value in rounded.items():
+      if not name.startswith('seconds_'):
+        self._writer.add_scalar(f'speed/{name}', value, step)
 
   def write_warning(self, step: int, cause: str, line: str) -> None:
     """Puts a line that was printed beside the curves."""
@@ -85,8 +87,8 @@ class Report:
     return self
 
   def __exit__(self, *_: object) -> None:
-    self._writer.close()
-    self._files.close()
+    with self._files, contextlib.suppress(OSError):  # a full disk
+      self._writer.close()
 
 
 def as_row(step: int, metrics: Mapping[str, float]) -> dict[str, Any]:

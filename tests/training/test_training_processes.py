@@ -157,7 +157,7 @@ def test_a_full_disk_while_saving_is_one_line_and_loses_nothing(
   """A limit on the size of files stands for the disk."""
   finish(start_game('lm', tmp_path / 'w', 'total_steps=10'))
   # Below any checkpoint, above the record.
-  full = start_game('lm', tmp_path / 'w', 'total_steps=20', 'file_bytes=1024')
+  full = start_game('lm', tmp_path / 'w', 'total_steps=20', 'file_bytes=2048')
   _, err = finish(full, 2)
   assert 'Traceback' not in err
   assert err.strip().splitlines()[-1].startswith('error:')
