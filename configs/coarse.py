@@ -171,5 +171,7 @@ def get_config(size: str = 'paper') -> ConfigDict:
         'eval_batches': 8,
       },
       'training': {'accumulation': 1, 'ema_decay': 0.0},
+      # Parameters over all devices: fsdp=0 takes what tensor leaves.
+      'mesh': {'fsdp': 0 if strict else 1, 'tensor': 1},
     }
   )

@@ -86,5 +86,6 @@ def get_config(size: str = 'paper') -> ConfigDict:
         'eval_batches': 4,
       },
       'training': {'accumulation': 1, 'ema_decay': 0.0},
+      'mesh': {'fsdp': 1, 'tensor': 1},
     }
   )

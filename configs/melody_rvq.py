@@ -91,5 +91,6 @@ def get_config(size: str = 'paper') -> ConfigDict:
         'eval_batches': 2,
       },
       'training': {'accumulation': 1, 'ema_decay': 0.0},
+      'mesh': {'fsdp': 1, 'tensor': 1},
     }
   )

@@ -162,4 +162,5 @@ def get_config(size: str = 'paper') -> ConfigDict:
     'eval_batches': s.eval_batches,
   }
   config.training = {'accumulation': 1, 'ema_decay': s.ema_decay}
+  config.mesh = {'fsdp': 1, 'tensor': 1}
   return config

@@ -130,6 +130,7 @@ def main() -> None:
       initial=initial,
       window=window or None,
       **config.training,
+      **config.mesh,
     )
 
 

@@ -10,6 +10,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from musiclm_jax import stages
+from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.training.optimizer import matrix_axes
 
@@ -45,6 +46,13 @@ def test_an_unknown_stage_lists_the_known_ones():
 def test_schedule_keys_exist_for_every_stage(stage):
   keys = {'total_steps', 'log_every', 'eval_every', 'save_every'}
   assert set(load(stage, 'tiny').schedule) == keys
+
+
+@pytest.mark.parametrize('stage', stages.STAGES)
+def test_every_size_says_how_devices_share_parameters(stage):
+  for size in ('tiny', 'small', 'paper'):
+    mesh = sharding.make_mesh(**load(stage, size).mesh)
+    assert mesh.devices.size == len(jax.devices())
 
 
 @pytest.mark.parametrize('stage', ['w2v_bert', 'mulan', 'melody', 'coarse'])

@@ -44,7 +44,8 @@ def make_mesh(
   gathers such as a codebook look-up.
 
   Args:
-    fsdp: Devices that share one copy of the parameters.
+    fsdp: Devices that share one copy of the parameters; 0 takes all that
+      tensor leaves.
     tensor: Devices that share one layer's heads, hidden units, vocabulary.
     devices: All of jax's devices if not given.
 
@@ -53,10 +54,12 @@ def make_mesh(
       or all three axes would be larger than 1.
   """
   devices = jax.devices() if devices is None else list(devices)
+  fsdp = fsdp or max(1, len(devices) // tensor)
   if len(devices) % (fsdp * tensor):
     raise UsageError(
       f'{len(devices)} devices cannot be split into fsdp={fsdp} times '
-      f'tensor={tensor}: choose divisors of {len(devices)}'
+      f'tensor={tensor}: choose --config.mesh.fsdp and --config.mesh.tensor '
+      f'whose product divides {len(devices)}'
     )
   shape = (len(devices) // (fsdp * tensor), fsdp, tensor)
   if min(shape) > 1:

@@ -85,8 +85,8 @@ def train(
     initial: (params, collections) to start from, instead of random ones; see
       `warm_start.start_from`.
     window: Steps to profile.
-    fsdp: Devices that share one copy of the parameters; the others are
-      data-parallel.
+    fsdp: Devices that share one copy of the parameters, 0 for all; the
+      others are data-parallel.
     tensor: Devices that share one layer.
     rules: Logical axis -> mesh axis.
 

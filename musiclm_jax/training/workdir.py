@@ -71,8 +71,8 @@ def describe(
 ) -> None:
   """Writes config and token contract; what is already there must agree.
 
-  The schedule and the optimizers' numbers may change between two runs; an
-  optimizer's name may not, since its state is in the checkpoints.
+  The schedule, the mesh and the optimizers' numbers may change between two
+  runs; an optimizer's name may not, since its state is in the checkpoints.
 
   Raises:
     UsageError: Naming the first field that differs, with both values.
@@ -129,7 +129,9 @@ def _differences(
   old, new = dict(_fields(old)), dict(_fields(new))
   for field in old.keys() | new.keys():
     section, name = field.split('.')[0], field.split('.')[-1]
-    if section == 'schedule' or (section == 'optimizer' and name != 'name'):
+    if section in ('schedule', 'mesh') or (
+      section == 'optimizer' and name != 'name'
+    ):
       continue
     values = [repr(d.get(field, 'nothing')) for d in (old, new)]
     if values[0] != values[1]:

@@ -142,6 +142,14 @@ def test_a_workdir_of_another_config_is_refused_by_field(whole):
     play('lm', path, width=9, ema_decay=0.9)
 
 
+def test_another_mesh_is_the_same_workdir(whole):
+  _, path = whole['lm']
+  config = workdir.read_config(path)
+  for fsdp in (1, 4, 0):
+    workdir.describe(path, config | {'mesh': {'fsdp': fsdp}}, None)
+  workdir.describe(path, config, None)
+
+
 def test_a_longer_schedule_continues(whole, tmp_path):
   shutil.copytree(whole['lm'][1], tmp_path / 'w')
   play('lm', tmp_path / 'w', ema_decay=0.9, schedule={'total_steps': 25})
