@@ -127,6 +127,8 @@ def _prepare_environment(environment) -> None:
   # Said by libraries about each other; nothing a user can act on.
   warnings.filterwarnings('ignore', category=DeprecationWarning)
   warnings.filterwarnings('ignore', category=FutureWarning)
+  # What Orbax had still to write when another of its writes failed.
+  warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
 
 
 def keep_freed_memory() -> None:

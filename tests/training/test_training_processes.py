@@ -137,6 +137,7 @@ def test_failures_that_nobody_asked_for_are_not_told_beside_the_one_line():
     '  await asyncio.sleep(0.01)\n'
     'def main():\n'
     '  asyncio.run(writes())\n'
+    '  write()\n'
     '  gc.collect()\n'
     '  logging.getLogger("asyncio").error("something else")\n'
     'door.run(main)\n'
@@ -147,6 +148,7 @@ def test_failures_that_nobody_asked_for_are_not_told_beside_the_one_line():
   assert done.returncode == 0, done.stderr
   assert 'something else' in done.stderr
   assert 'Traceback' not in done.stderr, done.stderr
+  assert 'never awaited' not in done.stderr, done.stderr
 
 
 def test_a_full_disk_while_saving_is_one_line_and_loses_nothing(
