@@ -20,7 +20,7 @@ from musiclm_jax.contracts.task import (
   Params,
   Task,
 )
-from musiclm_jax.training.state import TrainState
+from musiclm_jax.training.state import TrainState, shardings
 
 # The metric that is no scalar: bool [N], which of `suspects` are finite.
 VERDICTS = 'finite'
@@ -126,6 +126,32 @@ def suspects(
     for part, tree in parts.items()
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
   }
+
+
+def compile_step(
+  task: Task,
+  optimizers: Mapping[str, optax.GradientTransformation],
+  abstract: TrainState,
+  *,
+  accumulation: int = 1,
+  ema_decay: float = 0.0,
+) -> StepFn:
+  """Jits the step of `make_step` as the loop runs it.
+
+  The state is donated and comes back where it was, metrics lie everywhere.
+
+  Args:
+    task: The game.
+    optimizers: Player -> optimizer.
+    abstract: The state, described, with shardings on one mesh.
+    accumulation: See `make_step`.
+    ema_decay: See `make_step`.
+  """
+  return jax.jit(
+    make_step(task, optimizers, accumulation=accumulation, ema_decay=ema_decay),
+    donate_argnums=0,
+    out_shardings=(shardings(abstract), abstract.step.sharding),
+  )
 
 
 def _loss(player: str, losses: Mapping[str, LossFn]) -> str:
