@@ -240,3 +240,14 @@ def write_stage():
 def door_config():
   """A function (stage, **changes) -> its minute config."""
   return config_of
+
+
+@pytest.fixture(scope='session')
+def minute_game():
+  """Makes the minute task of a stage, and a batch of it."""
+
+  def game(stage, **changes):
+    config = config_of(stage, **changes)
+    return stages.build(config), batch_of(stage, config)
+
+  return game
