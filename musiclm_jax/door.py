@@ -64,36 +64,6 @@ def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
     return INTERRUPTED
 
 
-def join_processes(environment: Mapping[str, str] = os.environ) -> None:
-  """Joins a run of several processes where the environment speaks of one.
-
-  `JAX_COORDINATOR_ADDRESS=HOST:PORT` with `JAX_NUM_PROCESSES` and
-  `JAX_PROCESS_ID`, or `JAX_COORDINATOR_ADDRESS=auto` where a cluster knows
-  them itself (Cloud TPU, SLURM). Must come before any other use of jax.
-
-  Raises:
-    UsageError: If a part is missing.
-  """
-  address = environment.get('JAX_COORDINATOR_ADDRESS')
-  if not address:
-    return
-  import jax
-
-  if address == 'auto':
-    os.environ.pop('JAX_COORDINATOR_ADDRESS', None)
-    jax.distributed.initialize()
-    return
-  try:
-    count = int(environment['JAX_NUM_PROCESSES'])
-    index = int(environment['JAX_PROCESS_ID'])
-  except (KeyError, ValueError) as error:
-    raise UsageError(
-      'JAX_COORDINATOR_ADDRESS came without a number in JAX_NUM_PROCESSES and '
-      f'JAX_PROCESS_ID ({error}): set all three'
-    ) from error
-  jax.distributed.initialize(address, count, index)
-
-
 def _refuse(message: str) -> int:
   sys.stdout.flush()
   print('error:', ' '.join(message.split()), file=sys.stderr, flush=True)

@@ -5,7 +5,7 @@
 `--workdirs` holds the workdirs soundstream, w2v_bert, kmeans, mulan and
 mulan_rvq, or is a bundle; where melody and melody_rvq are there as well, the
 store holds melody tokens. The same command again continues where it was
-interrupted; several processes (see `door.join_processes`) share the shards.
+interrupted; several processes (see `launch.membership`) share the shards.
 """
 
 import sys
@@ -14,6 +14,7 @@ from absl import flags
 
 from musiclm_jax import door
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.launch import membership
 
 _WORKDIRS = flags.DEFINE_string(
   'workdirs', None, 'Folder of the trained networks, or a bundle.'
@@ -73,7 +74,7 @@ def _report(line: str) -> None:
 def main() -> None:
   """Tokenizes the splits one after the other."""
   _check_flags()
-  door.join_processes()
+  membership.join()
   import jax
 
   from musiclm_jax.cascade import networks

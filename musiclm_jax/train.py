@@ -17,6 +17,7 @@ from ml_collections import config_flags
 
 from musiclm_jax import door
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.launch import membership
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'FILE.py[:SIZE].')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of this training.')
@@ -88,7 +89,7 @@ def main() -> None:
   config = _CONFIG.value
   if config is None:
     raise UsageError('--config is missing: give one like configs/semantic.py')
-  door.join_processes()
+  membership.join()
   import jax
 
   from musiclm_jax import stages

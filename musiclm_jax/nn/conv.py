@@ -21,10 +21,10 @@ from jaxtyping import Array, Float
 from musiclm_jax.nn.convolution import (
   Window,
   convolve_canonical,
+  convolve_grouped,
   convolve_native,
   convolve_packed,
   convolve_phases,
-  convolve_unfolded,
 )
 
 Padding = str | Sequence[tuple[int, int]]
@@ -247,7 +247,7 @@ def _convolve(
     return jnp.matmul(x, kernel[(0,) * len(strides)], precision=_HIGHEST)
   pack = _PACKED_CHANNELS // max(kernel.shape[-2:])
   if groups > 1:
-    on_cpu = convolve_unfolded if len(strides) == 1 else convolve_native
+    on_cpu = convolve_grouped if len(strides) == 1 else convolve_native
     on_cpu = functools.partial(on_cpu, groups=groups)
   elif pack >= 2 and max(strides) == 1 and len(strides) == 1:
     on_cpu = functools.partial(convolve_phases, pack=pack)

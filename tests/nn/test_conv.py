@@ -54,20 +54,31 @@ def test_packed_conv_is_the_plain_conv_in_two_dimensions():
     np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-2)
 
 
-def test_grouped_conv_is_one_conv_a_group():
-  x, kernel = _noise(2, 40, 8), _noise(5, 4, 6)
-  mine = conv._convolve(x, kernel, (4,), ((2, 2),), (1,), 2)
-  for group in range(2):
-    theirs = jax.lax.conv_general_dilated(
-      x[..., 4 * group : 4 * group + 4],
-      kernel[..., 3 * group : 3 * group + 3],
-      (4,),
-      [(2, 2)],
+@pytest.mark.parametrize(
+  ('taps', 'stride', 'samples'), [(5, 4, 40), (41, 4, 93), (7, 2, 9), (3, 4, 8)]
+)
+def test_grouped_conv_and_its_gradients_are_laxs(taps, stride, samples):
+  x, kernel = _noise(2, samples, 8), _noise(taps, 4, 6)
+  sides = (taps // 2, taps // 2)
+
+  def grouped(x, kernel):
+    return conv._convolve(x, kernel, (stride,), (sides,), (1,), 2)
+
+  def laxs(x, kernel):
+    return jax.lax.conv_general_dilated(
+      x,
+      kernel,
+      (stride,),
+      [sides],
       dimension_numbers=('NTC', 'TIO', 'NTC'),
+      feature_group_count=2,
     )
-    np.testing.assert_allclose(
-      mine[..., 3 * group : 3 * group + 3], theirs, atol=1e-5
-    )
+
+  expected, pull_back = jax.vjp(laxs, x, kernel)
+  mine, my_pull_back = jax.vjp(grouped, x, kernel)
+  np.testing.assert_allclose(mine, expected, atol=2e-5)
+  for ours, theirs in zip(my_pull_back(mine), pull_back(mine), strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
 def test_transposed_conv_is_laxs_cut_to_the_stride():

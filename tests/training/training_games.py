@@ -17,6 +17,7 @@ import numpy as np
 from flax import linen as nn
 
 from musiclm_jax import door
+from musiclm_jax.launch import membership
 from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.training import loop, workdir
 
@@ -245,7 +246,7 @@ if __name__ == '__main__':
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
   def main():
-    door.join_processes()
+    membership.join()
     play(game, path, schedule=plan, **options)
 
   door.run(main)
