@@ -113,14 +113,11 @@ def train(
   _check_accumulation(first, accumulation, mesh)
   kwargs = {'seed': seed, 'with_ema': ema_decay > 0, 'rules': rules}
   abstract = states.abstract_state(task, players, first, mesh, **kwargs)
-  if plan.best:
-    plan.best.check(held_out_names(task, data.evaluation, abstract))
+  _check_best(plan, task, data, abstract)
   if jax.process_index() == 0:
     folder.describe(workdir, dict(config), contract_json)
   folder.check_shared(workdir)
-  checkpoints = Checkpoints(
-    workdir, config=config, contract_json=contract_json, plan=plan
-  )
+  checkpoints = Checkpoints(workdir, config, contract_json, plan)
   try:
     with clock.spending('restore'):
       state = checkpoints.restore(abstract)
@@ -208,6 +205,13 @@ def _scalars(
   if rolled_back := int(state.rolled_back):
     values['rolled_back'] = rolled_back
   return values
+
+
+def _check_best(
+  plan: Schedule, task: Task, data: Data, abstract: TrainState
+) -> None:
+  if plan.best:
+    plan.best.check(held_out_names(task, data.evaluation, abstract))
 
 
 def _check_accumulation(batch: PyTree, accumulation: int, mesh: Mesh) -> None:

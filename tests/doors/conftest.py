@@ -152,10 +152,7 @@ def write_workdir(folder, stage, contract_json=None, **changes):
   )
   config = config.to_dict()
   store = checkpoints.Checkpoints(
-    folder,
-    config=config,
-    contract_json=contract_json,
-    plan=Schedule(**config['schedule']),
+    folder, config, contract_json, Schedule(**config['schedule'])
   )
   store.save(jax.tree.map(jax.numpy.asarray, state), {})
   store.wait()
