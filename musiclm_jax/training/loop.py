@@ -114,9 +114,7 @@ def train(
   kwargs = {'seed': seed, 'with_ema': ema_decay > 0, 'rules': rules}
   abstract = states.abstract_state(task, players, first, mesh, **kwargs)
   _check_best(plan, task, data, abstract)
-  if jax.process_index() == 0:
-    folder.describe(workdir, dict(config), contract_json)
-  folder.check_shared(workdir)
+  folder.describe_to_all(workdir, dict(config), contract_json)
   checkpoints = Checkpoints(workdir, config, contract_json, plan)
   try:
     with clock.spending('restore'):
