@@ -78,6 +78,8 @@ def get_config(size: str = 'paper') -> ConfigDict:
         'log_every': 1,
         'eval_every': chosen['evaluate_every'],
         'save_every': chosen['evaluate_every'],
+        'keep_every': 0,
+        'keep_best': '',
       },
       'data': {
         'source': chosen['source'],

@@ -130,6 +130,8 @@ def get_config(size: str = 'paper') -> ConfigDict:
         'log_every': chosen['log_every'],
         'eval_every': chosen['evaluate_every'],
         'save_every': chosen['evaluate_every'],
+        'keep_every': 10_000 if size == 'paper' else 0,
+        'keep_best': '' if size == 'tiny' else 'highest eval_recall_at_1',
       },
       'data': {
         'tunes': chosen['tunes'],

@@ -200,6 +200,8 @@ def get_config(size: str = 'paper') -> ConfigDict:
         'log_every': chosen['log_every'],
         'eval_every': chosen['evaluate_every'],
         'save_every': chosen['evaluate_every'],
+        'keep_every': 10_000 if size.startswith('paper') else 0,
+        'keep_best': '' if size.startswith('tiny') else 'lowest eval_loss',
       },
       'data': {
         'source': chosen['source'],

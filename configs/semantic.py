@@ -159,6 +159,8 @@ def get_config(size: str = 'paper') -> ConfigDict:
         'log_every': max(1, chosen['steps'] // 1000) if strict else 10,
         'eval_every': chosen['evaluate_every'],
         'save_every': chosen['evaluate_every'],
+        'keep_every': 100_000 if strict else 0,
+        'keep_best': '' if size == 'tiny' else 'lowest eval_nll',
       },
       'data': {
         'batch_size': chosen['batch_size'],

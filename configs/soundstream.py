@@ -32,6 +32,7 @@ SIZES = {
     'log_every': 20,
     'eval_every': 200,
     'save_every': 200,
+    'keep_every': 0,
     'source': 'rendered_music:runs/demo/corpus',
     'batch_size': 8,
     'crop_seconds': 0.5,
@@ -57,6 +58,7 @@ SIZES = {
     'log_every': 50,
     'eval_every': 1000,
     'save_every': 1000,
+    'keep_every': 0,
     'source': 'rendered_music:runs/small/corpus',
     'batch_size': 32,
     'crop_seconds': 1.0,
@@ -82,6 +84,7 @@ SIZES = {
     'log_every': 100,
     'eval_every': 5000,
     'save_every': 5000,
+    'keep_every': 100_000,
     'source': 'audio_folder:data/fma',
     'batch_size': 128,
     'crop_seconds': 1.0,
@@ -153,6 +156,9 @@ def get_config(size: str = 'paper') -> ConfigDict:
     'log_every': s.log_every,
     'eval_every': s.eval_every,
     'save_every': s.save_every,
+    'keep_every': s.keep_every,
+    # Distances are smallest before the adversaries, the sound is not best.
+    'keep_best': '',
   }
   config.data = {
     'source': s.source,

@@ -136,6 +136,9 @@ def get_config(size: str = 'paper') -> ConfigDict:
         'log_every': chosen['log_every'],
         'eval_every': chosen['evaluate_every'],
         'save_every': chosen['evaluate_every'],
+        'keep_every': 40_000 if size == 'paper' else 0,
+        # Its held-out loss is easiest where few codes are used, not best.
+        'keep_best': '',
       },
       'data': {
         'source': chosen['source'],

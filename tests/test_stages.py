@@ -1,5 +1,6 @@
 """The stage table: every config builds, and again from its stored JSON."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from musiclm_jax import stages
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.training.optimizer import matrix_axes
+from musiclm_jax.training.retention import Best
+from musiclm_jax.training.schedule import Schedule
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 
@@ -44,8 +47,12 @@ def test_an_unknown_stage_lists_the_known_ones():
 
 @pytest.mark.parametrize('stage', stages.STAGES)
 def test_schedule_keys_exist_for_every_stage(stage):
-  keys = {'total_steps', 'log_every', 'eval_every', 'save_every'}
-  assert set(load(stage, 'tiny').schedule) == keys
+  keys = {field.name for field in dataclasses.fields(Schedule)}
+  for size in ('tiny', 'small', 'paper'):
+    schedule = load(stage, size).schedule
+    assert set(schedule) == keys
+    # What is kept for ever is one of what is saved anyway.
+    assert schedule.keep_every % schedule.save_every == 0
 
 
 @pytest.mark.parametrize('stage', stages.STAGES)
@@ -55,17 +62,15 @@ def test_every_size_says_how_devices_share_parameters(stage):
     assert mesh.devices.size == len(jax.devices())
 
 
-@pytest.mark.parametrize('stage', ['w2v_bert', 'mulan', 'melody', 'coarse'])
-def test_muons_matrices_are_all_axes_but_layers_and_heads(stage):
-  """It knows modules by name; here their axes tell."""
-  config = load(stage, 'tiny')
+def batch_of(config: ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes that any stage's task takes."""
   frames = round(25 * config.data.crop_seconds)
 
   def ids(*shape):
     return jax.ShapeDtypeStruct((2, *shape), jnp.int32)
 
-  takes = (2,) if stage == 'melody' else ()
-  batch = {
+  takes = (2,) if config.stage == 'melody' else ()
+  return {
     'waveform': jax.ShapeDtypeStruct((2, *takes, 960 * frames), jnp.float32),
     'text_ids': ids(1, config.data.get('text_length', 2)),
     'group': ids(),
@@ -73,6 +78,26 @@ def test_muons_matrices_are_all_axes_but_layers_and_heads(stage):
     'semantic': ids(frames),
     'acoustic': ids(2 * frames, 12),
   }
+
+
+@pytest.mark.parametrize(
+  'stage', ['mulan', 'melody', 'semantic', 'coarse', 'fine']
+)
+def test_the_metric_of_the_best_checkpoint_is_one_that_is_taken(stage):
+  config = load(stage, 'tiny')
+  task, batch = stages.build(config), batch_of(config)
+  params, collections = jax.eval_shape(task.init, jax.random.key(0), batch)
+  metrics = jax.eval_shape(task.evaluate, params, collections, batch)
+  for size in ('small', 'paper'):
+    best = Best.parse(load(stage, size).schedule.keep_best)
+    best.check([f'eval_{name}' for name in metrics])
+
+
+@pytest.mark.parametrize('stage', ['w2v_bert', 'mulan', 'melody', 'coarse'])
+def test_muons_matrices_are_all_axes_but_layers_and_heads(stage):
+  """It knows modules by name; here their axes tell."""
+  config = load(stage, 'tiny')
+  batch = batch_of(config)
   task = stages.build(config)
   boxed, _ = jax.eval_shape(task.init, jax.random.key(0), batch)
   axes = jax.tree.leaves(

@@ -66,3 +66,24 @@ def make_evaluator(
     return means, samples
 
   return evaluate
+
+
+def held_out_names(
+  task: Task,
+  batches: Callable[[], Iterable[Mapping[str, np.ndarray]]],
+  state: TrainState,
+) -> list[str]:
+  """Names what an evaluator yields, without evaluating.
+
+  Args:
+    task: The game.
+    batches: Held-out ones, perhaps none.
+    state: May be abstract.
+  """
+  batch = next(iter(batches()), None)
+  if batch is None:
+    return []
+  metrics = jax.eval_shape(
+    task.evaluate, state.inference_params, state.collections, batch
+  )
+  return [f'eval_{name}' for name in metrics]

@@ -21,9 +21,13 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import Task
 from musiclm_jax.training import state as states
 from musiclm_jax.training import workdir as folder
-from musiclm_jax.training.checkpoint import Checkpoints
+from musiclm_jax.training.checkpoints import Checkpoints
 from musiclm_jax.training.clock import Clock
-from musiclm_jax.training.held_out import Evaluator, make_evaluator
+from musiclm_jax.training.held_out import (
+  Evaluator,
+  held_out_names,
+  make_evaluator,
+)
 from musiclm_jax.training.observer import Observer
 from musiclm_jax.training.optimizer import make_optimizers
 from musiclm_jax.training.refusals import Refusals
@@ -57,7 +61,7 @@ def train(
   *,
   workdir: Path,
   config: Mapping[str, Any],
-  schedule: Mapping[str, int],
+  schedule: Mapping[str, int | str],
   optimizers: Mapping[str, Mapping[str, Any]],
   seed: int = 0,
   accumulation: int = 1,
@@ -76,7 +80,7 @@ def train(
     data: Its batches.
     workdir: Held by `workdir.claim`.
     config: The resolved config, stored beside the checkpoints.
-    schedule: total_steps, log_every, eval_every and save_every.
+    schedule: Keyword arguments of `Schedule`.
     optimizers: Player -> keyword arguments of `make_optimizer`.
     seed: Of initial values and training noise.
     accumulation: Microbatches a step.
@@ -94,8 +98,9 @@ def train(
     The last state.
 
   Raises:
-    UsageError: If the workdir belongs to another config, a checkpoint cannot
-      be written, or the loss stays not finite; see `Refusals`.
+    UsageError: If the workdir belongs to another config or is not shared by
+      all processes, a checkpoint cannot be written or read, or the loss stays
+      not finite; see `Refusals`.
     SystemExit: With code 75 after a SIGTERM, when the state is saved.
   """
   clock = Clock()
@@ -108,9 +113,9 @@ def train(
   _check_accumulation(first, accumulation, mesh)
   kwargs = {'seed': seed, 'with_ema': ema_decay > 0, 'rules': rules}
   abstract = states.abstract_state(task, players, first, mesh, **kwargs)
-  if jax.process_index() == 0:
-    folder.describe(workdir, dict(config), contract_json)
-  checkpoints = Checkpoints(workdir)
+  _check_best(plan, task, data, abstract)
+  folder.describe_to_all(workdir, dict(config), contract_json)
+  checkpoints = Checkpoints(workdir, config, contract_json, plan)
   try:
     with clock.spending('restore'):
       state = checkpoints.restore(abstract)
@@ -160,7 +165,8 @@ def _run(
       with observer.waiting():
         batch = next(batches)
       state, metrics = observer.run(step, state, batch)
-      state = refusals.settle(state, number, batch, metrics)
+      # Waits for the step before: no further ahead, or a stop comes too late.
+      state, held_out = refusals.settle(state, number, batch, metrics), {}
       if plan.logs(number):
         values, samples = _scalars(observer.read(metrics), state), {}
         if plan.evaluates(number):
@@ -168,10 +174,10 @@ def _run(
             held_out, samples = evaluate(state)
           values |= held_out
         observer.log(values, samples)
-      stopping = stop.asked(agree=plan.logs(number))
+      stopping = stop.asked(number)
       if stopping or _saves(plan, number, state):
         with observer.spending('save'):
-          checkpoints.save(state)
+          checkpoints.save(state, held_out)
       if stopping:
         checkpoints.wait()
         observer.say(f'stopped and saved at step {number}: run again to go on')
@@ -197,6 +203,13 @@ def _scalars(
   if rolled_back := int(state.rolled_back):
     values['rolled_back'] = rolled_back
   return values
+
+
+def _check_best(
+  plan: Schedule, task: Task, data: Data, abstract: TrainState
+) -> None:
+  if plan.best:
+    plan.best.check(held_out_names(task, data.evaluation, abstract))
 
 
 def _check_accumulation(batch: PyTree, accumulation: int, mesh: Mesh) -> None:

@@ -13,6 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.contracts.errors import UsageError
 
@@ -22,6 +26,12 @@ METRICS = 'metrics.jsonl'
 SPEED = 'speed.jsonl'
 CHECKPOINTS = 'checkpoints'
 LOCK = '.lock'
+_HOW = {
+  ('training', 'accumulation'),
+  ('model', 'remat'),
+  ('model', 'scan_unroll'),
+  ('model', 'query_block'),
+}
 
 
 @contextlib.contextmanager
@@ -37,7 +47,7 @@ def claim(path: str | Path, *, leads: bool = True) -> Iterator[Path]:
       the others.
 
   Raises:
-    UsageError: If another run holds it, or the path is a file.
+    UsageError: If another run holds it, or it cannot be made or written.
   """
   path = Path(path).absolute()
   if not leads:
@@ -46,11 +56,17 @@ def claim(path: str | Path, *, leads: bool = True) -> Iterator[Path]:
   made = _missing(path)
   try:
     path.mkdir(parents=True, exist_ok=True)
+    lock = open(path / LOCK, 'a')  # noqa: SIM115  closed below
   except (FileExistsError, NotADirectoryError) as error:
     raise UsageError(
       f'workdir {path} is or crosses a file: choose another folder'
     ) from error
-  with open(path / LOCK, 'a') as lock:
+  except OSError as error:
+    raise UsageError(
+      f'workdir {path} cannot be written ({error.strerror}): choose another '
+      'folder'
+    ) from error
+  with lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -71,8 +87,10 @@ def describe(
 ) -> None:
   """Writes config and token contract; what is already there must agree.
 
-  The schedule, the mesh and the optimizers' numbers may change between two
-  runs; an optimizer's name may not, since its state is in the checkpoints.
+  What may change between two runs: the schedule, the mesh, the optimizers'
+  numbers (not their names, since their states are in the checkpoints), and
+  what changes how a step is computed but not what (`_HOW`): another machine
+  may need another.
 
   Raises:
     UsageError: Naming the first field that differs, with both values.
@@ -98,6 +116,25 @@ def describe(
   atomic_file.write_text(
     path / CONFIG, json.dumps(config, indent=1, sort_keys=True) + '\n'
   )
+
+
+def describe_to_all(
+  path: Path, config: dict[str, Any], contract_json: str | None
+) -> None:
+  """Lets the first process `describe` the folder and the others see it.
+
+  Raises:
+    UsageError: As `describe`, and in all processes if one does not see it.
+  """
+  if jax.process_index() == 0:
+    describe(path, config, contract_json)
+  multihost_utils.sync_global_devices('the workdir is described')
+  seen = multihost_utils.process_allgather((path / CONFIG).exists())
+  if not np.all(seen):
+    raise UsageError(
+      f'{np.size(seen) - np.count_nonzero(seen)} of {np.size(seen)} processes '
+      f'do not see workdir {path}: give a folder that all machines share'
+    )
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -129,8 +166,10 @@ def _differences(
   old, new = dict(_fields(old)), dict(_fields(new))
   for field in old.keys() | new.keys():
     section, name = field.split('.')[0], field.split('.')[-1]
-    if section in ('schedule', 'mesh') or (
-      section == 'optimizer' and name != 'name'
+    if (
+      section in ('schedule', 'mesh')
+      or (section == 'optimizer' and name != 'name')
+      or (section, name) in _HOW
     ):
       continue
     values = [repr(d.get(field, 'nothing')) for d in (old, new)]

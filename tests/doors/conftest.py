@@ -14,7 +14,8 @@ from flax import linen as nn
 
 from musiclm_jax import stages
 from musiclm_jax.data.text import Tokenizer
-from musiclm_jax.training import checkpoint, workdir
+from musiclm_jax.training import checkpoints, workdir
+from musiclm_jax.training.schedule import Schedule
 from musiclm_jax.training.state import TrainState
 
 ROOT = Path(__file__).parents[2]
@@ -149,8 +150,11 @@ def write_workdir(folder, stage, contract_json=None, **changes):
     refused_in_a_row=zero,
     rolled_back=zero,
   )
-  store = checkpoint.Checkpoints(folder)
-  store.save(jax.tree.map(jax.numpy.asarray, state))
+  config = config.to_dict()
+  store = checkpoints.Checkpoints(
+    folder, config, contract_json, Schedule(**config['schedule'])
+  )
+  store.save(jax.tree.map(jax.numpy.asarray, state), {})
   store.wait()
   store.close()
 

@@ -1,6 +1,8 @@
 """Real processes: killed, stopped, on eight devices, two at once."""
 
 import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from musiclm_jax.training import checkpoint
+from musiclm_jax.training import checkpoint, workdir
 
 STEPS = 'total_steps=40'
 
@@ -100,30 +102,107 @@ def test_eight_devices_equal_one(start_game, tmp_path):
       )
 
 
-def test_two_processes_equal_one(start_game, tmp_path):
+def rows(path):
+  lines = (path / 'metrics.jsonl').read_text().splitlines()
+  return {row['step']: row for row in map(json.loads, lines)}
+
+
+def assert_close(left, right, steps):
+  """Loss and gradient norms of `steps` agree."""
+  assert len(steps) == 3
+  for step in steps:
+    names = [n for n in left[step] if 'loss' in n or 'grad_norm' in n]
+    assert len(names) >= 2
+    for name in names:
+      np.testing.assert_allclose(
+        left[step][name], right[step][name], rtol=1e-5, err_msg=name
+      )
+
+
+def start_pair(start_game, *paths_and_options):
+  """Starts one run of two processes, of a workdir or of one each."""
+  *paths, options = paths_and_options
   with socket.socket() as probe:
     probe.bind(('localhost', 0))
     port = probe.getsockname()[1]
-  pair = [
+  return [
     start_game(
       'codec',
-      tmp_path / 'two',
-      'total_steps=3',
+      paths[index % len(paths)],
+      *options,
       JAX_COORDINATOR_ADDRESS=f'localhost:{port}',
       JAX_NUM_PROCESSES='2',
       JAX_PROCESS_ID=str(index),
     )
     for index in range(2)
   ]
-  finish(start_game('codec', tmp_path / 'one', 'total_steps=3'))
+
+
+def test_two_processes_equal_one_and_stop_together(start_game, tmp_path):
+  """One hears SIGTERM; both stop at one step, and one process goes on."""
+  every = ('log_every=1', 'save_every=4', 'total_steps=30')
+  pair = start_pair(start_game, tmp_path / 'two', ('pause=0.2', *every))
+  wait_for_step(tmp_path / 'two', pair[0], 4)
+  pair[1].terminate()
+  asked = max(rows(tmp_path / 'two'))
   for process in pair:
-    finish(process)
-  one, two = (checkpoint.read(tmp_path / name) for name in ('one', 'two'))
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-    (one.params, one.collections),
-    (two.params, two.collections),
+    _, err = finish(process, 75)
+    assert 'Traceback' not in err
+  stopped = max(rows(tmp_path / 'two'))
+  assert checkpoint.read(tmp_path / 'two').step == stopped
+  # Signal, agreement and the step after: seconds, not the next save or log.
+  assert asked < stopped <= asked + 20, (asked, stopped)
+  finish(start_game('codec', tmp_path / 'two', *every))
+  finish(start_game('codec', tmp_path / 'one', *every))
+  two, one = rows(tmp_path / 'two'), rows(tmp_path / 'one')
+  assert_close(one, two, (1, 2, 3))
+  assert_close(one, two, range(stopped + 1, stopped + 4))
+
+
+@pytest.mark.soak
+def test_a_workdir_that_one_machine_does_not_see_is_one_line_in_all(
+  start_game, tmp_path
+):
+  for run in start_pair(start_game, tmp_path / 'a', tmp_path / 'b', ()):
+    _, err = finish(run, 2)
+    assert '1 of 2 processes do not see workdir' in err.splitlines()[-1]
+
+
+def test_another_mesh_layout_goes_on(start_game, tmp_path):
+  every = ('total_steps=8', 'log_every=1', 'save_every=4')
+  whole, moved = tmp_path / 'whole', tmp_path / 'moved'
+  finish(start_game('codec', whole, *every, 'fsdp=4', 'tensor=2', devices=8))
+  shutil.copytree(whole, moved)
+  shutil.rmtree(moved / 'checkpoints' / '8')
+  out, _ = finish(
+    start_game('codec', moved, *every, 'fsdp=2', 'tensor=4', devices=8)
   )
+  assert 'after step 4' in out
+  assert_close(rows(whole), rows(moved), (5, 6, 7))
+
+
+def test_what_a_kill_leaves_behind_does_not_block(tmp_path):
+  """Neither the lock file nor a child that outlives the run."""
+  code = (
+    'import subprocess, sys, os, signal\n'
+    'from musiclm_jax.training import workdir\n'
+    'with workdir.claim(sys.argv[1]):\n'
+    '  out = subprocess.DEVNULL\n'
+    '  child = subprocess.Popen(["sleep", "60"], stdout=out, stderr=out)\n'
+    '  print(child.pid, flush=True)\n'
+    '  os.kill(os.getpid(), signal.SIGKILL)\n'
+  )
+  killed = subprocess.run(
+    [sys.executable, '-c', code, tmp_path / 'w'], stdout=subprocess.PIPE
+  )
+  assert killed.returncode == -signal.SIGKILL
+  child = int(killed.stdout)
+  try:
+    assert (tmp_path / 'w' / workdir.LOCK).exists()
+    with workdir.claim(tmp_path / 'w'):
+      os.kill(child, 0)  # is still there
+  finally:
+    os.kill(child, signal.SIGKILL)
 
 
 def test_failures_that_nobody_asked_for_are_not_told_beside_the_one_line():

@@ -31,6 +31,7 @@ ADAM = {
   'weight_decay': 0.0,
   'clip_norm': 1.0,
 }
+PLAN = {'total_steps': 20, 'log_every': 5, 'eval_every': 10, 'save_every': 5}
 
 
 class Bigram(nn.Module):
@@ -220,8 +221,9 @@ def play(game, path, *, pause=0.0, schedule=None, **kwargs):
   task, make, players = GAMES[game]
   data = ('poisoned', 'happens')
   extra = {name: kwargs.pop(name) for name in data if name in kwargs}
-  config = {'stage': game, 'model': {'width': kwargs.pop('width', 8)}}
-  plan = {'total_steps': 20, 'log_every': 5, 'eval_every': 10, 'save_every': 5}
+  plan = PLAN | (schedule or {})
+  model = {'width': kwargs.pop('width', 8)}
+  config = {'stage': game, 'model': model, 'schedule': plan}
   optimizer = ADAM | kwargs.pop('optimizer', {})
   with workdir.claim(path, leads=jax.process_index() == 0) as claimed:
     return loop.train(
@@ -229,7 +231,7 @@ def play(game, path, *, pause=0.0, schedule=None, **kwargs):
       stream(make, pause, **extra),
       workdir=claimed,
       config=config,
-      schedule=plan | (schedule or {}),
+      schedule=plan,
       optimizers={player: optimizer for player in players},
       **kwargs,
     )
@@ -240,7 +242,7 @@ if __name__ == '__main__':
   sys.argv[1:] = []
   arguments = [pair.split('=') for pair in pairs]
   options = {name: json.loads(value) for name, value in arguments}
-  plan = {'total_steps': options.pop('total_steps', 20)}
+  plan = {key: options.pop(key) for key in PLAN if key in options}
   if limit := options.pop('file_bytes', None):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
