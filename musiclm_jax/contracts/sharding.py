@@ -11,6 +11,7 @@ tensor, and no others are left to the partitioner.
 
 import contextlib
 import contextvars
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -135,6 +136,9 @@ def gather(value: jax.Array, names: Sequence[str | None]) -> jax.Array:
   mesh whose three axes are all larger than 1 it then computes wrong gradients
   (jax 0.10.2, Shardy and GSPMD alike: `experiments/mesh_equality/`).
 
+  Its gradient is whole, too, and then cut to where the parameter lies: inside
+  of a scan over layers a TPU makes one reduce-scatter of both.
+
   Args:
     value: The parameter, one layer of it under a scan.
     names: Its logical axes.
@@ -143,10 +147,33 @@ def gather(value: jax.Array, names: Sequence[str | None]) -> jax.Array:
   if mesh is None or mesh.size == 1:
     return value
   spec = spec_of(names, value.shape, mesh)
-  kept = [None if axis == 'fsdp' else axis for axis in spec]
-  return jax.lax.with_sharding_constraint(
-    value, NamedSharding(mesh, PartitionSpec(*kept))
+  kept = (None if axis == 'fsdp' else axis for axis in spec)
+  return _gather(
+    value, NamedSharding(mesh, spec), NamedSharding(mesh, PartitionSpec(*kept))
   )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gather(
+  value: jax.Array, stored: NamedSharding, whole: NamedSharding
+) -> jax.Array:
+  return jax.lax.with_sharding_constraint(value, whole)
+
+
+def _gather_forward(
+  value: jax.Array, stored: NamedSharding, whole: NamedSharding
+) -> tuple[jax.Array, None]:
+  return _gather(value, stored, whole), None
+
+
+def _gather_backward(
+  stored: NamedSharding, whole: NamedSharding, _: None, gradient: jax.Array
+) -> tuple[jax.Array]:
+  gradient = jax.lax.with_sharding_constraint(gradient, whole)
+  return (jax.lax.with_sharding_constraint(gradient, stored),)
+
+
+_gather.defvjp(_gather_forward, _gather_backward)
 
 
 def spec_of(

@@ -47,5 +47,13 @@ def test_layers_take_parameters_whole_inside_of_a_layout_only():
     with sharding.layout(MESH):
       return sharding.gather(value, names)
 
-  (constraint,) = jax.make_jaxpr(whole)(value).eqns
-  assert constraint.params['sharding'].spec == PartitionSpec(None, 'tensor')
+  jaxpr = jax.make_jaxpr(jax.grad(lambda value: whole(value).sum()))(value)
+  specs = [
+    eqn.params['sharding'].spec
+    for eqn in jaxpr.eqns
+    if eqn.primitive.name == 'sharding_constraint'
+  ]
+  assert specs[-2:] == [
+    PartitionSpec(None, 'tensor'),
+    PartitionSpec('fsdp', 'tensor'),
+  ]
