@@ -7,11 +7,13 @@ Environment -> flags and config -> main; what a user can mend ends as one line
 import contextlib
 import ctypes
 import difflib
+import errno
 import logging as standard_logging
 import os
 import re
 import runpy
 import sys
+import threading
 import time
 import warnings
 import zlib
@@ -26,6 +28,7 @@ from musiclm_jax.contracts.errors import UsageError
 USAGE = 2
 INTERRUPTED = 130
 _ACCELERATORS = ('accel*', 'vfio/[0-9]*', 'nvidia[0-9]*', 'kfd', 'dxg')
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ZSTD = b'\x28\xb5\x2f\xfd'
 # Parameters of glibc's mallopt: (number in malloc.h, value).
 _MALLOC = {
@@ -93,6 +96,7 @@ def _prepare_environment(environment) -> None:
   except OSError:
     environment['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
   sys.unraisablehook = _hook_unraisable
+  threading.excepthook = _hook_thread
   standard_logging.getLogger('asyncio').addFilter(_is_news)
   # Said by libraries about each other; nothing a user can act on.
   warnings.filterwarnings('ignore', category=DeprecationWarning)
@@ -117,13 +121,25 @@ def keep_freed_memory() -> None:
 
 
 def _hook_unraisable(unraisable: Any) -> None:
-  """Passes over what a failed write or read of Orbax leaves behind.
+  """Passes over what failed writes and reads leave behind.
 
-  Its other, cancelled writes report to an event loop that is gone; the
+  Orbax's other, cancelled writes report to an event loop that is gone; the
   failure itself has been raised.
   """
-  if 'Event loop is closed' not in str(unraisable.exc_value):
+  error = unraisable.exc_value
+  if not (_is_full(error) or 'Event loop is closed' in str(error)):
     sys.__unraisablehook__(unraisable)
+
+
+def _hook_thread(failed: Any) -> None:
+  """Passes over TensorBoard's thread where the disk is full."""
+  error = failed.exc_value
+  if not (_is_full(error) or 'handle is closed' in str(error)):
+    threading.__excepthook__(failed)
+
+
+def _is_full(error: BaseException | None) -> bool:
+  return isinstance(error, OSError) and error.errno in _FULL_DISK
 
 
 def _is_news(record: standard_logging.LogRecord) -> bool:

@@ -17,7 +17,9 @@ from musiclm_jax.contracts.task import (
   Collections,
   LossFn,
   Metrics,
+  Outlook,
   Params,
+  Sign,
 )
 from musiclm_jax.nn import quantizer
 from musiclm_jax.nn.norm import unit
@@ -148,6 +150,16 @@ class EmbeddingRvqTask:
     for other in others:
       metrics |= self._agreement(first, other)
     return metrics
+
+  def outlook(self, batch: Batch) -> Outlook:
+    """Embeddings; a first or last codebook that collapses."""
+    size = len(batch[self.modalities[0]])
+    codes = min(self.codebook_size, size)
+    signs = (
+      Sign('collapsed codebook', metric, codes, self.statistics_steps)
+      for metric in ('perplexity_first', 'perplexity_last')
+    )
+    return Outlook(size, 'embeddings', tuple(signs))
 
   def mean(self, collections: Collections, modality: str) -> Float[Array, ' D']:
     """Returns the mean embedding of a modality."""

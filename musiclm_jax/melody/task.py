@@ -12,7 +12,9 @@ from musiclm_jax.contracts.task import (
   Collections,
   LossFn,
   Metrics,
+  Outlook,
   Params,
+  Sign,
 )
 from musiclm_jax.dsp.framing import frame
 from musiclm_jax.melody import losses
@@ -61,6 +63,14 @@ class MelodyTask:
     """Loss, recall and distances of each pair among the batch."""
     del collections
     return self._compare(self._embed_pairs(params, batch), batch)[1]
+
+  def outlook(self, batch: Batch) -> Outlook:
+    """Seconds of audio; a loss as of embeddings that are all the same."""
+    return Outlook(
+      batch['waveform'].size / SAMPLE_RATE,
+      'audio seconds',
+      (Sign('at chance', 'loss', self.margin),),
+    )
 
   def embed_audio(
     self, params: Params, collections: Collections, waveform: Waveform

@@ -20,7 +20,9 @@ from musiclm_jax.contracts.task import (
   Collections,
   LossFn,
   Metrics,
+  Outlook,
   Params,
+  Sign,
 )
 from musiclm_jax.dsp.resample import resample_24k_to_16k
 from musiclm_jax.mulan import losses, windows
@@ -89,6 +91,14 @@ class MulanTask:
     )
     metrics = {'loss': loss, **metrics}
     return {name: value.mean(axis=0) for name, value in metrics.items()}
+
+  def outlook(self, batch: Batch) -> Outlook:
+    """Seconds of audio; a loss that stays at that of a guess."""
+    return Outlook(
+      batch['waveform'].size / INPUT_RATE,
+      'audio seconds',
+      (Sign('at chance', 'loss', 'chance_loss'),),
+    )
 
   def embed_audio(
     self, params: Params, collections: Collections, waveform: Waveform

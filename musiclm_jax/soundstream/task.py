@@ -16,7 +16,9 @@ from musiclm_jax.contracts.task import (
   Collections,
   LossFn,
   Metrics,
+  Outlook,
   Params,
+  Sign,
 )
 from musiclm_jax.nn import quantizer
 from musiclm_jax.soundstream import losses
@@ -25,6 +27,7 @@ from musiclm_jax.soundstream.discriminators import Discriminators
 
 # One entry of each level stays zero: silence is coded exactly.
 _ZERO_ENTRIES = 1
+_HEARD_SAMPLES = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,14 +104,48 @@ class SoundStreamTask(Codec):
   ) -> Metrics:
     """Measures the reconstruction from all levels' codes, per example."""
     target = batch['waveform']
-    codes = self.encode(params, collections, *_heard(batch))
-    output = self.decode(params, collections, codes)
+    output = self._through_codes(params, collections, batch)
     return {
       'log_mel_distance': losses.log_mel_distance(
         target, output, sample_rate=self.sample_rate
       ),
       'si_sdr': losses.si_sdr(target, output),
     }
+
+  def listen(
+    self, params: Params, collections: Collections, batch: Batch
+  ) -> Mapping[str, Waveform]:
+    """Returns the first waveforms, and what comes of their codes."""
+    samples = {
+      'original': batch['waveform'],
+      'reconstruction': self._through_codes(params, collections, batch),
+    }
+    if 'heard' in batch:
+      samples['noisy'] = batch['heard']
+    return {name: rows[:_HEARD_SAMPLES] for name, rows in samples.items()}
+
+  def outlook(self, batch: Batch) -> Outlook:
+    """Seconds of audio; codebooks that collapse, discriminators that sleep."""
+    size = batch['waveform'].size
+    codes = min(self.codebook_size, size // self.hop_length)
+    begins = round(self.adversarial_start * self.total_steps)
+    return Outlook(
+      size / self.sample_rate,
+      'audio seconds',
+      (
+        *(
+          Sign('collapsed codebook', _perplexity(level), codes)
+          for level in range(self.num_quantizers)
+        ),
+        Sign(
+          'silent discriminator',
+          'loss_discriminators',
+          losses.SILENT_DISCRIMINATOR,
+          begins,
+        ),
+        Sign('silent discriminator', 'grad_norm_discriminators', 0.0, begins),
+      ),
+    )
 
   def reconstruct(
     self,
@@ -134,6 +171,12 @@ class SoundStreamTask(Codec):
     quantized = quantizer.quantize(collections['codec'], latents, num_active)
     values = quantizer.straight_through(latents, quantized.values)
     return self._waveform(params, values), latents, quantized
+
+  def _through_codes(
+    self, params: Params, collections: Collections, batch: Batch
+  ) -> Waveform:
+    codes = self.encode(params, collections, *_heard(batch))
+    return self.decode(params, collections, codes)
 
   def _judge(self, params: Params, waveform: Waveform) -> tuple:
     return self.discriminators.apply(
@@ -207,15 +250,15 @@ class SoundStreamTask(Codec):
       kmeans_iterations=self.kmeans_iterations,
       zero_entries=_ZERO_ENTRIES,
     )
+    used = quantizer.perplexity(quantized.codes, self.codebook_size)
     metrics = {
       'reconstruction': reconstruction,
       'waveform': waveform,
       'adversarial': adversarial,
       'feature': feature,
       'commitment': commitment,
-      'perplexity': jnp.mean(
-        quantizer.perplexity(quantized.codes, self.codebook_size)
-      ),
+      'perplexity': jnp.mean(used),
+      **{_perplexity(level): value for level, value in enumerate(used)},
     }
     return loss, ({**collections, 'codec': codebooks}, metrics)
 
@@ -241,6 +284,11 @@ class SoundStreamTask(Codec):
 
     (loss,) = self._after(self.adversarial_start, step, game)
     return loss, (collections, {})
+
+
+def _perplexity(level: int) -> str:
+  """The metric of a level's use, levels counted from 1."""
+  return f'perplexity_level_{level + 1}'
 
 
 def _heard(batch: Batch) -> tuple[Waveform, Array | None]:

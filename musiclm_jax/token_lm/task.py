@@ -1,6 +1,7 @@
 """Training and use of a token LM: one player, `lm`."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import jax
@@ -13,7 +14,9 @@ from musiclm_jax.contracts.task import (
   Collections,
   LossFn,
   Metrics,
+  Outlook,
   Params,
+  Sign,
 )
 from musiclm_jax.token_lm import decode
 from musiclm_jax.token_lm.layout import DROPPED, Segment, flatten_codes
@@ -70,6 +73,16 @@ class TokenLMTask:
     return by_level('nll', token_nll(logits, codes), first) | {
       'accuracy': hits.mean(axis=(1, 2))
     }
+
+  def outlook(self, batch: Batch) -> Outlook:
+    """Tokens, conditioning included; a loss that stays at that of a guess."""
+    layout = self.lm.layout
+    guess = math.log(layout.predicted.codebook_size)
+    return Outlook(
+      len(batch['mulan']) * layout.num_tokens,
+      'tokens',
+      (Sign('at chance', 'loss', guess),),
+    )
 
   def nll(
     self,

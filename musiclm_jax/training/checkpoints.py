@@ -46,7 +46,6 @@ class Checkpoints:
   def __init__(
     self,
     workdir: Path,
-    *,
     config: Mapping[str, Any],
     contract_json: str | None,
     plan: Schedule,
@@ -115,8 +114,13 @@ class Checkpoints:
       self._manager.wait_until_finished()
 
   def close(self) -> None:
-    """Ends the writing threads."""
-    self._manager.close()
+    """Waits for what is being written and ends the writing threads.
+
+    Raises:
+      UsageError: If it cannot be written.
+    """
+    with self._refusing_full_disks(None):
+      self._manager.close()
 
   def restore(
     self,

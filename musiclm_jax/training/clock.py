@@ -35,7 +35,7 @@ class Clock:
   """Counts seconds; starts when it is made."""
 
   def __init__(self, now: Callable[[], float] = time.monotonic):
-    """Args: now: Seconds since some moment."""
+    """Begins to count. `now` returns the seconds since some moment."""
     self._now = now
     self._start = now()
     self._lost: dict[str, float] = collections.defaultdict(float)

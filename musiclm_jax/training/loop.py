@@ -19,6 +19,7 @@ from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import Task
+from musiclm_jax.training import placement
 from musiclm_jax.training import state as states
 from musiclm_jax.training import workdir as folder
 from musiclm_jax.training.checkpoints import Checkpoints
@@ -71,7 +72,6 @@ def train(
   window: Window | None = None,
   fsdp: int = 1,
   tensor: int = 1,
-  rules: Mapping[str, str | None] = sharding.RULES,
 ) -> TrainState:
   """Trains `task` in a claimed `workdir` until `schedule.total_steps`.
 
@@ -92,7 +92,6 @@ def train(
     fsdp: Devices that share one copy of the parameters, 0 for all; the
       others are data-parallel.
     tensor: Devices that share one layer.
-    rules: Logical axis -> mesh axis.
 
   Returns:
     The last state.
@@ -111,14 +110,13 @@ def train(
   head = next(opening)
   first = sharding.put_batch(head, mesh)
   _check_accumulation(first, accumulation, mesh)
-  kwargs = {'seed': seed, 'with_ema': ema_decay > 0, 'rules': rules}
+  kwargs = {'seed': seed, 'with_ema': ema_decay > 0}
   abstract = states.abstract_state(task, players, first, mesh, **kwargs)
-  if plan.best:
-    plan.best.check(held_out_names(task, data.evaluation, abstract))
-  _describe(workdir, config, contract_json)
-  checkpoints = Checkpoints(
-    workdir, config=config, contract_json=contract_json, plan=plan
-  )
+  _check_best(plan, task, data, abstract)
+  folder.describe_to_all(workdir, dict(config), contract_json)
+  if jax.process_index() == 0:
+    placement.tell(workdir, abstract)
+  checkpoints = Checkpoints(workdir, config, contract_json, plan)
   try:
     with clock.spending('restore'):
       state = checkpoints.restore(abstract)
@@ -148,15 +146,6 @@ def train(
       return _run(state, step, placed, plan, checkpoints, evaluate, observer)
   finally:
     checkpoints.close()
-
-
-def _describe(
-  workdir: Path, config: Mapping[str, Any], contract_json: str | None
-) -> None:
-  """Says in the workdir what it is about, where all processes see it."""
-  if jax.process_index() == 0:
-    folder.describe(workdir, dict(config), contract_json)
-  folder.check_shared(workdir)
 
 
 def _run(
@@ -213,6 +202,13 @@ def _scalars(
   if rolled_back := int(state.rolled_back):
     values['rolled_back'] = rolled_back
   return values
+
+
+def _check_best(
+  plan: Schedule, task: Task, data: Data, abstract: TrainState
+) -> None:
+  if plan.best:
+    plan.best.check(held_out_names(task, data.evaluation, abstract))
 
 
 def _check_accumulation(batch: PyTree, accumulation: int, mesh: Mesh) -> None:

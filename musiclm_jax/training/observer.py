@@ -15,6 +15,7 @@ import numpy as np
 
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.task import Audible, Task
+from musiclm_jax.training import watchdog
 from musiclm_jax.training.clock import Clock
 from musiclm_jax.training.compilations import Compilations, differing_shapes
 from musiclm_jax.training.detectors import Alarms, slow_input
@@ -22,7 +23,6 @@ from musiclm_jax.training.report import Report, as_row
 from musiclm_jax.training.speed import outlook_of, scale_of
 from musiclm_jax.training.state import TrainState
 from musiclm_jax.training.trace_window import Tracer, Window
-from musiclm_jax.training.watchdog import Watchdog
 
 _SPEEDS = 64  # looked at for a slow input
 
@@ -66,7 +66,9 @@ class Observer:
     self._tracer = Tracer(window if leads else None, workdir)
     if done:
       self.say(f'continuing {workdir} after step {done}')
-    self._watchdog = Watchdog(self._say_stalled)
+    self._watchdog = watchdog.Watchdog(
+      self._say_stalled, watchdog.PATIENCE_SECONDS
+    )
     self._compilations = Compilations()
     self._first_batch: Mapping[str, Any] | None = None
     self._step, self._warned = done, set()

@@ -40,7 +40,7 @@ class Tracer:
   """Writes what a window's steps do on host and device, for TensorBoard."""
 
   def __init__(self, window: Window | None, workdir: Path):
-    """Args: window: None traces nothing. workdir: Gets a folder `profile`."""
+    """Traces nothing where `window` is None, else into `workdir`/profile."""
     self._window, self._folder = window, Path(workdir) / FOLDER
     self._running = False
 

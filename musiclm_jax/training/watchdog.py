@@ -15,10 +15,13 @@ class Watchdog:
   of lines.
   """
 
-  def __init__(
-    self, tell: Callable[[float], None], patience: float = PATIENCE_SECONDS
-  ):
-    """Args: tell: Called with the seconds waited. patience: The first ones."""
+  def __init__(self, tell: Callable[[float], None], patience: float):
+    """Sleeps until it is entered.
+
+    Args:
+      tell: Called from the thread with the seconds waited so far.
+      patience: Seconds before the first line.
+    """
     self._tell, self._patience = tell, patience
     self._since: float | None = None
     self._ended = threading.Event()

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -117,12 +118,16 @@ def describe(
   )
 
 
-def check_shared(path: Path) -> None:
-  """Checks that all processes see the folder that the first one described.
+def describe_to_all(
+  path: Path, config: dict[str, Any], contract_json: str | None
+) -> None:
+  """Lets the first process `describe` the folder and the others see it.
 
   Raises:
-    UsageError: In all of them, if one does not.
+    UsageError: As `describe`, and in all processes if one does not see it.
   """
+  if jax.process_index() == 0:
+    describe(path, config, contract_json)
   multihost_utils.sync_global_devices('the workdir is described')
   seen = multihost_utils.process_allgather((path / CONFIG).exists())
   if not np.all(seen):

@@ -17,7 +17,9 @@ from musiclm_jax.contracts.task import (
   Collections,
   LossFn,
   Metrics,
+  Outlook,
   Params,
+  Sign,
 )
 from musiclm_jax.nn import kmeans
 from musiclm_jax.w2v_bert.statistics import (
@@ -111,6 +113,15 @@ class KMeansTask:
     distance = jnp.mean((x - own['centroids'][codes]) ** 2, axis=(1, 2))
     metrics = {'inertia': distance, **self._usage(codes)}
     return {k: jnp.broadcast_to(v, len(features)) for k, v in metrics.items()}
+
+  def outlook(self, batch: Batch) -> Outlook:
+    """Frames; a codebook that collapses."""
+    frames = batch['features'].shape[0] * batch['features'].shape[1]
+    codes = min(self.codebook_size, frames)
+    sign = Sign(
+      'collapsed codebook', 'code_perplexity', codes, self.statistics_steps
+    )
+    return Outlook(frames, 'frames', (sign,))
 
   def assign(self, collections: Collections, features: Latents) -> Codes:
     """Finds semantic tokens, int32 [B, T, 1] in [0, K)."""

@@ -22,7 +22,9 @@ from musiclm_jax.contracts.task import (
   Collections,
   LossFn,
   Metrics,
+  Outlook,
   Params,
+  Sign,
 )
 from musiclm_jax.nn.kmeans import perplexity
 from musiclm_jax.w2v_bert import frontend, losses
@@ -123,6 +125,16 @@ class W2vBertTask:
     metrics = self._metrics(output, mask, rngs[1], axis=1)
     metrics['loss'] = self._total(metrics, jnp.array(1.0))
     return {k: jnp.broadcast_to(v, len(mels)) for k, v in metrics.items()}
+
+  def outlook(self, batch: Batch) -> Outlook:
+    """Seconds of audio; targets that are all the same code."""
+    size = batch['waveform'].size
+    codes = min(self.model.codebook_size, size // self.hop_length)
+    return Outlook(
+      size / (self.hop_length * self.frame_rate),
+      'audio seconds',
+      (Sign('collapsed codebook', 'code_perplexity', codes),),
+    )
 
   def features(
     self, params: Params, collections: Collections, waveform: Waveform

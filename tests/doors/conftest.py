@@ -152,10 +152,7 @@ def write_workdir(folder, stage, contract_json=None, **changes):
   )
   config = config.to_dict()
   store = checkpoints.Checkpoints(
-    folder,
-    config=config,
-    contract_json=contract_json,
-    plan=Schedule(**config['schedule']),
+    folder, config, contract_json, Schedule(**config['schedule'])
   )
   store.save(jax.tree.map(jax.numpy.asarray, state), {})
   store.wait()
@@ -247,3 +244,14 @@ def write_stage():
 def door_config():
   """A function (stage, **changes) -> its minute config."""
   return config_of
+
+
+@pytest.fixture(scope='session')
+def minute_game():
+  """Makes the minute task of a stage, and a batch of it."""
+
+  def game(stage, **changes):
+    config = config_of(stage, **changes)
+    return stages.build(config), batch_of(stage, config)
+
+  return game

@@ -263,6 +263,7 @@ def test_a_text_tower_starts_from_a_published_bert(music_folder, tmp_path):
     ((), 'needs --tokens'),
     (('--tokens=/nowhere',), '/nowhere'),
     (('--tokens=/nowhere', '--network=x'), 'reads no --network'),
+    (('--tokens=/nowhere', '--profile=5:2'), 'FIRST:LAST'),
   ],
 )
 def test_a_mistaken_call_is_one_line_and_leaves_nothing(

@@ -1,12 +1,20 @@
-"""Soak: every training, killed with 9 at a random moment, resumes bit for bit.
+"""Soak: every training, killed with 9 at random moments, resumes bit for bit.
 
 The whole cascade through its doors: corpus, soundstream, w2v_bert, kmeans,
 mulan, mulan_rvq, melody, melody_rvq, tokens, semantic, coarse, fine. Each
-training runs once in one piece and once with kills; metrics, parameters and
-codebooks must be equal.
+training runs once in one piece and once with kills: in two of compiling,
+evaluating and saving, in turn, and at any moment. Metrics, parameters and
+codebooks must be equal. With $SOAK_RESULT=FILE.json the kills are recorded.
 """
 
+import collections
+import dataclasses
+import datetime
+import importlib.metadata
+import itertools
+import json
 import os
+import platform
 import random
 import subprocess
 import sys
@@ -17,12 +25,17 @@ import jax
 import numpy as np
 import pytest
 
+from musiclm_jax.contracts import atomic_file
 from musiclm_jax.training import checkpoint
+
+sys.path.insert(0, str(Path(__file__).parent))
+import kills
 
 pytestmark = pytest.mark.soak
 
-ROOT = Path(__file__).parents[2]
-PIECES, KILLS, SEED = 100, 2, 0
+ROOT = kills.ROOT
+PIECES, SEED = 100, 0
+LEAST_KILLS = 20
 # 80 training pieces carry 4 codes a MuLan level.
 OPTIONS = {
   'soundstream': ('model.channels=4', 'model.codebook_size=32', 'steps=24'),
@@ -49,7 +62,7 @@ def command(door: str, *arguments: str) -> list[str]:
 
 
 def training(stage: str, folder: Path) -> list[str]:
-  """The call that trains `stage`, but for its --workdir."""
+  """Arguments of the train door for `stage`, but for --workdir."""
   calls = [f'--config=configs/{stage}.py:tiny']
   options = list(OPTIONS[stage])
   if stage in LMS:
@@ -68,7 +81,7 @@ def training(stage: str, folder: Path) -> list[str]:
     calls.append(f'--config.{key if option.startswith("steps=") else option}')
   every = {'log_every': 1, 'eval_every': 8, 'save_every': 4}
   calls += [f'--config.schedule.{k}={v}' for k, v in every.items()]
-  return command('train', *calls)
+  return calls
 
 
 def run(call: list[str]) -> None:
@@ -91,8 +104,34 @@ def folder(tmp_path_factory):
   return folder
 
 
+@pytest.fixture(scope='module')
+def record():
+  """Stage -> (seconds in one piece, kills); written at the end."""
+  rows = {}
+  yield rows
+  if file := os.environ.get('SOAK_RESULT'):
+    said = {
+      'date': datetime.date.today().isoformat(),
+      'machine': f'{os.cpu_count()} cores, {platform.machine()}',
+      'python': platform.python_version(),
+      'versions': {
+        name: importlib.metadata.version(name)
+        for name in ('jax', 'flax', 'optax', 'orbax-checkpoint')
+      },
+      'trainings': rows,
+    }
+    atomic_file.write_text(Path(file), json.dumps(said, indent=1) + '\n')
+
+
+def aims(stage: str, chance: random.Random) -> list[str]:
+  """Two of the three phases, in turn over the stages, and any moment."""
+  pairs = itertools.combinations(kills.PHASES, 2)
+  pair = list(pairs)[list(OPTIONS).index(stage) % 3]
+  return chance.sample([*pair, 'any moment'], 3)
+
+
 @pytest.mark.parametrize('stage', OPTIONS)
-def test_killed_at_random_moments(stage, folder):
+def test_killed_at_random_moments(stage, folder, record):
   if stage == 'semantic':  # the first that reads tokens
     run(
       command(
@@ -104,29 +143,38 @@ def test_killed_at_random_moments(stage, folder):
       )
     )
   whole, cut = folder / 'whole' / stage, folder / 'cut' / stage
+  cut.parent.mkdir(exist_ok=True)
   call = training(stage, folder)
   started = time.monotonic()
-  run([*call, f'--workdir={whole}'])
+  run([*command('train'), *call, f'--workdir={whole}'])
   seconds = time.monotonic() - started
   chance = random.Random(f'{SEED}{stage}')
-  for _ in range(KILLS):
-    process = subprocess.Popen(
-      [*call, f'--workdir={cut}'],
-      cwd=ROOT,
-      env=os.environ,
-      stdout=subprocess.DEVNULL,
-      stderr=subprocess.DEVNULL,
-    )
-    moment = chance.uniform(0.3, 0.95) * seconds
-    time.sleep(moment)
-    process.kill()
-    process.wait()
-    print(f'{stage}: killed after {moment:.1f} s of {seconds:.1f} s')
-  run([*call, f'--workdir={cut}'])
-  record = 'metrics.jsonl'
-  assert (cut / record).read_bytes() == (whole / record).read_bytes()
+  killed = []
+  for aim in aims(stage, chance):
+    one = kills.kill(call, cut, aim, seconds, chance)
+    if one:
+      killed.append(one)
+      print(f'{stage} {one}')
+  assert killed, 'was never killed'
+  run([*command('train'), *call, f'--workdir={cut}'])
+  file = 'metrics.jsonl'
+  assert (cut / file).read_bytes() == (whole / file).read_bytes()
   one, other = checkpoint.read(whole), checkpoint.read(cut)
   for part in ('params', 'collections'):
     jax.tree.map(
       np.testing.assert_array_equal, getattr(one, part), getattr(other, part)
     )
+  record[stage] = {
+    'seconds': round(seconds, 1),
+    'resumed_equal': True,
+    'kills': [dataclasses.asdict(k) | {'hit': k.hit} for k in killed],
+  }
+
+
+def test_enough_kills_hit_every_phase(record):
+  """Of all trainings; where only some were chosen there is nothing to say."""
+  if record.keys() != OPTIONS.keys():
+    pytest.skip('not all trainings were killed')
+  hits = [kill['hit'] for row in record.values() for kill in row['kills']]
+  assert len(hits) >= LEAST_KILLS
+  assert collections.Counter(hits).keys() >= set(kills.PHASES), hits

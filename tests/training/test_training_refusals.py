@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 
 import jax
 import jax.numpy as jnp
@@ -103,3 +104,36 @@ def test_the_batch_is_named_before_what_follows_from_it():
   found = verdict(CodecGame(), batch)
   assert found[0] == 'batch/waveform'
   assert 'metric/loss' in found
+
+
+@pytest.mark.soak
+def test_two_processes_go_back_together(start_game, tmp_path):
+  with socket.socket() as probe:
+    probe.bind(('localhost', 0))
+    port = probe.getsockname()[1]
+  options = ('total_steps=20', f'poisoned={list(range(5, 16))}')
+  pair = [
+    start_game(
+      'lm',
+      tmp_path / 'two',
+      *options,
+      JAX_COORDINATOR_ADDRESS=f'localhost:{port}',
+      JAX_NUM_PROCESSES='2',
+      JAX_PROCESS_ID=str(index),
+    )
+    for index in range(2)
+  ]
+  one = start_game('lm', tmp_path / 'one', *options)
+  said = [process.communicate(timeout=300) for process in (*pair, one)]
+  assert [p.returncode for p in (*pair, one)] == [0] * 3, said
+  assert 'going on from the parameters of step 5' in said[0][0]
+  assert 'step' not in said[1][0]
+  rows = [
+    [json.loads(row) for row in record(tmp_path / name).splitlines()]
+    for name in ('one', 'two')
+  ]
+  for left, right in zip(*rows, strict=True):
+    assert left['refused_steps'] == right['refused_steps']
+    assert left.get('rolled_back') == right.get('rolled_back')
+    if left['loss'] is not None:
+      np.testing.assert_allclose(left['loss'], right['loss'], rtol=1e-5)

@@ -1,0 +1,33 @@
+"""The train door, which keeps a word in $PHASE on what it is at.
+
+`restore`, `compile`, `evaluate` and `save` are the training clock's own words;
+`start` is before it, `step` between them.
+"""
+
+import contextlib
+import os
+
+from musiclm_jax import door, train
+from musiclm_jax.training.clock import Clock
+
+_spending = Clock.spending
+
+
+def say(phase: str) -> None:
+  """Replaces the word."""
+  with open(os.environ['PHASE'], 'w') as file:
+    file.write(phase)
+
+
+@contextlib.contextmanager
+def _told(self, what):
+  say(what)
+  with _spending(self, what):
+    yield
+  say('step')
+
+
+if __name__ == '__main__':
+  say('start')
+  Clock.spending = _told
+  door.run(train.main)

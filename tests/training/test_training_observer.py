@@ -1,0 +1,191 @@
+"""What is seen of a run, and that it changes nothing of it."""
+
+import dataclasses
+import json
+import time
+
+import jax.numpy as jnp
+import pytest
+import training_games
+from training_games import CodecGame, LMGame, codec_batch, lm_batch, play
+
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.task import Outlook, Sign
+from musiclm_jax.training import hardware, speed, watchdog
+from musiclm_jax.training.clock import Clock
+from musiclm_jax.training.trace_window import Window
+
+
+def lines(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+class Time:
+  """A clock that is set by hand."""
+
+  def __init__(self):
+    self.seconds = 100.0
+
+  def __call__(self):
+    return self.seconds
+
+  def passes(self, seconds):
+    self.seconds += seconds
+
+
+def test_goodput_and_pace_count_what_is_no_step():
+  now = Time()
+  clock = Clock(now)
+  with clock.spending('compile'):
+    now.passes(10.0)
+  clock.begin(1)
+  for _ in range(4):  # steps of 2 s, all of the wait lost at first
+    with clock.waiting():
+      now.passes(1.0)
+    now.passes(2.0)
+  with clock.timing_step():
+    now.passes(2.0)
+  with clock.spending('save'):
+    now.passes(6.0)
+  pace = clock.pace(5, 15)
+  assert pace.steps_per_second == pytest.approx(4 / 14)
+  assert pace.data_share == pytest.approx(4 / 14)
+  assert pace.seconds_left == pytest.approx(10 * 20 / 4)
+  assert pace.goodput == pytest.approx(10 / 30)
+  assert pace.lost == {'compile': 10.0, 'data': 4.0, 'save': 6.0}
+  for wait in (1.5, 5.0):  # of which 2 s run beside a step
+    with clock.waiting():
+      now.passes(wait)
+  pace = clock.pace(7, 15)
+  assert pace.data_share == pytest.approx(3 / 6.5)
+  assert pace.steps_per_second == pytest.approx(2 / 6.5)
+
+
+def test_the_line_has_rates_in_the_tasks_unit_mfu_and_goodput():
+  now = Time()
+  clock = Clock(now)
+  now.passes(10.0)
+  clock.begin(1)
+  now.passes(30.0)
+  scale = speed.Scale(512.0, 'audio seconds', peak_share=0.25)
+  figures = scale.speed(clock.pace(61, 3661))
+  assert figures['audio_seconds_per_second'] == pytest.approx(1024)
+  line = scale.line(61, 3661, {'loss': 2.5, 'eval_nll': 3.0}, figures)
+  assert line == (
+    'step 61/3661  loss 2.5000  eval_nll 3.0000  2.00 steps/s  '
+    '1,024 audio seconds/s  MFU 50.0 %  ETA 30:00  goodput 100 %'
+  )
+
+
+def test_mfu_is_model_flops_over_the_peak_of_all_chips(monkeypatch):
+  from musiclm_jax.contracts import sharding
+  from musiclm_jax.training import state as states
+
+  task, batch = LMGame(), lm_batch(0, 0)
+  mesh = sharding.make_mesh()
+  state = states.abstract_state(task, {}, batch, mesh)
+  outlook = speed.outlook_of(task, batch)
+  assert (outlook.amount, outlook.unit) == (8, 'examples')
+  assert speed.scale_of(task, outlook, state, batch).peak_share is None
+  chip = hardware.Chip('toy', 1e6, 0, 0)
+  monkeypatch.setattr(speed, 'chip_of', lambda device: chip)
+  # Two products of 16 x 8 a token; the first one's input needs no gradient.
+  flops = 8 * 12 * (2 + 3) * 2 * 16 * 8
+  share = speed.scale_of(task, outlook, state, batch).peak_share
+  assert share == pytest.approx(flops / 1e6 / mesh.size)
+
+
+def test_a_long_wait_is_told_while_it_lasts_and_a_short_one_is_not():
+  told = []
+  with watchdog.Watchdog(told.append, 0.4) as dog:
+    for _ in range(25):
+      with dog.watching():
+        time.sleep(0.02)
+    assert not told
+    with dog.watching():
+      while len(told) < 2:
+        time.sleep(0.02)
+  assert told[0] > 0.4 and told[1] > 0.8
+
+
+@dataclasses.dataclass(frozen=True)
+class Loud(CodecGame):
+  """Its codebook collapses, its critic is mute, and one can listen to it."""
+
+  sample_rate: int = 8000
+
+  def _codec(self, params, collections, batch, rng, step):
+    loss, (moved, metrics) = super()._codec(
+      params, collections, batch, rng, step
+    )
+    return loss, (moved, metrics | {'perplexity_level_1': jnp.float32(1.0)})
+
+  def _critic(self, params, collections, batch, rng, step):
+    loss, rest = super()._critic(params, collections, batch, rng, step)
+    return 2.0 + 0.0 * loss, rest
+
+  def outlook(self, batch):
+    signs = (
+      Sign('collapsed codebook', 'perplexity_level_1', 8),
+      Sign('silent discriminator', 'grad_norm_critic', 0.0),
+    )
+    return Outlook(len(batch['waveform']) * 12 / 8000, 'audio seconds', signs)
+
+  def listen(self, params, collections, batch):
+    return {'reconstruction': self._play(params, collections, batch)[2][:2]}
+
+
+def test_faults_planted_in_a_run_are_warned_of_once_and_recorded(
+  tmp_path, monkeypatch, capsys
+):
+  players = ('codec', 'critic', 'statistics')
+  monkeypatch.setitem(
+    training_games.GAMES, 'loud', (Loud(), codec_batch, players)
+  )
+  plan = {'total_steps': 160, 'log_every': 20, 'eval_every': 80}
+  plan['save_every'] = 80
+  play('loud', tmp_path, schedule=plan, window=Window(3, 4))
+  out = capsys.readouterr().out
+  assert out.count('perplexity_level_1 is 1.0 where 8 codes') == 1
+  assert out.count('grad_norm_critic stays at 0 since step 20') == 1
+  assert 'audio seconds/s' in out and 'goodput' in out
+  assert 'compiled again' not in out  # nor did anything else in 160 steps
+  warnings = [row.get('warnings') for row in lines(tmp_path / 'metrics.jsonl')]
+  both = ['collapsed codebook: perplexity_level_1']
+  both.append('silent discriminator: grad_norm_critic')
+  assert warnings == [None] * 5 + [both] + [None] * 2
+  figures = lines(tmp_path / 'speed.jsonl')
+  assert [row['step'] for row in figures] == list(range(20, 161, 20))
+  assert all('seconds_compile' in row for row in figures)
+  events = b''.join(p.read_bytes() for p in tmp_path.glob('events.*'))
+  assert events.count(b'sample_2/reconstruction') == 2
+  assert events.count(b'RIFF') == 4  # two examples, two evaluations
+  assert b'warnings/collapsed' in events and b'speed/goodput' in events
+  assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
+
+
+def test_a_step_that_compiles_again_and_a_stalled_input_are_told(
+  tmp_path, monkeypatch, capsys
+):
+  def ragged(seed, step):
+    if seed == 0 and step == 5:
+      time.sleep(0.6)
+    batch = lm_batch(seed, step)
+    return batch | {'tokens': batch['tokens'][:, : 13 - (step in (7, 8))]}
+
+  monkeypatch.setattr(watchdog, 'PATIENCE_SECONDS', 0.2)
+  monkeypatch.setitem(training_games.GAMES, 'lm', (LMGame(), ragged, ('lm',)))
+  plan = {'total_steps': 12, 'save_every': 0, 'eval_every': 0, 'log_every': 4}
+  play('lm', tmp_path, schedule=plan)
+  out = capsys.readouterr().out
+  assert 'step 6 has waited for its data' in out
+  assert out.count('compiled the program again') == 1
+  assert 'step 8 compiled' in out
+  assert 'tokens came as int32[8, 12], not int32[8, 13]' in out
+
+
+@pytest.mark.parametrize('text', ['5:2', '0:3', '3', 'a:b', '3:99', '1:2:3'])
+def test_a_window_that_is_none_is_refused_in_one_line(text):
+  with pytest.raises(UsageError, match=r'FIRST:LAST.*<= 20, such as'):
+    Window.parse(text, 20)
+  assert Window.parse('10:15', 20) == Window(10, 15)
