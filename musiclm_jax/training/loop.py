@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
-from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.errors import STOPPED, UsageError
 from musiclm_jax.contracts.task import Task
 from musiclm_jax.training import state as states
 from musiclm_jax.training import workdir as folder
@@ -39,7 +39,6 @@ from musiclm_jax.training.trace_window import Window
 from musiclm_jax.training.warm_start import start_from
 
 HostBatch = Mapping[str, np.ndarray]
-STOPPED = 75  # exit code of a run that saved because it was asked to stop
 
 
 @dataclasses.dataclass(frozen=True)
