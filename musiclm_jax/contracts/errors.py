@@ -1,4 +1,9 @@
-"""Errors that a user can mend: one line, no traceback, exit code 2."""
+"""Ends that are no defects: what a user can mend, and a stop that was asked.
+
+What a user can mend is one line, no traceback, exit code 2.
+"""
+
+STOPPED = 75  # exit code of a run that wants the same command again
 
 
 class UsageError(Exception):

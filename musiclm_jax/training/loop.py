@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
-from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.errors import STOPPED, UsageError
 from musiclm_jax.contracts.task import Task
 from musiclm_jax.training import placement
 from musiclm_jax.training import state as states
@@ -40,7 +40,6 @@ from musiclm_jax.training.trace_window import Window
 from musiclm_jax.training.warm_start import start_from
 
 HostBatch = Mapping[str, np.ndarray]
-STOPPED = 75  # exit code of a run that saved because it was asked to stop
 
 
 @dataclasses.dataclass(frozen=True)

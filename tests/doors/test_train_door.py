@@ -161,6 +161,19 @@ def test_an_lm_killed_with_9_resumes_bit_for_bit(trained, tmp_path):
   kill_and_resume((*MINUTE, f'--tokens={tokens}'), tmp_path / 'cut', 30, whole)
 
 
+def test_sigterm_before_the_first_step_asks_for_the_same_command(
+  trained, tmp_path
+):
+  workdir = tmp_path / 'w'
+  run = start(*MINUTE, f'--tokens={trained[0]}', f'--workdir={workdir}')
+  while not workdir.exists():
+    assert run.poll() is None, run.communicate()
+    time.sleep(0.005)
+  run.terminate()
+  _, err = finish(run, 75)
+  assert 'Traceback' not in err
+
+
 def test_a_codec_killed_with_9_resumes_bit_for_bit(tmp_path):
   """Two optimizers, codebooks and the adversarial warm-up come back."""
   rng = np.random.default_rng(0)

@@ -62,8 +62,9 @@ def start(stage, folder, workdir, steps, *options, devices=1, **environment):
   count = f'--xla_force_host_platform_device_count={devices}'
   return subprocess.Popen(
     [
-      *(sys.executable, '-m', 'musiclm_jax.train', source),
+      *(sys.executable, '-m', 'musiclm_jax.train'),
       f'--config=configs/{stage}.py:tiny',
+      source,
       f'--workdir={workdir}',
       *(f'--config.schedule.{key}={value}' for key, value in plan.items()),
       *(f'--config.{option}' for option in (*NETWORKS[stage], *options)),
