@@ -51,15 +51,19 @@ def take_step(
 def codec_flops(step: Callable[[], object]) -> float:
   """FLOPs of a codec's forward pass, a second of audio: all of its products.
 
-  Its quantizer has had its first batch, so that k-means is not among them.
+  A forward pass before lets each level of the quantizer see its first batch,
+  so that k-means is not among them.
   """
   import torch
   from torch.utils.flop_counter import FlopCounterMode
 
   cells = dict(zip(step.__code__.co_freevars, step.__closure__, strict=True))
   network, waveform = (cells[name].cell_contents for name in ('m', 'x'))
-  with torch.no_grad(), FlopCounterMode(display=False) as counted:
-    network.eval()(waveform, return_recons_only=True)
+  network.eval()
+  with torch.no_grad():
+    network(waveform, return_recons_only=True)
+    with FlopCounterMode(display=False) as counted:
+      network(waveform, return_recons_only=True)
   network.train()
   return counted.get_total_flops() * network.target_sample_hz / waveform.numel()
 
@@ -69,10 +73,9 @@ def main() -> None:
   scripts, variant = sys.argv[1:]
   step, about = take_step(scripts, variant)
   work = about.pop('work')
-  unit = about.pop('unit').removesuffix('/s').removesuffix(' s')
+  unit = about.pop('unit').removesuffix('/s')
   about = {'work': work, 'unit': unit, **about}
   if variant.startswith('train'):
-    step()
     about['codec_flops'] = codec_flops(step)
   assert isinstance(step, types.FunctionType)
   serve(about, step, warm_ups=1)

@@ -249,6 +249,7 @@ def _convolve(
     padding = jax.lax.padtype_to_pads(x.shape[1:-1], reach, strides, padding)
   window = Window(tuple(strides), tuple(map(tuple, padding)), tuple(dilation))
   if window.is_point(kernel.shape[:-2]) and groups == 1:
+    x = x[:, *(slice(None, None, stride) for stride in strides)]
     return jnp.matmul(x, kernel[(0,) * len(strides)], precision=_HIGHEST)
   pack = _PACKED_CHANNELS // max(kernel.shape[-2:])
   if groups > 1:

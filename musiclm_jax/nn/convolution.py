@@ -29,11 +29,8 @@ class Window(NamedTuple):
   dilation: tuple[int, ...]
 
   def is_point(self, taps: tuple[int, ...]) -> bool:
-    """Tells whether every output reads one input, its own."""
-    return (
-      max(taps) == max(self.strides) == 1
-      and max(max(sides) for sides in self.padding) == 0
-    )
+    """Tells whether every output reads one input, the first of its stride."""
+    return max(taps) == 1 and not any(map(any, self.padding))
 
 
 def convolve_native(
