@@ -1,12 +1,18 @@
 """Mesh and sharding rules: logical axis names -> mesh axes -> NamedSharding.
 
 Parameters carry logical axis names from the layer that makes them
-(`nn.with_logical_partitioning`); one table of rules maps those to mesh axes.
-FSDP and tensor parallelism are rules, not code.
+(`nn.parameter`); one table of rules maps those to mesh axes. FSDP and tensor
+parallelism are rules, not code.
+
+Inside of `layout` a layer takes its parameters whole over `fsdp` (`gather`):
+each multiplication then has its batch over data and fsdp and its weights over
+tensor, and no others are left to the partitioner.
 """
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,9 +27,11 @@ MESH_AXES = ('data', 'fsdp', 'tensor')
 BATCH_AXES = ('data', 'fsdp')
 
 # A parameter axis that is not named here, or whose size the mesh axis does
-# not divide, is replicated.
+# not divide, is replicated. So are codebooks, which are collections: every
+# device compares its frames with all entries.
 RULES: Mapping[str, str | None] = {
   'embed': 'fsdp',
+  'channels': 'fsdp',  # of convolutions, in and out: the first that divides
   'mlp': 'tensor',
   'heads': 'tensor',
   'vocab': 'tensor',
@@ -50,8 +58,7 @@ def make_mesh(
     devices: All of jax's devices if not given.
 
   Raises:
-    UsageError: If the number of devices is not a multiple of fsdp * tensor,
-      or all three axes would be larger than 1.
+    UsageError: If the number of devices is not a multiple of fsdp * tensor.
   """
   devices = jax.devices() if devices is None else list(devices)
   fsdp = fsdp or max(1, len(devices) // tensor)
@@ -62,15 +69,6 @@ def make_mesh(
       f'whose product divides {len(devices)}'
     )
   shape = (len(devices) // (fsdp * tensor), fsdp, tensor)
-  if min(shape) > 1:
-    # XLA's partitioners (seen on CPU with jax 0.10.2, mesh 2 x 2 x 2) give a
-    # wrong gradient of x @ w @ v where the batch lies over data and fsdp and
-    # both kernels over (fsdp, tensor).
-    raise UsageError(
-      f'a mesh of data={shape[0]}, fsdp={fsdp}, tensor={tensor} may compute '
-      f'wrong gradients: set fsdp or tensor to 1, or fsdp to '
-      f'{len(devices) // tensor}'
-    )
   return jax.make_mesh(
     shape, MESH_AXES, (AxisType.Auto,) * len(shape), devices=devices
   )
@@ -111,11 +109,48 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> PyTree:
   }
 
 
+_MESH: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar(
+  'mesh', default=None
+)
+
+
+@contextlib.contextmanager
+def layout(mesh: Mesh | None) -> Iterator[None]:
+  """Tells layers that are traced inside which mesh they will run on.
+
+  Args:
+    mesh: Of the run; None leaves everything to the partitioner.
+  """
+  token = _MESH.set(mesh)
+  try:
+    yield
+  finally:
+    _MESH.reset(token)
+
+
+def gather(value: jax.Array, names: Sequence[str | None]) -> jax.Array:
+  """Asks for a parameter whole over `fsdp`, as a layer uses it.
+
+  Left to itself, XLA's partitioner may cut a multiplication in any way; on a
+  mesh whose three axes are all larger than 1 it then computes wrong gradients
+  (jax 0.10.2, Shardy and GSPMD alike: `experiments/mesh_equality/`).
+
+  Args:
+    value: The parameter, one layer of it under a scan.
+    names: Its logical axes.
+  """
+  mesh = _MESH.get()
+  if mesh is None or mesh.size == 1:
+    return value
+  spec = spec_of(names, value.shape, mesh)
+  kept = [None if axis == 'fsdp' else axis for axis in spec]
+  return jax.lax.with_sharding_constraint(
+    value, NamedSharding(mesh, PartitionSpec(*kept))
+  )
+
+
 def spec_of(
-  names: Sequence[str | None],
-  shape: Sequence[int],
-  mesh: Mesh,
-  rules: Mapping[str, str | None] = RULES,
+  names: Sequence[str | None], shape: Sequence[int], mesh: Mesh
 ) -> PartitionSpec:
   """Maps logical axis names to mesh axes, each mesh axis at most once.
 
@@ -127,7 +162,7 @@ def spec_of(
     return PartitionSpec()
   taken, spec = set(), []
   for name, size in zip(names, shape, strict=True):
-    axis = rules.get(name) if name else None
+    axis = RULES.get(name) if name else None
     if axis is None or axis in taken or size % mesh.shape[axis]:
       spec.append(None)
     else:
@@ -136,15 +171,12 @@ def spec_of(
   return PartitionSpec(*spec)
 
 
-def shardings_of(
-  boxed: PyTree, mesh: Mesh, rules: Mapping[str, str | None] = RULES
-) -> PyTree:
+def shardings_of(boxed: PyTree, mesh: Mesh) -> PyTree:
   """Turns an abstract tree with boxed leaves into unboxed NamedShardings.
 
   Args:
     boxed: Tree of `ShapeDtypeStruct`, boxed where a layer named its axes.
     mesh: The mesh of the run.
-    rules: Logical axis -> mesh axis or None.
 
   Returns:
     A tree of the structure of `nn.unbox(boxed)`.
@@ -155,7 +187,7 @@ def shardings_of(
       # A box is empty where an optimizer keeps nothing for a parameter.
       return jax.tree.map(
         lambda value: NamedSharding(
-          mesh, spec_of(leaf.names, value.shape, mesh, rules)
+          mesh, spec_of(leaf.names, value.shape, mesh)
         ),
         leaf.value,
       )

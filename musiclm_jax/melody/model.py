@@ -17,6 +17,7 @@ from musiclm_jax.dsp.framing import centre_on_hops
 from musiclm_jax.melody.intervals import Intervals, salience, standardise
 from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.nn.norm import unit
+from musiclm_jax.nn.parameter import parameter
 from musiclm_jax.nn.transformer import Transformer
 
 SAMPLE_RATE = 24000
@@ -99,7 +100,9 @@ class MelodyViT(nn.Module):
       dtype=self.dtype,
       name='patch',
     )(x)
-    position = self.param('position', _EMBEDDING_INIT, x.shape[1:])
+    position = parameter(
+      self, 'position', _EMBEDDING_INIT, x.shape[1:], (None, 'embed')
+    )
     x, _ = Transformer(
       num_layers=self.num_layers,
       embed_dim=self.embed_dim,

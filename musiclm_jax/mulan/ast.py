@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 from musiclm_jax.contracts.array_types import Spectrogram
 from musiclm_jax.dsp.framing import frame
 from musiclm_jax.nn.einsum import Einsum
+from musiclm_jax.nn.parameter import parameter
 from musiclm_jax.nn.transformer import Transformer
 
 _EMBEDDING_INIT = nn.initializers.truncated_normal(0.02)
@@ -56,12 +57,19 @@ class AST(nn.Module):
       ValueError: If the spectrogram is smaller than a patch.
     """
     x = self._patches(x.astype(self.dtype))
-    extra = self.param(
-      'extra_tokens', _EMBEDDING_INIT, (2, self.embed_dim)
-    ).astype(self.dtype)
+    extra = parameter(
+      self,
+      'extra_tokens',
+      _EMBEDDING_INIT,
+      (2, self.embed_dim),
+      (None, 'embed'),
+      self.dtype,
+    )
     extra = jnp.broadcast_to(extra, (len(x), *extra.shape))
     x = jnp.concatenate([extra, x], axis=1)
-    position = self.param('position', _EMBEDDING_INIT, x.shape[1:])
+    position = parameter(
+      self, 'position', _EMBEDDING_INIT, x.shape[1:], (None, 'embed')
+    )
     x, _ = Transformer(
       num_layers=self.num_layers,
       embed_dim=self.embed_dim,

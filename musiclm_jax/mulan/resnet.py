@@ -143,7 +143,7 @@ def _pointwise(
   return Einsum(
     'btfc,cd->btfd',
     (x.shape[-1], features),
-    (None, None),
+    ('channels', 'channels'),
     kernel_init=_KERNEL_INIT,
     dtype=dtype,
     name=name,

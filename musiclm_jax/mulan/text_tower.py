@@ -5,6 +5,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from musiclm_jax.contracts.array_types import Mask, TextIds
+from musiclm_jax.nn.parameter import parameter
 from musiclm_jax.nn.transformer import Transformer
 
 _EMBEDDING_INIT = nn.initializers.truncated_normal(0.02)
@@ -72,12 +73,12 @@ class TextTower(nn.Module):
         'the text or raise max_length'
       )
 
-    def table(name, rows):
-      # Gathered from at every step: replicated, not sharded by row.
-      return self.param(name, _EMBEDDING_INIT, (rows, self.embed_dim))
+    def table(name, rows, axis=None):
+      shape = rows, self.embed_dim
+      return parameter(self, name, _EMBEDDING_INIT, shape, (axis, 'embed'))
 
     x = (
-      table('token', self.vocab_size)[text_ids]
+      table('token', self.vocab_size, 'vocab')[text_ids]
       + table('position', self.max_length)[:length]
       + table('segment', 2)[0]  # one sentence
     )

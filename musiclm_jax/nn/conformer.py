@@ -13,6 +13,7 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from musiclm_jax.nn.einsum import Einsum
+from musiclm_jax.nn.parameter import parameter
 from musiclm_jax.nn.transformer import REMATS
 
 _EPSILON = 1e-5
@@ -77,13 +78,14 @@ class RelativeAttention(nn.Module):
     table = jnp.asarray(relative_positions(length, dim))
     position = project('pd,dhk->phk', name='position')(table)
     content_bias, position_bias = (
-      self.param(
+      parameter(
+        self,
         name,
-        nn.with_logical_partitioning(
-          nn.initializers.zeros_init(), ('heads', 'head_dim')
-        ),
+        nn.initializers.zeros_init(),
         (self.num_heads, head_dim),
-      ).astype(self.dtype)
+        ('heads', 'head_dim'),
+        self.dtype,
+      )
       for name in ('content_bias', 'position_bias')
     )
     by_content = jnp.einsum('bqhd,bkhd->bhqk', query + content_bias, key)
@@ -183,9 +185,14 @@ class ConvModule(nn.Module):
     y = y[..., 0, :] * nn.sigmoid(y[..., 1, :])
     if mask is not None:
       y = jnp.where(mask[..., None], y, 0.0)
-    kernel = self.param(
-      'depthwise', nn.initializers.lecun_normal(), (self.kernel_size, dim)
-    ).astype(self.dtype)
+    kernel = parameter(
+      self,
+      'depthwise',
+      nn.initializers.lecun_normal(),
+      (self.kernel_size, dim),
+      (None, 'mlp'),
+      self.dtype,
+    )
     # A sum of shifted products: for short kernels quicker than a grouped
     # convolution, forward and backward, on every backend.
     half = self.kernel_size // 2

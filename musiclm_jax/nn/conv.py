@@ -5,9 +5,9 @@ past goes in and comes out beside the signal, an array [B, n, C] that no
 caller looks into. None is the past of a signal that begins here, zeros.
 
 Parameters are `kernel` [*window, C_in / groups, C_out], `bias` and, with
-weight normalisation, `scale` [C_out]; they name no logical axes, so they are
-replicated. All run at precision HIGHEST: codec tokens must not depend on the
-machine.
+weight normalisation, `scale` [C_out]; a kernel's channels may lie over devices,
+the others are small. All run at precision HIGHEST: codec tokens must not
+depend on the machine.
 """
 
 import functools
@@ -26,6 +26,7 @@ from musiclm_jax.nn.convolution import (
   convolve_packed,
   convolve_phases,
 )
+from musiclm_jax.nn.parameter import parameter
 
 Padding = str | Sequence[tuple[int, int]]
 Past = Float[Array, 'B N C']  # of a causal layer, see above
@@ -79,7 +80,7 @@ class Conv(nn.Module):
         f'shape {x.shape}'
       )
     shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
-    kernel = self.param('kernel', self.kernel_init, shape)
+    kernel = _kernel(self, shape)
     if self.weight_norm:
       length = jnp.sqrt(jnp.sum(kernel**2, range(axes + 1)) + 1e-12)
       scale = self.param('scale', lambda _: length)
@@ -137,7 +138,7 @@ class CausalConv(nn.Module):
         f'{self.kernel_size}: pad the signal'
       )
     shape = (self.kernel_size, x.shape[-1] // self.groups, self.features)
-    kernel = self.param('kernel', self.kernel_init, shape)
+    kernel = _kernel(self, shape)
     y, past = _convolve_causally(
       x,
       kernel.astype(self.dtype),
@@ -188,9 +189,7 @@ class CausalTransposedConv(nn.Module):
   ) -> tuple[Float[Array, 'B T2 D'], Past]:
     """Returns the transposed convolution and the past of what follows."""
     batch, frames, channels = x.shape
-    kernel = self.param(
-      'kernel', self.kernel_init, (2 * self.stride, channels, self.features)
-    )
+    kernel = _kernel(self, (2 * self.stride, channels, self.features))
     # The half that comes late is the tap of the frame before.
     halves = kernel.reshape(2, self.stride, channels, self.features)[::-1]
     taps = halves.swapaxes(1, 2).reshape(2, channels, -1)
@@ -200,6 +199,12 @@ class CausalTransposedConv(nn.Module):
       bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
       y = y + bias.astype(self.dtype)
     return y, past
+
+
+def _kernel(layer: nn.Module, shape: tuple[int, ...]) -> Array:
+  """A layer's kernel, [*window, C, D] in float32."""
+  axes = (*(None for _ in shape[:-2]), 'channels', 'channels')
+  return parameter(layer, 'kernel', layer.kernel_init, shape, axes)
 
 
 def _convolve_causally(

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
+from musiclm_jax.nn.parameter import parameter
+
 
 class Einsum(nn.Module):
   """Projects its input with a kernel, `jnp.einsum(equation, x, kernel)`.
@@ -14,7 +16,7 @@ class Einsum(nn.Module):
     equation: Documents the activations, e.g. `'btd,dhk->bthk'`.
     shape: Of the kernel.
     axes: Logical axis name of each kernel dimension (`embed`, `mlp`, `heads`,
-      `head_dim`, `vocab`, `layers`) or None; sharding rules map them.
+      `head_dim`, `vocab`, `channels`) or None; `sharding.RULES` map them.
     num_inputs: Leading kernel dimensions that are summed over; they are the
       fan-in of the initializer.
     use_bias: Whether a bias of the remaining dimensions is added.
@@ -38,19 +40,15 @@ class Einsum(nn.Module):
     init = self.kernel_init or nn.initializers.variance_scaling(
       1.0, 'fan_in', 'truncated_normal', in_axis=inputs, out_axis=outputs
     )
-    kernel = self.param(
-      'kernel', nn.with_logical_partitioning(init, self.axes), self.shape
-    )
-    y = jnp.einsum(
-      self.equation, x.astype(self.dtype), kernel.astype(self.dtype)
-    )
+    kernel = parameter(self, 'kernel', init, self.shape, self.axes, self.dtype)
+    y = jnp.einsum(self.equation, x.astype(self.dtype), kernel)
     if self.use_bias:
-      bias = self.param(
+      y = y + parameter(
+        self,
         'bias',
-        nn.with_logical_partitioning(
-          nn.initializers.zeros_init(), self.axes[self.num_inputs :]
-        ),
+        nn.initializers.zeros_init(),
         self.shape[self.num_inputs :],
+        self.axes[self.num_inputs :],
+        self.dtype,
       )
-      y = y + bias.astype(self.dtype)
     return y

@@ -13,6 +13,8 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array
 
+from musiclm_jax.nn.parameter import parameter
+
 
 @flax.struct.dataclass
 class RowBias:
@@ -113,10 +115,12 @@ class RelativeBias(nn.Module):
         table = table.at[0, ::2].set(self.peak)
       return table / self.gain
 
-    table = self.param(
+    table = parameter(
+      self,
       'table',
-      nn.with_logical_partitioning(init, (None, 'heads')),
+      init,
       (self.num_buckets, self.num_heads),
+      (None, 'heads'),
     )
     buckets = relative_bucket(
       np.arange(length - 1, -length, -1),

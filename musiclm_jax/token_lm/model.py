@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from musiclm_jax.contracts.array_types import Latents, Tokens
 from musiclm_jax.nn.attention import Cache
+from musiclm_jax.nn.parameter import parameter
 from musiclm_jax.nn.relative_bias import RelativeBias, RowBias, toeplitz
 from musiclm_jax.nn.transformer import Transformer
 from musiclm_jax.token_lm.layout import Layout
@@ -43,21 +44,16 @@ class TokenLM(nn.Module):
   embedding_scale: float = 1.0
 
   def setup(self) -> None:
-    shape = (self.layout.vocabulary_size, self.transformer.embed_dim)
-    axes = ('vocab', 'embed')
-    self.embedding = self.param(
-      'embedding',
-      nn.with_logical_partitioning(
-        nn.initializers.normal(self.embedding_scale), axes
-      ),
-      shape,
-    )
-    self.output = self.param(
-      'output',
-      nn.with_logical_partitioning(
-        nn.initializers.normal(shape[1] ** -0.5), axes
-      ),
-      shape,
+    width = self.transformer.embed_dim
+    shape = (self.layout.vocabulary_size, width)
+    self.embedding, self.output = (
+      parameter(
+        self, name, nn.initializers.normal(scale), shape, ('vocab', 'embed')
+      )
+      for name, scale in (
+        ('embedding', self.embedding_scale),
+        ('output', width**-0.5),
+      )
     )
     if self.time_buckets:
       self.time_bias = RelativeBias(

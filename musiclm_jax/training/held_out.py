@@ -38,11 +38,12 @@ def make_evaluator(
   def one(
     params: PyTree, collections: PyTree, batch: PyTree
   ) -> tuple[PyTree, PyTree]:
-    metrics = task.evaluate(params, collections, batch)
-    means = {k: jnp.mean(v.astype(jnp.float32)) for k, v in metrics.items()}
-    if not isinstance(task, Audible):
-      return means, {}
-    return means, dict(task.listen(params, collections, batch))
+    with sharding.layout(mesh):
+      metrics = task.evaluate(params, collections, batch)
+      means = {k: jnp.mean(v.astype(jnp.float32)) for k, v in metrics.items()}
+      if not isinstance(task, Audible):
+        return means, {}
+      return means, dict(task.listen(params, collections, batch))
 
   compiled = jax.jit(one, out_shardings=sharding.replicated(mesh))
 

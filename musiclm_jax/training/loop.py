@@ -19,6 +19,7 @@ from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import Task
+from musiclm_jax.training import placement
 from musiclm_jax.training import state as states
 from musiclm_jax.training import workdir as folder
 from musiclm_jax.training.checkpoint import Checkpoints
@@ -29,7 +30,7 @@ from musiclm_jax.training.optimizer import make_optimizers
 from musiclm_jax.training.refusals import Refusals
 from musiclm_jax.training.schedule import Schedule
 from musiclm_jax.training.state import TrainState
-from musiclm_jax.training.step import VERDICTS, make_step
+from musiclm_jax.training.step import VERDICTS, compile_step
 from musiclm_jax.training.stop_request import StopRequest
 from musiclm_jax.training.trace_window import Window
 from musiclm_jax.training.warm_start import start_from
@@ -67,7 +68,6 @@ def train(
   window: Window | None = None,
   fsdp: int = 1,
   tensor: int = 1,
-  rules: Mapping[str, str | None] = sharding.RULES,
 ) -> TrainState:
   """Trains `task` in a claimed `workdir` until `schedule.total_steps`.
 
@@ -88,7 +88,6 @@ def train(
     fsdp: Devices that share one copy of the parameters, 0 for all; the
       others are data-parallel.
     tensor: Devices that share one layer.
-    rules: Logical axis -> mesh axis.
 
   Returns:
     The last state.
@@ -106,10 +105,11 @@ def train(
   head = next(opening)
   first = sharding.put_batch(head, mesh)
   _check_accumulation(first, accumulation, mesh)
-  kwargs = {'seed': seed, 'with_ema': ema_decay > 0, 'rules': rules}
+  kwargs = {'seed': seed, 'with_ema': ema_decay > 0}
   abstract = states.abstract_state(task, players, first, mesh, **kwargs)
   if jax.process_index() == 0:
     folder.describe(workdir, dict(config), contract_json)
+    placement.tell(workdir, abstract)
   checkpoints = Checkpoints(workdir)
   try:
     with clock.spending('restore'):
@@ -121,10 +121,8 @@ def train(
     if done >= plan.total_steps:
       print(f'done: {workdir} has {done} steps of {plan.total_steps}')
       return state
-    step = jax.jit(
-      make_step(task, players, accumulation=accumulation, ema_decay=ema_decay),
-      donate_argnums=0,
-      out_shardings=(states.shardings(abstract), sharding.replicated(mesh)),
+    step = compile_step(
+      task, players, abstract, accumulation=accumulation, ema_decay=ema_decay
     )
     batches = data.train(done) if done else itertools.chain([head], opening)
     evaluate = make_evaluator(task, data.evaluation, mesh)

@@ -87,7 +87,6 @@ def abstract_state(
   *,
   seed: int = 0,
   with_ema: bool = False,
-  rules: Mapping[str, str | None] = sharding.RULES,
 ) -> TrainState:
   """Describes the unboxed state: shape, dtype and sharding of every leaf.
 
@@ -106,7 +105,7 @@ def abstract_state(
       leaf.shape, leaf.dtype, sharding=where
     ),
     nn.unbox(boxed),
-    sharding.shardings_of(boxed, mesh, rules),
+    sharding.shardings_of(boxed, mesh),
   )
 
 
@@ -118,7 +117,6 @@ def create_state(
   *,
   seed: int,
   with_ema: bool = False,
-  rules: Mapping[str, str | None] = sharding.RULES,
 ) -> TrainState:
   """Makes the first state, each leaf born where its sharding says.
 
@@ -126,7 +124,7 @@ def create_state(
   a codec of 70 random leaves.
   """
   abstract = abstract_state(
-    task, optimizers, batch, mesh, seed=seed, with_ema=with_ema, rules=rules
+    task, optimizers, batch, mesh, seed=seed, with_ema=with_ema
   )
   platform = mesh.devices.flat[0].platform
   init = jax.jit(

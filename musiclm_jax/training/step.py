@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
+from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PRNGKey, PyTree
 from musiclm_jax.contracts.task import (
   Batch,
@@ -20,7 +21,7 @@ from musiclm_jax.contracts.task import (
   Params,
   Task,
 )
-from musiclm_jax.training.state import TrainState
+from musiclm_jax.training.state import TrainState, shardings
 
 # The metric that is no scalar: bool [N], which of `suspects` are finite.
 VERDICTS = 'finite'
@@ -36,6 +37,7 @@ def make_step(
   *,
   accumulation: int = 1,
   ema_decay: float = 0.0,
+  where: TrainState | None = None,
 ) -> StepFn:
   """Makes the step function of a task; the caller jits it and donates state.
 
@@ -54,13 +56,17 @@ def make_step(
       are their means, all taken at the same collections, and the collections
       move once: to where the last microbatch alone moves them.
     ema_decay: Of the averaged parameters; 0.0 where the state has none.
+    where: Shardings of the state, see `state.shardings`; a gradient lies
+      where its parameter does. None is for one device.
   """
-  losses = task.losses()
+  losses = {
+    player: _on_mesh(loss, where) for player, loss in task.losses().items()
+  }
 
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
     gradients, collections, metrics = _accumulate(
-      losses, state, batch, key, accumulation
+      losses, state, batch, key, accumulation, where
     )
     squares = jax.tree.map(lambda g: jnp.sum(jnp.square(g)), gradients)
     norms = {
@@ -128,6 +134,31 @@ def suspects(
   }
 
 
+def compile_step(
+  task: Task,
+  optimizers: Mapping[str, optax.GradientTransformation],
+  abstract: TrainState,
+  **options: Any,
+) -> Callable:
+  """Jits the step of a task for the mesh that its described state lies on.
+
+  Args:
+    task: The game.
+    optimizers: Player -> optimizer.
+    abstract: Of `state.abstract_state`.
+    **options: Of `make_step`.
+
+  Returns:
+    A jitted `StepFn`. It donates the state; metrics lie on every device.
+  """
+  where = shardings(abstract)
+  return jax.jit(
+    make_step(task, optimizers, where=where, **options),
+    donate_argnums=0,
+    out_shardings=(where, sharding.replicated(where.step.mesh)),
+  )
+
+
 def _loss(player: str, losses: Mapping[str, LossFn]) -> str:
   """Metric name of a player's loss: the first player's is `loss`."""
   return 'loss' if player == next(iter(losses)) else f'loss_{player}'
@@ -139,11 +170,22 @@ def _named_norms(norms: Mapping[str, Array]) -> Metrics:
   return {f'grad_norm_{player}': norm for player, norm in norms.items()}
 
 
+def _on_mesh(loss: LossFn, where: TrainState | None) -> LossFn:
+  """Traces a loss with the mesh known to its layers."""
+
+  def placed(*arguments: Any) -> Any:
+    with sharding.layout(where and where.step.mesh):
+      return loss(*arguments)
+
+  return placed
+
+
 def _play(
   losses: Mapping[str, LossFn],
   state: TrainState,
   batch: Batch,
   key: PRNGKey,
+  where: TrainState | None,
 ) -> Outcome:
   """Takes every player's gradient at one point of the game."""
   gradients, collections, metrics = {}, {}, {}
@@ -163,6 +205,8 @@ def _play(
       raise ValueError(f'two players report the metrics {sorted(twice)}')
     metrics |= named
   metrics = {k: jnp.asarray(v, jnp.float32) for k, v in metrics.items()}
+  if where is not None:
+    gradients = jax.lax.with_sharding_constraint(gradients, where.params)
   return gradients, {**state.collections, **collections}, metrics
 
 
@@ -172,10 +216,11 @@ def _accumulate(
   batch: Batch,
   key: PRNGKey,
   accumulation: int,
+  where: TrainState | None,
 ) -> Outcome:
   """Means of gradients and metrics over microbatches, one after another."""
   if accumulation == 1:
-    return _play(losses, state, batch, key)
+    return _play(losses, state, batch, key, where)
 
   def cut(rows: Array) -> Array:
     # Strided, so that each device's rows stay on the device.
@@ -186,7 +231,7 @@ def _accumulate(
   def one(total: PyTree, part: tuple[Batch, Array]) -> tuple[PyTree, PyTree]:
     microbatch, index = part
     gradients, collections, metrics = _play(
-      losses, state, microbatch, jax.random.fold_in(key, index)
+      losses, state, microbatch, jax.random.fold_in(key, index), where
     )
     sums, _ = total
     added = jax.tree.map(jnp.add, sums, (gradients, metrics))
@@ -194,7 +239,7 @@ def _accumulate(
 
   parts = (jax.tree.map(cut, dict(batch)), jnp.arange(accumulation))
   shapes = jax.eval_shape(
-    lambda part: _play(losses, state, part, key),
+    lambda part: _play(losses, state, part, key, where),
     jax.tree.map(lambda rows: rows[0], parts[0]),
   )
   zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from musiclm_jax.nn import conv, convolution
 
 
 def _apply(layer, x):
-  variables = layer.init(jax.random.key(0), x)
+  variables = nn.unbox(layer.init(jax.random.key(0), x))
   return layer.apply(variables, x), variables
 
 
