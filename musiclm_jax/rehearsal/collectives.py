@@ -71,37 +71,46 @@ def collectives(text: str, mesh: Mesh, links: Links) -> list[Collective]:
     links: Of its chips.
   """
   module = _read(text)
-  found, seen = [], set()
+  found: dict[str, Collective] = {}
   for name, trips in _runs(module):
     for line in module.computations[name]:
       parsed = _collective(line)
-      channel = _CHANNEL.search(line)
-      key = name, channel.group(1) if channel else line
-      if parsed is None or key in seen:
+      if parsed is None:
         continue
-      seen.add(key)
-      kind, size = parsed
-      group = _group(line, mesh.size)
-      if len(group) < 2:
-        continue
-      if kind == 'reduce-scatter':
-        size *= len(group)
-      where = mesh.devices.flat
-      chips = [where[index].coords for index in group]
-      seconds = links.seconds(kind, size, chips)
-      source = _SOURCE.search(line)
-      found.append(
-        Collective(
-          kind,
-          size,
-          trips,
-          _axis(group, mesh),
-          len(group),
-          seconds * trips,
-          _short(source.group(1)) if source else '',
-        )
-      )
-  return sorted(found, key=lambda one: -one.seconds)
+      one = _describe(line, *parsed, trips, mesh, links)
+      key = _identity(line)
+      # One that runs beside a loop is spread over it in parts, all of one
+      # channel: it runs as often as the part that runs least.
+      if one and (key not in found or one.trips < found[key].trips):
+        found[key] = one
+  return sorted(found.values(), key=lambda one: -one.seconds)
+
+
+def _identity(line: str) -> str:
+  channel = _CHANNEL.search(line)
+  return channel.group(1) if channel else line
+
+
+def _describe(
+  line: str, kind: str, size: int, trips: int, mesh: Mesh, links: Links
+) -> Collective | None:
+  """Reads one collective; None where nobody speaks to another."""
+  group = _group(line, mesh.size)
+  if len(group) < 2:
+    return None
+  if kind == 'reduce-scatter':
+    size *= len(group)
+  chips = [mesh.devices.flat[index].coords for index in group]
+  source = _SOURCE.search(line)
+  return Collective(
+    kind,
+    size,
+    trips,
+    _axis(group, mesh),
+    len(group),
+    trips * links.seconds(kind, size, chips),
+    _short(source.group(1)) if source else '',
+  )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A rehearsal: config and topology -> what a training would need and reach."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -11,6 +11,7 @@ from musiclm_jax.rehearsal import compiled_memory, program, roofline
 from musiclm_jax.rehearsal.collectives import collectives
 from musiclm_jax.rehearsal.links import links_of
 from musiclm_jax.rehearsal.program import Config, Program
+from musiclm_jax.rehearsal.suggestion import suggest
 from musiclm_jax.rehearsal.topology import Topology
 
 _VERSIONS = ('jax', 'jaxlib', 'libtpu')
@@ -67,17 +68,34 @@ def rehearse(config: Config, topology: Topology) -> dict[str, Any]:
     'chips': chips,
     'peak_flops': chip.peak,
     'link_bandwidth': chip.link_bandwidth,
-    **described(planned, topology),
+    **described(planned, topology.name),
     'compile_seconds': round(seconds, 1),
   }
 
 
-def described(planned: Program, topology: Topology) -> dict[str, Any]:
+def rehearse_and_suggest(
+  config: Config, topology: Topology, say: Callable[[str], None] = print
+) -> dict[str, Any]:
+  """As `rehearse`, with `suggestion`: None where the config fits as it is."""
+  result = rehearse(config, topology)
+  suggestion = None
+  if not result['fits']:
+    say(
+      f'does not fit: at least {result["peak_hbm_bytes"] / 1e9:.1f} GB of '
+      f'{result["hbm_limit_bytes"] / 1e9:.1f}; trying changes'
+    )
+    suggestion = suggest(
+      config, result, lambda changed: rehearse(changed, topology), say
+    )
+  return result | {'suggestion': suggestion}
+
+
+def described(planned: Program, topology: str) -> dict[str, Any]:
   """What a result is about."""
   config = planned.config
   return {
     'stage': config['stage'],
-    'topology': topology.name,
+    'topology': topology,
     'mesh': dict(planned.mesh.shape),
     'batch_size': config['data']['batch_size'],
     'accumulation': config['training']['accumulation'],
