@@ -19,8 +19,8 @@ from musiclm_jax.rehearsal.table import changes_in_words, gigabytes, percent
 from musiclm_jax.rehearsal.topology import MACHINES, open_topology
 
 FOLDER = Path('experiments/hardware')
-STAGES = ('semantic', 'coarse', 'fine', 'mulan', 'w2v_bert', 'soundstream')
-STAGES += ('melody', 'kmeans', 'mulan_rvq', 'melody_rvq')
+STAGES = ('semantic', 'coarse', 'fine', 'kmeans', 'mulan_rvq', 'melody_rvq')
+STAGES += ('melody', 'mulan', 'w2v_bert', 'soundstream')
 LANGUAGE_MODELS = STAGES[:3]
 # Where the largest MFU of the language models is looked for, and how large.
 LARGEST = ('v5e-256', 'v5p-2048')
