@@ -134,9 +134,23 @@ def _read(text: str) -> _Module:
   return _Module(entry, computations)
 
 
-def _runs(module: _Module) -> Iterator[tuple[str, int]]:
-  """Every computation that runs, with how often it does in a step."""
-  waiting = [(module.entry, 1)]
+def _said(name: str, module: _Module) -> int:
+  """Bytes of all collectives of one run of a computation."""
+  return sum(
+    trips * parsed[1]
+    for one, trips in _runs(module, name)
+    for line in module.computations[one]
+    if (parsed := _collective(line))
+  )
+
+
+def _runs(module: _Module, entry: str = '') -> Iterator[tuple[str, int]]:
+  """Every computation that runs, with how often it does in a step.
+
+  Of a conditional's branches it is the one that says least: the others are
+  of the first steps.
+  """
+  waiting = [(entry or module.entry, 1)]
   while waiting:
     name, times = waiting.pop()
     yield name, times
@@ -144,8 +158,11 @@ def _runs(module: _Module) -> Iterator[tuple[str, int]]:
       called = dict(_CALLED.findall(line))
       branches = _BRANCHES.search(line)
       inner = [called[key] for key in called if key not in _NOT_RUN]
+      if 'true_computation' in called:
+        inner = [min(inner, key=lambda one: _said(one, module))]
       if branches:
-        inner += [b.strip().lstrip('%') for b in branches.group(1).split(',')]
+        names = [b.strip().lstrip('%') for b in branches.group(1).split(',')]
+      inner.append(min(names, key=lambda one: _said(one, module)))
       trips = _trips(line, called, module) if 'body' in called else 1
       waiting += [
         (one, times * trips) for one in inner if one in module.computations

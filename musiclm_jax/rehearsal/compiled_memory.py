@@ -20,12 +20,15 @@ class Memory:
       lower bound where the program was refused.
     arguments: State and batch; None where the program was refused.
     temporaries: Beside them.
+    live: The most that is in use at once, below `peak` where pieces do not
+      fill each other's places; None where the program was refused.
     limit: What a chip has, if XLA said so.
   """
 
   peak: int
   arguments: int | None = None
   temporaries: int | None = None
+  live: int | None = None
   limit: int | None = None
 
 
@@ -40,6 +43,7 @@ def of_compiled(compiled: Any) -> Memory:
     + account.generated_code_size_in_bytes,
     account.argument_size_in_bytes,
     account.temp_size_in_bytes,
+    account.peak_memory_in_bytes,
   )
 
 

@@ -27,7 +27,7 @@ def rehearse(config: Config, topology: Topology) -> dict[str, Any]:
   Returns:
     What `--json` writes, without `suggestion`. Where the program does not
     fit, `max_mfu`, `bound_by` and `t_ici` are None, there are no collectives,
-    and `peak_hbm_bytes` is what XLA's refusal says.
+    and `peak_hbm_bytes` is what XLA says, in its refusal if it refused.
 
   Raises:
     UsageError: If mesh or batch do not divide.
@@ -37,11 +37,13 @@ def rehearse(config: Config, topology: Topology) -> dict[str, Any]:
   work = roofline.work(planned)
   chip, chips = topology.chip, planned.mesh.size
   times = work.times(chip, chips)
-  fits = compiled is not None
+  limit = memory.limit or int(chip.hbm_bytes)
+  # XLA refuses what is live at once; what it lays out may be more.
+  fits = compiled is not None and memory.peak <= limit
   result = {
     'fits': fits,
     'peak_hbm_bytes': memory.peak,
-    'hbm_limit_bytes': memory.limit or int(chip.hbm_bytes),
+    'hbm_limit_bytes': limit,
     'max_mfu': None,
     'bound_by': None,
     **times,
@@ -65,6 +67,7 @@ def rehearse(config: Config, topology: Topology) -> dict[str, Any]:
     'hbm_bytes': work.hbm_bytes,
     'argument_bytes': memory.arguments,
     'temporary_bytes': memory.temporaries,
+    'live_bytes': memory.live,
     'chips': chips,
     'peak_flops': chip.peak,
     'link_bandwidth': chip.link_bandwidth,
