@@ -162,7 +162,7 @@ def _runs(module: _Module, entry: str = '') -> Iterator[tuple[str, int]]:
         inner = [min(inner, key=lambda one: _said(one, module))]
       if branches:
         names = [b.strip().lstrip('%') for b in branches.group(1).split(',')]
-      inner.append(min(names, key=lambda one: _said(one, module)))
+        inner.append(min(names, key=lambda one: _said(one, module)))
       trips = _trips(line, called, module) if 'body' in called else 1
       waiting += [
         (one, times * trips) for one in inner if one in module.computations
