@@ -5,13 +5,14 @@ import runpy
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.rehearsal import compiled_memory, roofline, suggestion
 from musiclm_jax.rehearsal.hardware_table import larger_batch
 from musiclm_jax.rehearsal.links import Links
-from musiclm_jax.rehearsal.program import with_changes
+from musiclm_jax.rehearsal.program import plan, with_changes
 from musiclm_jax.rehearsal.rehearsal import rehearse_and_suggest
 from musiclm_jax.rehearsal.topology import MACHINES, open_topology, spellings
 
@@ -36,7 +37,9 @@ def result():
   with pytest.MonkeyPatch.context() as patch:
     for name, value in _ABSENT_TPU.items():
       patch.setenv(name, value)
+    jax.config.update('jax_enable_compilation_cache', False)
     found = rehearse_and_suggest(config.to_dict(), open_topology('v5e:2x2'))
+    jax.config.update('jax_enable_compilation_cache', True)
   return json.loads(json.dumps(found))
 
 
@@ -166,3 +169,11 @@ def test_without_libtpu_the_extra_is_named(monkeypatch):
   monkeypatch.setitem(sys.modules, 'libtpu', None)
   with pytest.raises(UsageError, match=r'musiclm_jax\[tpu\]'):
     open_topology('v5e-256')
+
+
+def test_a_batch_that_does_not_divide_is_refused_in_words():
+  pytest.importorskip('libtpu', reason='needs the [tpu] extra')
+  config = runpy.run_path(str(CONFIGS / 'semantic.py'))['get_config']('tiny')
+  config.data.batch_size = 6
+  with pytest.raises(UsageError, match='batch of 6 .* a multiple of 4'):
+    plan(config.to_dict(), open_topology('v5e:2x2').devices)
