@@ -175,5 +175,5 @@ def test_a_batch_that_does_not_divide_is_refused_in_words():
   pytest.importorskip('libtpu', reason='needs the [tpu] extra')
   config = runpy.run_path(str(CONFIGS / 'semantic.py'))['get_config']('tiny')
   config.data.batch_size = 6
-  with pytest.raises(UsageError, match='batch of 6 .* a multiple of 4'):
+  with pytest.raises(UsageError, match=r'batch of 6 .* a multiple of 4'):
     plan(config.to_dict(), open_topology('v5e:2x2').devices)
