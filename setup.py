@@ -43,6 +43,8 @@ EXTRAS = {
     'symusic>=0.5.8,<0.6',
   ],
   'gpu': ['jax[cuda12]'],
+  # Also what rehearsals compile with, where no TPU is.
+  'tpu': ['jax[tpu]'],
   'dev': ['beartype', 'import-linter', 'pytest', 'pytest-xdist', 'ruff'],
 }
 

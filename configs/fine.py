@@ -61,7 +61,7 @@ SIZES = {
   'paper': {
     'codebooks': {'mulan': 1024, 'semantic': 1024, 'acoustic': 1024},
     'crop_seconds': 3.0,
-    'batch_size': 256,
+    'batch_size': 1024,
     'steps': 1_000_000,
     'evaluate_every': 5_000,
     'optimizer': 'adamw',

@@ -68,7 +68,7 @@ SIZES = {
     'codebooks': {'mulan': 1024, 'semantic': 1024, 'acoustic': 1024},
     'melody': {'levels': 24, 'codebook_size': 512},
     'crop_seconds': 30.0,
-    'batch_size': 256,
+    'batch_size': 1024,
     'steps': 1_000_000,
     'evaluate_every': 5_000,
     'optimizer': 'adamw',

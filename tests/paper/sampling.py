@@ -15,7 +15,13 @@ def _all(key: str) -> str:
 TRAINING = Chapter(
   'Language models: training',
   (
-    Number('batch', 256, _all('data.batch_size'), _AUDIOLM),
+    Number(
+      'batch',
+      256,
+      _all('data.batch_size'),
+      _AUDIOLM,
+      departs='a crop for each of 1,024 chips, such as v5p-2048 has',
+    ),
     Number('steps', 1_000_000, _all('schedule.total_steps'), _AUDIOLM),
     Number(
       'optimizer',

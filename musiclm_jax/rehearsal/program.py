@@ -1,0 +1,110 @@
+"""The training step of a config, compiled for devices that are not there.
+
+config -> task, mesh, shapes -> the program that `training.loop` would run
+"""
+
+import copy
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from musiclm_jax import stages
+from musiclm_jax.cascade.batch_shapes import batch_shapes
+from musiclm_jax.contracts import sharding
+from musiclm_jax.contracts.array_types import PyTree
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.task import Task
+from musiclm_jax.training import state as states
+from musiclm_jax.training.optimizer import make_optimizers
+from musiclm_jax.training.state import TrainState
+from musiclm_jax.training.step import compile_step
+
+Config = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """A training step and all that it is about.
+
+  Attributes:
+    config: Resolved.
+    task: The game.
+    mesh: Of its devices.
+    state: Described, with shardings.
+    batch: Described, the global one, with shardings.
+    step: Jitted as the loop does it.
+  """
+
+  config: Config
+  task: Task
+  mesh: Mesh
+  state: TrainState
+  batch: PyTree
+  step: Callable
+
+
+def with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
+  """Copies a config, some of its dotted keys changed."""
+  config = copy.deepcopy(dict(config))
+  for key, value in changes.items():
+    *sections, last = key.split('.')
+    node = config
+    for section in sections:
+      node = node[section]
+    node[last] = value
+  return config
+
+
+def plan(config: Config, devices: Sequence[Any]) -> Program:
+  """Describes the training of a config on some devices.
+
+  Args:
+    config: Resolved, as a nested dict.
+    devices: Of jax, such as a topology's.
+
+  Raises:
+    UsageError: If the devices do not divide into the config's mesh, or the
+      batch not into the mesh's parts.
+  """
+  task = stages.build(config)
+  mesh = sharding.make_mesh(devices=devices, **config['mesh'])
+  accumulation = config['training']['accumulation']
+  parts = accumulation * sharding.batch_shards(mesh)
+  size = config['data']['batch_size']
+  if size % parts:
+    raise UsageError(
+      f'a batch of {size} cannot be cut over {sharding.batch_shards(mesh)} '
+      f'devices in {accumulation} microbatches: set --config.data.batch_size '
+      f'to a multiple of {parts}'
+    )
+  place = sharding.batch_sharding(mesh)
+  batch = {
+    name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+    for name, leaf in batch_shapes(config).items()
+  }
+  players = make_optimizers(
+    config['optimizer'], total_steps=config['schedule']['total_steps']
+  )
+  ema_decay = config['training']['ema_decay']
+  state = states.abstract_state(
+    task, players, batch, mesh, with_ema=ema_decay > 0
+  )
+  step = compile_step(
+    task, players, state, accumulation=accumulation, ema_decay=ema_decay
+  )
+  return Program(config, task, mesh, state, batch, step)
+
+
+def compile_program(program: Program) -> tuple[Any, float]:
+  """Compiles it; returns the executable and how many seconds it took.
+
+  Raises:
+    jax.errors.JaxRuntimeError: Of XLA, such as RESOURCE_EXHAUSTED.
+  """
+  start = time.monotonic()
+  compiled = program.step.lower(program.state, program.batch).compile()
+  return compiled, time.monotonic() - start

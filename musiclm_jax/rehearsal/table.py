@@ -1,0 +1,102 @@
+"""Figures for people and for programs: a result -> lines, JSON."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from musiclm_jax.contracts import atomic_file
+
+Result = Mapping[str, Any]
+
+
+def write_json(path: Path, result: Result) -> None:
+  """Writes a result."""
+  atomic_file.write_text(path, json.dumps(result, indent=1) + '\n')
+
+
+def lines(result: Result) -> str:
+  """Lays a result of `rehearse` or `measure` out for the screen."""
+  parts = ' x '.join(f'{k} {n}' for k, n in result['mesh'].items())
+  rows = [
+    ('config', f'{result["stage"]}, batch {result["batch_size"]:,}'),
+    ('devices', f'{result["topology"]}: {parts}'),
+  ]
+  if result['accumulation'] > 1:
+    rows.append(('microbatches', str(result['accumulation'])))
+  rows += _measured(result) if 'step_seconds' in result else _predicted(result)
+  width = max(len(name) for name, _ in rows)
+  return '\n'.join(f'{name:{width}}  {text}' for name, text in rows)
+
+
+def percent(share: float | None) -> str:
+  """A share in percent; a dash where there is none."""
+  return '-' if share is None else f'{100 * share:.1f} %'
+
+
+def gigabytes(size: float) -> str:
+  """Bytes in units of 10^9."""
+  return f'{size / 1e9:.2f} GB'
+
+
+def changes_in_words(suggestion: Mapping[str, Any] | None) -> str:
+  """A suggestion as flags."""
+  if suggestion is None:
+    return 'none found'
+  flags = suggestion['changes'].items()
+  return ' '.join(f'--config.{key}={value}' for key, value in flags)
+
+
+def _predicted(result: Result) -> list[tuple[str, str]]:
+  least = '' if result['fits'] else 'at least '
+  rows = [
+    ('fits', 'yes' if result['fits'] else 'no'),
+    (
+      'memory a chip',
+      f'{least}{gigabytes(result["peak_hbm_bytes"])} of '
+      f'{gigabytes(result["hbm_limit_bytes"])}',
+    ),
+    ('model FLOPs a step', f'{result["model_flops"]:.3e}'),
+    ('compute', _seconds(result['t_compute'])),
+    ('memory traffic', _seconds(result['t_hbm'])),
+  ]
+  if result['fits']:
+    rows += [
+      ('interconnect', _seconds(result['t_ici'])),
+      ('MFU, at most', f'{percent(result["max_mfu"])}, {_binds(result)}'),
+    ]
+    rows += [('', _collective(one)) for one in result['collectives'][:8]]
+  elif 'suggestion' in result:
+    suggestion = result['suggestion']
+    rows.append(('this fits', changes_in_words(suggestion)))
+    if suggestion:
+      reached = percent(suggestion['max_mfu'])
+      size = gigabytes(suggestion['peak_hbm_bytes'])
+      rows.append(('', f'{size} a chip, MFU at most {reached}'))
+  rows.append(('compiled in', f'{result["compile_seconds"]:.0f} s'))
+  return rows
+
+
+def _measured(result: Result) -> list[tuple[str, str]]:
+  return [
+    ('a step', _seconds(result['step_seconds'])),
+    ('speed', f'{result["rate"]:,.0f} {result["unit"]}/s'),
+    ('MFU', percent(result['mfu'])),
+    ('first step, compiled', f'{result["compile_seconds"]:.1f} s'),
+  ]
+
+
+def _seconds(seconds: float) -> str:
+  return f'{1e3 * seconds:.3g} ms'
+
+
+def _binds(result: Result) -> str:
+  names = {'hbm': 'memory traffic', 'ici': 'the interconnect'}
+  return f'bound by {names.get(result["bound_by"], result["bound_by"])}'
+
+
+def _collective(one: Mapping[str, Any]) -> str:
+  return (
+    f'{one["trips"]} x {one["kind"]} of {one["bytes"] / 1e6:.3g} MB over '
+    f'{one["axis"]} ({one["group"]}): {_seconds(one["seconds"])}'
+  )

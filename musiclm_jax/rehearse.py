@@ -1,0 +1,108 @@
+"""Says on a CPU how a training would do on TPUs before anyone rents them.
+
+`python -m musiclm_jax.rehearse --config=configs/semantic.py:paper
+--topology=v5e-256` compiles the training step for that slice: whether it fits,
+what its chips say to each other, and an upper bound of its MFU. `--json=FILE`
+writes the figures. `--all` rehearses every paper config on five machines and
+writes experiments/hardware/; it goes on where it was stopped, `--again` from
+the beginning.
+
+Without --topology it measures some steps on the devices that are here.
+"""
+
+import os
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from musiclm_jax import door
+from musiclm_jax.contracts.errors import UsageError
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'FILE.py[:SIZE].')
+_TOPOLOGY = flags.DEFINE_string(
+  'topology', None, 'Slice, such as v5e-256 or v5e:16x16.'
+)
+_JSON = flags.DEFINE_string('json', None, 'File for the figures.')
+_ALL = flags.DEFINE_bool('all', False, 'Write the hardware table.')
+_AGAIN = flags.DEFINE_bool('again', False, 'With --all: forget what is there.')
+_EFFORT = flags.DEFINE_enum(
+  'effort',
+  'quick',
+  ['quick', 'full'],
+  "Of XLA: `quick` takes a tenth of the time; `full` is a training's own.",
+)
+# What libtpu would ask a cloud about, loudly, where there is none.
+_ABSENT_TPU = {
+  'JAX_PLATFORMS': 'cpu',
+  'TPU_SKIP_MDS_QUERY': '1',
+  'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+  'TPU_ACCELERATOR_TYPE': 'v5litepod-16',
+  'TPU_WORKER_HOSTNAMES': 'localhost',
+  # What is compiled for devices that are absent cannot be read back.
+  'JAX_ENABLE_COMPILATION_CACHE': 'false',
+}
+_EFFORTS = {'quick': '-1.0', 'full': '0.0'}
+
+
+def main() -> None:
+  """Rehearses one config on one slice, all of them, or measures here."""
+  if _ALL.value:
+    _check_alone()
+    _prepare()
+    from musiclm_jax.rehearsal import hardware_table
+
+    hardware_table.write_all(again=_AGAIN.value, effort=_EFFORT.value)
+    return
+  config = _CONFIG.value
+  if config is None:
+    raise UsageError('--config is missing: give one like configs/semantic.py')
+  if _AGAIN.value:
+    raise UsageError('--again is of --all: leave it out')
+  if _JSON.value:
+    _check_writable(Path(_JSON.value))
+  if _TOPOLOGY.value is None:
+    from musiclm_jax.rehearsal import measurement, table
+
+    result = measurement.measure(config.to_dict())
+  else:
+    _prepare()
+    from musiclm_jax.rehearsal import table
+    from musiclm_jax.rehearsal.rehearsal import rehearse_and_suggest
+    from musiclm_jax.rehearsal.topology import open_topology
+
+    topology = open_topology(_TOPOLOGY.value)
+    result = rehearse_and_suggest(config.to_dict(), topology)
+    result['effort'] = _EFFORT.value
+  print(table.lines(result))
+  if _JSON.value:
+    table.write_json(Path(_JSON.value), result)
+
+
+def _prepare() -> None:
+  """Sets what must stand before jax starts; a user's own settings stay."""
+  for name, value in _ABSENT_TPU.items():
+    os.environ.setdefault(name, value)
+  os.environ.setdefault(
+    'JAX_EXEC_TIME_OPTIMIZATION_EFFORT', _EFFORTS[_EFFORT.value]
+  )
+
+
+def _check_alone() -> None:
+  for flag in (_CONFIG, _TOPOLOGY, _JSON):
+    if flag.value is not None:
+      raise UsageError(
+        f'--{flag.name} and --all came together: leave one out, the table is '
+        'of every paper config and its own machines'
+      )
+
+
+def _check_writable(path: Path) -> None:
+  if not path.parent.is_dir():
+    raise UsageError(f'--json={path}: the folder {path.parent} does not exist')
+  if path.is_dir() or not os.access(path.parent, os.W_OK):
+    raise UsageError(f'--json={path} cannot be written: name another file')
+
+
+if __name__ == '__main__':
+  door.run(main)
