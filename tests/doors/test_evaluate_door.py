@@ -23,6 +23,8 @@ from musiclm_jax.evaluation import (
   token_measures,
 )
 
+pytestmark = pytest.mark.soak  # a whole report: a minute of compiling
+
 RATE = 24_000
 SECONDS = 5.2
 PIECES = 16

@@ -133,6 +133,7 @@ def _gradients(task, collections, batch):
   return jax.jit(play)
 
 
+@pytest.mark.soak
 def test_adversaries_wait_and_then_play(game):
   """Mistake 6: a player without a gradient path."""
   task, params, collections, batch = game

@@ -290,6 +290,7 @@ def test_collapse_is_detected(task, initial, waveform):
   assert gone['diversity_loss'][0] == pytest.approx(1 - 1 / 16)
 
 
+@pytest.mark.soak
 def test_batch_norm_statistics_are_a_collection(waveform):
   task = W2vBertTask(
     W2vBert(**MODEL, conv_norm='batch', dropout_rate=0.1),
