@@ -33,7 +33,8 @@ def test_a_language_model_of_other_tokens_is_refused(
   shutil.copytree(workdirs, tmp_path / 'w')
   contract = json.loads((workdirs / 'coarse' / 'contract.json').read_text())
   contract['networks']['kmeans'] = '0' * 64
-  (tmp_path / 'w' / 'coarse' / 'contract.json').write_text(json.dumps(contract))
+  shutil.rmtree(tmp_path / 'w' / 'coarse')
+  write_stage(tmp_path / 'w' / 'coarse', 'coarse', json.dumps(contract))
   done = run_door(
     'bundle', f'--workdirs={tmp_path}/w', f'--out={tmp_path}/bundle'
   )

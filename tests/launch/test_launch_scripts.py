@@ -42,6 +42,7 @@ def world(tmp_path):
     'HOME': str(tmp_path),
     'LOG': str(tmp_path / 'log'),
     'SLURM_JOB_ID': '42',
+    'PYTHON': '.venv/bin/python',
   }
   return environment, tmp_path / 'log'
 
