@@ -21,6 +21,25 @@ os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
 PARITY = 1e-4  # largest absolute error against a twin, float32
 
 
+@pytest.fixture(scope='module')
+def absent_tpu():
+  """Lets a module compile for TPUs that are not there."""
+  import jax
+
+  pytest.importorskip('libtpu', reason='needs the [tpu] extra')
+  with pytest.MonkeyPatch.context() as patch:
+    for name, value in {
+      'TPU_SKIP_MDS_QUERY': '1',
+      'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+      'TPU_ACCELERATOR_TYPE': 'v5litepod-16',
+      'TPU_WORKER_HOSTNAMES': 'localhost',
+    }.items():
+      patch.setenv(name, value)
+    jax.config.update('jax_enable_compilation_cache', False)
+    yield
+    jax.config.update('jax_enable_compilation_cache', True)
+
+
 @pytest.fixture
 def equals_twin(record_property):
   """Asserts parity with a twin's output and notes the error for the table."""

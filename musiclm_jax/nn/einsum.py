@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
@@ -22,6 +23,8 @@ class Einsum(nn.Module):
     use_bias: Whether a bias of the remaining dimensions is added.
     kernel_init: Overrides the initializer (LeCun normal over the fan-in).
     dtype: Compute type; parameters are float32.
+    precision: Of the products; HIGHEST where codes come out, because float32
+      is bfloat16 on a TPU by default.
   """
 
   equation: str
@@ -31,6 +34,7 @@ class Einsum(nn.Module):
   use_bias: bool = False
   kernel_init: Callable | None = None
   dtype: jnp.dtype = jnp.float32
+  precision: jax.lax.Precision | None = None
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -41,7 +45,9 @@ class Einsum(nn.Module):
       1.0, 'fan_in', 'truncated_normal', in_axis=inputs, out_axis=outputs
     )
     kernel = parameter(self, 'kernel', init, self.shape, self.axes, self.dtype)
-    y = jnp.einsum(self.equation, x.astype(self.dtype), kernel)
+    y = jnp.einsum(
+      self.equation, x.astype(self.dtype), kernel, precision=self.precision
+    )
     if self.use_bias:
       y = y + parameter(
         self,

@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
@@ -108,9 +107,9 @@ def train(
   opening = data.train(0)
   head = next(opening)
   first = sharding.put_batch(head, mesh)
-  _check_accumulation(first, accumulation, mesh)
   kwargs = {'seed': seed, 'with_ema': ema_decay > 0}
   abstract = states.abstract_state(task, players, first, mesh, **kwargs)
+  _check_accumulation(first, accumulation, abstract)
   _check_best(plan, task, data, abstract)
   folder.describe_to_all(workdir, dict(config), contract_json)
   if jax.process_index() == 0:
@@ -210,7 +209,17 @@ def _check_best(
     plan.best.check(held_out_names(task, data.evaluation, abstract))
 
 
-def _check_accumulation(batch: PyTree, accumulation: int, mesh: Mesh) -> None:
+def _check_accumulation(
+  batch: PyTree, accumulation: int, abstract: TrainState
+) -> None:
+  if accumulation > 1 and not jax.tree.leaves(abstract.params):
+    # Only gradients accumulate; codebooks would see the last microbatch alone.
+    raise UsageError(
+      f'accumulation={accumulation} came to a fit, which has no gradients to '
+      'accumulate and would forget all microbatches but the last: set '
+      '--config.training.accumulation=1'
+    )
+  mesh = abstract.step.sharding.mesh
   size = len(next(iter(batch.values())))
   parts = accumulation * sharding.batch_shards(mesh)
   if accumulation < 1 or size % parts:

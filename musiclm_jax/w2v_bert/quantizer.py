@@ -93,6 +93,7 @@ class GumbelQuantizer(nn.Module):
       ('embed', 'vocab'),
       use_bias=True,
       kernel_init=nn.initializers.normal(self.inertia),
+      precision=jax.lax.Precision.HIGHEST,
       name='logits',
     )(self.logit_scale / (self.inertia * width**0.5) * latents)
     choice = straight_through_one_hot(logits, temperature, rng)
@@ -101,6 +102,7 @@ class GumbelQuantizer(nn.Module):
       (self.codebook_size, self.code_dim),
       ('vocab', 'embed'),
       kernel_init=nn.initializers.normal(1.0),
+      precision=jax.lax.Precision.HIGHEST,
       name='codebook',
     )(choice)
     return GumbelCodes(

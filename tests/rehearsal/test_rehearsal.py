@@ -5,7 +5,6 @@ import runpy
 import sys
 from pathlib import Path
 
-import jax
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
@@ -17,29 +16,17 @@ from musiclm_jax.rehearsal.rehearsal import rehearse_and_suggest
 from musiclm_jax.rehearsal.topology import MACHINES, open_topology, spellings
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-_ABSENT_TPU = {
-  'TPU_SKIP_MDS_QUERY': '1',
-  'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
-  'TPU_ACCELERATOR_TYPE': 'v5litepod-16',
-  'TPU_WORKER_HOSTNAMES': 'localhost',
-}
 
 
 @pytest.fixture(scope='module')
-def result():
+def result(absent_tpu):
   """A small language model on four chips of v5e, from its JSON."""
-  pytest.importorskip('libtpu', reason='needs the [tpu] extra')
   config = runpy.run_path(str(CONFIGS / 'semantic.py'))['get_config']('tiny')
   config.model.update(embed_dim=64, mlp_dim=128, num_heads=1, dtype='bfloat16')
   config.data.crop_seconds = 0.4
   config.optimizer.lm.name = 'adamw'
   config.mesh.fsdp = 2
-  with pytest.MonkeyPatch.context() as patch:
-    for name, value in _ABSENT_TPU.items():
-      patch.setenv(name, value)
-    jax.config.update('jax_enable_compilation_cache', False)
-    found = rehearse_and_suggest(config.to_dict(), open_topology('v5e:2x2'))
-    jax.config.update('jax_enable_compilation_cache', True)
+  found = rehearse_and_suggest(config.to_dict(), open_topology('v5e:2x2'))
   return json.loads(json.dumps(found))
 
 

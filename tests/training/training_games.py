@@ -170,6 +170,24 @@ class CodecGame:
     return {'error': ((fake - batch['waveform']) ** 2).mean(-1)}
 
 
+@dataclasses.dataclass(frozen=True)
+class FitGame:
+  """A player that owns a collection and no parameters."""
+
+  def init(self, rng, batch):
+    return {'fit': {}}, {'fit': {'sum': jnp.zeros(12)}}
+
+  def _loss(self, params, collections, batch, rng, step):
+    total = collections['fit']['sum'] + batch['waveform'].sum(0)
+    return jnp.zeros(()), (collections | {'fit': {'sum': total}}, {})
+
+  def losses(self):
+    return {'fit': self._loss}
+
+  def evaluate(self, params, collections, batch):
+    return {'zero': jnp.zeros(len(batch['waveform']))}
+
+
 def lm_batch(seed, step, size=8, poisoned=(), happens=None):
   """Batch `step` of a Markov chain, with what happens while it is read."""
   if seed == 0 and happens and step in happens:
@@ -213,6 +231,7 @@ def own_rows(batch):
 GAMES = {
   'lm': (LMGame(), lm_batch, ('lm',)),
   'codec': (CodecGame(), codec_batch, ('codec', 'critic', 'statistics')),
+  'fit': (FitGame(), codec_batch, ('fit',)),
 }
 
 
