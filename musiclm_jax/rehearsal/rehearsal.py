@@ -65,6 +65,7 @@ def rehearse(config: Config, topology: Topology) -> dict[str, Any]:
   return result | {
     'program_flops': work.program_flops,
     'hbm_bytes': work.hbm_bytes,
+    'batch_bytes': roofline.share_bytes(planned.batch),
     'argument_bytes': memory.arguments,
     'temporary_bytes': memory.temporaries,
     'live_bytes': memory.live,

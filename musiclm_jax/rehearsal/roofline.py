@@ -83,7 +83,7 @@ def work(program: Program) -> Work:
   chips = program.mesh.size
   used = _parameter_bytes(program)
   kept = _kept_bytes(program) / chips
-  traffic = 2 * _share_bytes(state) + 4 * used + 2 * kept + _share_bytes(batch)
+  traffic = 2 * share_bytes(state) + 4 * used + 2 * kept + share_bytes(batch)
   return Work(
     model_flops(program.task, state.params, state.collections, batch),
     program_flops(program.step, state, batch),
@@ -99,8 +99,8 @@ def _parameter_bytes(program: Program) -> float:
   return count * (2 if half else 4) / tensor
 
 
-def _share_bytes(tree: PyTree) -> int:
-  """Bytes of one chip's part of a described tree."""
+def share_bytes(tree: PyTree) -> int:
+  """Counts the bytes of one chip's part of a described tree."""
   return sum(
     math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(tree)

@@ -33,8 +33,10 @@ def suggest(
     `changes` of dotted keys, and `fits`, `peak_hbm_bytes`, `max_mfu` and
     `bound_by` of the config so changed; None if nothing helps.
   """
-  need = refused['peak_hbm_bytes'] / refused['hbm_limit_bytes']
-  for changes in candidates(config, refused['mesh'], need):
+  limit = refused['hbm_limit_bytes']
+  need = refused['peak_hbm_bytes'] / limit
+  holds = refused['batch_bytes'] < limit
+  for changes in candidates(config, refused['mesh'], need, holds):
     words = ' '.join(f'--config.{key}={v}' for key, v in changes.items())
     try:
       found = judge(with_changes(config, changes))
@@ -48,7 +50,7 @@ def suggest(
 
 
 def candidates(
-  config: Config, mesh: Mapping[str, int], need: float
+  config: Config, mesh: Mapping[str, int], need: float, holds: bool
 ) -> Iterator[Changes]:
   """Yields changes, the least first.
 
@@ -56,6 +58,7 @@ def candidates(
     config: That does not fit.
     mesh: Its axes.
     need: Memory that it needs over what there is, at least.
+    holds: Whether a chip has room for its rows of the batch at all.
   """
   kept: Changes = {}
   if mesh['data'] > 1:
@@ -68,7 +71,7 @@ def candidates(
   size, parts = config['data']['batch_size'], config['training']['accumulation']
   rows = size // (shards * parts)
   fewer = _halves(rows, need)
-  for count in fewer:
+  for count in fewer if holds else ():
     yield kept | {'training.accumulation': size // (shards * count)}
   for count in fewer:
     yield kept | {'data.batch_size': shards * count * parts}

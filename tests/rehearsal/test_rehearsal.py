@@ -116,6 +116,7 @@ def test_a_batch_that_is_too_large_gets_the_least_change_that_fits():
 
   refused = judge(config) | {
     'hbm_limit_bytes': 16e9,
+    'batch_bytes': 1e9,
     'mesh': {'data': 4, 'fsdp': 1, 'tensor': 1},
   }
   found = suggestion.suggest(config, refused, judge, say=lambda _: None)
@@ -127,6 +128,12 @@ def test_a_batch_that_is_too_large_gets_the_least_change_that_fits():
   changed = with_changes(config, found['changes'])
   assert judge(changed)['fits'] and changed['data']['batch_size'] == 1024
   assert config['training']['accumulation'] == 1  # the given one stays
+  # Microbatches are no help where the batch itself is too large.
+  found = suggestion.suggest(
+    config, refused | {'batch_bytes': 17e9}, judge, say=lambda _: None
+  )
+  assert 'training.accumulation' not in found['changes']
+  assert found['changes']['data.batch_size'] < 120
 
 
 def test_a_larger_batch_is_only_as_large_as_needed():
