@@ -15,6 +15,14 @@ CONFIGS = Path(__file__).parents[1] / 'configs'
 BATCH_SIZE = 8
 FITS = {'kmeans', 'mulan_rvq', 'melody_rvq'}  # they own no parameters
 
+_TRANSFORMER = {
+  'num_layers': 2,
+  'embed_dim': 32,
+  'num_heads': 4,
+  'head_dim': 8,
+  'mlp_dim': 64,
+  'dtype': 'float32',
+}
 _LM = {
   'layout': {
     'mulan_codebook_size': 8,
@@ -22,14 +30,9 @@ _LM = {
     'acoustic_codebook_size': 16,
   },
   'model': {
-    'num_layers': 2,
-    'embed_dim': 32,
-    'num_heads': 4,
-    'head_dim': 8,
-    'mlp_dim': 64,
+    **_TRANSFORMER,
     'relative_buckets': 16,
     'relative_max_distance': 96,
-    'dtype': 'float32',
   },
   'data': {'crop_seconds': 0.2},
 }
@@ -101,14 +104,9 @@ SMALL: dict[str, dict[str, Any]] = {
   'mulan_rvq': _RVQ,
   'melody': {
     'model': {
-      'num_layers': 2,
-      'embed_dim': 32,
-      'num_heads': 4,
-      'head_dim': 8,
-      'mlp_dim': 64,
+      **_TRANSFORMER,
       'output_dim': 16,
       'num_mels': 32,
-      'dtype': 'float32',
       'dropout_rate': 0.1,
     },
     'loss': {'window_seconds': 0.4},

@@ -14,7 +14,8 @@ from musiclm_jax.contracts import atomic_file
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation import lanes, stage_process
 from musiclm_jax.evaluation.demo_plan import Stage
-from musiclm_jax.evaluation.progress_line import ProgressLine, clock
+from musiclm_jax.evaluation.progress_line import ProgressLine
+from musiclm_jax.training.clock import duration
 
 
 def run_all(
@@ -119,7 +120,7 @@ def run_stage(
     )
   line.done(stage.name, stamp.seconds)
   line.say(
-    f'{stage.name:<12} done in {clock(stamp.seconds)}, peak '
+    f'{stage.name:<12} done in {duration(stamp.seconds)}, peak '
     f'{stamp.peak_bytes / 1e9:.2f} GB'
   )
   return stamp

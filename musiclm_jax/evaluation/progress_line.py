@@ -8,6 +8,7 @@ from typing import NamedTuple, TextIO
 
 from musiclm_jax.evaluation import lanes
 from musiclm_jax.evaluation.demo_plan import Stage
+from musiclm_jax.training.clock import duration
 
 _PRINT_EVERY_SECONDS = 30.0  # where the line cannot be rewritten
 _TRUSTED_PROGRESS = 0.1
@@ -80,13 +81,13 @@ class ProgressLine:
       position = len(self.measured) + len(self._running)
       memory = sum(state.peak_bytes for state in self._running.values())
       running = ' + '.join(
-        f'{name} {_percent(state.share)} {clock(state.seconds)}'
+        f'{name} {_percent(state.share)} {duration(state.seconds)}'
         for name, state in self._running.items()
       )
       text = (
         f'[{position:2d}/{len(self._stages)}] {running}  '
-        f'{memory / 1e9:.1f} GB  all {clock(now - self._begun)}, '
-        f'ETA {clock(self.remaining())}'
+        f'{memory / 1e9:.1f} GB  all {duration(now - self._begun)}, '
+        f'ETA {duration(self.remaining())}'
       )
       self._write(text)
 
@@ -112,12 +113,3 @@ def _left(expected: float, state: _State | None) -> float:
 
 def _percent(share: float | None) -> str:
   return '--%' if share is None else f'{100 * share:.0f}%'
-
-
-def clock(seconds: float) -> str:
-  """Seconds as m:ss or h:mm:ss."""
-  minutes, seconds = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  if hours:
-    return f'{hours}:{minutes:02d}:{seconds:02d}'
-  return f'{minutes}:{seconds:02d}'

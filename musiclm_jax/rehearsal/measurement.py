@@ -9,10 +9,9 @@ import numpy as np
 
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
-from musiclm_jax.rehearsal.program import Config, Program, plan
+from musiclm_jax.rehearsal.program import Config, plan
 from musiclm_jax.rehearsal.rehearsal import described
 from musiclm_jax.training import state as states
-from musiclm_jax.training.optimizer import make_optimizers
 from musiclm_jax.training.speed import outlook_of, scale_of
 
 _STEPS = 5
@@ -39,7 +38,14 @@ def measure(config: Config, steps: int = _STEPS) -> dict[str, Any]:
   scale = scale_of(
     planned.task, outlook_of(planned.task, batch), planned.state, batch
   )
-  state = _first_state(planned, batch)
+  state = states.create_state(
+    planned.task,
+    planned.optimizers,
+    batch,
+    planned.mesh,
+    seed=config['seed'],
+    with_ema=config['training']['ema_decay'] > 0,
+  )
   seconds = []
   for _ in range(1 + steps):
     start = time.perf_counter()
@@ -72,18 +78,3 @@ def _draw(shapes: PyTree) -> dict[str, np.ndarray]:
     return np.zeros(leaf.shape, leaf.dtype)
 
   return {name: one(name, leaf) for name, leaf in shapes.items()}
-
-
-def _first_state(planned: Program, batch: PyTree) -> Any:
-  config = planned.config
-  players = make_optimizers(
-    config['optimizer'], total_steps=config['schedule']['total_steps']
-  )
-  return states.create_state(
-    planned.task,
-    players,
-    batch,
-    planned.mesh,
-    seed=config['seed'],
-    with_ema=config['training']['ema_decay'] > 0,
-  )

@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import optax
 from jax.sharding import Mesh
 
 from musiclm_jax import stages
 from musiclm_jax.cascade.batch_shapes import batch_shapes
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
-from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import Task
+from musiclm_jax.training import microbatches
 from musiclm_jax.training import state as states
 from musiclm_jax.training.optimizer import make_optimizers
 from musiclm_jax.training.state import TrainState
@@ -34,6 +35,7 @@ class Program:
     config: Resolved.
     task: The game.
     mesh: Of its devices.
+    optimizers: Player -> optimizer.
     state: Described, with shardings.
     batch: Described, the global one, with shardings.
     step: Jitted as the loop does it.
@@ -42,6 +44,7 @@ class Program:
   config: Config
   task: Task
   mesh: Mesh
+  optimizers: Mapping[str, optax.GradientTransformation]
   state: TrainState
   batch: PyTree
   step: Callable
@@ -72,15 +75,6 @@ def plan(config: Config, devices: Sequence[Any]) -> Program:
   """
   task = stages.build(config)
   mesh = sharding.make_mesh(devices=devices, **config['mesh'])
-  accumulation = config['training']['accumulation']
-  parts = accumulation * sharding.batch_shards(mesh)
-  size = config['data']['batch_size']
-  if size % parts:
-    raise UsageError(
-      f'a batch of {size} cannot be cut over {sharding.batch_shards(mesh)} '
-      f'devices in {accumulation} microbatches: set --config.data.batch_size '
-      f'to a multiple of {parts}'
-    )
   place = sharding.batch_sharding(mesh)
   batch = {
     name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
@@ -93,10 +87,12 @@ def plan(config: Config, devices: Sequence[Any]) -> Program:
   state = states.abstract_state(
     task, players, batch, mesh, with_ema=ema_decay > 0
   )
+  accumulation = config['training']['accumulation']
+  microbatches.check(batch, accumulation, state)
   step = compile_step(
     task, players, state, accumulation=accumulation, ema_decay=ema_decay
   )
-  return Program(config, task, mesh, state, batch, step)
+  return Program(config, task, mesh, players, state, batch, step)
 
 
 def compile_program(program: Program) -> tuple[Any, float]:

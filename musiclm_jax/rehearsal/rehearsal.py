@@ -13,6 +13,7 @@ from musiclm_jax.rehearsal.links import links_of
 from musiclm_jax.rehearsal.program import Config, Program
 from musiclm_jax.rehearsal.suggestion import suggest
 from musiclm_jax.rehearsal.topology import Topology
+from musiclm_jax.training.placement import held
 
 _VERSIONS = ('jax', 'jaxlib', 'libtpu')
 
@@ -65,7 +66,7 @@ def rehearse(config: Config, topology: Topology) -> dict[str, Any]:
   return result | {
     'program_flops': work.program_flops,
     'hbm_bytes': work.hbm_bytes,
-    'batch_bytes': roofline.share_bytes(planned.batch),
+    'batch_bytes': held(planned.batch)[1],
     'argument_bytes': memory.arguments,
     'temporary_bytes': memory.temporaries,
     'live_bytes': memory.live,

@@ -1,7 +1,6 @@
 """An upper bound of the speed: work of a step over what chips can do."""
 
 import dataclasses
-import math
 
 import jax
 import numpy as np
@@ -11,6 +10,7 @@ from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.rehearsal.program import Program, with_changes
 from musiclm_jax.training.hardware import Chip
 from musiclm_jax.training.model_flops import model_flops, program_flops
+from musiclm_jax.training.placement import held
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,8 @@ def work(program: Program) -> Work:
   chips = program.mesh.size
   used = _parameter_bytes(program)
   kept = _kept_bytes(program) / chips
-  traffic = 2 * share_bytes(state) + 4 * used + 2 * kept + share_bytes(batch)
+  own = [held(part)[1] for part in (state, batch)]
+  traffic = 2 * own[0] + 4 * used + 2 * kept + own[1]
   return Work(
     model_flops(program.task, state.params, state.collections, batch),
     program_flops(program.step, state, batch),
@@ -97,14 +98,6 @@ def _parameter_bytes(program: Program) -> float:
   half = 'bfloat16' in str(program.config.get('model', {}))
   count = sum(leaf.size for leaf in jax.tree.leaves(program.state.params))
   return count * (2 if half else 4) / tensor
-
-
-def share_bytes(tree: PyTree) -> int:
-  """Counts the bytes of one chip's part of a described tree."""
-  return sum(
-    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-    for leaf in jax.tree.leaves(tree)
-  )
 
 
 def _kept_bytes(program: Program) -> int:

@@ -73,7 +73,7 @@ def read(path: Path) -> About:
       schema=1,
     )
   stored = handler.restore(path / ITEM)
-  if stored['schema'] not in (1, SCHEMA):
+  if stored['schema'] != SCHEMA:
     raise UsageError(
       f'the checkpoint {path} has schema {stored["schema"]}, this version '
       f'reads up to {SCHEMA}: use the version of musiclm_jax that wrote it, '

@@ -96,3 +96,12 @@ class Clock:
       data_share=data / stepping,
       lost=self.lost,
     )
+
+
+def duration(seconds: float) -> str:
+  """Seconds as m:ss or h:mm:ss."""
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f'{hours}:{minutes:02d}:{seconds:02d}'
+  return f'{minutes}:{seconds:02d}'

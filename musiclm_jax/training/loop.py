@@ -16,9 +16,9 @@ import numpy as np
 
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
-from musiclm_jax.contracts.errors import STOPPED, UsageError
+from musiclm_jax.contracts.errors import STOPPED
 from musiclm_jax.contracts.task import Task
-from musiclm_jax.training import placement
+from musiclm_jax.training import microbatches, placement
 from musiclm_jax.training import state as states
 from musiclm_jax.training import workdir as folder
 from musiclm_jax.training.checkpoints import Checkpoints
@@ -109,7 +109,7 @@ def train(
   first = sharding.put_batch(head, mesh)
   kwargs = {'seed': seed, 'with_ema': ema_decay > 0}
   abstract = states.abstract_state(task, players, first, mesh, **kwargs)
-  _check_accumulation(first, accumulation, abstract)
+  microbatches.check(first, accumulation, abstract)
   _check_best(plan, task, data, abstract)
   folder.describe_to_all(workdir, dict(config), contract_json)
   if jax.process_index() == 0:
@@ -207,24 +207,3 @@ def _check_best(
 ) -> None:
   if plan.best:
     plan.best.check(held_out_names(task, data.evaluation, abstract))
-
-
-def _check_accumulation(
-  batch: PyTree, accumulation: int, abstract: TrainState
-) -> None:
-  if accumulation > 1 and not jax.tree.leaves(abstract.params):
-    # Only gradients accumulate; codebooks would see the last microbatch alone.
-    raise UsageError(
-      f'accumulation={accumulation} came to a fit, which has no gradients to '
-      'accumulate and would forget all microbatches but the last: set '
-      '--config.training.accumulation=1'
-    )
-  mesh = abstract.step.sharding.mesh
-  size = len(next(iter(batch.values())))
-  parts = accumulation * sharding.batch_shards(mesh)
-  if accumulation < 1 or size % parts:
-    raise UsageError(
-      f'batch_size={size} cannot be cut into accumulation={accumulation} '
-      f'microbatches on {sharding.batch_shards(mesh)} devices: choose a '
-      f'multiple of {parts}'
-    )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.task import Observable, Outlook, Task
-from musiclm_jax.training.clock import Pace
+from musiclm_jax.training.clock import Pace, duration
 from musiclm_jax.training.hardware import chip_of
 from musiclm_jax.training.model_flops import model_flops
 from musiclm_jax.training.state import TrainState
@@ -67,7 +67,7 @@ class Scale:
     if 'mfu' in speed:
       parts.append(f'MFU {100 * speed["mfu"]:.1f} %')
     if 'seconds_left' in speed:
-      parts.append(f'ETA {_duration(speed["seconds_left"])}')
+      parts.append(f'ETA {duration(speed["seconds_left"])}')
     return '  '.join([*parts, f'goodput {100 * speed["goodput"]:.0f} %'])
 
 
@@ -99,11 +99,3 @@ def scale_of(
 
 def _rounded(value: float) -> str:
   return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
-
-
-def _duration(seconds: float) -> str:
-  minutes, seconds = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  if hours:
-    return f'{hours}:{minutes:02d}:{seconds:02d}'
-  return f'{minutes}:{seconds:02d}'

@@ -89,8 +89,8 @@ def describe(
 
   What may change between two runs: the schedule, the mesh, the optimizers'
   numbers (not their names, since their states are in the checkpoints), and
-  what changes how a step is computed but not what (`_HOW`): another machine
-  may need another.
+  how a step is computed (`_HOW`), since another machine may need another. Of
+  those, other microbatches draw other dropout.
 
   Raises:
     UsageError: Naming the first field that differs, with both values.

@@ -13,7 +13,8 @@ import pytest
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation import demo_plan, demo_run, lanes, stage_process
 from musiclm_jax.evaluation.lanes import makespan, next_stage
-from musiclm_jax.evaluation.progress_line import ProgressLine, clock
+from musiclm_jax.evaluation.progress_line import ProgressLine
+from musiclm_jax.training.clock import duration
 
 ROOT = Path(__file__).parents[2]
 NAMES = (
@@ -156,7 +157,7 @@ def test_eta_follows_what_was_measured():
   assert shown.remaining() == 300.0
   shown.show('soundstream', 30.0, 0.5, 0)
   assert shown.remaining() == 130.0
-  assert clock(3725) == '1:02:05'
+  assert duration(3725) == '1:02:05'
 
 
 def test_the_line_shows_stages_progress_and_eta(capsys):

@@ -5,6 +5,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
@@ -171,3 +172,11 @@ def test_a_batch_that_does_not_divide_is_refused_in_words():
   config.data.batch_size = 6
   with pytest.raises(UsageError, match=r'batch of 6 .* a multiple of 4'):
     plan(config.to_dict(), open_topology('v5e:2x2').devices)
+
+
+def test_microbatches_are_not_proposed_to_a_fit():
+  """The loop refuses them, so a rehearsal must."""
+  config = runpy.run_path(str(CONFIGS / 'kmeans.py'))['get_config']('tiny')
+  config.training.accumulation = 2
+  with pytest.raises(UsageError, match='came to a fit'):
+    plan(config.to_dict(), jax.devices())
