@@ -115,7 +115,6 @@ def get_config(size: str = 'paper') -> ConfigDict:
         'time_buckets': 0,
         'time_peak': 0.0,
         'embedding_scale': 1.0,
-        'query_block': 0,
         'scan_unroll': 1,
         'dtype': 'float32',
         'remat': 'none',

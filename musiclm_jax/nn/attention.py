@@ -1,21 +1,19 @@
 """Self-attention with relative biases: [B, T, D] -> [B, T, D]."""
 
-import functools
 import math
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array
 
+from musiclm_jax.nn.blockwise_attention import MASKED, blockwise_attention
 from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.nn.relative_bias import RowBias, toeplitz
 
-MASKED = -1e9  # a finite minus infinity: fully masked rows stay finite
 CAUSAL_INPUT, CAUSAL_OUTPUT = 'causal_input', 'causal_output'
 
 
@@ -35,117 +33,19 @@ class Cache:
 
 
 def attend(
-  query: Array,
-  key: Array,
-  value: Array,
-  *,
-  bias: Array | None,
-  allowed: Array | None,
+  query: Array, key: Array, value: Array, *, causal: bool, **options: Any
 ) -> Array:
-  """Computes softmax(q k + bias) v, logits and softmax in float32.
-
-  Args:
-    query: [B, H, n, head_dim].
-    key: [B, H, S, head_dim].
-    value: As key.
-    bias: [H, n, S] or None.
-    allowed: Bool, broadcastable to [B, H, n, S]; None allows everything.
-
-  Returns:
-    [B, H, n, head_dim] in the dtype of `value`.
-  """
-  logits = jnp.einsum(
-    'bhnk,bhsk->bhns', query, key, preferred_element_type=jnp.float32
-  )
-  if bias is not None:
-    logits += bias
-  if allowed is not None:
-    logits = jnp.where(allowed, logits, MASKED)
-  weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
-  return jnp.einsum('bhns,bhsk->bhnk', weights, value)
-
-
-def attend_whole(
-  query: Array,
-  key: Array,
-  value: Array,
-  *,
-  bias_row: Array | None,
-  mask: Array | None,
-  causal: bool,
-  block: int,
-  row_bias: RowBias | None = None,
-) -> Array:
-  """Attends from every position of a sequence, in blocks of queries.
-
-  A causal block reads only the keys up to its end, which saves half of the
-  work; each block is recomputed in the backward pass, so that no [T, T]
-  matrix is kept.
-
-  Args:
-    query: [B, H, T, head_dim].
-    key: [B, H, T, head_dim].
-    value: As key.
-    bias_row: [H, 2T - 1] by falling distance, or None.
-    mask: [B, T] bool, False at padding keys, or None.
-    causal: Whether keys after the query are hidden.
-    block: Queries per block; 0 takes all at once.
-    row_bias: Another bias, or None.
-
-  Returns:
-    [B, H, T, head_dim].
-  """
-  length = query.shape[2]
-  block = block or length
-
-  def one(query, key, value, bias_row, row_bias, mask, start):
-    rows, keys = query.shape[2], key.shape[2]
-    bias, allowed = None, None
-    if bias_row is not None:
-      first = length - start - rows  # of the largest distance in the block
-      bias = toeplitz(bias_row[:, first : first + rows + keys - 1], rows)
-    if row_bias is not None:
-      rest = row_bias.at(start, start + rows, keys)
-      bias = rest if bias is None else bias + rest
-    if causal:
-      allowed = np.tri(rows, keys, start, dtype=bool)
-    if mask is not None:
-      padding = mask[:, None, None, :keys]
-      allowed = padding if allowed is None else padding & allowed
-    return attend(query, key, value, bias=bias, allowed=allowed)
-
-  if block < length:
-    one = jax.checkpoint(one, static_argnums=(6,), prevent_cse=False)
-  results = []
-  for start in range(0, length, block):
-    stop = min(start + block, length)
-    reach = stop if causal else length
-    results.append(
-      one(
-        query[:, :, start:stop],
-        key[:, :, :reach],
-        value[:, :, :reach],
-        bias_row,
-        row_bias,
-        mask,
-        start,
-      )
-    )
-  return jnp.concatenate(results, axis=2) if len(results) > 1 else results[0]
-
-
-def attend_causally(
-  query: Array, key: Array, value: Array, **options: Any
-) -> Array:
-  """Calls `attend_whole`; its inputs and output bear names.
+  """Calls `blockwise_attention`; in and out of causal ones bear names.
 
   By them `training.model_flops` counts the legal pairs, whatever happens
   between the two.
   """
+  if not causal:
+    return blockwise_attention(query, key, value, causal=False, **options)
   query, key, value = (
     checkpoint_name(x, CAUSAL_INPUT) for x in (query, key, value)
   )
-  y = attend_whole(query, key, value, causal=True, **options)
+  y = blockwise_attention(query, key, value, causal=True, **options)
   return checkpoint_name(y, CAUSAL_OUTPUT)
 
 
@@ -161,7 +61,6 @@ class Attention(nn.Module):
     use_bias: Whether projections have biases.
     scale_logits: Whether logits are divided by sqrt(head_dim).
     causal: Whether keys after the query are hidden.
-    query_block: Queries per block, see `attend_whole`.
     dtype: Compute type.
   """
 
@@ -170,7 +69,6 @@ class Attention(nn.Module):
   use_bias: bool = False
   scale_logits: bool = False
   causal: bool = False
-  query_block: int = 0
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -224,15 +122,14 @@ class Attention(nn.Module):
     if self.scale_logits:
       query = query / math.sqrt(self.head_dim)
     if cache is None:
-      whole = functools.partial(attend_whole, causal=False)
-      y = (attend_causally if self.causal else whole)(
+      y = attend(
         query,
         key,
         value,
         bias_row=bias_row,
-        mask=mask,
-        block=self.query_block,
         row_bias=row_bias,
+        mask=mask,
+        causal=self.causal,
       )
     else:
       cache = _append(cache, key, value, layer)
@@ -290,10 +187,18 @@ def _attend_cache(
     )
     bias = toeplitz(row, num_queries)
   if row_bias is not None:
-    rest = row_bias.at(0, num_queries, reach)
+    rest = row_bias.matrix(reach)
     bias = rest if bias is None else bias + rest
   position = cache.length + jnp.arange(num_queries)
   allowed = jnp.arange(reach) <= position[:, None]
-  return attend(
-    query, read(cache.keys), read(cache.values), bias=bias, allowed=allowed
+  logits = jnp.einsum(
+    'bhnk,bhsk->bhns',
+    query,
+    read(cache.keys),
+    preferred_element_type=jnp.float32,
   )
+  if bias is not None:
+    logits += bias
+  weights = jax.nn.softmax(jnp.where(allowed, logits, MASKED), axis=-1)
+  value = read(cache.values)
+  return jnp.einsum('bhns,bhsk->bhnk', weights.astype(value.dtype), value)

@@ -28,9 +28,9 @@ class RowBias:
   table: Array
   rows: Array
 
-  def at(self, start: int, stop: int, num_keys: int) -> Array:
-    """Returns [H, stop - start, num_keys] for some of the queries."""
-    bias = self.table[:, self.rows[start:stop], :num_keys]
+  def matrix(self, num_keys: int) -> Array:
+    """Returns the whole bias, [H, T, num_keys]."""
+    bias = self.table[:, self.rows, :num_keys]
     missing = num_keys - bias.shape[2]
     return jnp.pad(bias, ((0, 0), (0, 0), (0, missing)))
 
@@ -134,7 +134,9 @@ class RelativeBias(nn.Module):
 def toeplitz(row: Array, num_queries: int) -> Array:
   """Lays a row out as a matrix of constant diagonals.
 
-  Only reshapes and slices, so that the gradient is a sum, not a scatter.
+  Made by doubling: the upper half of the rows is the lower one, shifted. Its
+  gradient is the same in reverse, a sum of halves, neither a scatter nor a
+  change of layout.
 
   Args:
     row: [H, n + S - 1], n = `num_queries`.
@@ -143,9 +145,11 @@ def toeplitz(row: Array, num_queries: int) -> Array:
   Returns:
     [H, n, S] whose entry (i, j) is `row[n - 1 - i + j]`.
   """
-  heads, width = row.shape
-  padded = jnp.pad(row, ((0, 0), (0, 1)))
-  tiled = jnp.broadcast_to(padded[:, None], (heads, num_queries, width + 1))
-  flat = tiled.reshape(heads, -1)[:, : num_queries * width]
-  skewed = flat.reshape(heads, num_queries, width)
-  return skewed[:, :, num_queries - 1 :]
+  if num_queries == 1:
+    return row[:, None]
+  if num_queries % 2:
+    row = jnp.pad(row, ((0, 0), (0, 1)))
+    return toeplitz(row, num_queries + 1)[:, 1:]
+  half = num_queries // 2
+  lower = toeplitz(row, half)
+  return jnp.concatenate([lower[..., half:], lower[..., :-half]], axis=1)

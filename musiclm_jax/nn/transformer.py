@@ -41,7 +41,6 @@ class Block(nn.Module):
   activation: str
   scale_logits: bool
   causal: bool
-  query_block: int
   dtype: jnp.dtype
   deterministic: bool
   reach: int | None
@@ -75,7 +74,6 @@ class Block(nn.Module):
       use_bias=self.use_bias,
       scale_logits=self.scale_logits,
       causal=self.causal,
-      query_block=self.query_block,
       dtype=self.dtype,
       name='attention',
     )
@@ -143,7 +141,6 @@ class Transformer(nn.Module):
       0 leaves it out.
     relative_max_distance: Of the buckets, in tokens.
     relative_gain: See `RelativeBias`; 1.0 is T5.
-    query_block: Queries per block of causal attention; 0 takes all at once.
     scan_unroll: Layers per iteration of the scan; more compile longer and
       run faster on CPU.
     dtype: Compute type; parameters are float32.
@@ -168,7 +165,6 @@ class Transformer(nn.Module):
   relative_buckets: int = 0
   relative_max_distance: int = 0
   relative_gain: float = 1.0
-  query_block: int = 0
   scan_unroll: int = 1
   dtype: jnp.dtype = jnp.float32
   remat: str = 'none'

@@ -30,7 +30,6 @@ _HOW = {
   ('training', 'accumulation'),
   ('model', 'remat'),
   ('model', 'scan_unroll'),
-  ('model', 'query_block'),
 }
 
 

@@ -31,7 +31,6 @@ MINUTE = (
   '--config.model.head_dim=16',
   '--config.model.mlp_dim=32',
   '--config.model.dropout_rate=0.1',
-  '--config.model.query_block=0',
   '--config.data.crop_seconds=2.0',
   '--config.data.eval_batches=1',
   '--config.schedule.total_steps=200',

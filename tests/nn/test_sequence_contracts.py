@@ -149,9 +149,6 @@ LAYERS = {
     keeps='cache',
     masked=True,
   ),
-  'language model in blocks': Layer(
-    Transformer(**LM, query_block=5), (2, 12, 16)
-  ),
   'tower': Layer(Transformer(**BERT), (2, 12, 16), causal=False, masked=True),
   'conformer': Layer(
     Conformer(num_layers=2, num_heads=2, mlp_dim=24, kernel_size=3),

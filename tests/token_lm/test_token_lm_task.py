@@ -188,7 +188,7 @@ def test_half_of_the_heads_begin_at_the_time_they_predict():
     layout.num_tokens,
     method=lambda lm, start, count: lm._row_bias(start, count),
   )
-  matrix = np.asarray(bias.at(0, layout.num_tokens, layout.num_tokens))
+  matrix = np.asarray(bias.matrix(layout.num_tokens))
   queries, keys = layout.query_ticks(), layout.key_ticks()
   same = (queries[:, None] == keys) & (queries[:, None] >= 0)
   np.testing.assert_allclose(matrix[0, :, : len(keys)][same], 2.0)

@@ -50,8 +50,8 @@ def test_a_language_model_needs_six_flops_a_weight_and_legal_pairs(stage):
 
 
 def test_blocks_remat_and_unrolling_change_no_model_flops():
-  plain, *_ = of_lm('coarse', query_block=0, remat='none', scan_unroll=1)
-  other, *_ = of_lm('coarse', query_block=64, remat='full', scan_unroll=2)
+  plain, *_ = of_lm('coarse', remat='none', scan_unroll=1)
+  other, *_ = of_lm('coarse', remat='full', scan_unroll=2)
   assert plain == other
 
 

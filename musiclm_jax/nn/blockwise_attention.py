@@ -1,0 +1,310 @@
+"""Attention of a whole sequence in memory linear in its length.
+
+[B, H, T, head_dim] x 3 -> [B, H, T, head_dim], exact: the logits are made in
+square tiles, one at a time, under a running softmax (Rabe and Staats, 2021);
+the backward pass makes them again from the saved logarithm of the softmax's
+sum (Dao et al., 2022). Tiles are visited by diagonals: all tiles of one
+diagonal have the same relative bias, which is laid out from its row once, and
+the gradients of which are summed before they are laid back. A causal sweep
+leaves out the diagonals above the main one.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from musiclm_jax.contracts.array_types import PyTree
+from musiclm_jax.nn.relative_bias import RowBias, toeplitz
+
+BLOCK = 256  # side of the largest tile
+MASKED = -1e9  # a finite minus infinity, added to what is hidden
+_FLOOR = MASKED / 2  # above what is hidden, below every other logit
+_TINY = 1e-37
+
+
+def blockwise_attention(
+  query: Array,
+  key: Array,
+  value: Array,
+  *,
+  bias_row: Array | None = None,
+  row_bias: RowBias | None = None,
+  mask: Array | None = None,
+  causal: bool,
+  block: int = BLOCK,
+) -> Array:
+  """Computes softmax(q k + bias) v for every position of a sequence.
+
+  Logits, softmax and sums are float32 whatever the type of the operands. A
+  query that may see no key gets zeros. No forward-mode derivative.
+
+  Args:
+    query: [B, H, T, head_dim].
+    key: [B, H, T, head_dim].
+    value: As key.
+    bias_row: [H, 2T - 1] by falling distance, or None.
+    row_bias: Another bias, or None.
+    mask: [B, T] bool, False at padding keys, or None.
+    causal: Whether keys after the query are hidden.
+    block: Side of the largest tile; tiles are as even as they can be.
+
+  Returns:
+    [B, H, T, head_dim] in the dtype of `value`.
+  """
+  length = query.shape[2]
+  count = -(-length // block)
+  tiles = _Tiles(count, -(-length // count), causal)
+  extra = count * tiles.side - length
+  hidden = None
+  if mask is not None or (extra and not causal):
+    seen = jnp.ones((1, length), bool) if mask is None else mask
+    hidden = jnp.where(_pad(seen, 1, extra), 0.0, MASKED)[:, None]
+  if bias_row is not None:
+    bias_row = jnp.pad(bias_row, ((0, 0), (extra, extra)))
+  table, rows = None, None
+  if row_bias is not None:
+    missing = count * tiles.side - row_bias.table.shape[2]
+    table = _pad(row_bias.table, 2, missing)
+    rows = _pad(row_bias.rows, 0, extra)
+  query, key, value = (_pad(x, 2, extra) for x in (query, key, value))
+  y = _attend(tiles, query, key, value, bias_row, table, rows, hidden)
+  return y[:, :, :length]
+
+
+def _pad(x: Array, axis: int, extra: int) -> Array:
+  """Appends zeros, or cuts off what is too much."""
+  if extra <= 0:
+    return jax.lax.slice_in_dim(x, 0, x.shape[axis] + extra, axis=axis)
+  widths = [(0, extra if i == axis else 0) for i in range(x.ndim)]
+  return jnp.pad(x, widths)
+
+
+class _Tile(NamedTuple):
+  """Query and key block i and j, i - j, and if it begins or ends a diagonal."""
+
+  diagonal: Array
+  i: Array
+  j: Array
+  first: Array
+  last: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tiles:
+  """How [T, T] is cut into tiles.
+
+  Attributes:
+    count: Tiles in a row or column.
+    side: Positions in a tile's row or column.
+    causal: Whether tiles above the main diagonal are left out.
+  """
+
+  count: int
+  side: int
+  causal: bool
+
+  def sweep(self, visit: Callable, carried: PyTree) -> PyTree:
+    """Carries something through `visit(carried, tile)` for all tiles."""
+    tiles = []
+    for diagonal in range(0 if self.causal else 1 - self.count, self.count):
+      keys = range(max(-diagonal, 0), self.count - max(diagonal, 0))
+      tiles += [
+        _Tile(diagonal, j + diagonal, j, j == keys[0], j == keys[-1])
+        for j in keys
+      ]
+    if len(tiles) == 1:
+      return visit(carried, tiles[0])
+    every = jax.tree.map(lambda *fields: jnp.array(fields), *tiles)
+    return jax.lax.scan(
+      lambda carried, tile: (visit(carried, tile), None), carried, every
+    )[0]
+
+  def take(self, x: Array, index: Array, axis: int = 2) -> Array:
+    """Cuts one block out of an axis."""
+    return jax.lax.dynamic_slice_in_dim(x, index * self.side, self.side, axis)
+
+  def put(self, x: Array, part: Array, index: Array, axis: int = 2) -> Array:
+    """Writes one block of an axis, in place."""
+    return jax.lax.dynamic_update_slice_in_dim(x, part, index * self.side, axis)
+
+  def add(self, x: Array, part: Array, index: Array, axis: int = 2) -> Array:
+    """Adds to one block of an axis, in place."""
+    return self.put(x, self.take(x, index, axis) + part, index, axis)
+
+  def where(self, diagonal: Array) -> Array:
+    """Where in the row the biases of a diagonal begin, 2 * side - 1 of them."""
+    return (self.count - 1 - diagonal) * self.side
+
+  def bias(self, row, tile: _Tile, old: Array | None, lay_out) -> Array | None:
+    """Bias and causal mask of a tile, that before's if of the same diagonal."""
+
+    def make():
+      bias = 0.0
+      if row is not None:
+        own = jax.lax.dynamic_slice_in_dim(
+          row, self.where(tile.diagonal), 2 * self.side - 1, axis=1
+        )
+        bias = lay_out(own.astype(jnp.float32))
+      if self.causal:
+        distance = jnp.arange(self.side - 1, -self.side, -1)
+        distance += tile.diagonal * self.side
+        bias = bias + lay_out(jnp.where(distance < 0, MASKED, 0.0)[None])
+      return bias
+
+    return None if old is None else jax.lax.cond(tile.first, make, lambda: old)
+
+
+def _by_query(row: Array) -> Array:
+  """Lays [H, 2n - 1] by falling distance out as [H, queries, keys]."""
+  return toeplitz(row, (row.shape[1] + 1) // 2)
+
+
+def _by_key(row: Array) -> Array:
+  """Lays [H, 2n - 1] by falling distance out as [H, keys, queries]."""
+  return _by_query(row[:, ::-1])
+
+
+def _add_diagonal(tiles, drow, dbias, tile):
+  """Adds a diagonal's gradient to that of the row when it is complete."""
+
+  def add():
+    width = 2 * tiles.side - 1
+    own = jax.ShapeDtypeStruct((dbias.shape[1], width), jnp.float32)
+    lay_back = jax.linear_transpose(_by_key, own)
+    part = jax.vmap(lambda one: lay_back(one)[0])(dbias)
+    where = tiles.where(tile.diagonal)
+    part += jax.lax.dynamic_slice_in_dim(drow, where, width, axis=2)
+    return jax.lax.dynamic_update_slice_in_dim(drow, part, where, axis=2)
+
+  return jax.lax.cond(tile.last, add, lambda: drow)
+
+
+def _dot(equation: str, one: Array, other: Array) -> Array:
+  return jnp.einsum(equation, one, other, preferred_element_type=jnp.float32)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(tiles, query, key, value, row, table, rows, hidden):
+  return _forward(tiles, query, key, value, row, table, rows, hidden)[0]
+
+
+def _no_bias(tiles, row):
+  """What the tile before the first has for a bias."""
+  if row is None and not tiles.causal:
+    return None
+  heads = 1 if row is None else row.shape[0]
+  return jnp.zeros((heads, tiles.side, tiles.side), jnp.float32)
+
+
+def _forward(tiles, query, key, value, row, table, rows, hidden):
+  """Returns the result and what the backward pass needs."""
+
+  def visit(carried, tile):
+    y, top, total, bias = carried
+    i, j = tile.i, tile.j
+    logits = _dot('bhnk,bhsk->bhns', tiles.take(query, i), tiles.take(key, j))
+    bias = tiles.bias(row, tile, bias, _by_query)
+    if bias is not None:
+      logits += bias
+    for term in _terms(tiles, table, rows, hidden, tile):
+      logits += term
+    old = tiles.take(top, i)
+    new = jnp.maximum(old, logits.max(axis=3))
+    weights, shrink = jnp.exp(logits - new[..., None]), jnp.exp(old - new)
+    part = _dot(
+      'bhns,bhsk->bhnk', weights.astype(value.dtype), tiles.take(value, j)
+    )
+    y = tiles.put(y, tiles.take(y, i) * shrink[..., None] + part, i)
+    part = weights.sum(axis=3)
+    total = tiles.put(total, tiles.take(total, i) * shrink + part, i)
+    return y, tiles.put(top, new, i), total, bias
+
+  start = (
+    jnp.zeros(query.shape, jnp.float32),
+    jnp.full(query.shape[:3], _FLOOR, jnp.float32),
+    jnp.zeros(query.shape[:3], jnp.float32),
+    _no_bias(tiles, row),
+  )
+  y, top, total, _ = tiles.sweep(visit, start)
+  total = jnp.maximum(total, _TINY)
+  y = (y / total[..., None]).astype(value.dtype)
+  log_sum = top + jnp.log(total)
+  return y, (query, key, value, row, table, rows, hidden, y, log_sum)
+
+
+def _terms(tiles, table, rows, hidden, tile):
+  """What is added to a tile's logits beside its bias, queries by keys."""
+  if table is not None:
+    yield tiles.take(table, tile.j)[:, tiles.take(rows, tile.i, axis=0)]
+  if hidden is not None:
+    yield tiles.take(hidden, tile.j)[:, :, None]
+
+
+def _backward(tiles, kept, dy):
+  """The gradients; logits and weights are laid out keys by queries."""
+  query, key, value, row, table, rows, hidden, y, log_sum = kept
+  # What the softmax subtracts: the mean of its gradient under the weights.
+  mean = jnp.sum(dy.astype(jnp.float32) * y.astype(jnp.float32), axis=-1)
+  # Turning a tile for its product costs a CPU as much as the product.
+  turned_key = key.swapaxes(2, 3)
+
+  def visit(carried, tile):
+    dquery, dkey, dvalue, drow, dtable, bias, dbias = carried
+    i, j = tile.i, tile.j
+    q, k, v, dy_i = (
+      tiles.take(x, index)
+      for x, index in ((query, i), (key, j), (value, j), (dy, i))
+    )
+    logits = _dot('bhsk,bhnk->bhsn', k, q)
+    bias = tiles.bias(row, tile, bias, _by_key)
+    if bias is not None:
+      logits += bias
+    for term in _terms(tiles, table, rows, hidden, tile):
+      logits += term.mT
+    weights = jnp.exp(logits - tiles.take(log_sum, i)[:, :, None])
+    dweights = _dot('bhsk,bhnk->bhsn', v, dy_i)
+    dlogits = weights * (dweights - tiles.take(mean, i)[:, :, None])
+    if drow is not None:
+      dbias = jnp.where(tile.first, 0.0, dbias) + dlogits
+      drow = _add_diagonal(tiles, drow, dbias, tile)
+    if dtable is not None:
+      hot = jax.nn.one_hot(tiles.take(rows, i, axis=0), table.shape[1])
+      summed = jnp.einsum('bhsn,nr->hrs', dlogits, hot)
+      dtable = tiles.add(dtable, summed, j)
+    narrow = dlogits.astype(key.dtype)
+    across = tiles.take(turned_key, j, axis=3)
+    part = _dot('bhks,bhsn->bhkn', across, narrow)
+    dquery = tiles.add(dquery, part, i, axis=3)
+    dkey = tiles.add(dkey, _dot('bhsn,bhnk->bhsk', narrow, q), j)
+    weights = weights.astype(dy.dtype)
+    dvalue = tiles.add(dvalue, _dot('bhsn,bhnk->bhsk', weights, dy_i), j)
+    return dquery, dkey, dvalue, drow, dtable, bias, dbias
+
+  zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
+  side = (*query.shape[:2], tiles.side, tiles.side)
+  start = (
+    *(zeros(x.shape) for x in (turned_key, key, value)),
+    None if row is None else zeros(query.shape[:1] + row.shape),
+    None if table is None else zeros(table.shape),
+    _no_bias(tiles, row),
+    None if row is None else zeros(side),
+  )
+  dquery, dkey, dvalue, drow, dtable, *_ = tiles.sweep(visit, start)
+  return (
+    dquery.swapaxes(2, 3).astype(query.dtype),
+    dkey.astype(key.dtype),
+    dvalue.astype(value.dtype),
+    # Summed over the batch once, so that a sharded batch is reduced once.
+    None if row is None else drow.sum(axis=0).astype(row.dtype),
+    None if table is None else dtable.astype(table.dtype),
+    None,
+    None,
+  )
+
+
+_attend.defvjp(_forward, _backward)
