@@ -118,6 +118,7 @@ def get_config(size: str = 'paper') -> ConfigDict:
         'time_buckets': 0,
         'time_peak': 0.0,
         'embedding_scale': 1.0,
+        'attention_kernel': 'blockwise',
         'scan_unroll': 1,
         'dtype': 'float32',
         'remat': 'none',

@@ -11,9 +11,11 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array
 
 from musiclm_jax.nn.blockwise_attention import MASKED, blockwise_attention
+from musiclm_jax.nn.cudnn_attention import cudnn_attention
 from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.nn.relative_bias import RowBias, toeplitz
 
+KERNELS = {'blockwise': blockwise_attention, 'cudnn': cudnn_attention}
 CAUSAL_INPUT, CAUSAL_OUTPUT = 'causal_input', 'causal_output'
 
 
@@ -33,19 +35,26 @@ class Cache:
 
 
 def attend(
-  query: Array, key: Array, value: Array, *, causal: bool, **options: Any
+  query: Array,
+  key: Array,
+  value: Array,
+  *,
+  causal: bool,
+  kernel: str,
+  **options: Any,
 ) -> Array:
-  """Calls `blockwise_attention`; in and out of causal ones bear names.
+  """Calls one of `KERNELS`; in and out of causal ones bear names.
 
   By them `training.model_flops` counts the legal pairs, whatever happens
   between the two.
   """
+  kernel = KERNELS[kernel]
   if not causal:
-    return blockwise_attention(query, key, value, causal=False, **options)
+    return kernel(query, key, value, causal=False, **options)
   query, key, value = (
     checkpoint_name(x, CAUSAL_INPUT) for x in (query, key, value)
   )
-  y = blockwise_attention(query, key, value, causal=True, **options)
+  y = kernel(query, key, value, causal=True, **options)
   return checkpoint_name(y, CAUSAL_OUTPUT)
 
 
@@ -61,6 +70,7 @@ class Attention(nn.Module):
     use_bias: Whether projections have biases.
     scale_logits: Whether logits are divided by sqrt(head_dim).
     causal: Whether keys after the query are hidden.
+    kernel: Name in `KERNELS`: what computes it without a cache.
     dtype: Compute type.
   """
 
@@ -69,6 +79,7 @@ class Attention(nn.Module):
   use_bias: bool = False
   scale_logits: bool = False
   causal: bool = False
+  kernel: str = 'blockwise'
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -130,6 +141,7 @@ class Attention(nn.Module):
         row_bias=row_bias,
         mask=mask,
         causal=self.causal,
+        kernel=self.kernel,
       )
     else:
       cache = _append(cache, key, value, layer)

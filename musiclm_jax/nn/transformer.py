@@ -41,6 +41,7 @@ class Block(nn.Module):
   activation: str
   scale_logits: bool
   causal: bool
+  attention_kernel: str
   dtype: jnp.dtype
   deterministic: bool
   reach: int | None
@@ -74,6 +75,7 @@ class Block(nn.Module):
       use_bias=self.use_bias,
       scale_logits=self.scale_logits,
       causal=self.causal,
+      kernel=self.attention_kernel,
       dtype=self.dtype,
       name='attention',
     )
@@ -141,6 +143,8 @@ class Transformer(nn.Module):
       0 leaves it out.
     relative_max_distance: Of the buckets, in tokens.
     relative_gain: See `RelativeBias`; 1.0 is T5.
+    attention_kernel: Name in `attention.KERNELS`: what computes attention
+      without a cache.
     scan_unroll: Layers per iteration of the scan; more compile longer and
       run faster on CPU.
     dtype: Compute type; parameters are float32.
@@ -165,6 +169,7 @@ class Transformer(nn.Module):
   relative_buckets: int = 0
   relative_max_distance: int = 0
   relative_gain: float = 1.0
+  attention_kernel: str = 'blockwise'
   scan_unroll: int = 1
   dtype: jnp.dtype = jnp.float32
   remat: str = 'none'

@@ -1,7 +1,7 @@
 """Walks through traces and adds up their products: jaxpr -> FLOPs."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -206,8 +206,7 @@ class Ledger:
   def _scan(
     self, equation: Any, inputs: list[_Value], times: int
   ) -> list[_Value]:
-    first = equation.params['num_consts']
-    carry = slice(first, first + equation.params['num_carry'])
+    carry = _carry_of(equation.params)
     times *= equation.params['length']
     body = equation.params['jaxpr']
     results = self._loop(equation, inputs, carry, body, times)
@@ -268,6 +267,15 @@ def _content(value: Any) -> Any:
     return 'constant', str(value)
   array = np.asarray(value)
   return 'constant', array.shape, str(array.dtype), array.tobytes()
+
+
+def _carry_of(scan: Mapping[str, Any]) -> slice:
+  """Which inputs of a scan are carried; JAX 0.11 says it in another way."""
+  if 'num_consts' in scan:
+    first, count = scan['num_consts'], scan['num_carry']
+  else:
+    first, count = (len(list(part)) for part in scan['ft_in'].unpack()[:2])
+  return slice(first, first + count)
 
 
 def _inner(equation: Any) -> Any:

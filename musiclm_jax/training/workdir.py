@@ -29,6 +29,7 @@ LOCK = '.lock'
 _HOW = {
   ('training', 'accumulation'),
   ('model', 'remat'),
+  ('model', 'attention_kernel'),
   ('model', 'scan_unroll'),
 }
 
