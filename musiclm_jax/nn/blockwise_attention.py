@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array
 
 from musiclm_jax.contracts.array_types import PyTree
@@ -25,6 +26,7 @@ BLOCK = 256  # side of the largest tile
 MASKED = -1e9  # a finite minus infinity, added to what is hidden
 _FLOOR = MASKED / 2  # above what is hidden, below every other logit
 _TINY = 1e-37
+KEPT = 'attention', 'attention_log_sum'  # residuals worth their memory
 
 
 def blockwise_attention(
@@ -184,8 +186,7 @@ def _add_diagonal(tiles, drow, dbias, tile):
   return jax.lax.cond(tile.last, add, lambda: drow)
 
 
-def _dot(equation: str, one: Array, other: Array) -> Array:
-  return jnp.einsum(equation, one, other, preferred_element_type=jnp.float32)
+_dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -220,8 +221,8 @@ def _forward(tiles, query, key, value, row, table, rows, hidden):
       'bhns,bhsk->bhnk', weights.astype(value.dtype), tiles.take(value, j)
     )
     y = tiles.put(y, tiles.take(y, i) * shrink[..., None] + part, i)
-    part = weights.sum(axis=3)
-    total = tiles.put(total, tiles.take(total, i) * shrink + part, i)
+    sums = tiles.take(total, i) * shrink + weights.sum(axis=3)
+    total = tiles.put(total, sums, i)
     return y, tiles.put(top, new, i), total, bias
 
   start = (
@@ -233,7 +234,7 @@ def _forward(tiles, query, key, value, row, table, rows, hidden):
   y, top, total, _ = tiles.sweep(visit, start)
   total = jnp.maximum(total, _TINY)
   y = (y / total[..., None]).astype(value.dtype)
-  log_sum = top + jnp.log(total)
+  y, log_sum = map(checkpoint_name, (y, top + jnp.log(total)), KEPT)
   return y, (query, key, value, row, table, rows, hidden, y, log_sum)
 
 
@@ -276,8 +277,7 @@ def _backward(tiles, kept, dy):
       hot = jax.nn.one_hot(tiles.take(rows, i, axis=0), table.shape[1])
       summed = jnp.einsum('bhsn,nr->hrs', dlogits, hot)
       dtable = tiles.add(dtable, summed, j)
-    narrow = dlogits.astype(key.dtype)
-    across = tiles.take(turned_key, j, axis=3)
+    narrow, across = dlogits.astype(key.dtype), tiles.take(turned_key, j, 3)
     part = _dot('bhks,bhsn->bhkn', across, narrow)
     dquery = tiles.add(dquery, part, i, axis=3)
     dkey = tiles.add(dkey, _dot('bhsn,bhnk->bhsk', narrow, q), j)

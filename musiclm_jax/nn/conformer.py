@@ -12,6 +12,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array
 
+from musiclm_jax.nn.dropout import Dropout
 from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.nn.parameter import parameter
 from musiclm_jax.nn.transformer import REMATS
@@ -128,7 +129,7 @@ class FeedForward(nn.Module):
     y = linear(
       'btd,df->btf', (dim, self.mlp_dim), ('embed', 'mlp'), name='wide'
     )(y)
-    y = nn.Dropout(self.dropout_rate, deterministic=deterministic)(nn.swish(y))
+    y = Dropout(self.dropout_rate, deterministic=deterministic)(nn.swish(y))
     return linear(
       'btf,fd->btd', (self.mlp_dim, dim), ('mlp', 'embed'), name='narrow'
     )(y)
@@ -227,7 +228,7 @@ class ConformerBlock(nn.Module):
   @nn.compact
   def __call__(self, x: Array, mask: Array | None) -> tuple[Array, None]:
     """Returns ([B, T, D], None), the form that scan wants."""
-    drop = nn.Dropout(self.dropout_rate, deterministic=self.deterministic)
+    drop = Dropout(self.dropout_rate, deterministic=self.deterministic)
     feed_forward = functools.partial(
       FeedForward, self.mlp_dim, self.dropout_rate, self.dtype
     )

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
+from musiclm_jax.nn.dropout import Dropout
 from musiclm_jax.nn.einsum import Einsum
 
 ACTIVATIONS = {
@@ -48,7 +49,7 @@ class MLP(nn.Module):
     y = ACTIVATIONS[self.activation](widen(name='wide')(x))
     if self.gated:
       y = y * widen(name='gate')(x)
-    y = nn.Dropout(self.dropout_rate, deterministic=deterministic)(y)
+    y = Dropout(self.dropout_rate, deterministic=deterministic)(y)
     return Einsum(
       'btf,fd->btd',
       (self.mlp_dim, dim),

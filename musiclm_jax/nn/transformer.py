@@ -7,17 +7,28 @@ make BERT (post-norm) and ViT.
 
 import functools
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
 from musiclm_jax.nn.attention import Attention, Cache
+from musiclm_jax.nn.blockwise_attention import KEPT
+from musiclm_jax.nn.dropout import Dropout
 from musiclm_jax.nn.mlp import MLP
 from musiclm_jax.nn.norm import NORMS
 from musiclm_jax.nn.relative_bias import RelativeBias, RowBias
 
 REMATS = {
   'none': lambda block: block,
+  'elementwise': functools.partial(
+    nn.remat,
+    prevent_cse=False,
+    policy=jax.checkpoint_policies.save_from_both_policies(
+      jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+      jax.checkpoint_policies.save_only_these_names(*KEPT),
+    ),
+  ),
   'full': functools.partial(nn.remat, prevent_cse=False),
 }
 
@@ -65,7 +76,7 @@ class Block(nn.Module):
       mask: See `Attention`.
     """
     x, cache = carry
-    drop = nn.Dropout(self.dropout_rate, deterministic=self.deterministic)
+    drop = Dropout(self.dropout_rate, deterministic=self.deterministic)
     norm = functools.partial(
       NORMS[self.norm], epsilon=self.norm_epsilon, dtype=self.dtype
     )
@@ -213,7 +224,7 @@ class Transformer(nn.Module):
     x = x.astype(self.dtype)
     if mask is not None:  # whatever the padding holds, NaN included
       x = jnp.where(mask[..., None], x, 0)
-    drop = nn.Dropout(self.dropout_rate, deterministic=deterministic)
+    drop = Dropout(self.dropout_rate, deterministic=deterministic)
     x = drop(x)
     bias_row = self._bias_row(x.shape[1] if cache is None else None, cache)
     (x, new_cache), _ = self._blocks(cache, deterministic, reach)(

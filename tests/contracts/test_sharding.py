@@ -7,7 +7,9 @@ from jax.sharding import PartitionSpec
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.errors import UsageError
 
-MESH = jax.sharding.AbstractMesh((2, 4, 2), sharding.MESH_AXES)
+MESH = jax.sharding.AbstractMesh(
+  (2, 4, 2), sharding.MESH_AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3
+)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn.blockwise_attention import blockwise_attention
+from musiclm_jax.nn.cudnn_attention import cudnn_attention
 from musiclm_jax.nn.relative_bias import RowBias
 
 BATCH, HEADS, WIDTH = 3, 2, 4
@@ -93,6 +95,38 @@ def test_it_equals_the_dense_attention_and_so_do_all_gradients(
   )
   for name, expected in dense.items():
     np.testing.assert_allclose(ours[name], expected, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+  'length,causal,masked',
+  [(8, True, False), (11, True, True), (11, False, False), (11, False, True)],
+)
+def test_what_cudnn_is_given_makes_the_same(length, causal, masked):
+  """With the same call's plain implementation, where no GPU is."""
+  inputs = _inputs(length)
+  mask = jnp.arange(length) < jnp.array([[length], [length - 3], [1]])
+  options = {'mask': mask if masked else None, 'causal': causal}
+  weights = jax.random.normal(jax.random.key(1), inputs[0].shape)
+
+  def given(query, key, value, row, table):
+    rows = RowBias(table, _rows(length))
+    options['implementation'] = 'xla'
+    return cudnn_attention(
+      query, key, value, bias_row=row, row_bias=rows, **options
+    )
+
+  dense = functools.partial(_dense, **options)
+  expected = _value_and_gradients(dense, inputs, weights)
+  ours = _value_and_gradients(given, inputs, weights)
+  for name, value in expected.items():
+    np.testing.assert_allclose(ours[name], value, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.skipif(jax.default_backend() == 'gpu', reason='cuDNN is here')
+def test_without_a_gpu_cudnn_is_refused_in_one_line():
+  query, key, value, *_ = _inputs(8)
+  with pytest.raises(UsageError, match="here is float32 on cpu: take 'blockw"):
+    cudnn_attention(query, key, value, causal=True)
 
 
 def test_a_query_without_keys_gets_zeros_and_sends_none_back():

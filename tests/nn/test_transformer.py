@@ -116,7 +116,10 @@ def test_a_tower_sees_both_directions():
   assert (np.abs(moved - y).max(axis=(0, 2)) > 1e-5).all()
 
 
-@pytest.mark.parametrize('change', [{'remat': 'full'}, {'scan_unroll': 2}])
+@pytest.mark.parametrize(
+  'change',
+  [{'remat': 'full'}, {'remat': 'elementwise'}, {'scan_unroll': 2}],
+)
 def test_how_it_is_computed_changes_no_result(change):
   transformer, variables, x = _made(LM)
 
@@ -131,6 +134,17 @@ def test_how_it_is_computed_changes_no_result(change):
     strict=True,
   ):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_elementwise_is_computed_again_but_no_product():
+  transformer, variables, x = _made({**LM, 'num_layers': 1})
+
+  def products(remat):
+    again = transformer.clone(remat=remat)
+    total = jax.grad(lambda v: (again.apply(v, x)[0] ** 2).sum())
+    return str(jax.make_jaxpr(total)(variables)).count('dot_general[')
+
+  assert products('elementwise') == products('none') < products('full')
 
 
 def test_dropout_differs_from_layer_to_layer_and_draw_to_draw():
