@@ -18,7 +18,7 @@ from musiclm_jax.contracts import sharding
 from musiclm_jax.nn.conv import CausalConv, CausalTransposedConv
 from musiclm_jax.training import state as states
 from musiclm_jax.training.optimizer import make_optimizers
-from musiclm_jax.training.step import make_step
+from musiclm_jax.training.step import compile_step
 
 _CONFIGS = Path(__file__).parents[2] / 'configs'
 # The transformers of the peers: depth, width, heads, width of the MLP.
@@ -31,6 +31,7 @@ _LM = {
   'relative_max_distance': 1024,
   'dtype': 'float32',
   'remat': 'none',
+  'scan_unroll': 6,
 }
 _TOWER = {**_EQUAL, 'dropout_rate': 0.0, 'dtype': 'float32', 'remat': 'none'}
 
@@ -155,11 +156,7 @@ def make_training_step(config: ConfigDict) -> Callable[[], float]:
   options = {'seed': 0, 'with_ema': config.training.ema_decay > 0}
   abstract = states.abstract_state(task, players, batch, mesh, **options)
   state = states.create_state(task, players, batch, mesh, **options)
-  compiled = jax.jit(
-    make_step(task, players, **config.training),
-    donate_argnums=0,
-    out_shardings=(states.shardings(abstract), sharding.replicated(mesh)),
-  )
+  compiled = compile_step(task, players, abstract, **config.training)
 
   def step() -> float:
     nonlocal state

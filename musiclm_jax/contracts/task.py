@@ -94,6 +94,17 @@ class Observable(Protocol):
 
 
 @runtime_checkable
+class Tuned(Protocol):
+  """A task whose step wants other compiler options than the default ones.
+
+  Attributes:
+    compiler_options: Platform -> option of XLA -> its value.
+  """
+
+  compiler_options: Mapping[str, Mapping[str, str]]
+
+
+@runtime_checkable
 class Audible(Protocol):
   """A task that can be listened to while it trains.
 

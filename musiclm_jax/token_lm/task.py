@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,10 @@ class TokenLMTask:
   all_levels_probability: float = 1.0
   no_levels_probability: float = 0.0
   no_melody_probability: float = 0.0
+  # YNNPACK leaves one of two threads idle in the products of attention's tiles.
+  compiler_options: ClassVar[Mapping[str, Mapping[str, str]]] = {
+    'cpu': {'xla_cpu_experimental_ynn_fusion_type': ''}
+  }
 
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
     """Makes `{'lm': …}` from the layout; see `Task`."""

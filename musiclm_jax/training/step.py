@@ -20,6 +20,7 @@ from musiclm_jax.contracts.task import (
   Metrics,
   Params,
   Task,
+  Tuned,
 )
 from musiclm_jax.training.state import TrainState, shardings
 
@@ -152,11 +153,26 @@ def compile_step(
     A jitted `StepFn`. It donates the state; metrics lie on every device.
   """
   where = shardings(abstract)
+  mesh = where.step.mesh
   return jax.jit(
     make_step(task, optimizers, where=where, **options),
     donate_argnums=0,
-    out_shardings=(where, sharding.replicated(where.step.mesh)),
+    out_shardings=(where, sharding.replicated(mesh)),
+    compiler_options=_compiler_options(task, mesh.devices.flat[0].platform),
   )
+
+
+def _compiler_options(task: Task, platform: str) -> Mapping[str, str] | None:
+  """What a task wants of the compiler, if this version of it has it."""
+  wanted = task.compiler_options if isinstance(task, Tuned) else {}
+  options = dict(wanted.get(platform, {}))
+  if not options:
+    return None
+  try:
+    jax.jit(jnp.zeros_like, compiler_options=options).lower(0.0).compile()
+  except jax.errors.JaxRuntimeError:
+    return None
+  return options
 
 
 def _loss(player: str, losses: Mapping[str, LossFn]) -> str:
