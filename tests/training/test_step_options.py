@@ -18,11 +18,11 @@ class Wishes:
   'task, platform, expected',
   [
     (
-      Wishes(xla_cpu_enable_fast_math='true'),
+      Wishes(xla_cpu_enable_fast_math='True'),
       'cpu',
       'xla_cpu_enable_fast_math',
     ),
-    (Wishes(xla_cpu_enable_fast_math='true'), 'tpu', None),
+    (Wishes(xla_cpu_enable_fast_math='True'), 'tpu', None),
     (Wishes(xla_of_another_version='1'), 'cpu', None),
     (object(), 'cpu', None),
   ],
