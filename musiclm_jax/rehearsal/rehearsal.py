@@ -67,6 +67,7 @@ def rehearse(config: Config, topology: Topology) -> dict[str, Any]:
     'program_flops': work.program_flops,
     'hbm_bytes': work.hbm_bytes,
     'batch_bytes': held(planned.batch)[1],
+    'parameter_bytes': held(planned.state.params)[1],
     'argument_bytes': memory.arguments,
     'temporary_bytes': memory.temporaries,
     'live_bytes': memory.live,

@@ -20,8 +20,9 @@ def suggest(
   """Tries changes in turn, those that change least before others.
 
   Parameters over all devices and recomputation change nothing that is
-  learned; nor do microbatches where batches move no statistics; a smaller
-  batch does.
+  learned; nor do microbatches, except that a contrastive loss has its
+  negatives and codebooks their statistics from one alone; a smaller batch
+  does.
 
   Args:
     config: That does not fit.
@@ -36,7 +37,8 @@ def suggest(
   limit = refused['hbm_limit_bytes']
   need = refused['peak_hbm_bytes'] / limit
   holds = refused['batch_bytes'] < limit
-  for changes in candidates(config, refused['mesh'], need, holds):
+  spread = refused['parameter_bytes'] > 0 and refused['mesh']['data'] > 1
+  for changes in candidates(config, refused['mesh'], need, holds, spread):
     words = ' '.join(f'--config.{key}={v}' for key, v in changes.items())
     try:
       found = judge(with_changes(config, changes))
@@ -50,7 +52,11 @@ def suggest(
 
 
 def candidates(
-  config: Config, mesh: Mapping[str, int], need: float, holds: bool
+  config: Config,
+  mesh: Mapping[str, int],
+  need: float,
+  holds: bool,
+  spread: bool,
 ) -> Iterator[Changes]:
   """Yields changes, the least first.
 
@@ -59,9 +65,10 @@ def candidates(
     mesh: Its axes.
     need: Memory that it needs over what there is, at least.
     holds: Whether a chip has room for its rows of the batch at all.
+    spread: Whether there are parameters to lay over more devices.
   """
   kept: Changes = {}
-  if mesh['data'] > 1:
+  if spread:
     kept = {'mesh.fsdp': 0}
     yield dict(kept)
   if unsaved := {key: 'full' for key in _without_remat(config)}:
