@@ -203,6 +203,7 @@ def codec_flops(config: ConfigDict) -> float:
 
   waveform = jax.ShapeDtypeStruct((1, 24_000), np.float32)
   variables = jax.eval_shape(network.init, jax.random.key(0), waveform)
+  variables = nn.unbox(variables)
   with nn.intercept_methods(count):
     jax.eval_shape(network.apply, variables, waveform)
   entries = network.num_quantizers * network.codebook_size
