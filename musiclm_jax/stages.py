@@ -8,7 +8,7 @@ it is named after, so a key that nothing reads cannot exist.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.tables import look_up
 from musiclm_jax.contracts.task import Task
 
 Config = Mapping[str, Any]
@@ -130,10 +130,4 @@ def build(config: Config) -> Task:
   Raises:
     UsageError: If the config names no known stage.
   """
-  stage = config.get('stage')
-  if stage not in STAGES:
-    raise UsageError(
-      f"unknown stage '{stage}': config.stage must be one of "
-      f'{", ".join(STAGES)}'
-    )
-  return STAGES[stage](config)
+  return look_up(STAGES, config.get('stage'), 'stage')(config)

@@ -24,15 +24,15 @@ os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import topologies
 
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.nn.blockwise_attention import BLOCK, blockwise_attention
+from musiclm_jax.rehearsal import compiled_memory
+from musiclm_jax.rehearsal.topology import open_topology
 
 HERE = Path(__file__).parent
 HEADS, HEAD_DIM = 16, 64  # the paper's, of one example
 LENGTHS = (1024, 2048, 4096, 8192)
-FULL = 'RESOURCE_EXHAUSTED'
 
 
 def dense(query, key, value, row, *, causal):
@@ -70,10 +70,10 @@ def temporaries(attend, length, dtype, device, backward) -> int | None:
   try:
     program = jax.jit(function).lower(*arguments).compile()
   except jax.errors.JaxRuntimeError as error:
-    if FULL not in str(error):
+    if compiled_memory.of_refusal(str(error)) is None:
       raise
     return None
-  return program.memory_analysis().temp_size_in_bytes
+  return compiled_memory.of_compiled(program).temporaries
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -95,8 +95,7 @@ def main() -> None:
   """Compiles all, then writes and prints."""
   devices = {'CPU, float32': (jax.devices('cpu')[0], jnp.float32)}
   if importlib.util.find_spec('libtpu'):
-    topology = topologies.get_topology_desc('v5e:2x2', platform='tpu')
-    devices['v5e, bfloat16'] = topology.devices[0], jnp.bfloat16
+    devices['v5e, bfloat16'] = open_topology('v5e:2x2').devices[0], jnp.bfloat16
   rows = []
   for name, causal, backward, attend in itertools.product(
     devices, (True, False), (False, True), (ours, dense)

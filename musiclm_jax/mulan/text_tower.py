@@ -5,6 +5,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from musiclm_jax.contracts.array_types import Mask, TextIds
+from musiclm_jax.contracts.tables import look_up
 from musiclm_jax.nn.parameter import parameter
 from musiclm_jax.nn.transformer import Transformer
 
@@ -103,4 +104,5 @@ class TextTower(nn.Module):
       remat=self.remat,
       name='transformer',
     )(x, mask=mask, deterministic=not training)
-    return POOLINGS[self.pooling](x.astype(jnp.float32), mask)
+    pool = look_up(POOLINGS, self.pooling, 'pooling')
+    return pool(x.astype(jnp.float32), mask)

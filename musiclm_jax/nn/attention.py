@@ -10,6 +10,7 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array
 
+from musiclm_jax.contracts.tables import look_up
 from musiclm_jax.nn.blockwise_attention import MASKED, blockwise_attention
 from musiclm_jax.nn.cudnn_attention import cudnn_attention
 from musiclm_jax.nn.einsum import Einsum
@@ -48,7 +49,7 @@ def attend(
   By them `training.model_flops` counts the legal pairs, whatever happens
   between the two.
   """
-  kernel = KERNELS[kernel]
+  kernel = look_up(KERNELS, kernel, 'attention_kernel')
   if not causal:
     return kernel(query, key, value, causal=False, **options)
   query, key, value = (

@@ -12,6 +12,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array
 
+from musiclm_jax.contracts.tables import look_up
 from musiclm_jax.nn.dropout import Dropout
 from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.nn.parameter import parameter
@@ -202,7 +203,7 @@ class ConvModule(nn.Module):
       padded[:, tap : tap + x.shape[1]] * kernel[tap]
       for tap in range(self.kernel_size)
     )
-    y = CONV_NORMS[self.conv_norm](
+    y = look_up(CONV_NORMS, self.conv_norm, 'conv_norm')(
       y, mask, deterministic, self.dtype, 'conv_norm'
     )
     return Einsum(
@@ -287,7 +288,7 @@ class Conformer(nn.Module):
         f'kernel, came {x.shape[-1]} and {self.kernel_size}'
       )
     block = nn.scan(
-      REMATS[self.remat](ConformerBlock),
+      look_up(REMATS, self.remat, 'remat')(ConformerBlock),
       variable_axes={'params': 0, 'batch_stats': 0},
       split_rngs={'params': True, 'dropout': True},
       in_axes=nn.broadcast,

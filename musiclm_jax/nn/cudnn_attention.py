@@ -47,14 +47,13 @@ def cudnn_attention(
   """
   length = query.shape[2]
   extra = -length % _MULTIPLE
-  bias = None
-  if bias_row is not None:
-    row = jnp.pad(bias_row, ((0, 0), (extra, extra)))
-    bias = toeplitz(row, length + extra)
+  biases = [] if bias_row is None else [toeplitz(bias_row, length)]
   if row_bias is not None:
-    rest = row_bias.matrix(length + extra)
-    rest = jnp.pad(rest, ((0, 0), (0, extra), (0, 0)))
-    bias = rest if bias is None else bias + rest
+    biases.append(row_bias.matrix(length))
+  bias = None
+  if biases:
+    bias = jnp.pad(sum(biases), ((0, 0), (0, extra), (0, extra)))
+    bias = bias[None].astype(query.dtype)
   if mask is None and extra and not causal:
     mask = jnp.ones((1, length), bool)
   if mask is not None:
@@ -68,7 +67,7 @@ def cudnn_attention(
       query,
       key,
       value,
-      bias=None if bias is None else bias[None].astype(query.dtype),
+      bias=bias,
       mask=mask,
       scale=1.0,
       is_causal=causal,

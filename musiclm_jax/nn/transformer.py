@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
+from musiclm_jax.contracts.tables import look_up
 from musiclm_jax.nn.attention import Attention, Cache
 from musiclm_jax.nn.blockwise_attention import KEPT
 from musiclm_jax.nn.dropout import Dropout
@@ -257,7 +258,7 @@ class Transformer(nn.Module):
   ) -> nn.Module:
     """The stack of blocks, to be called on (carry, layers, bias, mask)."""
     stack = nn.scan(
-      REMATS[self.remat](Block),
+      look_up(REMATS, self.remat, 'remat')(Block),
       variable_axes={'params': 0},
       split_rngs={'params': True, 'dropout': True},
       in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),

@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.tables import look_up
 
 _MUON_RMS = 0.2  # of an update before the learning rate
 _STACKS = {'layers', 'blocks'}  # modules that `nn.scan` stacks
@@ -140,7 +141,7 @@ def learning_rate_schedule(
   Raises:
     UsageError: If the name is not known.
   """
-  factor = _look_up(SCHEDULES, schedule, 'schedule')
+  factor = look_up(SCHEDULES, schedule, 'schedule')
 
   def rate(count: Array) -> Array:
     step = jax.numpy.asarray(count, jax.numpy.float32)
@@ -185,7 +186,7 @@ def make_optimizer(
   Raises:
     UsageError: If a name is unknown, or adam is given a weight decay.
   """
-  precondition = _look_up(OPTIMIZERS, name, 'optimizer')(b1, b2)
+  precondition = look_up(OPTIMIZERS, name, 'optimizer')(b1, b2)
   if name == 'adam' and weight_decay:
     raise UsageError(
       f"optimizer 'adam' came with weight_decay={weight_decay}: choose "
@@ -247,11 +248,3 @@ def _kernels(params: PyTree) -> PyTree:
     ),
     params,
   )
-
-
-def _look_up(table: Mapping, name: str, what: str):
-  if name not in table:
-    raise UsageError(
-      f"unknown {what} '{name}': choose one of {', '.join(table)}"
-    )
-  return table[name]

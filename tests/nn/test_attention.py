@@ -110,9 +110,14 @@ def test_what_cudnn_is_given_makes_the_same(length, causal, masked):
 
   def given(query, key, value, row, table):
     rows = RowBias(table, _rows(length))
-    options['implementation'] = 'xla'
     return cudnn_attention(
-      query, key, value, bias_row=row, row_bias=rows, **options
+      query,
+      key,
+      value,
+      bias_row=row,
+      row_bias=rows,
+      implementation='xla',
+      **options,
     )
 
   dense = functools.partial(_dense, **options)

@@ -11,6 +11,7 @@ import pytest
 from flax import linen as nn
 from transformer_settings import BERT, LM
 
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn import relative_bias
 from musiclm_jax.nn.transformer import Transformer
 
@@ -134,6 +135,13 @@ def test_how_it_is_computed_changes_no_result(change):
     strict=True,
   ):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('key', ['remat', 'attention_kernel'])
+def test_an_unknown_way_is_refused_with_those_that_are_known(key):
+  transformer, variables, x = _made(LM)
+  with pytest.raises(UsageError, match=f"unknown {key} 'best': choose one of"):
+    transformer.clone(**{key: 'best'}).apply(variables, x)
 
 
 def test_what_is_elementwise_is_computed_again_but_no_product():
