@@ -65,6 +65,9 @@ SIZES = {
       'time_peak': 5.0,
       'relative_max_distance': 2262,
       'dtype': 'bfloat16',
+      'scan_unroll': 6,
+      'attention_kernel': 'cudnn',
+      'remat': 'elementwise',
     },
   },
   'paper': {

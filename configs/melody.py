@@ -49,6 +49,8 @@ SIZES = {
       'num_heads': 4,
       'head_dim': 64,
       'mlp_dim': 512,
+      'dtype': 'bfloat16',
+      'scan_unroll': 6,
     },
     'tunes': 1_000_000,
     'batch_size': 256,

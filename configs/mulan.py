@@ -60,7 +60,7 @@ SIZES = {
   },
   'small': {
     'audio_tower': 'resnet',
-    'audio': {'width': 32},
+    'audio': {'width': 32, 'dtype': 'bfloat16'},
     'model': _MEL_64,
     'text': {
       'vocab_size': 4096,
@@ -70,6 +70,8 @@ SIZES = {
       'num_heads': 4,
       'mlp_dim': 1024,
       'dropout_rate': 0.1,
+      'dtype': 'bfloat16',
+      'scan_unroll': 4,
     },
     'batch_size': 512,
     'captions_per_crop': 1,
@@ -150,6 +152,7 @@ _BERT_BASE = {
   'pooling': 'cls',
   'dtype': 'float32',
   'remat': 'none',
+  'scan_unroll': 1,
 }
 
 

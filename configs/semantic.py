@@ -62,6 +62,9 @@ SIZES = {
       'dropout_rate': 0.1,
       'relative_max_distance': 762,
       'dtype': 'bfloat16',
+      'scan_unroll': 6,
+      'attention_kernel': 'cudnn',
+      'remat': 'elementwise',
     },
   },
   'paper': {

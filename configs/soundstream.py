@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 SIZES = {
   'tiny': {
+    'dtype': 'float32',
     'channels': 8,
     'latent_dim': 128,
     'codebook_size': 256,
@@ -40,7 +41,8 @@ SIZES = {
     'ema_decay': 0.0,
   },
   'small': {
-    'channels': 20,
+    'dtype': 'bfloat16',
+    'channels': 24,
     'latent_dim': 128,
     'codebook_size': 512,
     'gain': 10.0,
@@ -60,12 +62,13 @@ SIZES = {
     'save_every': 1000,
     'keep_every': 0,
     'source': 'rendered_music:runs/small/corpus',
-    'batch_size': 32,
+    'batch_size': 48,
     'crop_seconds': 1.0,
     'eval_batches': 8,
     'ema_decay': 0.999,
   },
   'paper': {
+    'dtype': 'bfloat16',
     'channels': 32,
     'latent_dim': 128,
     'codebook_size': 1024,
@@ -114,7 +117,7 @@ def get_config(size: str = 'paper') -> ConfigDict:
     'codebook_size': s.codebook_size,
     'gain': s.gain,
     'denoises': False,
-    'dtype': 'float32',
+    'dtype': s.dtype,
   }
   wave_channels, wave_max_channels, stft_channels = s.judge
   config.discriminators = {
@@ -122,7 +125,7 @@ def get_config(size: str = 'paper') -> ConfigDict:
     'wave_channels': wave_channels,
     'wave_max_channels': wave_max_channels,
     'stft_channels': stft_channels,
-    'dtype': 'float32',
+    'dtype': s.dtype,
   }
   config.loss = {
     'reconstruction_weight': 1.0,

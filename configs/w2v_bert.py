@@ -43,6 +43,8 @@ SIZES = {
       'conv_channels': (64, 32),
       'quantizer_gradient': 0.0,
       'quantizer_inertia': 10.0,
+      'dtype': 'bfloat16',
+      'scan_unroll': 2,
     },
     'optimizer': 'adam',
     'batch_size': 64,
@@ -107,6 +109,7 @@ def get_config(size: str = 'paper') -> ConfigDict:
         'quantizer_inertia': 1.0,
         'dtype': 'float32',
         'remat': 'none',
+        'scan_unroll': 1,
         **chosen['model'],
       },
       'loss': {

@@ -131,3 +131,22 @@ def build(config: Config) -> Task:
     UsageError: If the config names no known stage.
   """
   return look_up(STAGES, config.get('stage'), 'stage')(config)
+
+
+def build_exact(config: Config) -> Task:
+  """Builds a network that makes codes: in float32, however it was trained.
+
+  Raises:
+    UsageError: As `build`.
+  """
+  return build(_in_float32(config))
+
+
+def _in_float32(section: Config) -> dict[str, Any]:
+  """A config in which every `dtype` is float32."""
+  return {
+    key: _in_float32(value)
+    if isinstance(value, Mapping)
+    else ('float32' if key == 'dtype' else value)
+    for key, value in section.items()
+  }

@@ -1,24 +1,32 @@
-"""Codes are equal on every machine: no bfloat16 where a TPU makes them.
+"""Training is quick and codes are equal on every machine.
 
-Compiled ahead of time for a TPU. There an operand of a float32 product is
-rounded to bfloat16 unless its precision is HIGHEST; the compiled program says
-so of every product.
+Codes are compiled ahead of time for a TPU. There an operand of a float32
+product is rounded to bfloat16 unless its precision is HIGHEST; the compiled
+program says so of every product. Training must not ask for it: its steps are
+read as they are traced.
 """
 
 import jax
 import jax.numpy as jnp
 import pytest
+import ten_networks
 from flax import linen as nn
+from ml_collections import ConfigDict
 
+from musiclm_jax import stages
 from musiclm_jax.dsp import resample, spectrogram
 from musiclm_jax.embedding_rvq.task import EmbeddingRvqTask
 from musiclm_jax.melody import intervals
 from musiclm_jax.melody import losses as melody_losses
 from musiclm_jax.mulan import losses as mulan_losses
 from musiclm_jax.nn import kmeans, quantizer
+from musiclm_jax.nn.conv import Conv
 from musiclm_jax.rehearsal import topology
+from musiclm_jax.rehearsal.program import plan
 from musiclm_jax.soundstream import losses as codec_losses
+from musiclm_jax.soundstream.codec import Codec
 from musiclm_jax.soundstream.seanet import SoundStream
+from musiclm_jax.training.product_flops import passes
 from musiclm_jax.w2v_bert import frontend, statistics
 from musiclm_jax.w2v_bert.quantizer import GumbelQuantizer
 
@@ -71,9 +79,19 @@ def weights(model, *arguments):
 
 
 def codec(params, waveform):
-  """The encoder's convolutions before the quantizer."""
-  latents = CODEC.apply(params, waveform, method='encode')
-  return quantizer.codes_of(books(), latents)
+  """The encoder's convolutions before the quantizer, and the decoder's."""
+  params, collections = {'codec': params['params']}, {'codec': books()}
+  codes = Codec(CODEC).encode(params, collections, waveform)
+  return codes, Codec(CODEC).decode(params, collections, codes)
+
+
+def frozen(stage, method, *inputs):
+  """What a network makes when it is frozen: its function and arguments."""
+  config = ten_networks.small_config(stage, 10).to_dict()
+  task = stages.build_exact(config)
+  batch = ten_networks.abstract_batch(ConfigDict(config))
+  variables = nn.unbox(jax.eval_shape(task.init, jax.random.key(0), batch))
+  return getattr(task, method), *variables, *inputs
 
 
 def rvq(embeddings):
@@ -106,6 +124,10 @@ CODES = {
   'RVQ': (updated, (2, 32, 8)),
   'tokens of embeddings': (rvq, (16, 8)),
   'codec': (codec, weights(CODEC, jnp.zeros((1, 64))), (2, 64)),
+  'Conformer': frozen('w2v_bert', 'features', (2, 9600)),
+  'ResNet': frozen('mulan', 'embed_audio', (2, 12_000)),
+  'text': frozen('mulan', 'embed_text', jnp.ones((2, 8), jnp.int32)),
+  'melody': frozen('melody', 'embed_audio', (2, 9600)),
   'Gumbel codes': (
     GUMBEL.apply, weights(GUMBEL, jnp.zeros((1, 8, 16))), (2, 8, 16)
   ),
@@ -144,3 +166,77 @@ def test_nothing_that_makes_codes_is_bfloat16_on_a_tpu(name, compile_for_tpu):
 def test_a_product_of_default_precision_is_found(compile_for_tpu):
   points, centroids = jnp.zeros((64, 8)), jnp.zeros((16, 8))
   assert imprecise(compile_for_tpu(lambda x, c: x @ c.T, points, centroids))
+
+
+# Where a product of a training step may be exact: it makes codes, statistics
+# or spectra, or is the product of a loss.
+EXACT = (
+  'dsp/resample.py',
+  'dsp/spectrogram.py',
+  'melody/intervals.py',
+  'melody/losses.py',
+  'mulan/losses.py',
+  'nn/kmeans.py',
+  'w2v_bert/frontend.py',
+  'w2v_bert/quantizer.py',
+)
+
+
+def products(jaxpr):
+  """All products, those of inner programs too."""
+  for equation in jaxpr.eqns:
+    if equation.primitive.name in ('dot_general', 'conv_general_dilated'):
+      yield equation
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
+      yield from products(inner)
+
+
+def needlessly_exact(jaxpr):
+  """Files of ours in which exact products stand that need not be."""
+  found = set()
+  for equation in products(jaxpr):
+    files = [
+      frame.file_name.rpartition('musiclm_jax/')[2]
+      for frame in equation.source_info.traceback.frames
+      if '/musiclm_jax/' in frame.file_name
+    ]
+    if passes(equation) > 1 and not set(files) & set(EXACT):
+      found.add(files[0])
+  return found
+
+
+@pytest.mark.parametrize('stage', stages.STAGES)
+def test_no_product_of_a_training_step_is_needlessly_exact(stage):
+  # The sizes are small, the types and with them the policy are the paper's.
+  config = ten_networks.small_config(stage, 10).to_dict()
+  program = plan(in_bfloat16(config), jax.devices()[:1])
+  jaxpr = program.step.trace(program.state, program.batch).jaxpr
+  assert list(products(jaxpr.jaxpr))
+  assert not needlessly_exact(jaxpr.jaxpr)
+
+
+def in_bfloat16(section):
+  return {
+    key: in_bfloat16(value)
+    if isinstance(value, dict)
+    else ('bfloat16' if key == 'dtype' else value)
+    for key, value in section.items()
+  }
+
+
+def test_a_needlessly_exact_product_is_found():
+  layer = Conv(4, (3,))
+  x = jnp.ones((1, 8, 2))
+  variables = layer.init(jax.random.key(0), x)
+  with jax.default_matmul_precision('highest'):
+    jaxpr = jax.make_jaxpr(layer.apply)(variables, x)
+  assert needlessly_exact(jaxpr.jaxpr) == {'nn/convolution.py'}
+
+
+@pytest.mark.parametrize('stage', stages.STAGES)
+def test_only_what_makes_codes_forgets_the_type_that_it_was_trained_in(stage):
+  config = ten_networks.paper_config(stage).to_dict()
+  assert 'bfloat16' not in repr(stages.build_exact(config))
+  assert ('bfloat16' in repr(stages.build(config))) == (
+    stage not in ten_networks.FITS
+  )

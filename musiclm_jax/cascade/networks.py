@@ -109,15 +109,20 @@ def read_workdir(path: str | os.PathLike) -> Weights:
 
 
 def build(weights: Weights) -> Network:
-  """Rebuilds the task of stored weights and puts them on the device."""
+  """Rebuilds the task of stored weights and puts them on the device.
+
+  What makes codes computes in float32, language models as they were trained.
+  """
   import jax
   import jax.numpy as jnp
 
   from musiclm_jax import stages
 
   to_device = functools.partial(jax.tree.map, jnp.asarray)
+  speaks = weights.config.get('stage') in bundle.LANGUAGE_MODELS
+  make = stages.build if speaks else stages.build_exact
   return Network(
-    task=stages.build(weights.config),
+    task=make(weights.config),
     params=to_device(weights.params),
     collections=to_device(weights.collections),
     config=weights.config,

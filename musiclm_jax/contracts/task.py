@@ -94,6 +94,19 @@ class Observable(Protocol):
 
 
 @runtime_checkable
+class Phased(Protocol):
+  """A task whose step is another program in another phase of the training."""
+
+  def at(self, step: int) -> Task:
+    """The game as it is played in a step, equal for all steps of a phase."""
+
+
+def task_at(task: Task, step: int) -> Task:
+  """A task as it is played in a step, counted from 0."""
+  return task.at(step) if isinstance(task, Phased) else task
+
+
+@runtime_checkable
 class Tuned(Protocol):
   """A task whose step wants other compiler options than the default ones.
 

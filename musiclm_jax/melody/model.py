@@ -56,6 +56,7 @@ class MelodyViT(nn.Module):
     dropout_rate: Of all dropout.
     dtype: Compute type; parameters are float32.
     remat: What the backward pass recomputes, see `nn.transformer.REMATS`.
+    scan_unroll: Layers per iteration of the loop over layers.
   """
 
   num_layers: int = 12
@@ -75,6 +76,7 @@ class MelodyViT(nn.Module):
   dropout_rate: float = 0.0
   dtype: jnp.dtype | str = jnp.float32
   remat: str = 'none'
+  scan_unroll: int = 1
 
   @nn.compact
   def __call__(
@@ -117,6 +119,7 @@ class MelodyViT(nn.Module):
       scale_logits=True,
       dtype=self.dtype,
       remat=self.remat,
+      scan_unroll=self.scan_unroll,
       name='transformer',
     )(x + position.astype(self.dtype), deterministic=not training)
     x = x.astype(jnp.float32).reshape(batch, self.segments, -1, self.embed_dim)

@@ -19,6 +19,7 @@ from musiclm_jax.contracts.task import (
 from musiclm_jax.dsp.framing import frame
 from musiclm_jax.melody import losses
 from musiclm_jax.melody.model import SAMPLE_RATE, MelodyViT
+from musiclm_jax.nn.precision import exact
 
 PLAYER = 'melody'
 
@@ -72,6 +73,7 @@ class MelodyTask:
       (Sign('at chance', 'loss', self.margin),),
     )
 
+  @exact
   def embed_audio(
     self, params: Params, collections: Collections, waveform: Waveform
   ) -> Float[Array, 'B N D']:

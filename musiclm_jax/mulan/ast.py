@@ -30,6 +30,7 @@ class AST(nn.Module):
     dropout_rate: Of all dropout.
     dtype: Compute type; parameters are float32.
     remat: What the backward pass recomputes, see `nn.transformer.REMATS`.
+    scan_unroll: Layers per iteration of the loop over layers.
   """
 
   num_layers: int = 12
@@ -41,6 +42,7 @@ class AST(nn.Module):
   dropout_rate: float = 0.0
   dtype: jnp.dtype | str = jnp.float32
   remat: str = 'none'
+  scan_unroll: int = 1
 
   @property
   def features(self) -> int:
@@ -85,6 +87,7 @@ class AST(nn.Module):
       scale_logits=True,
       dtype=self.dtype,
       remat=self.remat,
+      scan_unroll=self.scan_unroll,
       name='transformer',
     )(x + position.astype(self.dtype), deterministic=not training)
     return x[:, :2].astype(jnp.float32).mean(axis=1)

@@ -27,6 +27,7 @@ from musiclm_jax.contracts.task import (
 from musiclm_jax.dsp.resample import resample_24k_to_16k
 from musiclm_jax.mulan import losses, windows
 from musiclm_jax.mulan.model import SAMPLE_RATE, Mulan
+from musiclm_jax.nn.precision import exact
 
 PLAYER = 'mulan'
 INPUT_RATE = 24000  # of every waveform that comes in
@@ -100,6 +101,7 @@ class MulanTask:
       (Sign('at chance', 'loss', 'chance_loss'),),
     )
 
+  @exact
   def embed_audio(
     self, params: Params, collections: Collections, waveform: Waveform
   ) -> Embedding:
@@ -123,6 +125,7 @@ class MulanTask:
       hop=round(self.window_hop_seconds * SAMPLE_RATE),
     )
 
+  @exact
   def embed_text(
     self, params: Params, collections: Collections, text_ids: TextIds
   ) -> Embedding:

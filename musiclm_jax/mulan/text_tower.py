@@ -40,6 +40,7 @@ class TextTower(nn.Module):
     pooling: Name in `POOLINGS`; `cls` is the paper's.
     dtype: Compute type; parameters are float32.
     remat: What the backward pass recomputes, see `nn.transformer.REMATS`.
+    scan_unroll: Layers per iteration of the loop over layers.
   """
 
   vocab_size: int = 30522
@@ -52,6 +53,7 @@ class TextTower(nn.Module):
   pooling: str = 'cls'
   dtype: jnp.dtype | str = jnp.float32
   remat: str = 'none'
+  scan_unroll: int = 1
 
   @property
   def features(self) -> int:
@@ -102,6 +104,7 @@ class TextTower(nn.Module):
       scale_logits=True,
       dtype=self.dtype,
       remat=self.remat,
+      scan_unroll=self.scan_unroll,
       name='transformer',
     )(x, mask=mask, deterministic=not training)
     pool = look_up(POOLINGS, self.pooling, 'pooling')

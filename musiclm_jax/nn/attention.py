@@ -47,8 +47,11 @@ def attend(
   """Calls one of `KERNELS`; in and out of causal ones bear names.
 
   By them `training.model_flops` counts the legal pairs, whatever happens
-  between the two.
+  between the two. Where there is no NVIDIA GPU, cuDNN's place is taken by the
+  blockwise kernel: what was trained with the one is the same with the other.
   """
+  if kernel == 'cudnn' and jax.default_backend() != 'gpu':
+    kernel = 'blockwise'
   kernel = look_up(KERNELS, kernel, 'attention_kernel')
   if not causal:
     return kernel(query, key, value, causal=False, **options)

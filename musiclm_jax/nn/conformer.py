@@ -262,6 +262,7 @@ class Conformer(nn.Module):
     dropout_rate: After each sublayer and inside feed-forwards.
     dtype: Compute type.
     remat: Name in `REMATS`: what the backward pass computes again.
+    scan_unroll: Blocks per iteration of the scan.
   """
 
   num_layers: int
@@ -272,6 +273,7 @@ class Conformer(nn.Module):
   dropout_rate: float = 0.0
   dtype: jnp.dtype = jnp.float32
   remat: str = 'none'
+  scan_unroll: int = 1
 
   @nn.compact
   def __call__(
@@ -293,6 +295,7 @@ class Conformer(nn.Module):
       split_rngs={'params': True, 'dropout': True},
       in_axes=nn.broadcast,
       length=self.num_layers,
+      unroll=self.scan_unroll,
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )(
       self.num_heads,

@@ -6,8 +6,8 @@ caller looks into. None is the past of a signal that begins here, zeros.
 
 Parameters are `kernel` [*window, C_in / groups, C_out], `bias` and, with
 weight normalisation, `scale` [C_out]; a kernel's channels may lie over devices,
-the others are small. All run at precision HIGHEST: codec tokens must not
-depend on the machine.
+the others are small. Products have the precision that is set around them, see
+`nn.precision`.
 """
 
 import functools
@@ -25,13 +25,12 @@ from musiclm_jax.nn.convolution import (
   convolve_native,
   convolve_packed,
   convolve_phases,
+  convolve_side_by_side,
 )
 from musiclm_jax.nn.parameter import parameter
 
 Padding = str | Sequence[tuple[int, int]]
 Past = Float[Array, 'B N C']  # of a causal layer, see above
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 # Channels of a block on CPU: fewer waste the vector units.
 _PACKED_CHANNELS = 32
@@ -241,7 +240,7 @@ def _convolve(
   dilation: tuple[int, ...],
   groups: int,
 ) -> Array:
-  """Convolves; where XLA's CPU code is slow, in another way on CPU."""
+  """Convolves; where XLA's code for a platform is slow, in another way."""
   if isinstance(padding, str):
     reach = [
       d * (k - 1) + 1 for d, k in zip(dilation, kernel.shape[:-2], strict=True)
@@ -250,7 +249,7 @@ def _convolve(
   window = Window(tuple(strides), tuple(map(tuple, padding)), tuple(dilation))
   if window.is_point(kernel.shape[:-2]) and groups == 1:
     x = x[:, *(slice(None, None, stride) for stride in strides)]
-    return jnp.matmul(x, kernel[(0,) * len(strides)], precision=_HIGHEST)
+    return jnp.matmul(x, kernel[(0,) * len(strides)])
   pack = _PACKED_CHANNELS // max(kernel.shape[-2:])
   if groups > 1:
     on_cpu = convolve_grouped if len(strides) == 1 else convolve_native
@@ -261,9 +260,17 @@ def _convolve(
     on_cpu = functools.partial(convolve_packed, pack=pack)
   else:
     on_cpu = convolve_canonical
+  native = functools.partial(convolve_native, groups=groups)
+  ways = {'cpu': on_cpu, 'cuda': native, 'default': native}
+  if groups > 1 and len(strides) == 1:
+    ways['cuda'] = on_cpu
+  elif len(strides) == max(strides) == 1 < max(dilation):
+    ways['cuda'] = convolve_side_by_side
   return jax.lax.platform_dependent(
     x,
     kernel,
-    cpu=lambda x, kernel: on_cpu(x, kernel, window),
-    default=lambda x, kernel: convolve_native(x, kernel, window, groups=groups),
+    **{
+      platform: functools.partial(way, window=window)
+      for platform, way in ways.items()
+    },
   )

@@ -34,7 +34,7 @@ def measure(config: Config, steps: int = _STEPS) -> dict[str, Any]:
   """
   devices = jax.devices()
   planned = plan(config, devices)
-  batch = sharding.put_batch(_draw(planned.batch), planned.mesh)
+  batch = sharding.put_batch(draw(planned.batch), planned.mesh)
   scale = scale_of(
     planned.task, outlook_of(planned.task, batch), planned.state, batch
   )
@@ -66,7 +66,7 @@ def measure(config: Config, steps: int = _STEPS) -> dict[str, Any]:
   }
 
 
-def _draw(shapes: PyTree) -> dict[str, np.ndarray]:
+def draw(shapes: PyTree) -> dict[str, np.ndarray]:
   """Quiet noise, and codes of 0; each row a group of its own."""
   rng = np.random.default_rng(0)
 

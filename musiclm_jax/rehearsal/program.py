@@ -17,7 +17,7 @@ from musiclm_jax import stages
 from musiclm_jax.cascade.batch_shapes import batch_shapes
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
-from musiclm_jax.contracts.task import Task
+from musiclm_jax.contracts.task import Task, task_at
 from musiclm_jax.training import microbatches
 from musiclm_jax.training import state as states
 from musiclm_jax.training.optimizer import make_optimizers
@@ -73,16 +73,16 @@ def plan(config: Config, devices: Sequence[Any]) -> Program:
     UsageError: If the devices do not divide into the config's mesh, or the
       batch not into the mesh's parts.
   """
-  task = stages.build(config)
+  total_steps = config['schedule']['total_steps']
+  # In its last phase, in which all players play.
+  task = task_at(stages.build(config), total_steps - 1)
   mesh = sharding.make_mesh(devices=devices, **config['mesh'])
   place = sharding.batch_sharding(mesh)
   batch = {
     name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
     for name, leaf in batch_shapes(config).items()
   }
-  players = make_optimizers(
-    config['optimizer'], total_steps=config['schedule']['total_steps']
-  )
+  players = make_optimizers(config['optimizer'], total_steps=total_steps)
   ema_decay = config['training']['ema_decay']
   state = states.abstract_state(
     task, players, batch, mesh, with_ema=ema_decay > 0

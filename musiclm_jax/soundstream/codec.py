@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool
 from musiclm_jax.contracts.array_types import Codes, Waveform
 from musiclm_jax.contracts.task import Collections, Params
 from musiclm_jax.nn import quantizer
+from musiclm_jax.nn.precision import exact
 from musiclm_jax.soundstream.seanet import Pasts, SoundStream
 
 
@@ -58,6 +59,7 @@ class Codec:
     """Decodes codes of the first Q' <= Q levels."""
     return self.decode_step(params, collections, codes)[0]
 
+  @exact
   def encode_step(
     self,
     params: Params,
@@ -87,6 +89,7 @@ class Codec:
     )
     return quantizer.codes_of(collections['codec'], latents), pasts
 
+  @exact
   def decode_step(
     self,
     params: Params,

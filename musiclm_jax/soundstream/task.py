@@ -4,7 +4,7 @@ waveform [B, S] -> latents [B, T, D] -> codes [B, T, Q] -> waveform [B, S]
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +57,8 @@ class SoundStreamTask(Codec):
     codebook_decay: Of the codebooks' running means (0.99).
     dead_threshold: See `quantizer.update` (2).
     kmeans_iterations: Of the codebooks' first fit.
+    judged: Whether the discriminators play; see `at`.
+    opposed: Whether the codec feels them.
   """
 
   discriminators: Discriminators
@@ -73,6 +75,18 @@ class SoundStreamTask(Codec):
   codebook_decay: float = 0.99
   dead_threshold: float = 2.0
   kmeans_iterations: int = 10
+  judged: bool = True
+  opposed: bool = True
+
+  def at(self, step: int) -> 'SoundStreamTask':
+    """Leaves out the discriminators until it is their turn."""
+    begins = round(self.adversarial_start * self.total_steps)
+    felt = self.adversarial_start + self.adversarial_warmup
+    return dataclasses.replace(
+      self,
+      judged=step >= begins,
+      opposed=step >= round(felt * self.total_steps),
+    )
 
   @property
   def frame_rate(self) -> float:
@@ -192,20 +206,6 @@ class SoundStreamTask(Codec):
     )
     return jnp.where(drop, fewer, self.num_quantizers)
 
-  def _after(
-    self, share: float, step: Array, game: Callable[[], tuple]
-  ) -> tuple:
-    """Plays once `share` of the steps are done; before, costs no time."""
-    start = round(share * self.total_steps)
-    if start <= 0:  # no branch: XLA can merge what both players compute
-      return game()
-    shapes = jax.eval_shape(game)
-    return jax.lax.cond(
-      step >= start,
-      game,
-      lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes),
-    )
-
   def _codec_loss(
     self,
     params: Params,
@@ -215,19 +215,18 @@ class SoundStreamTask(Codec):
     step: Array,
   ) -> tuple[Array, tuple[Collections, Metrics]]:
     """Computes the codec's loss and moves its codebooks."""
+    del step
     target = batch['waveform']
     level_rng, book_rng = jax.random.split(rng)
     output, latents, quantized = self.reconstruct(
       params, collections, *_heard(batch), level_rng
     )
 
-    def game() -> tuple[Array, Array]:
+    adversarial = feature = jnp.zeros(())
+    if self.opposed:
       real, fake = self._judge(params, target), self._judge(params, output)
-      return losses.adversarial_loss(fake), losses.feature_loss(real, fake)
-
-    adversarial, feature = self._after(
-      self.adversarial_start + self.adversarial_warmup, step, game
-    )
+      adversarial = losses.adversarial_loss(fake)
+      feature = losses.feature_loss(real, fake)
     reconstruction = losses.reconstruction_loss(
       target, output, sample_rate=self.sample_rate
     )
@@ -271,19 +270,18 @@ class SoundStreamTask(Codec):
     step: Array,
   ) -> tuple[Array, tuple[Collections, Metrics]]:
     """Computes the discriminators' hinge on real and decoded waveforms."""
+    del step
+    if not self.judged:
+      return jnp.zeros(()), (collections, {})
     target = batch['waveform']
     level_rng, _ = jax.random.split(rng)
     output, _, _ = self.reconstruct(
       params, collections, *_heard(batch), level_rng
     )
     output = jax.lax.stop_gradient(output)
-
-    def game() -> tuple[Array]:
-      real, fake = self._judge(params, target), self._judge(params, output)
-      return (losses.discriminator_loss(real, fake),)
-
-    (loss,) = self._after(self.adversarial_start, step, game)
-    return loss, (collections, {})
+    # What the codec's loss computes too, so XLA computes it once.
+    real, fake = self._judge(params, target), self._judge(params, output)
+    return losses.discriminator_loss(real, fake), (collections, {})
 
 
 def _perplexity(level: int) -> str:

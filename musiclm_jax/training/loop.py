@@ -6,6 +6,7 @@ parameters and the same record, bit for bit.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import STOPPED
-from musiclm_jax.contracts.task import Task
+from musiclm_jax.contracts.task import Task, task_at
 from musiclm_jax.training import microbatches, placement
 from musiclm_jax.training import state as states
 from musiclm_jax.training import workdir as folder
@@ -125,9 +126,13 @@ def train(
     if done >= plan.total_steps:
       print(f'done: {workdir} has {done} steps of {plan.total_steps}')
       return state
-    step = compile_step(
-      task, players, abstract, accumulation=accumulation, ema_decay=ema_decay
-    )
+
+    @functools.cache
+    def compiled(game: Task) -> Callable:
+      return compile_step(
+        game, players, abstract, accumulation=accumulation, ema_decay=ema_decay
+      )
+
     batches = data.train(done) if done else itertools.chain([head], opening)
     evaluate = make_evaluator(task, data.evaluation, mesh)
     placed = (sharding.put_batch(batch, mesh) for batch in batches)
@@ -141,14 +146,17 @@ def train(
       clock=clock,
       window=window,
     ) as observer:
-      return _run(state, step, placed, plan, checkpoints, evaluate, observer)
+      return _run(
+        state, task, compiled, placed, plan, checkpoints, evaluate, observer
+      )
   finally:
     checkpoints.close()
 
 
 def _run(
   state: TrainState,
-  step: Callable,
+  task: Task,
+  compiled: Callable[[Task], Callable],
   batches: Iterator[PyTree],
   plan: Schedule,
   checkpoints: Checkpoints,
@@ -161,7 +169,8 @@ def _run(
     for number in range(int(state.step) + 1, plan.total_steps + 1):
       with observer.waiting():
         batch = next(batches)
-      state, metrics = observer.run(step, state, batch)
+      game = task_at(task, number - 1)
+      state, metrics = observer.run(game, compiled(game), state, batch)
       # Waits for the step before: no further ahead, or a stop comes too late.
       state, held_out = refusals.settle(state, number, batch, metrics), {}
       if plan.logs(number):

@@ -59,7 +59,7 @@ class Observer:
     self._report = Report(workdir, done) if leads else None
     rows = self._report.rows if self._report else ()
     self._alarms = Alarms(outlook.signs, total_steps, rows)
-    self._scale = scale_of(task, outlook, state, batch)
+    self._described, self._game = (state, batch), None
     self._clock, self._total = clock, total_steps
     self._speeds: collections.deque = collections.deque(maxlen=_SPEEDS)
     self._sample_rate = task.sample_rate if isinstance(task, Audible) else 0
@@ -96,19 +96,22 @@ class Observer:
       yield
 
   def run(
-    self, step: Callable, state: TrainState, batch: PyTree
+    self, game: Task, step: Callable, state: TrainState, batch: PyTree
   ) -> tuple[TrainState, Mapping[str, jax.Array]]:
-    """Runs a step; the first one, which compiles, is waited for."""
+    """Runs a step; the first one of a phase, which compiles, is waited for.
+
+    Args:
+      game: The task in its phase.
+      step: Of the game.
+      state: Before the step.
+      batch: Of the step.
+    """
     self._step += 1
     self._tracer.before(self._step)
     compiled = self._compilations.count
-    if self._first_batch is None:
+    if self._game != game:
       self._first_batch = jax.eval_shape(lambda batch: batch, batch)
-      with self._clock.spending('compile'):
-        outcome = jax.block_until_ready(step(state, batch))
-      self._clock.begin(self._step)
-      seconds = self._clock.lost['compile']
-      self.say(f'first step, compiled, in {seconds:.1f} s')
+      outcome = self._begin(game, step, state, batch)
     else:
       outcome = step(state, batch)
       if self._compilations.count > compiled:
@@ -119,6 +122,24 @@ class Observer:
           'costs as much as the first step',
         )
     self._tracer.after(self._step, outcome)
+    return outcome
+
+  def _begin(
+    self, game: Task, step: Callable, state: TrainState, batch: PyTree
+  ) -> tuple[TrainState, Mapping[str, jax.Array]]:
+    """Runs the first step of a phase."""
+    which = f'step {self._step} begins a phase' if self._game else 'first step'
+    self.say(f'{which}: compiling it for {jax.device_count()} devices')
+    before = self._clock.lost.get('compile', 0.0)
+    with self._clock.spending('compile'):
+      outcome = jax.block_until_ready(step(state, batch))
+    if self._game is None:
+      self._clock.begin(self._step)
+    seconds = self._clock.lost['compile'] - before
+    self.say(f'step {self._step}, compiled, in {seconds:.1f} s')
+    self._game = game
+    outlook = outlook_of(game, self._described[1])
+    self._scale = scale_of(game, outlook, *self._described)
     return outcome
 
   def spending(self, what: str) -> contextlib.AbstractContextManager[None]:

@@ -115,6 +115,7 @@ class W2vBert(nn.Module):
     quantizer_inertia: See `GumbelQuantizer`.
     dtype: Compute type of the blocks.
     remat: See `Conformer`.
+    scan_unroll: See `Conformer`.
   """
 
   embed_dim: int
@@ -134,6 +135,7 @@ class W2vBert(nn.Module):
   quantizer_inertia: float = 1.0
   dtype: jnp.dtype | str = jnp.float32
   remat: str = 'none'
+  scan_unroll: int = 1
 
   @property
   def latent_dim(self) -> int:
@@ -151,6 +153,7 @@ class W2vBert(nn.Module):
         self.dropout_rate,
         self.dtype,
         self.remat,
+        self.scan_unroll,
       )
 
     def linear(inputs, outputs, axes):

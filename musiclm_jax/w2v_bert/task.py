@@ -27,6 +27,7 @@ from musiclm_jax.contracts.task import (
   Sign,
 )
 from musiclm_jax.nn.kmeans import perplexity
+from musiclm_jax.nn.precision import exact
 from musiclm_jax.w2v_bert import frontend, losses
 from musiclm_jax.w2v_bert.model import W2vBert, W2vBertOutput
 from musiclm_jax.w2v_bert.statistics import (
@@ -136,6 +137,7 @@ class W2vBertTask:
       (Sign('collapsed codebook', 'code_perplexity', codes),),
     )
 
+  @exact
   def features(
     self, params: Params, collections: Collections, waveform: Waveform
   ) -> Latents:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.nn.attention import attend
 from musiclm_jax.nn.blockwise_attention import blockwise_attention
 from musiclm_jax.nn.cudnn_attention import cudnn_attention
 from musiclm_jax.nn.relative_bias import RowBias
@@ -132,6 +133,15 @@ def test_without_a_gpu_cudnn_is_refused_in_one_line():
   query, key, value, *_ = _inputs(8)
   with pytest.raises(UsageError, match="here is float32 on cpu: take 'blockw"):
     cudnn_attention(query, key, value, causal=True)
+
+
+def test_what_cudnn_trained_is_computed_blockwise_where_there_is_no_gpu():
+  query, key, value, row, _ = _inputs(8)
+  one, other = (
+    attend(query, key, value, bias_row=row, causal=True, kernel=kernel)
+    for kernel in ('cudnn', 'blockwise')
+  )
+  np.testing.assert_array_equal(one, other)
 
 
 def test_a_query_without_keys_gets_zeros_and_sends_none_back():

@@ -127,6 +127,22 @@ def test_dilated_conv_in_phases_is_the_plain_conv(samples):
   np.testing.assert_allclose(mine, plain, atol=1e-4)
 
 
+@pytest.mark.parametrize('samples', [27, 31])
+@pytest.mark.parametrize('padding', [(18, 0), (9, 9), (0, 5)])
+def test_dilated_conv_side_by_side_and_its_gradients_are_laxs(samples, padding):
+  x, kernel = _noise(2, samples, 4), _noise(7, 4, 5)
+  window = convolution.Window((1,), (padding,), (3,))
+  expected, pull_back = jax.vjp(
+    lambda x, k: convolution.convolve_native(x, k, window), x, kernel
+  )
+  mine, my_pull_back = jax.vjp(
+    lambda x, k: convolution.convolve_side_by_side(x, k, window), x, kernel
+  )
+  np.testing.assert_allclose(mine, expected, atol=1e-4)
+  for ours, theirs in zip(my_pull_back(mine), pull_back(mine), strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-2)
+
+
 @pytest.mark.parametrize('stride, taps', [(1, 5), (2, 1), (3, 4)])
 def test_gradients_in_canonical_form_are_the_native_ones(stride, taps):
   x, kernel = _noise(2, 20, 40), _noise(taps, 40, 40)

@@ -140,10 +140,12 @@ def test_adversaries_wait_and_then_play(game):
   task = dataclasses.replace(
     task, adversarial_start=0.4, adversarial_warmup=0.1
   )
-  play = _gradients(task, collections, batch)
   before, learning, playing = (
-    play(params, jnp.int32(step)) for step in (39, 40, 50)
+    _gradients(task.at(step), collections, batch)(params, jnp.int32(step))
+    for step in (39, 40, 50)
   )
+  phases = [task.at(step) for step in range(task.total_steps)]
+  assert [phases.count(phases[step]) for step in (39, 40, 50)] == [40, 10, 50]
 
   def size(out, player):
     return float(optax.tree.norm(out[player][1]))
@@ -179,7 +181,7 @@ def test_each_player_moves_only_what_is_its_own(game):
 
 
 def test_the_codec_overfits_one_batch():
-  task = _task(adversarial_start=2.0, quantizer_dropout=0.0)
+  task = _task(adversarial_start=2.0, quantizer_dropout=0.0).at(0)
   batch = _batch()
   params, collections = jax.jit(task.init)(jax.random.key(0), batch)
   optimizer = optax.adam(3e-3, b1=0.5, b2=0.9)
