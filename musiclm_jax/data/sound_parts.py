@@ -59,14 +59,9 @@ def find_parts(path: str) -> tuple[tuple[Part, ...], float | None, int]:
     SoundFileError, OSError: If it cannot be read.
   """
   whole = Part(0, 0)
-  try:
-    found = _look(path, whole)
-  except ERRORS:
-    if not path.lower().endswith('.mp3') or not _runs(path):
-      raise
+  if _is_mpeg(path) and _runs(path):
     return _mpeg_parts(path)
-  if found.format == 'MP3' and _runs(path):
-    return _mpeg_parts(path)
+  found = _look(path, whole)
   parts, lost = _parts(path, whole, found)
   return parts, _promised_seconds(path, found), lost
 
@@ -123,6 +118,14 @@ class _Found:
   promised: int
   frames: int | None
   position: int
+
+
+def _is_mpeg(path: str) -> bool:
+  try:
+    with _opened(path, Part(0, 0)) as stream:
+      return stream.format == 'MP3'
+  except soundfile.SoundFileError:
+    return path.lower().endswith('.mp3')
 
 
 def _look(path: str, part: Part) -> _Found:
