@@ -19,7 +19,9 @@ _TRUSTED = 3  # frames in a row that are no accident
 _FOREIGN = bytes(16)  # what no decoder takes for a frame
 _DECODER_DELAY = 529  # samples that the decoder drops after an Xing header
 _RESERVOIR = 511  # bytes of earlier frames that a frame's data may begin in
-_OVERLAP = 3  # earlier frames that the filterbanks remember
+_OVERLAP = 2  # earlier frames that the filterbanks remember
+_LOOK_BACK = 192  # frames, enough of the smallest for a reservoir
+_STRIDE = 64  # frames from mark to mark
 # kbit/s of layer III, MPEG-1 and -2; Hz by version bits (2.5, -, 2, 1).
 _KBITS = (
   (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -37,46 +39,65 @@ class Run:
   """Frames of one rate and number of channels.
 
   Attributes:
-    offsets: Of the frames in the file, int64 [N], without an Xing header.
-    sizes: Of the frames in bytes, int64 [N].
+    marks: Bytes where every 64th frame begins, from the first on and without
+      an Xing header, and where the last frame ends; int64 [M].
     header: The first frame's first 4 bytes.
     sample_rate: In Hz.
     skip: Samples of the decoded frames before the sound begins.
     num_samples: Of the sound.
     claimed: Samples that the Xing header promises, None without one.
-    cut: Of the frames, bool [N]: those after which bytes are missing or
-      foreign, so that their own data are in doubt.
+    gaps: Places where bytes are missing or foreign.
   """
 
-  offsets: np.ndarray
-  sizes: np.ndarray
+  marks: np.ndarray
   header: bytes
   sample_rate: int
   skip: int
   num_samples: int
   claimed: int | None
-  cut: np.ndarray
+  gaps: int
 
-  def span(self, start: int, num_samples: int) -> tuple[slice, int]:
-    """Finds the frames that `stream` needs for a part of the sound.
+  def locate(self, start: int, num_samples: int) -> tuple[int, int]:
+    """Tells which bytes of the file `excerpt` needs: [begin, end)."""
+    first, last = self._marks(start, num_samples)
+    return int(self.marks[first]), int(self.marks[last])
+
+  def excerpt(
+    self, data: bytes, start: int, num_samples: int
+  ) -> tuple[bytes, int]:
+    """Makes a short file of what a part of the sound is decoded from.
+
+    Args:
+      data: The bytes of the file that `locate` names.
+      start: First sample of the part.
+      num_samples: How many.
 
     Returns:
-      Their numbers, and where the part begins in what they decode to.
+      The file, and the sample at which the part begins in it.
     """
     per_frame = _samples(self.header)
-    place = self.skip + start
-    first = self._warm_up(place // per_frame)
+    frames, cut, _ = _follow(data, 0, _kind(self.header, 0))
+    number = self._marks(start, num_samples)[0] * _STRIDE
+    place = self.skip + start - number * per_frame
+    sizes = np.asarray([_size(data, i) for i in frames], np.int64)
+    first = _warm_up(sizes, place // per_frame, self.header)
     last = -(-(place + num_samples) // per_frame) + 1
+    rows = zip(frames[first:last], sizes[first:last], strict=True)
+    lost = set(cut)
+    pieces = [None if i in lost else data[i : i + size] for i, size in rows]
     # A mute frame comes first, and the decoder drops its own delay.
     offset = place - first * per_frame + per_frame - _DECODER_DELAY
-    return slice(first, last), offset
+    return _file(self.header, pieces), offset
 
-  def _warm_up(self, frame: int) -> int:
-    """The frame to begin with so that `frame` is decoded as in the whole."""
-    frame = max(frame - _OVERLAP, 0)
-    before = self.sizes[max(frame - _RESERVOIR, 0) : frame]
-    data = np.cumsum(before[::-1] - _HEADER - 2 - _side_info(self.header))
-    return max(frame - int(np.searchsorted(data, _RESERVOIR)) - 1, 0)
+  def _marks(self, start: int, num_samples: int) -> tuple[int, int]:
+    """Numbers of the marks before and behind what a part needs."""
+    per_frame = _samples(self.header)
+    first = (self.skip + start) // per_frame - _LOOK_BACK
+    last = -(-(self.skip + start + num_samples) // per_frame) + 1
+    return (
+      max(first // _STRIDE, 0),
+      min(-(-last // _STRIDE), len(self.marks) - 1),
+    )
 
 
 def find_runs(data: bytes) -> tuple[Run, ...]:
@@ -85,40 +106,53 @@ def find_runs(data: bytes) -> tuple[Run, ...]:
   Tags and junk between frames are passed over. Layers I and II, and frames of
   free bit rate, are not looked for.
   """
-  found, i = [], _next_frame(data, 0)
+  runs, i = [], _next_frame(data, 0)
   while i is not None:
-    frames, cut = [], []
-    kind = _kind(data, i)
-    while True:
-      i = _walk(data, i, kind, frames)
-      following = _next_frame(data, i)
-      if following is None or _starts_anew(data, following, kind):
-        break
-      if following != _after_tags(data, i):
-        cut.append(frames[-1])
-      i = following
-    found.append(_run(data, frames, cut))
+    frames, cut, following = _follow(data, i, _kind(data, i))
+    runs.append(_run(data, frames, len(cut)))
     i = following
-  return tuple(run for run in found if len(run.offsets))
+  return tuple(run for run in runs if run.num_samples)
 
 
-def stream(frames: Sequence[bytes], cut: Sequence[bool]) -> bytes:
-  """Makes a file of its own of frames: Xing header, a mute frame, frames.
+def _follow(
+  data: bytes, i: int, kind: int
+) -> tuple[list[int], list[int], int | None]:
+  """Finds the frames of a kind from a place on.
 
-  Args:
-    frames: Whole ones.
-    cut: Those in whose place is silence, and after which the decoder must
-      forget what it has kept for the next.
+  Returns:
+    Their places; those of them after which something is wrong, so that their
+    own data are in doubt; and where the next run begins.
   """
-  mute = _mute(frames[0])
+  frames: list[int] = []
+  cut = []
+  while True:
+    i = _walk(data, i, kind, frames)
+    following = _next_frame(data, i)
+    if following is None or _starts_anew(data, following, kind):
+      return frames, cut, following
+    if following != _after_tags(data, i):
+      cut.append(frames[-1])
+    i = following
+
+
+def _warm_up(sizes: np.ndarray, frame: int, header: bytes) -> int:
+  """The frame to begin with so that `frame` is decoded as in the whole."""
+  frame = max(frame - _OVERLAP, 0)
+  data = np.cumsum(sizes[:frame][::-1] - _HEADER - 2 - _side_info(header))
+  return max(frame - int(np.searchsorted(data, _RESERVOIR)) - 1, 0)
+
+
+def _file(header: bytes, frames: Sequence[bytes | None]) -> bytes:
+  """Joins an Xing header, a mute frame, and frames.
+
+  In the place of None is silence, after which the decoder forgets what it has
+  kept of earlier frames.
+  """
+  mute = _mute(header)
   tag = b'Xing' + (1).to_bytes(4, 'big') + (len(frames) + 1).to_bytes(4, 'big')
-  place = _HEADER + _side_info(mute)
+  place = _HEADER + _side_info(header)
   xing = mute[:place] + tag + mute[place + len(tag) :]
-  rest = (
-    mute + _FOREIGN if doubtful else frame
-    for frame, doubtful in zip(frames, cut, strict=True)
-  )
-  return b''.join([xing, mute, *rest])
+  return b''.join([xing, mute, *(f or mute + _FOREIGN for f in frames)])
 
 
 @functools.cache
@@ -153,12 +187,6 @@ def _kind(data: bytes, i: int) -> int:
 
 def _size(data: bytes, i: int) -> int:
   return _table()[0][data[i + 1] << 8 | data[i + 2]]
-
-
-def _sizes(data: bytes, offsets: np.ndarray) -> np.ndarray:
-  values = np.frombuffer(data, np.uint8)
-  keys = values[offsets + 1].astype(np.int64) << 8 | values[offsets + 2]
-  return np.asarray(_table()[0], np.int64)[keys]
 
 
 def _walk(data: bytes, i: int, kind: int, frames: list[int]) -> int:
@@ -216,29 +244,27 @@ def _starts_anew(data: bytes, i: int, kind: int) -> bool:
   return _kind(data, i) != kind or _xing(data, i) is not None
 
 
-def _run(data: bytes, offsets: list[int], cut: list[int]) -> Run:
-  header = bytes(data[offsets[0] : offsets[0] + _HEADER])
+def _run(data: bytes, frames: list[int], gaps: int) -> Run:
+  header = bytes(data[frames[0] : frames[0] + _HEADER])
   per_frame = _samples(header)
-  xing = _xing(data, offsets[0])
-  offsets = offsets[xing is not None :]
-  native = len(offsets) * per_frame
+  xing = _xing(data, frames[0])
+  frames = frames[xing is not None :]
   skip, spare, claimed = 0, 0, None
   if xing is not None:
     promised, delay, padding = xing
     skip, spare = delay + _DECODER_DELAY, max(padding - _DECODER_DELAY, 0)
     claimed = max(promised * per_frame - skip - spare, 0)
-    if promised != len(offsets):
+    if promised != len(frames):
       spare = 0
-  places = np.asarray(offsets, np.int64)
+  ends = [frames[-1] + _size(data, frames[-1])] if frames else []
   return Run(
-    places,
-    _sizes(data, places),
+    np.asarray(frames[::_STRIDE] + ends, np.int64),
     header,
     _HERTZ[header[1] >> 3 & 3][header[2] >> 2 & 3],
     skip,
-    max(native - skip - spare, 0),
+    max(len(frames) * per_frame - skip - spare, 0),
     claimed,
-    np.isin(places, cut),
+    gaps,
   )
 
 

@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
@@ -56,7 +55,10 @@ def call(
     UsageError: If it raised that.
     ParserError: If it raised anything else, died or took too long.
   """
-  process = _take()
+  try:
+    process = _idle.pop()
+  except IndexError:
+    process = _Process()
   while True:
     fresh = process.calls == 0
     try:
@@ -123,6 +125,7 @@ def serve(descriptor: int) -> None:
       connection.send(answer)
     except OSError:
       return  # nobody waits any more
+    del answer, arguments  # may be large
 
 
 class _DiedError(Exception):
@@ -188,14 +191,6 @@ class _Process:
 
 
 _idle: list[_Process] = []
-_lock = threading.Lock()
-
-
-def _take() -> _Process:
-  with _lock:
-    if _idle:
-      return _idle.pop()
-  return _Process()
 
 
 @atexit.register

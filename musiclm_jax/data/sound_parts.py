@@ -7,7 +7,6 @@ All of this may crash on malicious bytes: see `parser_process`.
 
 import contextlib
 import dataclasses
-import functools
 import io
 import itertools
 import os
@@ -23,7 +22,6 @@ _BLOCK_FRAMES = 4096  # what an error at the end may cost
 _READ_AHEAD = 1 << 17  # bytes that a decoder may have read beyond its place
 _STREAMED = 0xFFFF0000  # bytes; sizes above say that nobody knew
 _ENDLESS = 1 << 40  # frames; what FLAC of unknown length is said to have
-_CACHED_FILES = 32
 ERRORS = (soundfile.SoundFileError, OSError)
 
 
@@ -34,7 +32,7 @@ class Part:
   Attributes:
     frames: Its length at its own rate.
     sample_rate: In Hz.
-    run: Which of the file's runs of MP3 frames; None for other formats.
+    run: Its frames, if it is MP3.
     prefix: What is read in place of the bytes before `start`.
     start: First byte.
     end: After the last byte; None at the file's end.
@@ -42,7 +40,7 @@ class Part:
 
   frames: int
   sample_rate: int
-  run: int | None = None
+  run: mpeg_frames.Run | None = None
   prefix: bytes = b''
   start: int = 0
   end: int | None = None
@@ -59,8 +57,8 @@ def find_parts(path: str) -> tuple[tuple[Part, ...], float | None, int]:
     SoundFileError, OSError: If it cannot be read.
   """
   whole = Part(0, 0)
-  if _is_mpeg(path) and _runs(path):
-    return _mpeg_parts(path)
+  if _is_mpeg(path) and (runs := _find_runs(path)):
+    return _mpeg_parts(runs)
   found = _look(path, whole)
   parts, lost = _parts(path, whole, found)
   return parts, _promised_seconds(path, found), lost
@@ -79,7 +77,7 @@ def decode(path: str, part: Part, start: int, frames: int) -> np.ndarray:
   if frames <= 0:
     return np.zeros((0, 1), np.float32)
   if part.run is not None:
-    return _decode_run(path, _runs(path)[part.run], start, frames)
+    return _decode_run(path, part.run, start, frames)
   with _opened(path, part) as stream:
     if stream.can_seek:
       stream.seek(start)
@@ -207,44 +205,30 @@ def _counted(path: str, part: Part, found: _Found) -> Part:
   return dataclasses.replace(part, frames=frames, sample_rate=rate)
 
 
-def _mpeg_parts(path: str) -> tuple[tuple[Part, ...], float | None, int]:
-  runs = _runs(path)
-  parts = tuple(
-    Part(run.num_samples, run.sample_rate, k)
-    for k, run in enumerate(runs)
-    if run.num_samples
-  )
-  claimed = runs[0].claimed
-  if claimed is not None:
-    claimed /= runs[0].sample_rate
-  return parts, claimed, sum(int(run.cut.sum()) for run in runs)
-
-
-def _runs(path: str) -> tuple[mpeg_frames.Run, ...]:
-  status = os.stat(path)
-  return _find_runs(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(_CACHED_FILES)
-def _find_runs(path: str, size: int, changed: int):
-  del changed
-  if not size:
-    return ()
+def _find_runs(path: str) -> tuple[mpeg_frames.Run, ...]:
   with sound_bytes.mapped(path) as data:
     return mpeg_frames.find_runs(data)
 
 
-def _decode_run(path: str, run, start: int, frames: int) -> np.ndarray:
-  span, offset = run.span(start, frames)
-  offsets, sizes = run.offsets[span], run.sizes[span]
+def _mpeg_parts(
+  runs: tuple[mpeg_frames.Run, ...],
+) -> tuple[tuple[Part, ...], float | None, int]:
+  parts = tuple(Part(run.num_samples, run.sample_rate, run) for run in runs)
+  claimed = runs[0].claimed
+  if claimed is not None:
+    claimed /= runs[0].sample_rate
+  return parts, claimed, sum(run.gaps for run in runs)
+
+
+def _decode_run(
+  path: str, run: mpeg_frames.Run, start: int, frames: int
+) -> np.ndarray:
+  begin, end = run.locate(start, frames)
   with open(path, 'rb') as file:
-    file.seek(offsets[0])
-    data = file.read(offsets[-1] + sizes[-1] - offsets[0])
-  places = zip(offsets - offsets[0], sizes, strict=True)
-  stream = mpeg_frames.stream(
-    [data[i : i + size] for i, size in places], run.cut[span]
-  )
-  with _Stream(io.BytesIO(stream)) as stream:
+    file.seek(begin)
+    data = file.read(end - begin)
+  data, offset = run.excerpt(data, start, frames)
+  with _Stream(io.BytesIO(data)) as stream:
     return stream.read(offset + frames, 'float32', always_2d=True)[offset:]
 
 
