@@ -2,9 +2,9 @@
 
 `python -m musiclm_jax.search --bundle=DIR --index=FOLDER --text="slow piano"`
 
-FOLDER holds wav, flac, mp3 or ogg files, at any depth. The first call hears
-all of them and keeps an index in the folder; later calls hear what is new or
-changed. Each line of the answer: rank, cosine, file.
+FOLDER holds sound files (wav, flac, mp3, ogg, …), at any depth. The first
+call hears all of them and keeps an index in the folder; later calls hear what
+is new or changed. Each line of the answer: rank, cosine, file.
 """
 
 import sys
@@ -14,6 +14,7 @@ from absl import flags
 
 from musiclm_jax import door
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.printable import printable
 
 _BUNDLE = flags.DEFINE_string('bundle', None, 'Folder of a bundle.')
 _INDEX = flags.DEFINE_string('index', None, 'Folder of your songs.')
@@ -34,7 +35,7 @@ def _check_flags() -> None:
 
 
 def _report(line: str) -> None:
-  print(line, file=sys.stderr, flush=True)
+  print(printable(line), file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ def main() -> None:
     _report(line)
   found = search.rank(_TEXT.value, folder, Path(_INDEX.value), _report)
   for rank, (name, cosine) in enumerate(found[: _TOP.value], 1):
-    print(f'{rank:3d}  {cosine:6.3f}  {name}')
+    print(f'{rank:3d}  {cosine:6.3f}  {printable(name)}')
 
 
 if __name__ == '__main__':

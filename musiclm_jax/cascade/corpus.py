@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from musiclm_jax.cascade.tokenizer import SEMANTIC_FRAME_RATE, Tokenizer
+from musiclm_jax.contracts import file_names
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data.sources import Source
@@ -205,7 +206,7 @@ class Corpus:
   def _captions(self, crop: Crop) -> list[str]:
     """Draws a crop's captions; the same ones whenever they are drawn."""
     name = f'{self.source.piece_id(crop.piece)} {crop.start_seconds:.2f}'
-    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(file_names.to_bytes(name), digest_size=8).digest()
     rng = np.random.default_rng(int.from_bytes(digest, 'big'))
     end = crop.start_seconds + self.crop_seconds
     drawn = [

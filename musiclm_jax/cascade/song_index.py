@@ -78,14 +78,15 @@ def update(
     Name -> song, of the files that are there now.
   """
   names = [folder.piece_id(i) for i in range(len(folder))]
-  stamps = {name: _stamp(path / name) for name in names}
+  stamps = dict(_stamps(path, names, report))
   known = _read(path / FILE, hearing.network, report)
   songs = {
     name: known[name]
     for name, stamp in stamps.items()
     if name in known and known[name].stamp == stamp
   }
-  wanted = [i for i, name in enumerate(names) if name not in songs]
+  new = stamps.keys() - songs.keys()
+  wanted = [i for i, name in enumerate(names) if name in new]
   if not wanted and songs.keys() == known.keys():
     return songs
   saved = time.monotonic()
@@ -110,9 +111,17 @@ def update(
   return songs
 
 
-def _stamp(path: Path) -> Stamp:
-  status = path.stat()
-  return status.st_size, status.st_mtime_ns
+def _stamps(
+  folder: Path, names: Sequence[str], report: Report
+) -> Iterator[tuple[str, Stamp]]:
+  """Looks at the files; those that have vanished meanwhile are reported."""
+  for name in names:
+    try:
+      status = (folder / name).stat()
+    except OSError as error:
+      report(f'{name}: skipped ({error.strerror})')
+    else:
+      yield name, (status.st_size, status.st_mtime_ns)
 
 
 def _hear(

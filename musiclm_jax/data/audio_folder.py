@@ -1,56 +1,44 @@
 """A folder of sound files as a source of music, resampled on reading.
 
-wav, flac, mp3, ogg at any depth -> mono float32 [n] at the rate asked for.
+wav, flac, mp3, ogg, … at any depth -> mono float32 [n] at the rate asked for.
 Splits are drawn by a hash of the relative path, so a file stays in its split
 when others are added. `captions.csv` (path,caption; several rows a file
 allowed) beside the files is optional.
 """
 
-import concurrent.futures
 import csv
-import dataclasses
 import functools
 import hashlib
-import math
 import os
 import sys
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from musiclm_jax.contracts import file_names
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.printable import printable
+from musiclm_jax.data import audio_file, parser_process
+from musiclm_jax.data.audio_file import Sound
+from musiclm_jax.data.folder_listing import Listing, list_files, some, why_none
 
-SUFFIXES = ('.wav', '.flac', '.mp3', '.ogg')
-MIN_SECONDS = 0.1
 MIN_FILES = 3  # one a split
 _BOUNDS = {'train': (0.0, 0.8), 'validation': (0.8, 0.9), 'test': (0.9, 1.0)}
-_MARGIN_SECONDS = 0.1  # of context for the resampler on each side of a read
-_PROBED_FRAMES = 4096
-_SCAN_THREADS = 8
-_NAMED_FILES = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class SoundFile:
-  """A readable file.
-
-  Attributes:
-    name: Path relative to the folder, with `/`.
-    frames: Length at the file's own rate.
-    sample_rate: Of the file, in Hz.
-  """
-
-  name: str
-  frames: int
-  sample_rate: int
+# Sound of which libsndfile knows nothing.
+_UNREAD = (
+  *('.3gp', '.aac', '.ac3', '.alac', '.amr', '.ape', '.dff', '.dsf', '.dts'),
+  *('.eac3', '.m4a', '.m4b', '.m4p', '.m4r', '.mka', '.mkv', '.mov', '.mp4'),
+  *('.mpc', '.mpga', '.ra', '.shn', '.spx', '.tak', '.tta', '.weba', '.webm'),
+  *('.wma', '.wv'),
+)
 
 
 class AudioFolder:
   """Reads one split of a folder of sound files; see `sources.Source`."""
 
   def __init__(self, folder: str, split: str, sample_rate: int = 24000):
-    """Scans the folder; broken files are counted and reported once.
+    """Scans the folder; what is not read of it is counted and reported once.
 
     Args:
       folder: Searched recursively.
@@ -66,57 +54,58 @@ class AudioFolder:
     self._folder = Path(folder)
     good = scan(folder)
     if split != 'all':
-      splits = _splits(good)
-      good = tuple(file for file in good if splits[file.name] == split)
-    self._files = good
+      splits = _splits([name for name, _ in good])
+      good = tuple(file for file in good if splits[file[0]] == split)
+    self._names = [name for name, _ in good]
+    self._sounds = [sound for _, sound in good]
     self._captions = _read_captions(self._folder)
     self._reported: set[str] = set()
 
   def __len__(self) -> int:
     """Counts the files of the split."""
-    return len(self._files)
+    return len(self._names)
 
   def piece_id(self, i: int) -> str:
     """Names a file by its path relative to the folder."""
-    return self._files[i].name
+    return self._names[i]
 
   def num_samples(self, i: int) -> int:
     """Tells the length at `sample_rate`, rounded down."""
-    file = self._files[i]
-    return file.frames * self.sample_rate // file.sample_rate
+    return self._sounds[i].num_samples(self.sample_rate)
 
   def read(
     self, i: int, start: int = 0, num_samples: int | None = None
   ) -> np.ndarray:
     """Reads [start, start + num_samples) without decoding what is before.
 
-    The part is cut so that input and output samples coincide at its start:
-    parts of a file are, up to the resampler's rounding, parts of the whole.
-    A stretch that cannot be decoded is silence, reported once a file.
+    Parts of a file are, up to rounding, parts of the whole. A stretch that
+    cannot be decoded is silence, reported once a file.
 
     Returns:
       float32 [num_samples] in [-1, 1], zeros past the end.
     """
-    file = self._files[i]
+    name, sound = self._names[i], self._sounds[i]
     if num_samples is None:
       num_samples = max(self.num_samples(i) - start, 0)
-    common = math.gcd(file.sample_rate, self.sample_rate)
-    step_in = file.sample_rate // common
-    step_out = self.sample_rate // common
-    margin = round(_MARGIN_SECONDS * self.sample_rate)
-    steps = max(start - margin, 0) // step_out
-    skipped = start - steps * step_out
-    wanted = -(-(skipped + num_samples + margin) * step_in // step_out)
-    part = self._decode(file, steps * step_in, wanted)
-    if file.sample_rate != self.sample_rate and len(part):
-      import soxr
-
-      part = soxr.resample(part, file.sample_rate, self.sample_rate)
-    part = part[skipped : skipped + num_samples]
-    last = max(self.num_samples(i) - start, 0)
-    out = np.zeros(num_samples, np.float32)
-    out[: min(len(part), last)] = part[:last]
-    return np.clip(out, -1.0, 1.0, out=out)
+    try:
+      waveform, reason = parser_process.call(
+        audio_file.read_stretch,
+        os.path.abspath(self._folder / name),
+        sound,
+        start,
+        num_samples,
+        self.sample_rate,
+        seconds=parser_process.cpu_seconds(sound.size),
+      )
+    except parser_process.ParserError as error:
+      waveform, reason = np.zeros(num_samples, np.float32), str(error)
+    if reason and name not in self._reported:
+      self._reported.add(name)
+      _report(
+        f'{name}: cannot be decoded at {start / self.sample_rate:.1f} s '
+        f'({reason}); silence is used in its place'
+      )
+    return waveform
 
   def caption(
     self,
@@ -127,7 +116,7 @@ class AudioFolder:
   ) -> str | None:
     """Draws one of the file's captions; None if captions.csv has none."""
     del start_seconds, end_seconds
-    captions = self._captions.get(self._files[i].name)
+    captions = self._captions.get(self._names[i])
     return captions[rng.integers(len(captions))] if captions else None
 
   def attributes(
@@ -136,118 +125,102 @@ class AudioFolder:
     """Knows nothing about what is audible in a crop."""
     del i, start_seconds, end_seconds
 
-  def _decode(self, file: SoundFile, start: int, frames: int) -> np.ndarray:
-    """Decodes mono float32 [<= frames] at the file's own rate."""
-    import soundfile
 
-    if start >= file.frames:
-      return np.zeros(0, np.float32)
-    try:
-      with soundfile.SoundFile(self._folder / file.name) as stream:
-        stream.seek(start)
-        samples = stream.read(frames, dtype='float32', always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-      if file.name not in self._reported:
-        self._reported.add(file.name)
-        print(
-          f'{file.name}: cannot be decoded at {start / file.sample_rate:.1f} '
-          f's ({error}); silence is used in its place',
-          file=sys.stderr,
-        )
-      return np.zeros(0, np.float32)
-    mono = samples.mean(axis=1)
-    return np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0)
-
-
-def scan(folder: str | os.PathLike) -> tuple[SoundFile, ...]:
+def scan(folder: str | os.PathLike) -> tuple[tuple[str, Sound], ...]:
   """Finds the readable sound files of a folder, sorted by path.
 
-  Broken ones are skipped, counted and reported in one line on stderr, once a
-  process.
+  What is skipped or unusual is counted and reported on stderr, once a process.
+
+  Returns:
+    (path relative to the folder, with `/`; what is known of the file).
 
   Raises:
-    UsageError: If there is no readable sound file.
+    UsageError: If there is no readable sound file, with the cause.
   """
-  folder = Path(folder)
-  listing = []
-  for path in folder.rglob('*'):
-    if path.suffix.lower() in SUFFIXES and path.is_file():
-      status = path.stat()
-      name = path.relative_to(folder).as_posix()
-      listing.append((name, status.st_size, status.st_mtime_ns))
-  if not listing:
+  listing = list_files(folder, audio_file.SUFFIXES)
+  if not listing.files:
+    shown = ', '.join(audio_file.SUFFIXES)
     raise UsageError(
-      f"folder '{folder}' holds no audio: put {', '.join(SUFFIXES)} files "
-      'into it'
+      f"folder '{printable(folder)}' holds no audio: "
+      f'{why_none(listing, _unread(listing))}; put {shown} files into it'
     )
-  return _scan(folder.resolve(), tuple(sorted(listing)))
+  return _scan(Path(folder).resolve(), listing)
 
 
 @functools.lru_cache(maxsize=4)
-def _scan(folder: Path, listing: tuple) -> tuple[SoundFile, ...]:
+def _scan(folder: Path, listing: Listing) -> tuple[tuple[str, Sound], ...]:
   """Probes the listed files; cached as each split asks for the same scan."""
-  names = [name for name, _, _ in listing]
-  with concurrent.futures.ThreadPoolExecutor(_SCAN_THREADS) as pool:
-    probed = list(pool.map(lambda name: _probe(folder, name), names))
-  good = tuple(file for file in probed if isinstance(file, SoundFile))
-  broken = [
-    f'{name} ({reason})'
-    for name, reason in zip(names, probed, strict=True)
-    if isinstance(reason, str)
-  ]
-  if broken:
-    more = len(broken) - _NAMED_FILES
-    print(
-      f'{folder}: skipped {len(broken)} of {len(names)} files: '
-      + ', '.join(broken[:_NAMED_FILES])
-      + (f' and {more} more' if more > 0 else ''),
-      file=sys.stderr,
-    )
+  good, broken = probe_all(folder, listing)
+  broken = sorted([*broken, *listing.unusable])
+  count = len(good) + len(broken)
   if not good:
     raise UsageError(
-      f"folder '{folder}' holds no readable audio: all {len(names)} files "
-      f'are broken, the first is {broken[0]}'
+      f"folder '{printable(folder)}' holds no readable audio: all {count} "
+      f'files are broken: {some(broken)}'
     )
+  odd = [(name, sound.remark) for name, sound in good if sound.remark]
+  if broken:
+    _report(f'{folder}: skipped {len(broken)} of {count} files: {some(broken)}')
+  if odd:
+    _report(
+      f'{folder}: {len(odd)} of {count} files are read, but unusual: '
+      + some(odd)
+    )
+  if unread := _unread(listing):
+    _report(f'{folder}: {unread}')
+  if listing.closed:
+    _report(f'{folder}: folders cannot be entered: {some(listing.closed)}')
   return good
 
 
-def _probe(folder: Path, name: str) -> SoundFile | str:
-  """Opens a file and decodes its two ends; a reason if that fails."""
-  import soundfile
+def probe_all(
+  folder: Path, listing: Listing
+) -> tuple[tuple[tuple[str, Sound], ...], list[tuple[str, str]]]:
+  """Probes files in processes that may die.
 
-  path = folder / name
-  try:
-    if path.stat().st_size == 0:
-      return '0 bytes'
-    with soundfile.SoundFile(path) as stream:
-      frames, rate = stream.frames, stream.samplerate
-      if frames < MIN_SECONDS * rate:
-        return f'shorter than {MIN_SECONDS} s'
-      head = stream.read(_PROBED_FRAMES, dtype='float32')
-      stream.seek(max(frames - _PROBED_FRAMES, 0))
-      tail = stream.read(dtype='float32')
-    if not (np.isfinite(head).all() and np.isfinite(tail).all()):
-      return 'holds samples that are not numbers'
-    if len(head) == 0 or len(tail) == 0:
-      return 'ends before its header says'
-    return SoundFile(name, frames, rate)
-  except (soundfile.SoundFileError, OSError) as error:
-    return f'unreadable: {str(error).splitlines()[0].rsplit(": ", 1)[-1]}'
+  Returns:
+    (name, what is known) of the readable ones; (name, reason) of the others.
+  """
+  names = [name for name, _, _ in listing.files]
+  probed = parser_process.call_all(
+    audio_file.probe,
+    [(str(folder / name),) for name in names],
+    [parser_process.cpu_seconds(size) for _, size, _ in listing.files],
+  )
+  pairs = list(zip(names, probed, strict=True))
+  good = tuple(pair for pair in pairs if isinstance(pair[1], Sound))
+  broken = [
+    (name, str(found)) for name, found in pairs if not isinstance(found, Sound)
+  ]
+  return good, broken
 
 
-def _splits(files: tuple[SoundFile, ...]) -> dict[str, str]:
+def _unread(listing: Listing) -> str:
+  """Counts the files of kinds that are sound but cannot be read."""
+  kinds = [pair for pair in listing.others if pair[0] in _UNREAD]
+  if not kinds:
+    return ''
+  shown = ', '.join(f'{suffix} {number}' for suffix, number in kinds)
+  return f'kinds of files that are not read: {shown}; convert them to flac'
+
+
+def _report(line: str) -> None:
+  print(printable(line), file=sys.stderr, flush=True)
+
+
+def _splits(names: Sequence[str]) -> dict[str, str]:
   """Assigns a split to each file by the hash of its path.
 
   A split that the hash leaves empty takes the file nearest to its share of
   the unit interval from the fullest split.
   """
-  if len(files) < MIN_FILES:
+  if len(names) < MIN_FILES:
     raise UsageError(
-      f'{len(files)} readable sound file(s) cannot be divided into train, '
+      f'{len(names)} readable sound file(s) cannot be divided into train, '
       f'validation and test: bring at least {MIN_FILES}, or cut a long file '
       'into several'
     )
-  places = {file.name: _unit_hash(file.name) for file in files}
+  places = {name: _unit_hash(name) for name in names}
   splits = {
     name: next(s for s, (low, high) in _BOUNDS.items() if low <= u < high)
     for name, u in places.items()
@@ -265,7 +238,7 @@ def _splits(files: tuple[SoundFile, ...]) -> dict[str, str]:
 
 def _unit_hash(name: str) -> float:
   """Hashes a path to [0, 1), the same on every machine."""
-  digest = hashlib.blake2b(name.encode(), digest_size=6).digest()
+  digest = hashlib.blake2b(file_names.to_bytes(name), digest_size=6).digest()
   return int.from_bytes(digest, 'big') / 2**48
 
 

@@ -5,7 +5,9 @@ performs our own pieces. Splits are drawn by a hash of the relative path.
 """
 
 import dataclasses
+import functools
 import hashlib
+import os
 import sys
 import threading
 from collections import OrderedDict
@@ -14,7 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from musiclm_jax.contracts import file_names
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.printable import printable
+from musiclm_jax.data import parser_process
+from musiclm_jax.data.folder_listing import Listing, list_files, some, why_none
 from musiclm_jax.data.rendered_music import synthesis
 
 SAMPLE_RATE = synthesis.SAMPLE_RATE
@@ -23,7 +29,7 @@ MIN_SECONDS, MAX_SECONDS = 1.0, 3600.0
 TAIL_SECONDS = 1.0
 PEAK = 0.9
 _CACHED_PIECES = 4  # rendered audio kept by each source
-_NAMED_FILES = 5
+_RENDER_CPU_SECONDS = 600.0  # many tracks of an hour take minutes
 _BOUNDS = {'train': (0.0, 0.8), 'validation': (0.8, 0.9), 'test': (0.9, 1.0)}
 _MIN_FILES = 3  # one a split
 
@@ -65,6 +71,7 @@ class MidiFolder:
     self._files = _of_split(scan(folder), split)
     self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
     self._lock = threading.Lock()
+    self._reported: set[str] = set()
 
   def __len__(self) -> int:
     """Counts the files of the split."""
@@ -84,6 +91,7 @@ class MidiFolder:
     """Reads [start, start + num_samples) of a file, float32, zero-padded.
 
     The file is rendered whole once and kept while it is one of the last few.
+    What cannot be rendered is silence, reported once a file.
     """
     sound = self._rendered(i)
     if num_samples is None:
@@ -116,55 +124,110 @@ class MidiFolder:
         self._cache.move_to_end(i)
         return self._cache[i]
     file = self._files[i]
-    sound = _render(_load(self._folder / file.name), file.num_samples)
+    try:
+      sound = parser_process.call(
+        _render_file,
+        os.path.abspath(self._folder / file.name),
+        file.num_samples,
+        seconds=_RENDER_CPU_SECONDS,
+      )
+    except parser_process.ParserError as error:
+      sound = np.zeros(file.num_samples, np.float32)
+      self._report(file.name, error)
     with self._lock:
       self._cache[i] = sound
       while len(self._cache) > _CACHED_PIECES:
         self._cache.popitem(last=False)
     return sound
 
+  def _report(self, name: str, error: Exception) -> None:
+    with self._lock:
+      if name in self._reported:
+        return
+      self._reported.add(name)
+    _say(
+      f'{printable(name)}: cannot be rendered ({printable(error)}); silence is '
+      'used in its place'
+    )
 
-def scan(folder: str) -> list[MidiFile]:
+
+def scan(folder: str | os.PathLike) -> tuple[MidiFile, ...]:
   """Lists the readable MIDI files of a folder, sorted by path.
 
   Files that are corrupt, empty of notes, shorter than a second or longer than
-  an hour are skipped; how many, and the first of them, is said on stderr.
+  an hour are skipped; how many, and the first of them, is said on stderr, once
+  a process.
 
   Raises:
     UsageError: If there are fewer than three readable files.
   """
-  root = Path(folder)
-  paths = sorted(
-    p for p in root.rglob('*') if p.suffix.lower() in SUFFIXES and p.is_file()
+  listing = list_files(folder, SUFFIXES)
+  shown = printable(folder)
+  if not listing.files:
+    raise UsageError(
+      f"folder '{shown}' holds no MIDI files: {why_none(listing)}; put "
+      f'{", ".join(SUFFIXES)} files into it'
+    )
+  good = _scan(Path(folder).resolve(), listing)
+  if len(good) < _MIN_FILES:
+    raise UsageError(
+      f'{shown} has {len(good)} readable MIDI files ({", ".join(SUFFIXES)}) of '
+      f'{len(listing.files)}: give at least {_MIN_FILES}, one a split'
+    )
+  return good
+
+
+@functools.lru_cache(maxsize=4)
+def _scan(folder: Path, listing: Listing) -> tuple[MidiFile, ...]:
+  good, broken = probe_all(folder, listing)
+  broken = sorted([*broken, *listing.unusable])
+  shown = printable(folder)
+  if broken:
+    count = len(good) + len(broken)
+    _say(
+      f'{shown}: skipped {len(broken)} of {count} MIDI files: {some(broken)}'
+    )
+  if listing.closed:
+    _say(f'{shown}: folders cannot be entered: {some(listing.closed)}')
+  return good
+
+
+def probe_all(
+  folder: Path, listing: Listing
+) -> tuple[tuple[MidiFile, ...], list[tuple[str, str]]]:
+  """Parses files in processes that may die.
+
+  Returns:
+    The readable ones; (name, reason) of the others.
+  """
+  rows = sorted(listing.files, key=lambda file: file[0].split('/'))
+  probed = parser_process.call_all(
+    _seconds,
+    [(str(folder / name),) for name, _, _ in rows],
+    [parser_process.CPU_SECONDS for _ in rows],
   )
   good, broken = [], []
-  for path in paths:
-    name = path.relative_to(root).as_posix()
-    try:
-      seconds = float(_load(path).end())
-    except Exception as error:  # the parser raises what it likes
-      broken.append(f'{name} ({type(error).__name__})')
-      continue
-    if MIN_SECONDS <= seconds <= MAX_SECONDS:
+  for (name, _, _), seconds in zip(rows, probed, strict=True):
+    if isinstance(seconds, parser_process.ParserError):
+      broken.append((name, str(seconds)))
+    elif MIN_SECONDS <= seconds <= MAX_SECONDS:
       length = int((seconds + TAIL_SECONDS) * SAMPLE_RATE)
       good.append(MidiFile(name, length))
     else:
-      broken.append(f'{name} ({seconds:.1f} s)')
-  if broken:
-    shown = ', '.join(broken[:_NAMED_FILES])
-    more = len(broken) - _NAMED_FILES
-    print(
-      f'{folder}: skipped {len(broken)} of {len(paths)} MIDI files: {shown}'
-      + (f' and {more} more' if more > 0 else ''),
-      file=sys.stderr,
-      flush=True,
-    )
-  if len(good) < _MIN_FILES:
-    raise UsageError(
-      f'{folder} has {len(good)} readable MIDI files ({", ".join(SUFFIXES)}): '
-      f'give at least {_MIN_FILES}, one a split'
-    )
-  return good
+      broken.append((name, f'lasts {seconds:.1f} s'))
+  return tuple(good), broken
+
+
+def _say(line: str) -> None:
+  print(line, file=sys.stderr, flush=True)
+
+
+def _seconds(path: str) -> float:
+  return float(_load(Path(path)).end())
+
+
+def _render_file(path: str, num_samples: int) -> np.ndarray:
+  return _render(_load(Path(path)), num_samples)
 
 
 def _load(path: Path):
@@ -205,7 +268,7 @@ def _volume(track) -> np.float32:
   return np.float32(((values[0] if values else 100) / 100) ** 2)
 
 
-def _of_split(files: list[MidiFile], split: str) -> list[MidiFile]:
+def _of_split(files: tuple[MidiFile, ...], split: str) -> list[MidiFile]:
   """The files whose path's hash falls into the split.
 
   In a small folder whose hashes leave a split empty, ranks of the hashes
@@ -223,7 +286,7 @@ def _of_split(files: list[MidiFile], split: str) -> list[MidiFile]:
 
 def _place(name: str) -> float:
   """A number in [0, 1) that depends on the path alone."""
-  digest = hashlib.sha256(name.encode()).digest()
+  digest = hashlib.sha256(file_names.to_bytes(name)).digest()
   return int.from_bytes(digest[:8], 'big') / 2**64
 
 

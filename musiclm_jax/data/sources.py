@@ -5,12 +5,12 @@ A source is random access to pieces: `read` gives samples [n] of one piece,
 """
 
 from collections.abc import Hashable, Mapping
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.data.folder_listing import check_folder
 
 SPLITS = ('train', 'validation', 'test')
 KINDS = ('rendered_music', 'audio_folder', 'midi_folder')
@@ -107,8 +107,7 @@ def open_source(spec: str, split: str, sample_rate: int = 24000) -> Source:
     )
   if split not in SPLITS:
     raise UsageError(f"no split '{split}': choose one of {', '.join(SPLITS)}")
-  if not Path(folder).is_dir():
-    raise UsageError(f"source '{spec}': there is no folder '{folder}'")
+  check_folder(folder)
   source = _OPENERS[kind](folder, split, sample_rate)
   if len(source) == 0:
     raise UsageError(f"source '{spec}' has no piece in its {split} split")

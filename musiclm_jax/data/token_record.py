@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from musiclm_jax.contracts import file_names
+
 _TOKENS = (
   'mulan',
   'piece_mulan',
@@ -48,7 +50,7 @@ class TokenRecord:
     from safetensors.numpy import save
 
     arrays = {
-      'piece_id': np.frombuffer(self.piece_id.encode(), np.uint8),
+      'piece_id': np.frombuffer(file_names.to_bytes(self.piece_id), np.uint8),
       'start_seconds': np.asarray([self.start_seconds], np.float64),
       'crop_seconds': np.asarray([self.crop_seconds], np.float64),
       'piece_starts': np.asarray(self.piece_starts, np.float64),
@@ -69,7 +71,7 @@ class TokenRecord:
       name: arrays[name].astype(np.int32) for name in _TOKENS if name in arrays
     }
     return cls(
-      piece_id=arrays['piece_id'].tobytes().decode(),
+      piece_id=file_names.from_bytes(arrays['piece_id'].tobytes()),
       start_seconds=float(arrays['start_seconds'][0]),
       crop_seconds=float(arrays['crop_seconds'][0]),
       piece_starts=arrays['piece_starts'],

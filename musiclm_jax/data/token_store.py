@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from musiclm_jax.contracts import file_names
 from musiclm_jax.contracts.atomic_file import write_text
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenContract
@@ -60,7 +61,9 @@ class Plan:
 
   def to_json(self) -> str:
     """The plan as JSON; pieces as their number and hash."""
-    digest = hashlib.sha256('\n'.join(self.pieces).encode()).hexdigest()
+    digest = hashlib.sha256(
+      file_names.to_bytes('\n'.join(self.pieces))
+    ).hexdigest()
     fields = {
       'crop_seconds': self.crop_seconds,
       'hop_seconds': self.hop_seconds,

@@ -153,3 +153,20 @@ def test_progress_tells_rate_and_time_to_go(music, monkeypatch):
   song_index.update(AudioFolder(music, 'all'), music, hearing, lines.append)
   assert lines[0] == 'hearing 3 songs in 5 windows of 1 s'
   assert 'heard 3/3 songs' in lines[-2] and 'x real time  ETA 0:00' in lines[-2]
+
+
+def test_a_name_that_is_no_utf8_is_kept_and_found_again(music, update):
+  name = os.fsdecode(b'mod\x85.wav')
+  (music / 'a.wav').rename(music / name)
+  songs, _, _ = update()
+  assert name in songs
+  assert update()[1] == 0
+
+
+def test_a_song_that_vanishes_is_skipped_by_name(music):
+  folder, lines = AudioFolder(music, 'all'), []
+  (music / 'b.wav').unlink()
+  hearing = song_index.Hearing('mulan', Ear(), RATE, batch_size=2)
+  songs = song_index.update(folder, music, hearing, lines.append)
+  assert sorted(songs) == ['a.wav', 'album/c.wav']
+  assert lines[0] == 'b.wav: skipped (No such file or directory)'

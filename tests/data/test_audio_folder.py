@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.data import audio_folder
+from musiclm_jax.data import audio_folder, parser_process
 from musiclm_jax.data.audio_folder import AudioFolder
 from musiclm_jax.data.sources import SPLITS
 
@@ -90,10 +90,12 @@ def test_broken_files_are_skipped_counted_and_reported_once(folder, capfd):
   raw = (folder / 'deep' / '1.flac').read_bytes()
   (folder / 'cut.flac').write_bytes(raw[: len(raw) // 2])
   found = pieces(folder)
-  assert len(found) == 5
+  assert len(found) == 6, 'half of cut.flac is there'
   lines = capfd.readouterr().err.strip().splitlines()
-  assert len(lines) == 1 and 'skipped 6 of 11' in lines[0]
+  assert len(lines) == 2 and 'skipped 5 of 11' in lines[0]
   assert 'empty.wav (0 bytes)' in lines[0]
+  assert '1 of 11 files are read, but unusual: cut.flac (1.' in lines[1]
+  assert ' s, its header says 3.00)' in lines[1]
 
 
 def test_only_broken_files_are_refused(tmp_path):
@@ -128,15 +130,13 @@ def test_few_files_still_give_each_split_one(tmp_path):
 
 
 def test_splits_are_about_80_10_10_and_do_not_depend_on_the_folder():
-  files = tuple(
-    audio_folder.SoundFile(f'{k}.wav', 24000, 24000) for k in range(2000)
-  )
-  splits = list(audio_folder._splits(files).values())
+  names = [f'{k}.wav' for k in range(2000)]
+  splits = list(audio_folder._splits(names).values())
   shares = [splits.count(split) / 2000 for split in SPLITS]
   np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.03)
-  assert audio_folder._splits(files[:500]) == {
-    f.name: s for f, s in zip(files[:500], splits[:500], strict=True)
-  }
+  assert audio_folder._splits(names[:500]) == dict(
+    zip(names[:500], splits[:500], strict=True)
+  )
 
 
 def test_captions_come_from_the_csv(folder):
@@ -157,3 +157,65 @@ def test_a_csv_without_the_columns_is_refused(folder):
   (folder / 'captions.csv').write_text('file;text\n')
   with pytest.raises(UsageError, match='path,caption'):
     AudioFolder(folder, 'train')
+
+
+def test_whatever_a_reader_raises_is_silence_and_said_once(
+  folder, capfd, monkeypatch
+):
+  source = AudioFolder(folder, 'all')
+
+  def die(*_, **__):
+    raise parser_process.ParserError('its parser died of SIGSEGV')
+
+  monkeypatch.setattr(parser_process, 'call', die)
+  for _ in range(2):
+    assert not source.read(0, 24000, 500).any()
+  (line,) = capfd.readouterr().err.strip().splitlines()
+  assert line == (
+    'deep/0.wav: cannot be decoded at 1.0 s (its parser died of SIGSEGV); '
+    'silence is used in its place'
+  )
+
+
+def test_odd_names_are_read_and_printed_on_one_line(tmp_path, capfd):
+  names = [b'mod\x85.wav', b'two\nlines.wav', b'red\x1b[31m.wav', b'-rf.wav']
+  names += [b'x' * 251 + b'.wav', 'e\u0301 \U0001f3b5.wav'.encode(), b' a.wav']
+  root = os.fsencode(tmp_path)
+  for name in names:
+    with open(os.path.join(root, name), 'wb') as file:
+      soundfile.write(file, tone(0.5, 8000), 8000, format='WAV')
+    with open(os.path.join(root, b'torn ' + name[-200:]), 'wb') as file:
+      file.write(b'RIFF')
+  assert sorted(os.fsencode(name) for name in pieces(tmp_path)) == sorted(names)
+  line = capfd.readouterr().err
+  assert 'skipped 7 of 14' in line and line.count('\n') == 1
+  assert line.isprintable() or line[:-1].isprintable()
+
+
+def test_the_split_of_a_name_does_not_change():
+  places = {'a.wav': 0.46863, 'deep/señal.flac': 0.07033}
+  places['mod\udc85.wav'] = 0.50245
+  for name, place in places.items():
+    assert audio_folder._unit_hash(name) == pytest.approx(place, abs=1e-5)
+
+
+def test_what_is_not_read_of_a_folder_is_said_once(tmp_path, capfd):
+  for k in range(3):
+    soundfile.write(tmp_path / f'{k}.aiff', tone(0.5, 8000), 8000)
+    (tmp_path / f'{k}.M4A').write_bytes(b'ftypM4A')
+  (tmp_path / 'old.wma').write_bytes(b'x')
+  (tmp_path / '._0.wav').write_bytes(b'\0\5\x16\7')
+  (tmp_path / 'gone.wav').symlink_to(tmp_path / 'nowhere')
+  assert len(pieces(tmp_path)) == 3
+  lines = capfd.readouterr().err.splitlines()
+  assert lines == [
+    f'{tmp_path}: skipped 1 of 4 files: gone.wav (a link to nothing)',
+    f'{tmp_path}: kinds of files that are not read: .m4a 3, .wma 1; convert '
+    'them to flac',
+  ]
+
+
+def test_a_folder_of_other_kinds_alone_says_which(tmp_path):
+  (tmp_path / 'a.m4a').write_bytes(b'x')
+  with pytest.raises(UsageError, match=r'no audio: kinds .* not read: \.m4a 1'):
+    AudioFolder(tmp_path, 'train')

@@ -1,10 +1,15 @@
 """Claims on folders of MIDI files."""
 
+import os
+import random
+import struct
+
 import numpy as np
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data import midi_folder, sources
+from musiclm_jax.data.folder_listing import list_files
 
 
 def _midi(path, pitch=60, seconds=3.0):
@@ -75,6 +80,49 @@ def test_corrupt_files_are_skipped_counted_and_reported(folder, capfd):
   assert len(files) == 12
   said = capfd.readouterr().err
   assert 'skipped 3 of 15' in said and 'empty.mid' in said
+
+
+def _garbage(number):
+  """A track of notes and then noise, of which parsers die."""
+  notes = b''.join(
+    b'\0\x90' + bytes([60 + k, 80]) + b'\x83\x60\x80' + bytes([60 + k, 0])
+    for k in range(12)
+  )
+  track = notes + random.Random(number).randbytes(200) + b'\0\xff\x2f\0'
+  head = b'MThd' + struct.pack('>IHHH', 6, 0, 1, 480)
+  return head + b'MTrk' + struct.pack('>I', len(track)) + track
+
+
+def test_however_its_parser_dies_a_file_is_skipped_by_name(folder):
+  for number in range(24, 48):  # some of them end the process
+    (folder / f'garbage{number}.mid').write_bytes(_garbage(number))
+  listing = list_files(folder, midi_folder.SUFFIXES)
+  good, broken = midi_folder.probe_all(folder, listing)
+  assert len([file for file in good if 'song' in file.name]) == 12
+  assert len(good) + len(broken) == 36
+  assert all(name and reason for name, reason in broken)
+
+
+def test_what_cannot_be_rendered_is_silence_and_said_once(folder, capfd):
+  source = _open(folder)['train']
+  path = folder / source.piece_id(0)
+  path.write_bytes(b'MThd')
+  for _ in range(2):
+    source._cache.clear()
+    assert not source.read(0, 0, 500).any()
+  (line,) = capfd.readouterr().err.strip().splitlines()
+  assert source.piece_id(0) in line and 'silence is used' in line
+
+
+def test_links_and_names_that_are_no_utf8_are_read(tmp_path):
+  elsewhere = tmp_path / 'elsewhere'
+  for name in (b'\x85.mid', b'b.mid', b'c.mid'):
+    _midi(elsewhere / os.fsdecode(name))
+  (tmp_path / 'music').mkdir()
+  (tmp_path / 'music' / 'linked').symlink_to(elsewhere)
+  found = [file.name for file in midi_folder.scan(tmp_path / 'music')]
+  assert found == ['linked/b.mid', 'linked/c.mid', 'linked/\udc85.mid']
+  assert sum(map(len, _open(tmp_path / 'music').values())) == 3
 
 
 def test_folder_without_midi_is_refused(tmp_path):

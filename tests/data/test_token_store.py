@@ -71,6 +71,16 @@ def test_a_record_survives_bytes_exactly():
     assert after.semantic.dtype == np.int32
 
 
+def test_a_piece_whose_name_is_no_utf8_survives(tmp_path):
+  name = 'mod\udc85.wav'
+  before = dataclasses.replace(record(7), piece_id=name)
+  assert TokenRecord.from_bytes(before.to_bytes()).piece_id == name
+  plan = dataclasses.replace(PLAN, pieces=(name,))
+  writer = TokenStoreWriter(tmp_path, 'train', plan, CONTRACT)
+  writer.write(0, [before])
+  assert TokenStore(tmp_path, 'train').read(0)
+
+
 def test_a_store_holds_each_piece_once_and_feeds_batches(store):
   split = TokenStore(store, 'train')
   assert split.contract == CONTRACT
