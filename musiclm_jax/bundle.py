@@ -10,14 +10,14 @@ import sys
 
 from absl import flags
 
-from musiclm_jax import door
+from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
 
-_WORKDIRS = flags.DEFINE_string(
+_WORKDIRS = path_flags.DEFINE_path(
   'workdirs', None, 'Folder of the workdirs of all trainings.'
 )
-_OUT = flags.DEFINE_string('out', None, 'Folder of the bundle.')
-_TOKENS = flags.DEFINE_string(
+_OUT = path_flags.DEFINE_path('out', None, 'Folder of the bundle.')
+_TOKENS = path_flags.DEFINE_path(
   'tokens', None, 'Token store on whose validation split to choose settings.'
 )
 _MULAN_LEVELS = flags.DEFINE_integer(

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from absl import flags
 
-from musiclm_jax import door
+from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation import demo_plan, demo_run
 from musiclm_jax.evaluation.progress_line import ProgressLine
 
-_OUT = flags.DEFINE_string('out', 'runs/demo', 'Folder of the whole demo.')
+_OUT = path_flags.DEFINE_path('out', 'runs/demo', 'Folder of the whole demo.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Reaches corpus, trainings, samples.')
 _SIZE = flags.DEFINE_string('size', 'tiny', 'Size of every config.')
 _PIECES = flags.DEFINE_integer('pieces', 1600, 'Pieces of the corpus.', 1)

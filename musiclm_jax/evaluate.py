@@ -13,10 +13,10 @@ from pathlib import Path
 
 from absl import flags
 
-from musiclm_jax import door
+from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
 
-_DEMO = flags.DEFINE_string('demo', None, 'Folder of a demo.')
+_DEMO = path_flags.DEFINE_path('demo', None, 'Folder of a demo.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of judges, prompts and samples.')
 _ONLY_HEARING = flags.DEFINE_bool(
   'only_hearing', False, 'Prepare what the judges hear, and no more.'

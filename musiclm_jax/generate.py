@@ -18,19 +18,19 @@ from typing import Any
 
 from absl import flags
 
-from musiclm_jax import door
+from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
 
-_BUNDLE = flags.DEFINE_string('bundle', None, 'Folder of a bundle.')
+_BUNDLE = path_flags.DEFINE_path('bundle', None, 'Folder of a bundle.')
 _TEXT = flags.DEFINE_multi_string('text', None, 'What to play; repeatable.')
-_MELODY = flags.DEFINE_string(
+_MELODY = path_flags.DEFINE_path(
   'melody', None, 'Sound file of a tune to play, of 4 s or more.'
 )
 _SECONDS = flags.DEFINE_float('seconds', 10.0, 'Length, up to 3600.')
 _SEED = flags.DEFINE_integer(
   'seed', 0, 'Another seed gives other music.', lower_bound=0
 )
-_OUT = flags.DEFINE_string('out', None, 'WAV file to write.')
+_OUT = path_flags.DEFINE_path('out', None, 'WAV file to write.')
 _SETTINGS = {
   name: flags.DEFINE_float(name, None, f"{help_} None: the bundle's.")
   for name, help_ in (

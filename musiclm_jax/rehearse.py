@@ -16,14 +16,14 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from musiclm_jax import door
+from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'FILE.py[:SIZE].')
 _TOPOLOGY = flags.DEFINE_string(
   'topology', None, 'Slice, such as v5e-256 or v5e:16x16.'
 )
-_JSON = flags.DEFINE_string('json', None, 'File for the figures.')
+_JSON = path_flags.DEFINE_path('json', None, 'File for the figures.')
 _ALL = flags.DEFINE_bool('all', False, 'Write the hardware table.')
 _AGAIN = flags.DEFINE_bool('again', False, 'With --all: forget what is there.')
 _EFFORT = flags.DEFINE_enum(

@@ -5,11 +5,11 @@ A source is random access to pieces: `read` gives samples [n] of one piece,
 """
 
 from collections.abc import Hashable, Mapping
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from musiclm_jax.contracts import paths
 from musiclm_jax.contracts.errors import UsageError
 
 SPLITS = ('train', 'validation', 'test')
@@ -92,7 +92,7 @@ def open_source(spec: str, split: str, sample_rate: int = 24000) -> Source:
   """Opens one split of the music that `spec` names.
 
   Args:
-    spec: `'kind:DIR'`, kind one of `KINDS`.
+    spec: `'kind:DIR'`, kind one of `KINDS`, DIR as in `contracts.paths.local`.
     split: `'train'`, `'validation'` or `'test'`.
     sample_rate: Of what the source shall return, in Hz.
 
@@ -107,9 +107,10 @@ def open_source(spec: str, split: str, sample_rate: int = 24000) -> Source:
     )
   if split not in SPLITS:
     raise UsageError(f"no split '{split}': choose one of {', '.join(SPLITS)}")
-  if not Path(folder).is_dir():
-    raise UsageError(f"source '{spec}': there is no folder '{folder}'")
-  source = _OPENERS[kind](folder, split, sample_rate)
+  path = paths.local(folder)
+  if not path.is_dir():
+    raise UsageError(f"source '{spec}': there is no folder '{path}'")
+  source = _OPENERS[kind](str(path), split, sample_rate)
   if len(source) == 0:
     raise UsageError(f"source '{spec}' has no piece in its {split} split")
   return source
