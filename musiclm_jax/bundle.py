@@ -26,6 +26,9 @@ _MULAN_LEVELS = flags.DEFINE_integer(
 _GUIDANCE = flags.DEFINE_float(
   'guidance', 1.0, 'Classifier-free guidance to propose; 1 is off.'
 )
+_OVERWRITE = flags.DEFINE_bool(
+  'overwrite', False, 'Replace the bundle at --out though files were changed.'
+)
 
 
 def main() -> None:
@@ -44,6 +47,7 @@ def main() -> None:
   from musiclm_jax.data.token_store import TokenStore
 
   settings.check('guidance', _GUIDANCE.value)
+  bundle.check_out(_OUT.value, _OVERWRITE.value)
   loaded = networks.load_all(_WORKDIRS.value, bundle.STAGES)
   # The tokens that the language models learned say which networks made them.
   trained = TokenContract.from_json(
@@ -72,6 +76,7 @@ def main() -> None:
     vocabulary.read_text(encoding='utf-8'),
     settings.Settings(mulan_levels=levels, guidance=_GUIDANCE.value),
     provenance.versions(),
+    _OVERWRITE.value,
   )
   print(
     f'bundle {written.path}: {levels} MuLan levels, guidance '

@@ -121,7 +121,7 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
   except OSError as error:
     named = error.filename
     name = '' if isinstance(named, int) else os.fsdecode(named or '')
-    if not name or is_part(os.path.basename(name)):
+    if not name or any(map(is_part, Path(name).parts)):
       error.filename = os.fspath(path)
     raise
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from musiclm_jax.contracts import atomic_file
+from musiclm_jax.contracts import atomic_file, paths
 from musiclm_jax.contracts.errors import UsageError
 
 MARK = '.musiclm_jax'
@@ -91,6 +91,7 @@ def check(folder: Path, kind: Kind) -> None:
   Raises:
     UsageError: Naming the first thing that is not ours.
   """
+  paths.check_name(folder)
   if not folder.is_dir() or is_ours(folder, kind):
     return
   if mark := _mark(folder):
@@ -101,7 +102,7 @@ def check(folder: Path, kind: Kind) -> None:
     taken = [name for name in os.listdir(folder) if not _is_hidden(name)]
   else:
     taken = [name for name in kind.folders if (folder / name).exists()]
-    taken += [f for f in _files(folder) if kind.owns(f) and not _is_hidden(f)]
+    taken += [f for f in files(folder) if kind.owns(f) and not _is_hidden(f)]
   if name := min(taken, default=None):
     raise UsageError(
       f"'{folder}' is no {kind.name} folder of musiclm_jax and holds "
@@ -135,7 +136,7 @@ def hold(folder: Path, kind: Kind, doing: str) -> Iterator[None]:
 
 def foreign(folder: Path, kind: Kind) -> str | None:
   """Names the first thing in a folder that we did not write."""
-  return next((f for f in sorted(_files(folder)) if not kind.owns(f)), None)
+  return next((f for f in sorted(files(folder)) if not kind.owns(f)), None)
 
 
 def clear(folder: Path, kind: Kind) -> None:
@@ -161,7 +162,7 @@ def discard(folder: Path, kind: Kind) -> None:
 
 def _remove(folder: Path, kind: Kind) -> None:
   """Removes files of ours but the mark; what describes the folder goes last."""
-  names = [name for name in _files(folder) if kind.owns(name) and name != MARK]
+  names = [name for name in files(folder) if kind.owns(name) and name != MARK]
   for name in sorted(names, key=kind.describes):
     (folder / name).unlink(missing_ok=True)
   emptied = {p.as_posix() for name in names for p in Path(name).parents[:-1]}
@@ -201,7 +202,7 @@ def _mark(folder: Path) -> str | None:
     return "strangely marked (see its '.musiclm_jax')"
 
 
-def _files(folder: Path) -> Iterator[str]:
+def files(folder: Path) -> Iterator[str]:
   """All that is no folder below `folder`, as relative POSIX paths."""
   for inside, folders, files in os.walk(folder):
     links = [name for name in folders if os.path.islink(Path(inside, name))]

@@ -65,14 +65,18 @@ def check_file(path: Path) -> None:
     UsageError: If it is a folder, its name is too long, or its folder cannot
       be made or written.
   """
+  check_name(path)
   if path.is_dir():
     raise UsageError(f"cannot write '{path}': it is a folder")
-  check_folder(path.parent)
-  check_name(path)
+  check_folder(path.parent, path)
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, path: Path | None = None) -> None:
   """Checks that `folder` can be made and written; leaves nothing there.
+
+  Args:
+    folder: What is looked at.
+    path: What shall be written into it, for the message.
 
   Raises:
     UsageError: If not.
@@ -82,7 +86,7 @@ def check_folder(folder: Path) -> None:
     atomic_file.probe(standing(folder))
   except OSError as error:
     raise UsageError(
-      f"cannot write into '{folder}' ({error.strerror or error}): choose "
+      f"cannot write '{path or folder}' ({error.strerror or error}): choose "
       'another place'
     ) from error
 

@@ -64,6 +64,7 @@ def claim(path: str | Path, *, leads: bool = True) -> Iterator[Path]:
   if not leads:
     yield path
     return
+  own_folder.check(path, FOLDER)
   new = not own_folder.is_ours(path, FOLDER)
   made = [p for p in (path, *path.parents) if not os.path.lexists(p)]
   with own_folder.hold(path, FOLDER, 'training'):
