@@ -96,17 +96,18 @@ def check(folder: Path, kind: Kind) -> None:
     return
   if mark := _mark(folder):
     raise UsageError(
-      f"'{folder}' is a {mark} folder, no {kind.name} folder: choose another"
+      f"'{folder}' is a {mark} of musiclm_jax, no {kind.name}: choose another "
+      'folder'
     )
   if kind.alone:
     taken = [name for name in os.listdir(folder) if not _is_hidden(name)]
   else:
-    taken = [name for name in kind.folders if (folder / name).exists()]
-    taken += [f for f in files(folder) if kind.owns(f) and not _is_hidden(f)]
+    taken = [f for f in files(folder) if kind.owns(f) and not _is_hidden(f)]
+    taken = taken or [f for f in kind.folders if (folder / f).exists()]
   if name := min(taken, default=None):
     raise UsageError(
-      f"'{folder}' is no {kind.name} folder of musiclm_jax and holds "
-      f"'{name}', which stays as it is: choose another folder"
+      f"'{folder}' is no {kind.name} of musiclm_jax and holds '{name}', which "
+      'stays as it is: choose another folder'
     )
 
 
@@ -139,8 +140,8 @@ def foreign(folder: Path, kind: Kind) -> str | None:
   return next((f for f in sorted(files(folder)) if not kind.owns(f)), None)
 
 
-def clear(folder: Path, kind: Kind) -> None:
-  """Removes everything but the mark from a folder of ours.
+def check_ours(folder: Path, kind: Kind) -> None:
+  """Checks that everything in a folder is ours.
 
   Raises:
     UsageError: If it is not ours, or holds something that is not.
@@ -151,6 +152,15 @@ def clear(folder: Path, kind: Kind) -> None:
       f"'{folder}' holds '{name}', which musiclm_jax did not write: move that "
       'elsewhere or choose another folder'
     )
+
+
+def clear(folder: Path, kind: Kind) -> None:
+  """Removes everything but the mark from a folder of ours.
+
+  Raises:
+    UsageError: As `check_ours`.
+  """
+  check_ours(folder, kind)
   _remove(folder, kind)
 
 
@@ -199,7 +209,7 @@ def _mark(folder: Path) -> str | None:
   except OSError:
     return None
   except (ValueError, KeyError, TypeError):
-    return "strangely marked (see its '.musiclm_jax')"
+    return f'folder with a strange {MARK}'
 
 
 def files(folder: Path) -> Iterator[str]:
