@@ -48,7 +48,7 @@ class Kind:
   def folders(self) -> list[str]:
     """The folders in it that are ours, the inner ones first."""
     above = {p.as_posix() for name in self.patterns for p in Path(name).parents}
-    named = {name for name in above if not set('[*?.') & set(name)}
+    named = {name for name in above - {'.'} if not set('[*?') & set(name)}
     return sorted(named, key=lambda name: -name.count('/'))
 
   def describes(self, relative: str) -> bool:
@@ -102,7 +102,7 @@ def check(folder: Path, kind: Kind) -> None:
   if kind.alone:
     taken = [name for name in os.listdir(folder) if not _is_hidden(name)]
   else:
-    taken = [f for f in files(folder) if kind.owns(f) and not _is_hidden(f)]
+    taken = [name for name in _owned(folder, kind) if not _is_hidden(name)]
     taken = taken or [f for f in kind.folders if (folder / f).exists()]
   if name := min(taken, default=None):
     raise UsageError(
@@ -172,7 +172,7 @@ def discard(folder: Path, kind: Kind) -> None:
 
 def _remove(folder: Path, kind: Kind) -> None:
   """Removes files of ours but the mark; what describes the folder goes last."""
-  names = [name for name in files(folder) if kind.owns(name) and name != MARK]
+  names = [name for name in _owned(folder, kind) if name != MARK]
   for name in sorted(names, key=kind.describes):
     (folder / name).unlink(missing_ok=True)
   emptied = {p.as_posix() for name in names for p in Path(name).parents[:-1]}
@@ -210,6 +210,17 @@ def _mark(folder: Path) -> str | None:
     return None
   except (ValueError, KeyError, TypeError):
     return f'folder with a strange {MARK}'
+
+
+def _owned(folder: Path, kind: Kind) -> Iterator[str]:
+  """Files of ours, without a look into folders that are not."""
+  inside = {name.split('/')[0] for name in kind.folders}
+  for top in os.listdir(folder) if folder.is_dir() else ():
+    if top in inside:
+      names = (f'{top}/{name}' for name in files(folder / top))
+    else:
+      names = iter([top] if not (folder / top).is_dir() else [])
+    yield from filter(kind.owns, names)
 
 
 def files(folder: Path) -> Iterator[str]:

@@ -37,7 +37,7 @@ FOLDER = own_folder.Kind(
   (
     'contract.json',
     *(f'{split}/plan.json' for split in SPLITS),
-    *(f'{split}/[0-9]*-of-[0-9]*{_SUFFIX}' for split in SPLITS),
+    *(f'{split}/[0-9]*-of-[0-9]*' for split in SPLITS),
   ),
   known=lambda folder: (
     {'schema_version', 'streams'}

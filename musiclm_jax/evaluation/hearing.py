@@ -25,7 +25,7 @@ _CROPS_PER_PIECE = 2
 _CHUNK = 32  # clips in memory at once
 FOLDER = own_folder.Kind(
   'feature cache',
-  tuple(f'{name}.npz' for name in CLIPS),
+  tuple(f'{name}.{end}' for name in CLIPS for end in ('npz', 'kept/*')),
   known=lambda folder: (folder.parent / 'stamps' / 'hearing.json').is_file(),
 )
 
