@@ -25,10 +25,20 @@ class _PathParser(flags.ArgumentParser):
     return 'path'
 
 
-def DEFINE_path(name: str, default: str | None, help_: str) -> flags.FlagHolder:
+def DEFINE_path(
+  name: str,
+  default: str | None,
+  help_: str,
+  flag_values: flags.FlagValues = flags.FLAGS,
+) -> flags.FlagHolder:
   """Defines a flag whose value is a Path, or None."""
   return flags.DEFINE(
-    _PathParser(), name, default, help_, serializer=flags.ArgumentSerializer()
+    _PathParser(),
+    name,
+    default,
+    help_,
+    flag_values,
+    serializer=flags.ArgumentSerializer(),
   )
 
 
