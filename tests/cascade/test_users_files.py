@@ -2,14 +2,16 @@
 
 import contextlib
 import hashlib
+import os
 
 import numpy as np
 import pytest
 
 from musiclm_jax.cascade import bundle, provenance, song_index
 from musiclm_jax.cascade.settings import Settings
+from musiclm_jax.contracts import paths
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.data import token_store
+from musiclm_jax.data import sources, token_store
 from musiclm_jax.data.audio_folder import AudioFolder
 from musiclm_jax.data.rendered_music import builder, shards
 from musiclm_jax.data.token_record import TokenRecord
@@ -206,3 +208,60 @@ def test_a_second_prepare_waits_or_is_refused_and_breaks_nothing(
   part.unlink()
   with shards.hold(tmp_path / 'corpus', shards.Corpus(3, seed=1), True) as new:
     assert len(new) == 3 and not list((tmp_path / 'corpus').glob('rendered*'))
+
+
+def drawn_names(count):
+  """Legal names of one to 255 bytes, full of what is special elsewhere."""
+  rng = np.random.default_rng(0)
+  pieces = [
+    '[',
+    ']',
+    '*',
+    '?',
+    '\\',
+    '"',
+    "'",
+    '\n',
+    '\t',
+    ' ',
+    '-',
+    '~',
+    '%41',
+  ]
+  pieces += [
+    '#',
+    '{',
+    '$HOME',
+    '@',
+    ':',
+    ',',
+    ';',
+    'e\u0301',
+    '\U0001f3b5',
+    '.',
+  ]
+  pieces += [os.fsdecode(b'\xe9'), '\x1b[31m', '\u202e', 'gs:', 'x' * 40]
+  for k in range(count):
+    letters = rng.choice(pieces, size=250 if k == 0 else 12)
+    name = os.fsencode('-~ ['[k % 4] + ''.join(letters))[:255]
+    yield os.fsdecode(name)
+
+
+@pytest.mark.parametrize('name', [*drawn_names(3)], ids=range(3))
+def test_any_legal_name_is_written_where_it_was_told_and_read_back(
+  name, commands, tmp_path
+):
+  for command, write in commands.items():
+    place = tmp_path / command / name
+    (tmp_path / command).mkdir()
+    write(place)
+    assert os.listdir(tmp_path / command) == [name], command
+    write(place)
+  folder = paths.local(tmp_path / 'prepare' / name)
+  source = sources.open_source(f'rendered_music:{folder}', 'test')
+  assert source.read(0).any()
+  store = token_store.TokenStore(tmp_path / 'tokenize' / name, 'train')
+  assert store.record(0).piece_id == 'piece'
+  assert bundle.read(tmp_path / 'bundle' / name).weights('coarse').params
+  assert provenance.is_ours(tmp_path / 'generate' / name / 'new.wav')
+  assert workdir.read_config(tmp_path / 'train' / name)['stage'] == 'lm'
