@@ -1,7 +1,8 @@
 # Two commands do all set-up: `make demo` and `make test`.
 PYTHON ?= python3
 SEED ?= 0
-DEMO ?= runs/demo
+# Another seed is another demo.
+DEMO ?= runs/demo$(if $(filter-out 0,$(SEED)),-seed$(SEED))
 VENV := .venv
 PY := $(VENV)/bin/python
 export JAX_PLATFORMS ?= cpu

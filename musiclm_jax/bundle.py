@@ -10,14 +10,14 @@ import sys
 
 from absl import flags
 
-from musiclm_jax import door
+from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
 
-_WORKDIRS = flags.DEFINE_string(
+_WORKDIRS = path_flags.DEFINE_path(
   'workdirs', None, 'Folder of the workdirs of all trainings.'
 )
-_OUT = flags.DEFINE_string('out', None, 'Folder of the bundle.')
-_TOKENS = flags.DEFINE_string(
+_OUT = path_flags.DEFINE_path('out', None, 'Folder of the bundle.')
+_TOKENS = path_flags.DEFINE_path(
   'tokens', None, 'Token store on whose validation split to choose settings.'
 )
 _MULAN_LEVELS = flags.DEFINE_integer(
@@ -25,6 +25,9 @@ _MULAN_LEVELS = flags.DEFINE_integer(
 )
 _GUIDANCE = flags.DEFINE_float(
   'guidance', 1.0, 'Classifier-free guidance to propose; 1 is off.'
+)
+_OVERWRITE = flags.DEFINE_bool(
+  'overwrite', False, 'Replace the bundle at --out though files were changed.'
 )
 
 
@@ -44,6 +47,7 @@ def main() -> None:
   from musiclm_jax.data.token_store import TokenStore
 
   settings.check('guidance', _GUIDANCE.value)
+  bundle.check_out(_OUT.value, _OVERWRITE.value)
   loaded = networks.load_all(_WORKDIRS.value, bundle.STAGES)
   # The tokens that the language models learned say which networks made them.
   trained = TokenContract.from_json(
@@ -72,6 +76,7 @@ def main() -> None:
     vocabulary.read_text(encoding='utf-8'),
     settings.Settings(mulan_levels=levels, guidance=_GUIDANCE.value),
     provenance.versions(),
+    _OVERWRITE.value,
   )
   print(
     f'bundle {written.path}: {levels} MuLan levels, guidance '

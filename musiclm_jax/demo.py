@@ -6,16 +6,14 @@ not run again, and an interrupted one continues. Exit code 1 says that a gate
 failed, and which stage to look at.
 """
 
-from pathlib import Path
-
 from absl import flags
 
-from musiclm_jax import door
+from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.evaluation import demo_plan, demo_run
+from musiclm_jax.evaluation import demo_folder, demo_plan, demo_run
 from musiclm_jax.evaluation.progress_line import ProgressLine
 
-_OUT = flags.DEFINE_string('out', 'runs/demo', 'Folder of the whole demo.')
+_OUT = path_flags.DEFINE_path('out', 'runs/demo', 'Folder of the whole demo.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Reaches corpus, trainings, samples.')
 _SIZE = flags.DEFINE_string('size', 'tiny', 'Size of every config.')
 _PIECES = flags.DEFINE_integer('pieces', 1600, 'Pieces of the corpus.', 1)
@@ -26,11 +24,14 @@ _UNTIL = flags.DEFINE_string('until', None, 'Last stage to run.')
 _IGNORE_CODE_CHANGES = flags.DEFINE_bool(
   'ignore_code_changes', False, 'Keep finished stages though code has changed.'
 )
+_OVERWRITE = flags.DEFINE_bool(
+  'overwrite', False, 'Replace another demo, and files that were changed.'
+)
 
 
 def main() -> int:
   """Runs every stage, then says which gates hold."""
-  out = Path(_OUT.value)
+  out = _OUT.value
   plan = demo_plan.Plan(
     out, _SEED.value, _SIZE.value, _PIECES.value, _STEPS.value
   )
@@ -44,11 +45,15 @@ def main() -> int:
   hashes = demo_plan.input_hashes(
     stages, with_code=not _IGNORE_CODE_CHANGES.value
   )
-  out.mkdir(parents=True, exist_ok=True)
   if _UNTIL.value:
     stages = stages[: names.index(_UNTIL.value) + 1]
-  demo_run.run_all(stages, hashes, out, ProgressLine(stages))
-  return 0 if _UNTIL.value else demo_run.finish(out, stages)
+  overwrite = _OVERWRITE.value
+  about = {flag.name: flag.value for flag in (_SEED, _SIZE, _PIECES, _STEPS)}
+  with demo_folder.hold(out, about, overwrite):
+    demo_folder.check(stages, hashes, out, overwrite)
+    line = ProgressLine(stages)
+    demo_run.run_all(stages, hashes, out, line, overwrite)
+    return 0 if _UNTIL.value else demo_run.finish(out, stages)
 
 
 if __name__ == '__main__':

@@ -23,12 +23,14 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from musiclm_jax import path_flags
 from musiclm_jax.contracts.errors import UsageError
 
 USAGE = 2
 INTERRUPTED = 130
 _ACCELERATORS = ('accel*', 'vfio/[0-9]*', 'nvidia[0-9]*', 'kfd', 'dxg')
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ENTRY = re.compile(r'.+-[0-9a-f]{64}-cache')
 _ZSTD = b'\x28\xb5\x2f\xfd'
 # Parameters of glibc's mallopt: (number in malloc.h, value).
 _MALLOC = {
@@ -163,7 +165,9 @@ def mend_compilation_cache(cache: Path) -> None:
   cache.mkdir(parents=True, exist_ok=True)
   stamp, now = cache / '.checked', time.time()
   checked = stamp.stat().st_mtime if stamp.exists() else 0.0
-  for entry in cache.glob('*-cache'):
+  for entry in cache.iterdir():
+    if not _ENTRY.fullmatch(entry.name):
+      continue  # not jax's
     try:
       if entry.stat().st_mtime >= checked and not _is_whole(entry):
         entry.unlink()
@@ -194,6 +198,7 @@ def _is_whole(entry: Path) -> bool:
 def _parse(argv: list[str]) -> None:
   """Parses the flags, the config before all: its errors are clearest here."""
   app.define_help_flags()
+  argv = path_flags.expand_config(argv)
   _check_config(argv[1:])
   spare = flags.FLAGS(argv)[1:]
   if spare:

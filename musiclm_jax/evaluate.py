@@ -9,17 +9,18 @@ code is 0 when the report was written.
 needs corpus, tokens and codec alone, so it can run beside a training.
 """
 
-from pathlib import Path
-
 from absl import flags
 
-from musiclm_jax import door
+from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
 
-_DEMO = flags.DEFINE_string('demo', None, 'Folder of a demo.')
+_DEMO = path_flags.DEFINE_path('demo', None, 'Folder of a demo.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of judges, prompts and samples.')
 _ONLY_HEARING = flags.DEFINE_bool(
   'only_hearing', False, 'Prepare what the judges hear, and no more.'
+)
+_OVERWRITE = flags.DEFINE_bool(
+  'overwrite', False, 'Replace the report and its picture, whoever wrote them.'
 )
 
 
@@ -27,17 +28,21 @@ def main() -> None:
   """Examines the demo and writes its report."""
   if not _DEMO.value:
     raise UsageError('--demo is missing: give the folder of a demo')
-  folder = Path(_DEMO.value)
+  folder = _DEMO.value
   if not folder.is_dir():
     raise UsageError(f"there is no demo at '{folder}': run make demo first")
-  from musiclm_jax.evaluation import examination
+  from musiclm_jax.contracts import own_folder
+  from musiclm_jax.evaluation import examination, hearing, report
 
+  own_folder.check(folder / 'hearing', hearing.FOLDER)
+  if not _ONLY_HEARING.value:
+    report.check_out(folder, _OVERWRITE.value)
   if _ONLY_HEARING.value:
     examination.listen(folder)
     return
-  report = examination.write_report(folder, _SEED.value)
-  failed = [gate.name for gate in report.gates if not gate.passed]
-  print(f'{len(report.gates)} gates, failed: {", ".join(failed) or "none"}')
+  written = examination.write_report(folder, _SEED.value)
+  failed = [gate.name for gate in written.gates if not gate.passed]
+  print(f'{len(written.gates)} gates, failed: {", ".join(failed) or "none"}')
 
 
 if __name__ == '__main__':

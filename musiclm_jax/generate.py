@@ -12,25 +12,24 @@ JSON; the same seed and machine give the same file.
 import dataclasses
 import hashlib
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from musiclm_jax import door
+from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
 
-_BUNDLE = flags.DEFINE_string('bundle', None, 'Folder of a bundle.')
+_BUNDLE = path_flags.DEFINE_path('bundle', None, 'Folder of a bundle.')
 _TEXT = flags.DEFINE_multi_string('text', None, 'What to play; repeatable.')
-_MELODY = flags.DEFINE_string(
+_MELODY = path_flags.DEFINE_path(
   'melody', None, 'Sound file of a tune to play, of 4 s or more.'
 )
 _SECONDS = flags.DEFINE_float('seconds', 10.0, 'Length, up to 3600.')
 _SEED = flags.DEFINE_integer(
   'seed', 0, 'Another seed gives other music.', lower_bound=0
 )
-_OUT = flags.DEFINE_string('out', None, 'WAV file to write.')
+_OUT = path_flags.DEFINE_path('out', None, 'WAV file to write.')
 _SETTINGS = {
   name: flags.DEFINE_float(name, None, f"{help_} None: the bundle's.")
   for name, help_ in (
@@ -43,6 +42,12 @@ _SETTINGS = {
 _MULAN_LEVELS = flags.DEFINE_integer(
   'mulan_levels', None, "MuLan levels that are heard. None: the bundle's."
 )
+_OVERWRITE = flags.DEFINE_bool(
+  'overwrite',
+  False,
+  'Replace what is at --out and the .json beside it, whoever wrote them.',
+)
+_BYTES_PER_SECOND = 48_000
 
 
 def _check_flags() -> None:
@@ -66,26 +71,26 @@ def _outputs() -> list[Path]:
   """Names the files to write, each of which can be written.
 
   Raises:
-    UsageError: If one cannot.
+    UsageError: If one cannot, or would replace a file that is not ours.
   """
-  if not _OUT.value:
+  from musiclm_jax.cascade import provenance
+  from musiclm_jax.contracts import atomic_file, disk
+
+  out = _OUT.value
+  if not out:
     raise UsageError('--out is missing: name a WAV file to write')
-  out = Path(_OUT.value)
   if out.suffix.lower() != '.wav':
     raise UsageError(f"--out='{out}': the name must end in .wav")
   paths = [out]
   if len(_TEXT.value) > 1:
     paths = [out.with_stem(f'{out.stem}_{k}') for k in range(len(_TEXT.value))]
-  folder = next(p for p in out.absolute().parents if p.exists())
   for path in paths:
-    if path.is_dir():
-      raise UsageError(f"cannot write '{path}': it is a folder")
-  try:
-    tempfile.TemporaryFile(dir=folder).close()
-  except OSError as error:
-    raise UsageError(
-      f"cannot write '{out}': {error.strerror or error}; choose another --out"
-    ) from error
+    provenance.check_out(path, _OVERWRITE.value)
+    if not provenance.sidecar(path):
+      _report('no .json beside it, whose name would be too long')
+  size = len(paths) * _SECONDS.value * _BYTES_PER_SECOND
+  disk.check_room(out, size, 'the sound files')
+  atomic_file.remove_leftovers(out.parent)
   return paths
 
 
@@ -127,7 +132,7 @@ def _melody_about() -> dict[str, str]:
   """What the files say of the melody."""
   if _MELODY.value is None:
     return {}
-  path = Path(_MELODY.value)
+  path = _MELODY.value
   sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
   return {'melody': path.name, 'melody_sha256': sha256}
 

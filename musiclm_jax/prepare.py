@@ -15,18 +15,21 @@ from pathlib import Path
 
 from absl import flags
 
-from musiclm_jax import door
+from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
 
 _SOURCES = ('rendered_music',)
 _SOURCE = flags.DEFINE_string(
   'source', 'rendered_music', f'Kind of corpus: {", ".join(_SOURCES)}.'
 )
-_OUT = flags.DEFINE_string('out', None, 'Folder of the corpus.')
+_OUT = path_flags.DEFINE_path('out', None, 'Folder of the corpus.')
 _PIECES = flags.DEFINE_integer('pieces', 800, 'Pieces in all splits together.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Another seed is another corpus.')
 _PROCESSES = flags.DEFINE_integer(
   'processes', None, 'Rendering processes; None: one a core.'
+)
+_OVERWRITE = flags.DEFINE_bool(
+  'overwrite', False, 'Replace the corpus that is at --out, if it is another.'
 )
 
 
@@ -46,17 +49,21 @@ def _check_flags() -> None:
 def main() -> None:
   """Renders the shards that are missing, then completes the corpus."""
   _check_flags()
+  from musiclm_jax.contracts import disk
   from musiclm_jax.data.rendered_music import shards, soundfont
 
-  folder = Path(_OUT.value)
+  folder = _OUT.value
   corpus = shards.Corpus(_PIECES.value, _SEED.value)
-  if shards.is_complete(folder, corpus):
-    print(f'{folder} is complete: {corpus.pieces} pieces', flush=True)
-    return
-  soundfont.path()  # made once, before the processes ask for it
-  missing = shards.begin(folder, corpus)
-  _render(folder, corpus, missing)
-  shards.finish(folder, corpus)
+  overwrite = _OVERWRITE.value
+  if overwrite or not shards.is_complete(folder, corpus):
+    lacking = corpus.pieces
+    if not overwrite:
+      lacking = sum(s.last - s.first for s in shards.missing(folder, corpus))
+    disk.check_room(folder, lacking * shards.BYTES_PER_PIECE, 'the pieces')
+    with shards.hold(folder, corpus, overwrite) as missing:
+      soundfont.path()  # made once, before the processes ask for it
+      _render(folder, corpus, missing)
+      shards.finish(folder, corpus)
   print(f'{folder} is complete: {corpus.pieces} pieces', flush=True)
 
 

@@ -11,21 +11,23 @@ Without --topology it measures some steps on the devices that are here.
 """
 
 import os
-from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
 
-from musiclm_jax import door
+from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'FILE.py[:SIZE].')
 _TOPOLOGY = flags.DEFINE_string(
   'topology', None, 'Slice, such as v5e-256 or v5e:16x16.'
 )
-_JSON = flags.DEFINE_string('json', None, 'File for the figures.')
+_JSON = path_flags.DEFINE_path('json', None, 'File for the figures.')
 _ALL = flags.DEFINE_bool('all', False, 'Write the hardware table.')
 _AGAIN = flags.DEFINE_bool('again', False, 'With --all: forget what is there.')
+_OVERWRITE = flags.DEFINE_bool(
+  'overwrite', False, 'Replace the file at --json, whoever wrote it.'
+)
 _EFFORT = flags.DEFINE_enum(
   'effort',
   'quick',
@@ -59,15 +61,16 @@ def main() -> None:
     raise UsageError('--config is missing: give one like configs/semantic.py')
   if _AGAIN.value:
     raise UsageError('--again is of --all: leave it out')
+  from musiclm_jax.rehearsal import table
+
   if _JSON.value:
-    _check_writable(Path(_JSON.value))
+    table.check_out(_JSON.value, _OVERWRITE.value)
   if _TOPOLOGY.value is None:
-    from musiclm_jax.rehearsal import measurement, table
+    from musiclm_jax.rehearsal import measurement
 
     result = measurement.measure(config.to_dict())
   else:
     _prepare()
-    from musiclm_jax.rehearsal import table
     from musiclm_jax.rehearsal.rehearsal import rehearse_and_suggest
     from musiclm_jax.rehearsal.topology import open_topology
 
@@ -76,7 +79,7 @@ def main() -> None:
     result['effort'] = _EFFORT.value
   print(table.lines(result))
   if _JSON.value:
-    table.write_json(Path(_JSON.value), result)
+    table.write_json(_JSON.value, result)
 
 
 def _prepare() -> None:
@@ -95,13 +98,6 @@ def _check_alone() -> None:
         f'--{flag.name} and --all came together: leave one out, the table is '
         'of every paper config and its own machines'
       )
-
-
-def _check_writable(path: Path) -> None:
-  if not path.parent.is_dir():
-    raise UsageError(f'--json={path}: the folder {path.parent} does not exist')
-  if path.is_dir() or not os.access(path.parent, os.W_OK):
-    raise UsageError(f'--json={path} cannot be written: name another file')
 
 
 if __name__ == '__main__':

@@ -8,16 +8,15 @@ is new or changed. Each line of the answer: rank, cosine, file.
 """
 
 import sys
-from pathlib import Path
 
 from absl import flags
 
-from musiclm_jax import door
+from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.printable import printable
 
-_BUNDLE = flags.DEFINE_string('bundle', None, 'Folder of a bundle.')
-_INDEX = flags.DEFINE_string('index', None, 'Folder of your songs.')
+_BUNDLE = path_flags.DEFINE_path('bundle', None, 'Folder of a bundle.')
+_INDEX = path_flags.DEFINE_path('index', None, 'Folder of your songs.')
 _TEXT = flags.DEFINE_string('text', None, 'What to look for.')
 _TOP = flags.DEFINE_integer('top', 10, 'Songs to show.', lower_bound=1)
 
@@ -57,7 +56,7 @@ def main() -> None:
   search = song_search.SongSearch(loaded, Vocabulary.load(bundle.vocabulary))
   for line in search.remarks(_TEXT.value):
     _report(line)
-  found = search.rank(_TEXT.value, folder, Path(_INDEX.value), _report)
+  found = search.rank(_TEXT.value, folder, _INDEX.value, _report)
   for rank, (name, cosine) in enumerate(found[: _TOP.value], 1):
     print(f'{rank:3d}  {cosine:6.3f}  {printable(name)}')
 

@@ -12,17 +12,18 @@ import sys
 
 from absl import flags
 
-from musiclm_jax import door
+from musiclm_jax import door, path_flags
+from musiclm_jax.contracts import own_folder, paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.launch import membership
 
-_WORKDIRS = flags.DEFINE_string(
+_WORKDIRS = path_flags.DEFINE_path(
   'workdirs', None, 'Folder of the trained networks, or a bundle.'
 )
 _SOURCE = flags.DEFINE_string(
   'source', None, 'Music as kind:DIR (rendered_music, audio_folder, …).'
 )
-_OUT = flags.DEFINE_string('out', None, 'Folder of the token store.')
+_OUT = path_flags.DEFINE_path('out', None, 'Folder of the token store.')
 _CROP_SECONDS = flags.DEFINE_float(
   'crop_seconds', 10.0, 'Longest crop of a token LM: 10 at tiny, 30 at paper.'
 )
@@ -43,6 +44,9 @@ _BATCH_SIZE = flags.DEFINE_integer(
 )
 _COARSE_LEVELS = flags.DEFINE_integer(
   'coarse_levels', 4, 'Acoustic levels of the coarse stage.'
+)
+_OVERWRITE = flags.DEFINE_bool(
+  'overwrite', False, 'Replace the token store that is at --out.'
 )
 
 
@@ -84,7 +88,12 @@ def main() -> None:
   from musiclm_jax.cascade.vocabulary import find_vocabulary
   from musiclm_jax.data.sources import open_source
   from musiclm_jax.data.text import Tokenizer as Vocabulary
+  from musiclm_jax.data.token_store import FOLDER
 
+  own_folder.check(_OUT.value, FOLDER)
+  paths.check_folder(_OUT.value)
+  if _OVERWRITE.value and jax.process_count() > 1:
+    raise UsageError('--overwrite is for one process: start it alone, first')
   opened = {split: open_source(_SOURCE.value, split) for split in _SPLITS.value}
   tokenizer = Tokenizer(
     networks.load_all(_WORKDIRS.value, TOKENIZERS, OPTIONAL),
@@ -92,6 +101,8 @@ def main() -> None:
   )
   contract = tokenizer.contract(_COARSE_LEVELS.value)
   hop = _HOP_SECONDS.value or _CROP_SECONDS.value
+  if _OVERWRITE.value:
+    own_folder.remove(_OUT.value, FOLDER)
   for split, source in opened.items():
     corpus = Corpus(
       tokenizer,

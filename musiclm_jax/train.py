@@ -16,20 +16,20 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from musiclm_jax import door
+from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import STOPPED, UsageError
 from musiclm_jax.launch import membership
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'FILE.py[:SIZE].')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of this training.')
-_TOKENS = flags.DEFINE_string('tokens', None, 'Token store, for token LMs.')
-_NETWORK = flags.DEFINE_string(
+_WORKDIR = path_flags.DEFINE_path('workdir', None, 'Folder of this training.')
+_TOKENS = path_flags.DEFINE_path('tokens', None, 'Token store, for token LMs.')
+_NETWORK = path_flags.DEFINE_path(
   'network', None, 'Workdir or bundle of the network whose features are fitted.'
 )
-_INIT_FROM = flags.DEFINE_string(
+_INIT_FROM = path_flags.DEFINE_path(
   'init_from', None, 'Workdir or bundle whose weights to start from.'
 )
-_INIT_TEXT = flags.DEFINE_string(
+_INIT_TEXT = path_flags.DEFINE_path(
   'init_text',
   None,
   "Folder of a BERT (model.safetensors, vocab.txt) for MuLan's text tower.",

@@ -1,6 +1,9 @@
 """Shared by all tests: quiet CPU, persistent compilation cache, type checks."""
 
+import contextlib
 import os
+import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -38,6 +41,24 @@ def absent_tpu():
     jax.config.update('jax_enable_compilation_cache', False)
     yield
     jax.config.update('jax_enable_compilation_cache', True)
+
+
+@pytest.fixture
+def full_disk():
+  """A context in which no file grows beyond some bytes: EFBIG for ENOSPC."""
+
+  @contextlib.contextmanager
+  def limit(count):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (count, before[1]))
+    try:
+      yield
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, before)
+      signal.signal(signal.SIGXFSZ, handler)
+
+  return limit
 
 
 @pytest.fixture

@@ -11,20 +11,18 @@ mulan/vocab.txt           pieces of words that prompts are made of
 Which stages made the tokens the contract says: those of a melody may be absent.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from musiclm_jax.cascade import bundle_card as card
 from musiclm_jax.cascade import weights as weights_file
 from musiclm_jax.cascade.settings import Settings
 from musiclm_jax.cascade.weights import Weights
+from musiclm_jax.contracts import atomic_file, disk, own_folder, paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenContract
 
@@ -94,14 +92,16 @@ def write(
   vocabulary: str,
   settings: Settings,
   versions: Mapping[str, str],
+  overwrite: bool = False,
 ) -> Bundle:
-  """Writes a bundle beside `out` and renames it when it is whole.
+  """Writes a bundle beside `out`, reads it, and only then puts it there.
 
   An older bundle at `out` is replaced; any other folder is not.
 
   Raises:
     UsageError: If a stage is missing, a token LM was trained under another
-      contract, or `out` is a folder that is no bundle.
+      contract, or `out` is refused; see `check_out`.
+    OSError: If the disk does not take it.
   """
   out = Path(out)
   needed = stages_of(contract)
@@ -109,11 +109,10 @@ def write(
   if missing:
     raise UsageError(f'a bundle needs the stages {", ".join(missing)} as well')
   _check_contracts(contract, stages)
-  if out.exists() and not (out / MANIFEST).exists() and any(out.iterdir()):
-    raise UsageError(
-      f"'{out}' holds something that is no bundle: choose another --out"
-    )
-  with _replacing(out) as folder:
+  check_out(out, overwrite)
+  arrays = (a for stage in needed for a in stages[stage].arrays().values())
+  disk.check_room(out, sum(a.nbytes for a in arrays), 'the weights')
+  with atomic_file.atomic_folder(out) as folder, atomic_file.naming(out):
     for stage in needed:
       weights_file.write(folder / stage, stages[stage])
     (folder / CONTRACT).write_text(contract.to_json())
@@ -123,12 +122,52 @@ def write(
       'schema_version': SCHEMA_VERSION,
       'settings': dataclasses.asdict(settings),
       'versions': dict(versions),
-      'files': {name: _hash(folder / name) for name in _files(folder)},
+      'files': {
+        name: _hash(folder / name) for name in sorted(own_folder.files(folder))
+      },
     }
     (folder / MANIFEST).write_text(
       json.dumps(manifest, indent=1, sort_keys=True)
     )
-  return read(out)
+    written = read(folder)
+  return dataclasses.replace(written, path=out)
+
+
+def check_out(out: Path, overwrite: bool = False) -> None:
+  """Checks that a bundle can be written to `out`; leaves nothing there.
+
+  Args:
+    out: A folder that is not there, is empty, or is a bundle.
+    overwrite: Whether a bundle with files that were changed is replaced.
+
+  Raises:
+    UsageError: Naming what is not ours.
+  """
+  paths.check_name(out)
+  paths.check_folder(out.parent, out)
+  atomic_file.remove_leftovers(out.parent)
+  if not os.path.lexists(out):
+    return
+  if not out.is_dir() or out.is_mount():
+    what = 'a disk of its own' if out.is_dir() else 'a file'
+    raise UsageError(f"'{out}' is {what}: choose another --out, in a folder")
+  there = sorted(own_folder.files(out))
+  files = own_folder.object_in(out / MANIFEST).get('files')
+  if there and not isinstance(files, dict):
+    raise UsageError(
+      f"'{out}' holds '{there[0]}', which is no bundle: choose another --out"
+    )
+  for name in there:
+    if name != MANIFEST and name not in files:
+      raise UsageError(
+        f"bundle '{out}' holds '{name}', which musiclm_jax did not write: move "
+        'that elsewhere or choose another --out'
+      )
+    if name != MANIFEST and not overwrite and files[name] != _hash(out / name):
+      raise UsageError(
+        f"bundle '{out}': '{name}' was changed since it was written: choose "
+        'another --out, or give --overwrite to replace it'
+      )
 
 
 def read(path: str | os.PathLike) -> Bundle:
@@ -199,32 +238,6 @@ def _check_files(path: Path, files: Mapping[str, str]) -> None:
         f"bundle '{path}': the file {name} is damaged (its SHA-256 is not the "
         f'one in {MANIFEST}): copy the bundle again'
       )
-
-
-@contextlib.contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-  """Yields a new neighbour folder that takes the place of `out` at the end."""
-  out.parent.mkdir(parents=True, exist_ok=True)
-  folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f'.{out.name}.'))
-  folder.chmod(0o755)
-  old = folder.with_name(f'{folder.name}.old')
-  try:
-    yield folder
-    if out.exists():
-      os.rename(out, old)
-    os.rename(folder, out)
-  except BaseException:
-    if old.exists() and not out.exists():
-      os.rename(old, out)
-    raise
-  finally:
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _files(folder: Path) -> list[str]:
-  paths = (p for p in folder.rglob('*') if p.is_file())
-  return sorted(p.relative_to(folder).as_posix() for p in paths)
 
 
 def _hash(path: Path) -> str:

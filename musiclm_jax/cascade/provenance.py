@@ -1,5 +1,6 @@
 """Sound files that say where they come from, in themselves and beside."""
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from musiclm_jax import __version__
+from musiclm_jax.contracts import paths, seal
 from musiclm_jax.contracts.atomic_file import atomic_open, write_text
 from musiclm_jax.contracts.errors import UsageError
 
@@ -39,13 +41,67 @@ def write_wav(
     waveform: float [S] in [-1, 1], written as 16 bits.
     sample_rate: In Hz.
     provenance: Written as JSON into the file's comment (RIFF INFO, ICMT) and
-      into `<path without .wav>.json`.
+      into `sidecar(path)`, with the hash of the sound and a seal.
+
+  Raises:
+    OSError: Naming the file, if the disk does not take it.
   """
   path = Path(path)
-  pcm = np.round(np.clip(waveform, -1.0, 1.0) * 32767).astype('<i2')
+  pcm = np.round(np.clip(waveform, -1.0, 1.0) * 32767).astype('<i2').tobytes()
+  record = seal.seal({**provenance, 'sound_sha256': _sha256(pcm)})
   with atomic_open(path, 'wb') as file:
-    file.write(_riff(pcm.tobytes(), sample_rate, json.dumps(provenance)))
-  write_text(path.with_suffix('.json'), json.dumps(provenance, indent=1) + '\n')
+    file.write(_riff(pcm, sample_rate, json.dumps(record)))
+  if beside := sidecar(path):
+    write_text(beside, json.dumps(record, indent=1) + '\n')
+
+
+def sidecar(path: Path) -> Path | None:
+  """The JSON file beside a WAV file; None where its name would be too long."""
+  beside = path.with_suffix('.json')
+  size = len(os.fsencode(beside.name))
+  return beside if size <= paths.name_limit(path) else None
+
+
+def check_out(path: Path, overwrite: bool = False) -> None:
+  """Checks that `write_wav` can write to `path`; leaves nothing there.
+
+  Args:
+    path: Of the WAV file.
+    overwrite: Whether files are replaced that `write_wav` did not write, or
+      that were changed since.
+
+  Raises:
+    UsageError: If it cannot, or a file is in the way.
+  """
+  paths.check_file(path)
+  files = [file for file in (path, sidecar(path)) if file]
+  for file in files:
+    if file.is_dir():
+      raise UsageError(f"cannot write '{file}': it is a folder")
+  foreign = [f for f in files if os.path.lexists(f) and not is_ours(f)]
+  if foreign and not overwrite:
+    raise UsageError(
+      f"'{foreign[0]}' would be replaced, and generate did not write it, or it "
+      'was changed since: choose another --out, or give --overwrite to replace '
+      + ' and '.join(file.name for file in foreign)
+    )
+
+
+def is_ours(path: Path) -> bool:
+  """Whether `write_wav` wrote this WAV or JSON file, and it is unchanged."""
+  try:
+    data = path.read_bytes()
+    if path.suffix.lower() == '.json':
+      return seal.is_sealed(json.loads(data))
+    record = json.loads(_comment(data))
+    (pcm,) = (c for name, c in _chunks(data[12:]) if name == b'data')
+  except (OSError, ValueError, struct.error):
+    return False
+  return seal.is_sealed(record) and record['sound_sha256'] == _sha256(pcm)
+
+
+def _sha256(data: bytes) -> str:
+  return hashlib.sha256(data).hexdigest()
 
 
 def read_provenance(path: str | os.PathLike) -> dict[str, Any]:

@@ -9,11 +9,14 @@ contract.json        of a token LM
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from musiclm_jax.contracts.plain_path import plain_file
 
 # Players that only training needs; a bundle is for making music.
 TRAINING_PLAYERS = ('discriminators',)
@@ -59,16 +62,27 @@ class Weights:
 
 
 def write(folder: Path, weights: Weights) -> None:
-  """Writes one stage into a new folder."""
+  """Writes one stage into a new folder.
+
+  Raises:
+    OSError: Naming the file, if the disk does not take it.
+  """
+  from safetensors import SafetensorError
   from safetensors.numpy import save_file
 
   folder.mkdir()
-  arrays = weights.arrays()
-  save_file(
-    {name: np.asarray(a, order='C') for name, a in arrays.items()},
-    folder / 'weights.safetensors',
-  )
   (folder / 'config.json').write_text(_json(weights.config))
+  arrays = weights.arrays()
+  path = folder / 'weights.safetensors'
+  try:
+    save_file(
+      {name: np.asarray(a, order='C') for name, a in arrays.items()},
+      plain_file(path),
+    )
+  except SafetensorError as error:  # such as a full disk
+    raise OSError(5, f'could not be written ({error})', str(path)) from error
+  # The library writes files that nobody else can read.
+  shutil.copymode(folder / 'config.json', path)
   players = {kind: sorted(tree) for kind, tree in weights.inference().items()}
   (folder / 'players.json').write_text(_json(players))
   if weights.contract_json is not None:
@@ -82,7 +96,8 @@ def read(folder: Path) -> Weights:
   tree = json.loads((folder / 'players.json').read_text())
   # A player without arrays leaves no trace among the tensors.
   tree = {kind: {p: {} for p in players} for kind, players in tree.items()}
-  for name, array in load_file(folder / 'weights.safetensors').items():
+  arrays = load_file(plain_file(folder / 'weights.safetensors'))
+  for name, array in arrays.items():
     *parents, last = name.split('/')
     node = tree
     for parent in parents:

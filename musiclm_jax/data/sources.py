@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from musiclm_jax.contracts import paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.folder_listing import check_folder
 
@@ -92,7 +93,7 @@ def open_source(spec: str, split: str, sample_rate: int = 24000) -> Source:
   """Opens one split of the music that `spec` names.
 
   Args:
-    spec: `'kind:DIR'`, kind one of `KINDS`.
+    spec: `'kind:DIR'`, kind one of `KINDS`, DIR as in `contracts.paths.local`.
     split: `'train'`, `'validation'` or `'test'`.
     sample_rate: Of what the source shall return, in Hz.
 
@@ -107,8 +108,9 @@ def open_source(spec: str, split: str, sample_rate: int = 24000) -> Source:
     )
   if split not in SPLITS:
     raise UsageError(f"no split '{split}': choose one of {', '.join(SPLITS)}")
-  check_folder(folder)
-  source = _OPENERS[kind](folder, split, sample_rate)
+  path = paths.local(folder)
+  check_folder(path)
+  source = _OPENERS[kind](str(path), split, sample_rate)
   if len(source) == 0:
     raise UsageError(f"source '{spec}' has no piece in its {split} split")
   return source

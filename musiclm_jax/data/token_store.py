@@ -22,14 +22,28 @@ from pathlib import Path
 
 import numpy as np
 
-from musiclm_jax.contracts import file_names
+from musiclm_jax.contracts import atomic_file, file_names, own_folder
 from musiclm_jax.contracts.atomic_file import write_text
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenContract
+from musiclm_jax.data import record_file
+from musiclm_jax.data.sources import SPLITS
 from musiclm_jax.data.token_record import TokenRecord
 
 PIECES_PER_SHARD = 64
 _SUFFIX = '.array_record'
+FOLDER = own_folder.Kind(
+  'token store',
+  (
+    'contract.json',
+    *(f'{split}/plan.json' for split in SPLITS),
+    *(f'{split}/[0-9]*-of-[0-9]*' for split in SPLITS),
+  ),
+  known=lambda folder: (
+    {'schema_version', 'streams'}
+    <= own_folder.object_in(folder / 'contract.json').keys()
+  ),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +103,12 @@ class TokenStoreWriter:
     """Begins or continues a split.
 
     Raises:
-      UsageError: If the folder holds tokens of another plan or contract.
+      UsageError: If the folder holds tokens of another plan or contract, or
+        something of a user's where tokens would be written.
     """
+    own_folder.begin(Path(folder), FOLDER)
     self._folder = Path(folder) / split
+    atomic_file.remove_leftovers(self._folder)
     self._plan = plan
     path = Path(folder) / 'contract.json'
     if path.exists():
@@ -108,9 +125,12 @@ class TokenStoreWriter:
   def missing(
     self, process_index: int = 0, process_count: int = 1
   ) -> list[int]:
-    """Lists the shards that this process still has to write."""
+    """Lists the shards that this process still has to write.
+
+    One that cannot be read is made again.
+    """
     shards = range(process_index, self._plan.num_shards, process_count)
-    return [s for s in shards if not self._path(s).exists()]
+    return [s for s in shards if record_file.read_all(self._path(s)) is None]
 
   def write(self, shard: int, records: Iterable[TokenRecord]) -> int:
     """Writes one shard, whole or not at all.
@@ -119,29 +139,10 @@ class TokenStoreWriter:
       Number of records.
 
     Raises:
-      UsageError: If the disk does not take it.
+      OSError: If the disk does not take it; see `record_file.write`.
     """
-    from array_record.python.array_record_module import ArrayRecordWriter
-
-    path = self._path(shard)
-    # One temporary name a process: two processes that were given the same
-    # shard by mistake must not write into one file.
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-      writer = ArrayRecordWriter(str(temporary), 'group_size:1')
-      count = 0
-      for record in records:
-        writer.write(record.to_bytes())
-        count += 1
-      writer.close()
-      with open(temporary, 'rb+') as file:
-        os.fsync(file.fileno())
-      os.replace(temporary, path)
-    except RuntimeError as error:  # array_record's word for a full disk
-      raise UsageError(f'{path} could not be written: {error}') from error
-    finally:
-      temporary.unlink(missing_ok=True)
-    return count
+    rows = (record.to_bytes() for record in records)
+    return record_file.write(self._path(shard), rows, 'group_size:1')
 
   def _path(self, shard: int) -> Path:
     return self._folder / f'{shard:05}-of-{self._plan.num_shards:05}{_SUFFIX}'
@@ -163,10 +164,6 @@ class TokenStore:
       UsageError: If the store or the split is missing, incomplete, damaged or
         empty.
     """
-    from array_record.python.array_record_data_source import (
-      ArrayRecordDataSource,
-    )
-
     folder = Path(folder)
     if not (folder / 'contract.json').exists():
       raise UsageError(
@@ -181,7 +178,7 @@ class TokenStore:
     self.specs = self.contract.streams
     self._paths = _shard_paths(folder / split, plan['num_shards'])
     self._ends = np.cumsum([_num_records(path) for path in self._paths])
-    self._records = ArrayRecordDataSource([str(p) for p in self._paths])
+    self._records = record_file.source(self._paths)
     if len(self._records) == 0:
       raise UsageError(f"the {split} split of token store '{folder}' is empty")
 
@@ -247,7 +244,7 @@ def _check_plan(path: Path, plan: Plan) -> None:
     if field != 'source' and there.get(field) != asked[field]:
       raise UsageError(
         f'{path.parent} was begun with {field} {there.get(field)}, now it is '
-        f'{asked[field]}: give another --out, or delete that folder'
+        f'{asked[field]}: give another --out, or --overwrite to begin again'
       )
 
 
@@ -262,8 +259,8 @@ def _read_plan(path: Path, split: str) -> dict:
     ) from error
   except (ValueError, KeyError, TypeError) as error:
     raise UsageError(
-      f'{path} is damaged: delete the folder {path.parent} and run tokenize '
-      'again'
+      f'{path} is damaged: run tokenize with --overwrite to make the store '
+      'again, or give another --out'
     ) from error
 
 
@@ -280,21 +277,13 @@ def _shard_paths(folder: Path, count: int) -> list[Path]:
 
 def _num_records(path: Path) -> int:
   """Counts a shard's records by its footer, which a truncated file lacks."""
-  from array_record.python.array_record_module import ArrayRecordReader
-
-  try:
-    reader = ArrayRecordReader(
-      str(path), 'readahead_buffer_size:0,max_parallelism:0'
-    )
-    count = reader.num_records()
-    reader.close()
-  except RuntimeError as error:
-    raise UsageError(_damaged(path)) from error
+  count = record_file.num_records(path)
+  if count is None:
+    raise UsageError(_damaged(path))
   return count
 
 
 def _damaged(path: Path) -> str:
   return (
-    f'{path} is damaged or cut short: delete it and run tokenize again, which '
-    'makes it anew'
+    f'{path} is damaged or cut short: run tokenize again, which makes it anew'
   )

@@ -9,7 +9,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from musiclm_jax.evaluation import stage_process
+from musiclm_jax.cascade import bundle, provenance
+from musiclm_jax.contracts import own_folder
+from musiclm_jax.data import token_store
+from musiclm_jax.data.rendered_music import shards
+from musiclm_jax.evaluation import hearing, report, stage_process
+from musiclm_jax.training import workdir
 
 PROMPTS = (
   'a calm piano solo',
@@ -52,11 +57,13 @@ class Stage:
     door: The module that it goes through, `musiclm_jax.<door>`.
     arguments: Of the door.
     needs: Stages whose output it reads.
-    output: Folder or file that it makes, removed when its inputs have changed.
+    output: Folder or file that it makes.
     rooms: Code folders that its output depends on.
     expected_seconds: On its share of two cores, for the ETA until measured.
     shares: Whether it runs on half of the cores, beside another such stage.
     config: File name of its config, for trainings.
+    kind: Of the output, which is cleared when the inputs have changed; the
+      command itself replaces what is of no such kind.
   """
 
   name: str
@@ -68,6 +75,26 @@ class Stage:
   expected_seconds: float
   shares: bool = False
   config: str | None = None
+  kind: own_folder.Kind | None = None
+
+  def check(self, overwrite: bool) -> None:
+    """Checks that all that is there may be replaced.
+
+    Args:
+      overwrite: Whether files of ours that were changed are, too.
+
+    Raises:
+      UsageError: Naming what may not.
+    """
+    if self.kind:
+      own_folder.check_ours(self.output, self.kind)
+    elif self.door == 'bundle':
+      bundle.check_out(self.output, overwrite)
+    elif self.door == 'generate':
+      for path in self.output.glob('*.wav'):
+        provenance.check_out(path, overwrite)
+    elif self.door == 'evaluate':
+      report.check_out(self.output.parent, overwrite)
 
   def command(self) -> list[str]:
     """Program and arguments, with the interpreter that runs now."""
@@ -122,6 +149,7 @@ class Plan:
       ),
       needs=(),
       output=self.out / 'corpus',
+      kind=shards.FOLDER,
       rooms=('data/rendered_music',),
       expected_seconds=180,
     )
@@ -148,6 +176,7 @@ class Plan:
       arguments=tuple(arguments),
       needs=needs,
       output=workdirs / name,
+      kind=workdir.FOLDER,
       rooms=(room, *_TRAINING_ROOMS),
       expected_seconds=expected_seconds,
       shares=True,
@@ -167,6 +196,7 @@ class Plan:
       ),
       needs=_TOKENIZERS,
       output=self.out / 'tokens',
+      kind=token_store.FOLDER,
       rooms=_CASCADE_ROOMS,
       expected_seconds=330,
     )
@@ -179,6 +209,7 @@ class Plan:
       # It could run before the tokens, but they would have to wait for it.
       needs=('prepare', 'soundstream', 'tokenize'),
       output=self.out / 'hearing',
+      kind=hearing.FOLDER,
       rooms=('evaluation', 'cascade'),
       expected_seconds=510,
       shares=True,

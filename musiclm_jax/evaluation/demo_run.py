@@ -4,13 +4,12 @@ stage -> process -> stamp; report.json -> table on the screen, exit code.
 """
 
 import json
-import shutil
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
 
-from musiclm_jax.contracts import atomic_file
+from musiclm_jax.contracts import atomic_file, own_folder, seal
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation import lanes, stage_process
 from musiclm_jax.evaluation.demo_plan import Stage
@@ -23,6 +22,7 @@ def run_all(
   hashes: Mapping[str, str],
   out: Path,
   line: ProgressLine,
+  overwrite: bool = False,
 ) -> None:
   """Runs every stage as soon as it may.
 
@@ -31,6 +31,7 @@ def run_all(
     hashes: Stage -> hash of what its output depends on.
     out: Folder of the demo.
     line: Shows where the demo stands.
+    overwrite: Whether commands may replace files that were changed.
 
   Raises:
     UsageError: If a stage fails; one that runs beside it is ended, and
@@ -52,6 +53,7 @@ def run_all(
             *(stage, hashes[stage.name], out, line),
             cores=cores,
             stop=stop,
+            overwrite=overwrite,
           )
           running[future] = stage, cores
         ended, _ = futures.wait(running, return_when=futures.FIRST_COMPLETED)
@@ -73,6 +75,7 @@ def run_stage(
   *,
   cores: Collection[int] | None = None,
   stop: threading.Event | None = None,
+  overwrite: bool = False,
 ) -> stage_process.Stamp:
   """Runs one stage unless it was finished with the same inputs.
 
@@ -83,6 +86,7 @@ def run_stage(
     line: Shows where the demo stands.
     cores: It may use these only; all by default.
     stop: Ends it when set.
+    overwrite: Whether its command may replace files that were changed.
 
   Raises:
     UsageError: If its process fails; the log's last lines are shown first.
@@ -94,9 +98,8 @@ def run_stage(
       line.done(stage.name, stamp.seconds)
       return stamp
   else:
-    if stage.output.is_dir():
-      shutil.rmtree(stage.output)
-    stage.output.unlink(missing_ok=True)
+    if stage.kind:
+      own_folder.clear(stage.output, stage.kind)
     stamp = stage_process.Stamp(inputs)
     stamp.write(path)
   log = out / 'logs' / f'{stage.name}.log'
@@ -107,7 +110,11 @@ def run_stage(
     line.show(stage.name, usage.seconds, share, usage.peak_bytes)
 
   code, usage = stage_process.run(
-    stage.command(), log, watch, cores=cores, stop=stop
+    stage.command() + ['--overwrite'] * (overwrite and not stage.kind),
+    log,
+    watch,
+    cores=cores,
+    stop=stop,
   )
   stamp = stamp.after(usage, finished=code == 0)
   stamp.write(path)
@@ -147,6 +154,7 @@ def finish(out: Path, stages: Sequence[Stage]) -> int:
   """
   path = out / 'report.json'
   report = json.loads(path.read_text())
+  report.pop(seal.KEY, None)
   report['stages'] = [
     {
       'name': stage.name,
@@ -158,7 +166,8 @@ def finish(out: Path, stages: Sequence[Stage]) -> int:
       stamp := stage_process.Stamp.read(out / 'stamps' / f'{stage.name}.json')
     )
   ]
-  atomic_file.write_text(path, json.dumps(report, indent=1) + '\n')
+  text = json.dumps(seal.seal(report), indent=1) + '\n'
+  atomic_file.write_text(path, text)
   print_gates(report['gates'])
   print(f'\n{len(stages)} stages: {out / "report.html"}')
   failed = [gate for gate in report['gates'] if not gate['passed']]

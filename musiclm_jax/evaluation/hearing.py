@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from musiclm_jax.contracts import atomic_file
+from musiclm_jax.contracts import atomic_file, own_folder
 from musiclm_jax.evaluation import judge_features, music_statistics
 from musiclm_jax.evaluation.material import Codec, Split
 from musiclm_jax.evaluation.stage_process import hash_of
@@ -23,6 +23,11 @@ CLIPS = {'train': 1000, 'test': 160}
 _SECONDS = 10.0
 _CROPS_PER_PIECE = 2
 _CHUNK = 32  # clips in memory at once
+FOLDER = own_folder.Kind(
+  'feature cache',
+  tuple(f'{name}.{end}' for name in CLIPS for end in ('npz', 'kept/*')),
+  known=lambda folder: (folder.parent / 'stamps' / 'hearing.json').is_file(),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +86,7 @@ def of_split(
   key = hash_of(settings, Path(__file__), *features)
   hearing = _read(path, key)
   if hearing is None:
+    own_folder.begin(path.parent, FOLDER)
     hearing = _listen(split, codec, CLIPS[name], report)
     _write(path, key, hearing)
   return hearing

@@ -6,16 +6,19 @@ gates, stages, figures, players and pictures in; `report.html` and
 
 import base64
 import dataclasses
+import hashlib
 import html
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from musiclm_jax.contracts import atomic_file
+from musiclm_jax.contracts import atomic_file, own_folder, paths, seal
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation import pictures
 from musiclm_jax.evaluation.gates import Gate
 
@@ -69,11 +72,20 @@ class Report:
   curves: Mapping[str, Sequence[Mapping[str, float]]]
 
   def write(self, folder: Path) -> None:
-    """Writes report.html, picture.png and, last, report.json."""
-    atomic_file.write_text(folder / 'report.html', self.to_html())
-    with atomic_file.atomic_open(folder / 'picture.png', 'wb') as file:
-      file.write(pictures.overview(self.curves, self._generated()))
-    text = json.dumps(self.to_json(), indent=1, allow_nan=False)
+    """Writes report.html, picture.png and, last, report.json.
+
+    The latter is sealed and holds the hashes of the others.
+    """
+    files = {
+      'report.html': self.to_html().encode(),
+      'picture.png': pictures.overview(self.curves, self._generated()),
+    }
+    for name, data in files.items():
+      with atomic_file.atomic_open(folder / name, 'wb') as file:
+        file.write(data)
+    hashes = {name: _sha256(data) for name, data in files.items()}
+    record = seal.seal({**self.to_json(), 'files': hashes})
+    text = json.dumps(record, indent=1, allow_nan=False)
     atomic_file.write_text(folder / 'report.json', text + '\n')
 
   def _generated(self) -> list[tuple[str, np.ndarray]]:
@@ -121,6 +133,36 @@ class Report:
       f'<h2>Cost</h2>{_stage_table(self.stages)}'
       f'<h2>Baselines and figures</h2><pre>{baselines}</pre></html>'
     )
+
+
+def check_out(folder: Path, overwrite: bool = False) -> None:
+  """Checks that a report can be written into a folder; leaves nothing there.
+
+  Args:
+    folder: Of the demo.
+    overwrite: Whether files are replaced that are not a report's, or that were
+      changed since.
+
+  Raises:
+    UsageError: Naming the file that would be replaced.
+  """
+  record = own_folder.object_in(folder / 'report.json')
+  hashes = record.get('files', {}) if seal.is_sealed(record) else {}
+  for name in ('report.html', 'picture.png', 'report.json'):
+    path = folder / name
+    paths.check_file(path)
+    if overwrite or not os.path.lexists(path):
+      continue
+    ours = bool(hashes) and name == 'report.json'
+    if not ours and hashes.get(name) != _sha256(path.read_bytes()):
+      raise UsageError(
+        f"'{path}' would be replaced, and evaluate did not write it, or it was "
+        'changed since: give --overwrite to replace it'
+      )
+
+
+def _sha256(data: bytes) -> str:
+  return hashlib.sha256(data).hexdigest()
 
 
 def plain(node: Any) -> Any:

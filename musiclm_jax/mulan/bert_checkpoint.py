@@ -121,8 +121,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding='utf-8')))
   except (ValueError, TypeError) as error:
     raise UsageError(
-      f"'{path}' is no JSON object ({error}): copy it again, or remove it and "
-      "the tensors' own shapes count"
+      f"'{path}' is no JSON object ({error}): copy it again, or move it away, "
+      "and the tensors' own shapes count"
     ) from error
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from musiclm_jax.contracts import atomic_file
+from musiclm_jax.contracts import atomic_file, seal
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.rehearsal.table import changes_in_words, gigabytes, percent
 from musiclm_jax.rehearsal.topology import MACHINES, open_topology
@@ -47,10 +47,10 @@ def write_all(*, again: bool, effort: str) -> None:
   rows = FOLDER / 'rows'
   rows.mkdir(parents=True, exist_ok=True)
   if again:
-    for row in rows.glob('*.json'):
-      row.unlink()
+    for row in _plan():
+      _file(rows, *row).unlink(missing_ok=True)
   for stage, machine, kind in _plan():
-    file = rows / f'{stage}.{machine}{kind and "." + kind}.json'
+    file = _file(rows, stage, machine, kind)
     if not file.exists():
       _write_row(file, stage, machine, kind, effort)
       write_page()
@@ -68,6 +68,10 @@ def _plan() -> Iterator[tuple[str, str, str]]:
           yield stage, machine, 'largest'
   for stage in STAGES:
     yield stage, PLANTED_ON, 'planted'
+
+
+def _file(rows: Path, stage: str, machine: str, kind: str) -> Path:
+  return rows / f'{stage}.{machine}{kind and "." + kind}.json'
 
 
 def _write_row(
@@ -103,6 +107,7 @@ def _write_row(
       print(f'no row of {stage} on {machine}', file=sys.stderr, flush=True)
       return
     result = read_row(partial)
+    result.pop(seal.KEY)
     partial.unlink()
   text = json.dumps({**result, 'own_batch_size': own}, indent=1)
   atomic_file.write_text(file, text + '\n')

@@ -1,18 +1,42 @@
 """Figures for people and for programs: a result -> lines, JSON."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from musiclm_jax.contracts import atomic_file
+from musiclm_jax.contracts import atomic_file, own_folder, paths, seal
+from musiclm_jax.contracts.errors import UsageError
 
 Result = Mapping[str, Any]
 
 
 def write_json(path: Path, result: Result) -> None:
-  """Writes a result."""
-  atomic_file.write_text(path, json.dumps(result, indent=1) + '\n')
+  """Writes a result, sealed."""
+  text = json.dumps(seal.seal(result), indent=1) + '\n'
+  atomic_file.write_text(path, text)
+
+
+def check_out(path: Path, overwrite: bool = False) -> None:
+  """Checks that `write_json` can write to `path`; leaves nothing there.
+
+  Args:
+    path: Of the file.
+    overwrite: Whether a file is replaced that it did not write.
+
+  Raises:
+    UsageError: If it cannot, or such a file is in the way.
+  """
+  if not path.parent.is_dir():
+    raise UsageError(f'--json={path}: the folder {path.parent} does not exist')
+  paths.check_file(path)
+  ours = seal.is_sealed(own_folder.object_in(path))
+  if os.path.lexists(path) and not (ours or overwrite):
+    raise UsageError(
+      f"'{path}' would be replaced, and rehearse did not write it, or it was "
+      'changed since: choose another --json, or give --overwrite to replace it'
+    )
 
 
 def lines(result: Result) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import orbax.checkpoint as ocp
 
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.plain_path import plain_file
 from musiclm_jax.training import workdir as folder
 
 ITEM = 'about'
@@ -63,16 +64,16 @@ def read(path: Path) -> About:
     UsageError: If its schema is not one that this version reads.
     Exception: If it is damaged.
   """
-  handler = ocp.JsonCheckpointHandler()
+  handler, given = ocp.JsonCheckpointHandler(), plain_file(path)
   if not (path / ITEM).exists() and (path / _FIRST).exists():
     return About(
-      **handler.restore(path / _FIRST),
+      **handler.restore(given / _FIRST),
       config=folder.read_config(path.parents[1]),
       contract_json=folder.read_contract(path.parents[1]),
       metrics={},
       schema=1,
     )
-  stored = handler.restore(path / ITEM)
+  stored = handler.restore(given / ITEM)
   if stored['schema'] != SCHEMA:
     raise UsageError(
       f'the checkpoint {path} has schema {stored["schema"]}, this version '

@@ -5,6 +5,7 @@ Orbax keeps it under `<workdir>/checkpoints/<step>`, as one flat dict of arrays
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,13 @@ import orbax.checkpoint as ocp
 
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.plain_path import plain_file
 from musiclm_jax.training import about
 from musiclm_jax.training import workdir as folder
 from musiclm_jax.training.retention import Best
+
+STATE = 'state'
+_GROUP = 64  # arrays in memory at once while a checkpoint is checked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,8 +132,9 @@ def held_out(path: Path) -> Mapping[str, float]:
 
 def _read_step(path: Path) -> Checkpoint:
   described = about.read(path)
+  state = plain_file(path) / STATE
   with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-    stored = reader.metadata(path / 'state').item_metadata.tree
+    stored = reader.metadata(state).item_metadata.tree
     averaged = any(name.startswith('ema_params/') for name in stored)
     source = 'ema_params' if averaged else 'params'
     wanted = {
@@ -136,16 +142,7 @@ def _read_step(path: Path) -> Checkpoint:
       for name, leaf in stored.items()
       if name.split('/')[0] in (source, 'collections')
     }
-    leaves = reader.restore(
-      path / 'state',
-      args=ocp.args.PyTreeRestore(
-        item=wanted,
-        restore_args={
-          name: ocp.RestoreArgs(restore_type=np.ndarray) for name in wanted
-        },
-        partial_restore=True,
-      ),
-    )
+    leaves = reader.restore(state, args=_as_numpy(wanted))
   tree = nest(leaves)
   params, moved = tree.get(source, {}), tree.get('collections', {})
   return Checkpoint(
@@ -157,6 +154,41 @@ def _read_step(path: Path) -> Checkpoint:
   )
 
 
+def _as_numpy(wanted: Mapping[str, Any]) -> Any:
+  """Orbax's argument to read these arrays, and no others, into memory."""
+  return ocp.args.PyTreeRestore(
+    item=dict(wanted),
+    restore_args={
+      name: ocp.RestoreArgs(restore_type=np.ndarray) for name in wanted
+    },
+    partial_restore=True,
+  )
+
+
+def read_back(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
+  """Reads arrays of a checkpoint, which proves that they can be read.
+
+  It takes memory for `_GROUP` of them, and waits for no other process.
+
+  Args:
+    path: Of the checkpoint.
+    wanted: Name -> shape, of the arrays to read.
+
+  Raises:
+    Exception: If one is missing, damaged or of another shape.
+  """
+  about.read(path)
+  handler, state = ocp.PyTreeCheckpointHandler(), plain_file(path) / STATE
+  names = iter(wanted)
+  while group := list(itertools.islice(names, _GROUP)):
+    found = handler.restore(state, args=_as_numpy(dict.fromkeys(group, 0)))
+    for name in group:
+      if np.shape(found[name]) != wanted[name]:
+        raise ValueError(
+          f'{name} has shape {np.shape(found[name])}, not {wanted[name]}'
+        )
+
+
 def skipping(path: Path, error: Exception) -> str:
   """The line about a checkpoint that is passed over."""
   first_line = (str(error).splitlines() or [''])[0]
@@ -166,6 +198,6 @@ def skipping(path: Path, error: Exception) -> str:
 def all_damaged(checkpoints: Path) -> str:
   """The line about a folder without a whole checkpoint."""
   return (
-    f'every checkpoint in {checkpoints} is damaged: restore the folder from a '
-    'copy, or remove it to begin again'
+    f'no checkpoint in {checkpoints} can be read: restore that folder from a '
+    'copy, or give another --workdir to begin again'
   )

@@ -6,6 +6,8 @@ read by any other number of processes and devices.
 
 import contextlib
 import errno
+import itertools
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,16 +18,20 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from musiclm_jax.contracts import disk
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.training import about
+from musiclm_jax.contracts.plain_path import plain, plain_file
+from musiclm_jax.training import about, placement
 from musiclm_jax.training import workdir as folder
 from musiclm_jax.training.checkpoint import (
+  STATE,
   all_damaged,
   flatten,
   held_out,
+  read_back,
   skipping,
 )
-from musiclm_jax.training.retention import Retention
+from musiclm_jax.training.retention import KEEP, Retention
 from musiclm_jax.training.schedule import Schedule
 from musiclm_jax.training.state import TrainState
 
@@ -59,10 +65,13 @@ class Checkpoints:
       plan: Says which checkpoints stay.
     """
     self._folder = Path(workdir).absolute() / folder.CHECKPOINTS
+    self._folder.mkdir(parents=True, exist_ok=True)
+    # Name -> shape of what was saved and has not been read back yet.
+    self._unread: tuple[int, dict[str, tuple[int, ...]]] | None = None
     self._config, self._contract_json = dict(config), contract_json
     self._retention = Retention(plan.best, plan.keep_every)
     self._manager = ocp.CheckpointManager(
-      self._folder,
+      plain(self._folder),
       options=ocp.CheckpointManagerOptions(
         preservation_policy=self._retention, cleanup_tmp_directories=True
       ),
@@ -75,18 +84,25 @@ class Checkpoints:
   def save(self, state: TrainState, held_out: Mapping[str, float]) -> None:
     """Begins to write `state`; training may go on and donate it.
 
+    The checkpoint before is read back first. Where that fails it is put aside
+    and this one is waited for, so that two in a row end the run.
+
     Args:
       state: After any step; one that is there already stays as it is.
       held_out: Metrics of this step, empty where none were taken.
 
     Raises:
-      UsageError: If this or the previous checkpoint cannot be written; the
-        older ones stay.
+      UsageError: If this or the previous checkpoint cannot be written, or
+        neither can be read; the older ones stay.
     """
     step = int(state.step)
     if step in self._manager.all_steps():
       return
+    with self._refusing_full_disks(step):
+      self._manager.wait_until_finished()
+    trouble = self._read_back()
     self._retention.metrics[step] = dict(held_out)
+    leaves = flatten(state)
     described = about.About(
       players=tuple(sorted(state.params)),
       collections=tuple(sorted(state.collections)),
@@ -98,20 +114,26 @@ class Checkpoints:
       self._manager.save(
         step,
         args=ocp.args.Composite(
-          state=ocp.args.PyTreeSave(flatten(state)),
+          state=ocp.args.PyTreeSave(leaves),
           about=about.save_args(described),
         ),
         force=True,
       )
+    self._unread = step, {name: leaf.shape for name, leaf in leaves.items()}
+    if trouble:
+      print(trouble, flush=True)
+      self.wait()
 
   def wait(self) -> None:
-    """Waits until all that was saved lies on the disk.
+    """Waits until all that was saved lies on the disk and has been read back.
 
     Raises:
-      UsageError: If it cannot be written.
+      UsageError: If it cannot be written or read.
     """
     with self._refusing_full_disks(None):
       self._manager.wait_until_finished()
+    if trouble := self._read_back():
+      raise UsageError(f'{trouble}; kept are those of steps {self._kept()}')
 
   def close(self) -> None:
     """Waits for what is being written and ends the writing threads.
@@ -150,7 +172,7 @@ class Checkpoints:
       ),
       wanted,
     )
-    damaged = []
+    damaged: list[int] = []
     for step in sorted(filter(among, self._manager.all_steps()), reverse=True):
       path, leaves = self._folder / str(step), None
       try:
@@ -165,6 +187,7 @@ class Checkpoints:
         damaged.append(step)
         continue
       self._put_aside(damaged)
+      self._retention.readable = step
       return jax.tree.unflatten(
         jax.tree.structure(abstract), [leaves[name] for name in wanted]
       )
@@ -172,17 +195,47 @@ class Checkpoints:
       raise UsageError(all_damaged(self._folder))
     return None
 
+  def _read_back(self) -> str:
+    """Reads what was saved last; puts it aside and says why if that fails.
+
+    Each process reads its share of the arrays.
+    """
+    if self._unread is None:
+      return ''
+    (step, shapes), self._unread = self._unread, None
+    path, reason = self._folder / str(step), ''
+    share = sorted(shapes)[jax.process_index() :: jax.process_count()]
+    try:
+      read_back(path, {name: shapes[name] for name in share})
+    except Exception as error:
+      reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    if np.all(multihost_utils.process_allgather(not reason)):
+      self._retention.readable = step
+      return ''
+    self._put_aside([step])
+    return (
+      f'the checkpoint {path} cannot be read back'
+      f'{f" ({reason})" if reason else ""} and was put aside into '
+      f'{self._folder.parent / folder.DAMAGED}: look at the disk'
+    )
+
   def _put_aside(self, steps: list[int]) -> None:
+    """Moves checkpoints to where they are looked for no more, nor replaced."""
     if not steps:
       return
-    aside = self._folder.parent / 'damaged'
+    aside = self._folder.parent / folder.DAMAGED
     if jax.process_index() == 0:
       aside.mkdir(exist_ok=True)
       for step in steps:
-        shutil.rmtree(aside / str(step), ignore_errors=True)
-        shutil.move(self._folder / str(step), aside / str(step))
+        names = (f'{step}{f"-{n}" if n else ""}' for n in itertools.count())
+        free = next(n for n in names if not (aside / n).exists())
+        (self._folder / str(step)).rename(aside / free)
     multihost_utils.sync_global_devices('damaged checkpoints are put aside')
     self._manager.reload()
+
+  def _kept(self) -> list[int]:
+    names = (path.name for path in self._folder.iterdir())
+    return sorted(int(name) for name in names if name.isdigit())
 
   @contextlib.contextmanager
   def _refusing_full_disks(self, step: int | None) -> Iterator[None]:
@@ -198,11 +251,30 @@ class Checkpoints:
       )
       for part in self._folder.glob('*.orbax-checkpoint-tmp*'):
         shutil.rmtree(part, ignore_errors=True)
-      kept = sorted(int(p.name) for p in self._folder.glob('[0-9]*'))
       raise UsageError(
         f'cannot write a checkpoint to {self._folder} ({reason}): make room '
-        f'or give another workdir; kept are the checkpoints of steps {kept}'
+        f'or give another workdir; kept are the checkpoints of steps '
+        f'{self._kept()}'
       ) from error
+
+
+def check_room(workdir: Path, abstract: TrainState, plan: Schedule) -> None:
+  """Checks that the checkpoints that will be kept fit on the disk.
+
+  Args:
+    workdir: Of the training.
+    abstract: Shapes and dtypes of the state.
+    plan: Of the training.
+
+  Raises:
+    UsageError: If they do not.
+  """
+  path = workdir / folder.CHECKPOINTS
+  there = len(os.listdir(path)) if path.is_dir() else 0
+  steps = filter(plan.saves, range(1, plan.total_steps + 1))
+  saves = len(list(itertools.islice(steps, KEEP + 1)))  # one beside the kept
+  each = placement.held(abstract)[0]
+  disk.check_room(path, each * max(1, saves - there), 'checkpoints')
 
 
 def _restore(path: Path, wanted: dict, arguments: dict) -> dict[str, Any]:
@@ -212,6 +284,6 @@ def _restore(path: Path, wanted: dict, arguments: dict) -> dict[str, Any]:
   met a damaged file.
   """
   return ocp.PyTreeCheckpointHandler().restore(
-    path / 'state',
+    plain_file(path) / STATE,
     args=ocp.args.PyTreeRestore(item=wanted, restore_args=arguments),
   )

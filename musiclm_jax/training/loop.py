@@ -22,7 +22,7 @@ from musiclm_jax.contracts.task import Task, task_at
 from musiclm_jax.training import microbatches, placement
 from musiclm_jax.training import state as states
 from musiclm_jax.training import workdir as folder
-from musiclm_jax.training.checkpoints import Checkpoints
+from musiclm_jax.training.checkpoints import Checkpoints, check_room
 from musiclm_jax.training.clock import Clock
 from musiclm_jax.training.held_out import (
   Evaluator,
@@ -112,6 +112,7 @@ def train(
   abstract = states.abstract_state(task, players, first, mesh, **kwargs)
   microbatches.check(first, accumulation, abstract)
   _check_best(plan, task, data, abstract)
+  check_room(workdir, abstract, plan)
   folder.describe_to_all(workdir, dict(config), contract_json)
   if jax.process_index() == 0:
     placement.tell(workdir, abstract)

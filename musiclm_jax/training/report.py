@@ -16,6 +16,7 @@ import numpy as np
 
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.training import workdir as folder
+from musiclm_jax.training.events import Events
 
 
 class Report:
@@ -28,19 +29,15 @@ class Report:
       workdir: Of the training.
       restored_step: Steps that the restored state has done; 0 at the start.
     """
-    from tensorboardX import SummaryWriter
-
     paths = [Path(workdir) / name for name in (folder.METRICS, folder.SPEED)]
     for path in paths:
       _truncate(path, restored_step)
     self._files = contextlib.ExitStack()
     self._metrics, self._speed = (
-      self._files.enter_context(path.open('a')) for path in paths
+      self._files.enter_context(path.open('ab', buffering=0)) for path in paths
     )
     self.rows = read_metrics(paths[0])
-    self._writer = SummaryWriter(
-      str(workdir), purge_step=restored_step + 1 if restored_step else None
-    )
+    self._writer = Events(Path(workdir), restored_step)
 
   def write(
     self, row: Mapping[str, float | None], warnings: Sequence[str] = ()
@@ -78,16 +75,16 @@ class Report:
       for index, waveform in enumerate(waveforms):
         self._writer.add_audio(
           f'sample_{index + 1}/{name}',
-          np.clip(waveform, -1.0, 1.0)[:, None],
+          np.clip(waveform, -1.0, 1.0),
           step,
-          sample_rate=sample_rate,
+          sample_rate,
         )
 
   def __enter__(self) -> 'Report':
     return self
 
   def __exit__(self, *_: object) -> None:
-    with self._files, contextlib.suppress(OSError):  # a full disk
+    with self._files:
       self._writer.close()
 
 
@@ -110,8 +107,15 @@ def read_metrics(path: Path) -> list[dict]:
 
 
 def _append(file: Any, record: Mapping[str, Any]) -> None:
-  file.write(json.dumps(record) + '\n')
-  file.flush()
+  """Writes a line at once; a full disk leaves a torn one, which is passed over.
+
+  Raises:
+    OSError: Naming the file.
+  """
+  line = (json.dumps(record) + '\n').encode()
+  with atomic_file.naming(file.name):
+    while line:
+      line = line[file.write(line) :]
 
 
 def _truncate(path: Path, last_step: int) -> None:

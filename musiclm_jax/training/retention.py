@@ -77,11 +77,13 @@ class Retention:
     best: Whose best checkpoint stays, or None.
     keep_every: Checkpoints of multiples of so many steps stay; 0 is none.
     metrics: Step -> held-out metrics, of every checkpoint that has some.
+    readable: The newest checkpoint that has been read, which stays as well.
   """
 
   best: Best | None = None
   keep_every: int = 0
   metrics: dict[int, Metrics] = dataclasses.field(default_factory=dict)
+  readable: int | None = None
 
   def should_preserve(
     self, checkpoints: Sequence[Any], *, context: Any
@@ -89,7 +91,7 @@ class Retention:
     """Says of each checkpoint, oldest first, whether it stays."""
     del context
     steps = [checkpoint.step for checkpoint in checkpoints]
-    kept = set(steps[-KEEP:])
+    kept = {*steps[-KEEP:], self.readable}
     if self.keep_every:
       kept |= {step for step in steps if step % self.keep_every == 0}
     if self.best:

@@ -8,6 +8,7 @@ import jax
 
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.plain_path import plain_file
 
 FOLDER = 'profile'
 
@@ -48,7 +49,7 @@ class Tracer:
     """Begins the trace if `step` is in the window."""
     window = self._window
     if window and not self._running and window.first <= step <= window.last:
-      jax.profiler.start_trace(str(self._folder))
+      jax.profiler.start_trace(str(plain_file(self._folder)))
       self._running = True
 
   def after(self, step: int, outcome: PyTree) -> None:

@@ -1,14 +1,13 @@
 """The folder of one training: who may write into it, and what it is about.
 
 `config.json`, `contract.json` (token LMs), `metrics.jsonl`, `speed.jsonl`,
-`checkpoints/`, TensorBoard events, `profile/`, and what a stage must keep
-beside (MuLan's `vocab.txt`).
+`checkpoints/`, `damaged/` (checkpoints that cannot be read), TensorBoard
+events, `profile/`, and what a stage must keep beside (MuLan's `vocab.txt`).
 """
 
 import contextlib
-import fcntl
 import json
-import shutil
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from musiclm_jax.contracts import atomic_file
+from musiclm_jax.contracts import atomic_file, own_folder
 from musiclm_jax.contracts.errors import UsageError
 
 CONFIG = 'config.json'
@@ -25,7 +24,18 @@ CONTRACT = 'contract.json'
 METRICS = 'metrics.jsonl'
 SPEED = 'speed.jsonl'
 CHECKPOINTS = 'checkpoints'
-LOCK = '.lock'
+DAMAGED = 'damaged'
+FOLDER = own_folder.Kind(
+  'workdir',
+  (
+    *(CONFIG, CONTRACT, METRICS, SPEED, 'sharding.txt', 'vocab.txt'),
+    *(f'{CHECKPOINTS}/[0-9]*/*', f'{DAMAGED}/[0-9]*/*', 'profile/*'),
+    *('events.out.tfevents.*', '.lock'),  # the latter of earlier versions
+  ),
+  known=lambda folder: (
+    {'stage', 'schedule'} <= own_folder.object_in(folder / CONFIG).keys()
+  ),
+)
 _HOW = {
   ('training', 'accumulation'),
   ('model', 'remat'),
@@ -38,8 +48,8 @@ _HOW = {
 def claim(path: str | Path, *, leads: bool = True) -> Iterator[Path]:
   """Holds a workdir for this run alone; makes it where it is missing.
 
-  If the block ends in an error before the first metrics or checkpoint, every
-  folder that was made here is removed: a refused call leaves nothing behind.
+  If the block ends in an error before the first metrics or checkpoint of a new
+  workdir, what was made here is removed: a refused call leaves nothing behind.
 
   Args:
     path: The folder.
@@ -47,38 +57,26 @@ def claim(path: str | Path, *, leads: bool = True) -> Iterator[Path]:
       the others.
 
   Raises:
-    UsageError: If another run holds it, or it cannot be made or written.
+    UsageError: If another run holds it, it holds something of a user's where a
+      training would write, or it cannot be made or written.
   """
   path = Path(path).absolute()
   if not leads:
     yield path
     return
-  made = _missing(path)
-  try:
-    path.mkdir(parents=True, exist_ok=True)
-    lock = open(path / LOCK, 'a')  # noqa: SIM115  closed below
-  except (FileExistsError, NotADirectoryError) as error:
-    raise UsageError(
-      f'workdir {path} is or crosses a file: choose another folder'
-    ) from error
-  except OSError as error:
-    raise UsageError(
-      f'workdir {path} cannot be written ({error.strerror}): choose another '
-      'folder'
-    ) from error
-  with lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise UsageError(
-        f'another run is training in {path}: wait for it or choose another '
-        'workdir'
-      ) from error
+  own_folder.check(path, FOLDER)
+  new = not own_folder.is_ours(path, FOLDER)
+  made = [p for p in (path, *path.parents) if not os.path.lexists(p)]
+  with own_folder.hold(path, FOLDER, 'training'):
+    atomic_file.remove_leftovers(path)
     try:
       yield path
     except BaseException:
-      if made and not _has_begun(path):
-        shutil.rmtree(made, ignore_errors=True)
+      if new and not _has_begun(path):
+        own_folder.discard(path, FOLDER)
+        for folder in made:
+          with contextlib.suppress(OSError):  # another run is in there
+            folder.rmdir()
       raise
 
 
@@ -184,16 +182,6 @@ def _fields(node: Any, name: str = '') -> Iterator[tuple[str, Any]]:
       yield from _fields(value, f'{name}.{key}' if name else key)
   else:
     yield name, node
-
-
-def _missing(path: Path) -> Path | None:
-  """The topmost folder of `path` that does not exist yet."""
-  missing = None
-  for folder in (path, *path.parents):
-    if folder.exists():
-      return missing
-    missing = folder
-  return missing
 
 
 def _has_begun(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """A cascade of minute, untrained networks: K = 16, crops below a second."""
 
+import dataclasses
 import types
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from musiclm_jax.cascade import bundle
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.cascade.weights import Weights
 from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
@@ -106,6 +108,26 @@ def codec():
   return network(task, params, {'codec': books})
 
 
+def stages(contract):
+  """A few weights of every stage of a bundle."""
+  made = {}
+  for number, stage in enumerate(bundle.STAGES):
+    rng = np.random.default_rng(number)
+    made[stage] = Weights(
+      config={'stage': stage, 'model': {'strides': [2, 3]}},
+      params={
+        'net': {'layer': {'kernel': rng.normal(size=(3, 4)).astype('f4')}},
+        'discriminators': {'kernel': np.ones(1000, np.float32)},
+      },
+      collections={'net': {'count': np.arange(4), 'initialized': np.bool_(1)}},
+      contract_json=(
+        contract.to_json() if stage in bundle.LANGUAGE_MODELS else None
+      ),
+    )
+  made['kmeans'] = dataclasses.replace(made['kmeans'], params={'kmeans': {}})
+  return made
+
+
 @pytest.fixture(scope='session')
 def tiny():
   """What the tests of this room share."""
@@ -113,6 +135,7 @@ def tiny():
   return types.SimpleNamespace(
     networks={'soundstream': codec(), **models},
     contract=CONTRACT,
+    stages=stages,
     specs=SPECS,
     crops=CROPS,
   )

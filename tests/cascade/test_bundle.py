@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 
 import numpy as np
@@ -9,33 +10,13 @@ import pytest
 
 from musiclm_jax.cascade import bundle
 from musiclm_jax.cascade.settings import Settings
-from musiclm_jax.cascade.weights import Weights
 from musiclm_jax.contracts.errors import UsageError
-
-
-def stages(contract):
-  made = {}
-  for number, stage in enumerate(bundle.STAGES):
-    rng = np.random.default_rng(number)
-    made[stage] = Weights(
-      config={'stage': stage, 'model': {'strides': [2, 3]}},
-      params={
-        'net': {'layer': {'kernel': rng.normal(size=(3, 4)).astype('f4')}},
-        'discriminators': {'kernel': np.ones(1000, np.float32)},
-      },
-      collections={'net': {'count': np.arange(4), 'initialized': np.bool_(1)}},
-      contract_json=(
-        contract.to_json() if stage in bundle.LANGUAGE_MODELS else None
-      ),
-    )
-  made['kmeans'] = dataclasses.replace(made['kmeans'], params={'kmeans': {}})
-  return made
 
 
 def write(out, tiny, made=None):
   return bundle.write(
     out,
-    made or stages(tiny.contract),
+    made or tiny.stages(tiny.contract),
     tiny.contract,
     '[PAD]\npiano\n',
     Settings(mulan_levels=3, guidance=2.0),
@@ -54,7 +35,7 @@ def test_what_comes_out_is_what_went_in(tiny, written):
   assert opened.settings == Settings(3, 1.0, 0.95, 0.4, 2.0)
   assert opened.contract == tiny.contract
   assert opened.vocabulary.read_text() == '[PAD]\npiano\n'
-  for stage, weights in stages(tiny.contract).items():
+  for stage, weights in tiny.stages(tiny.contract).items():
     read = opened.weights(stage)
     assert read.config == weights.config
     assert read.contract_json == weights.contract_json
@@ -121,7 +102,7 @@ def test_a_language_model_of_another_contract_is_refused(tiny, tmp_path):
   other = dataclasses.replace(
     tiny.contract, networks={'soundstream': 'a', 'mulan': 'drifted'}
   )
-  made = stages(tiny.contract)
+  made = tiny.stages(tiny.contract)
   made['coarse'] = dataclasses.replace(
     made['coarse'], contract_json=other.to_json()
   )
@@ -131,14 +112,14 @@ def test_a_language_model_of_another_contract_is_refused(tiny, tmp_path):
 
 
 def test_an_untrained_language_model_is_refused(tiny, tmp_path):
-  made = stages(tiny.contract)
+  made = tiny.stages(tiny.contract)
   made['fine'] = dataclasses.replace(made['fine'], contract_json=None)
   with pytest.raises(UsageError, match='fine stage carries no token contract'):
     write(tmp_path / 'bundle', tiny, made)
 
 
 def test_missing_stages_are_listed(tiny, tmp_path):
-  made = stages(tiny.contract)
+  made = tiny.stages(tiny.contract)
   del made['mulan'], made['fine']
   with pytest.raises(UsageError, match='mulan, fine'):
     write(tmp_path / 'bundle', tiny, made)
@@ -155,6 +136,46 @@ def test_a_failed_write_leaves_the_old_bundle(tiny, written, monkeypatch):
     write(written.path, tiny)
   assert bundle.read(written.path).sha256 == before
   assert [p.name for p in written.path.parent.iterdir()] == ['bundle']
+
+
+def test_others_can_read_a_bundle(tiny, tmp_path):
+  """As the umask says; the library would let nobody else read the weights."""
+  before = os.umask(0o022)
+  try:
+    path = write(tmp_path / 'bundle', tiny).path
+  finally:
+    os.umask(before)
+  for file in (path, *path.rglob('*')):
+    assert file.stat().st_mode & 0o777 == (0o755 if file.is_dir() else 0o644)
+
+
+def test_a_bundle_with_a_users_files_is_refused_by_name(tiny, written):
+  mine = written.path / 'mulan' / 'notes.txt'
+  mine.write_text('mine')
+  for overwrite in (False, True):
+    with pytest.raises(UsageError, match=r'mulan/notes\.txt'):
+      bundle.check_out(written.path, overwrite)
+  mine.unlink()
+  (written.path / 'README.md').write_text('mine')
+  with pytest.raises(UsageError, match=r'README\.md.*--overwrite'):
+    bundle.check_out(written.path)
+  bundle.check_out(written.path, overwrite=True)
+  (written.path / 'bundle.json').write_text('{"name": "of another tool"}')
+  with pytest.raises(UsageError, match='no bundle'):
+    bundle.check_out(written.path, overwrite=True)
+  (written.path.parent / 'file').touch()
+  with pytest.raises(UsageError, match='is a file'):
+    bundle.check_out(written.path.parent / 'file', overwrite=True)
+
+
+@pytest.mark.parametrize('name', ['b[1]\\*?\n', os.fsdecode(b'caf\xe9'), '-b'])
+def test_a_bundle_of_any_name_is_written_where_it_was_told(
+  name, tiny, tmp_path
+):
+  written = write(tmp_path / name, tiny)
+  assert bundle.read(written.path) == written
+  assert written.weights('coarse').params
+  assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
 def test_a_bundle_replaces_a_bundle_but_nothing_else(tiny, written):
@@ -174,7 +195,7 @@ def test_a_bundle_can_be_moved(written, tmp_path):
 
 
 def test_the_hash_sees_every_bit_name_and_shape(tiny):
-  weights = stages(tiny.contract)['mulan']
+  weights = tiny.stages(tiny.contract)['mulan']
   seen = {weights.sha256()}
   kernel = weights.params['net']['layer']['kernel']
   changed = kernel.copy()

@@ -18,9 +18,10 @@ CORPUS = shards.Corpus(pieces=4, seed=3)
 
 
 def _build(folder: Path, corpus: shards.Corpus = CORPUS) -> Path:
-  for shard in shards.begin(folder, corpus):
-    shards.write(folder, corpus, shard)
-  shards.finish(folder, corpus)
+  with shards.hold(folder, corpus) as missing:
+    for shard in missing:
+      shards.write(folder, corpus, shard)
+    shards.finish(folder, corpus)
   return folder
 
 
@@ -135,23 +136,27 @@ def test_attributes_are_hashable_and_captions_repeat(corpus):
 
 def test_interrupted_build_continues_to_the_same_bytes(corpus, tmp_path):
   folder = tmp_path / 'cut'
-  missing = shards.begin(folder, CORPUS)
-  shards.write(folder, CORPUS, missing[0])
-  (folder / f'.{missing[1].filename}.1.part').write_bytes(b'half a shard')
+  with shards.hold(folder, CORPUS) as missing:
+    shards.write(folder, CORPUS, missing[0])
+  left = folder / f'.musiclm_jax-{"0" * 16}.part'
+  left.write_bytes(b'half a shard')
   assert not shards.is_complete(folder, CORPUS)
-  assert missing[0] not in shards.begin(folder, CORPUS)
+  assert missing[0] not in shards.missing(folder, CORPUS)
   _build(folder)
   assert shards.is_complete(folder, CORPUS)
   assert _hashes(folder) == _hashes(corpus)
-  assert not list(folder.glob('.*'))
+  assert not left.exists()
 
 
 def test_unfinished_or_foreign_folder_is_refused(corpus, tmp_path):
   with pytest.raises(UsageError, match='another corpus'):
-    shards.begin(corpus, shards.Corpus(pieces=5, seed=3))
+    shards.missing(corpus, shards.Corpus(pieces=5, seed=3))
   (tmp_path / 'letter.txt').write_text('dear')
-  with pytest.raises(UsageError, match='choose another'):
-    shards.begin(tmp_path, CORPUS)
+  with (
+    pytest.raises(UsageError, match=r"'letter\.txt'.*choose another"),
+    shards.hold(tmp_path, CORPUS),
+  ):
+    pass
   (tmp_path / 'empty').mkdir()
   with pytest.raises(UsageError, match='prepare'):
     sources.open_source(f'rendered_music:{tmp_path / "empty"}', 'train')

@@ -10,8 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from musiclm_jax.contracts import own_folder
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.evaluation import demo_plan, demo_run, lanes, stage_process
+from musiclm_jax.evaluation import (
+  demo_folder,
+  demo_plan,
+  demo_run,
+  lanes,
+  stage_process,
+)
 from musiclm_jax.evaluation.lanes import makespan, next_stage
 from musiclm_jax.evaluation.progress_line import ProgressLine
 from musiclm_jax.training.clock import duration
@@ -42,8 +49,13 @@ class Script(demo_plan.Stage):
     return [sys.executable, '-c', *self.arguments]
 
 
+ANY = own_folder.Kind('any', ('runs', 'old'), lambda folder: True)
+
+
 def script(out, code, name='prepare', config=None):
-  return Script(name, 'none', (code,), (), out / name, (), 1.0, False, config)
+  return Script(
+    name, 'none', (code,), (), out / name, (), 1.0, False, config, ANY
+  )
 
 
 def stage_of(
@@ -80,6 +92,67 @@ def test_other_inputs_start_a_stage_over(tmp_path):
   demo_run.run_stage(stage, 'b', tmp_path, line())
   assert not (tmp_path / 'prepare' / 'old').exists()
   assert (tmp_path / 'prepare' / 'runs').read_text() == 'x'
+
+
+def populated(folder):
+  """A project of a user's, with names that the demo would write."""
+  for name in (
+    *('corpus/take.wav', 'tokens/contract.json', 'bundle/bundle.json'),
+    *('logs/prepare.log', 'stamps/prepare.json', 'report.html'),
+  ):
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text('mine')
+  return {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()}
+
+
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_a_demo_takes_no_folder_of_a_users(tmp_path, overwrite):
+  before = populated(tmp_path)
+  with (
+    pytest.raises(UsageError, match=r"no demo.*'bundle/bundle\.json'"),
+    demo_folder.hold(tmp_path, {'seed': 0}, overwrite),
+  ):
+    pass
+  assert before == {p: p.read_bytes() for p in before}
+  assert len(before) == sum(p.is_file() for p in tmp_path.rglob('*'))
+
+
+def test_another_seed_replaces_a_demo_only_where_it_is_told(tmp_path):
+  with demo_folder.hold(tmp_path, {'seed': 0, 'pieces': 20}, False):
+    pass
+  for about in ({'seed': 1, 'pieces': 20}, {'seed': 0, 'pieces': 21}):
+    with (
+      pytest.raises(UsageError, match='--overwrite'),
+      demo_folder.hold(tmp_path, about, False),
+    ):
+      pass
+  with (
+    demo_folder.hold(tmp_path, {'seed': 1, 'pieces': 20}, True),
+    pytest.raises(UsageError, match='another run is running a demo'),
+    demo_folder.hold(tmp_path, {'seed': 1, 'pieces': 20}, False),
+  ):
+    pass
+
+
+def test_what_a_user_put_into_a_stages_output_is_named_before_the_work(
+  tmp_path,
+):
+  stages = demo_plan.Plan(tmp_path, 0, 'tiny', 20).stages()
+  names = [stage.name for stage in stages]
+  for stage in stages[:3]:
+    own_folder.begin(stage.output, stage.kind)
+  demo_folder.check(stages, dict.fromkeys(names, 'a'), tmp_path, False)
+  for path in (
+    *('corpus/notes.txt', 'workdirs/mulan/thesis.tex', 'samples/sample_0.wav'),
+    *('bundle/song.wav', 'report.html', 'tokens/train/plan.json'),
+  ):
+    file = tmp_path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text('mine')
+    with pytest.raises(UsageError, match=file.name):
+      demo_folder.check(stages, dict.fromkeys(names, 'a'), tmp_path, False)
+    assert file.read_text() == 'mine'
+    file.unlink()
 
 
 def test_an_interrupted_stage_keeps_what_it_has(tmp_path):

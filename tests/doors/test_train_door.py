@@ -299,6 +299,11 @@ def test_tokens_of_another_codebook_size_are_refused(tmp_path):
 
 
 def test_truncated_compilations_are_removed_and_whole_ones_stay(tmp_path):
+  """A file of a user's that ends alike is no compilation."""
+
+  def entry(name):
+    return tmp_path / f'jit_{name}-{"0" * 64}-cache'
+
   whole = zlib.compress(os.urandom(1000))
   for name, data in (
     ('whole', whole),
@@ -306,12 +311,13 @@ def test_truncated_compilations_are_removed_and_whole_ones_stay(tmp_path):
     ('empty', b''),
     ('zstd', b'\x28\xb5\x2f\xfd\x00'),
   ):
-    (tmp_path / f'{name}-cache').write_bytes(data)
-  door.mend_compilation_cache(tmp_path)
-  assert [p.name for p in tmp_path.glob('*-cache')] == ['whole-cache']
-  (tmp_path / 'later-cache').write_bytes(whole[:10])
-  door.mend_compilation_cache(tmp_path)
-  assert [p.name for p in tmp_path.glob('*-cache')] == ['whole-cache']
+    entry(name).write_bytes(data)
+  mine = tmp_path / 'my-cache'
+  mine.write_text('mine')
+  for _ in range(2):
+    door.mend_compilation_cache(tmp_path)
+    assert set(tmp_path.glob('*-cache')) == {entry('whole'), mine}
+    entry('later').write_bytes(whole[:10])
 
 
 def test_other_errors_of_a_door_keep_their_traceback(capsys):

@@ -150,7 +150,7 @@ def test_a_torn_description_is_damage(copy, capsys):
 @pytest.mark.parametrize('folder', ['/proc/w', '/sys/w/deep', '/proc'])
 def test_an_unwritable_workdir_is_one_clear_line(folder):
   with (
-    pytest.raises(UsageError, match=f'workdir {folder} cannot be written'),
+    pytest.raises(UsageError, match=f"workdir '{folder}' cannot be written"),
     workdir.claim(folder),
   ):
     pass

@@ -5,19 +5,31 @@ function of its index and appears by renaming, whole or not at all; the last
 act writes the TFDS metadata, whose presence says that the corpus is complete.
 """
 
+import contextlib
 import dataclasses
 import json
-import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from musiclm_jax.contracts import atomic_file, own_folder
 from musiclm_jax.contracts.atomic_file import write_text
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.data import record_file
 from musiclm_jax.data.rendered_music import splits, truth
 
 SHARD_PIECES = 16
 _MARK = 'corpus.json'  # what the folder shall hold; written first
 _LENGTHS = 'lengths.json'  # split -> samples of each piece
 _DONE = 'dataset_info.json'  # written last
+BYTES_PER_PIECE = 4.4e6  # on average
+FOLDER = own_folder.Kind(
+  'corpus',
+  (_MARK, _LENGTHS, _DONE, 'features.json', 'rendered_music-*.array_record-*'),
+  known=lambda folder: (
+    own_folder.object_in(folder / _MARK).get('source') == 'rendered_music'
+  ),
+  alone=True,
+)
 _OPTIONS = 'group_size:1,uncompressed'
 
 
@@ -73,38 +85,57 @@ def plan(corpus: Corpus) -> list[Shard]:
   return out
 
 
-def begin(folder: Path, corpus: Corpus) -> list[Shard]:
-  """Marks a folder as this corpus and lists the shards that are missing.
+def missing(folder: Path, corpus: Corpus) -> list[Shard]:
+  """Lists the shards that a folder of this corpus lacks.
 
   Raises:
     UsageError: If the folder holds something else.
   """
-  mark = folder / _MARK
-  if mark.is_file():
-    try:
-      found = json.loads(mark.read_text())
-    except ValueError as error:
-      raise UsageError(f'{mark} is damaged: remove the folder') from error
-    if found != corpus.record:
-      differing = [k for k in corpus.record if found.get(k) != corpus.record[k]]
+  own_folder.check(folder, FOLDER)
+  found = own_folder.object_in(folder / _MARK)
+  if not found and any(folder.glob('rendered_music-*')):
+    raise UsageError(
+      f"'{folder}' holds pieces of a corpus without a {_MARK} that says which: "
+      'choose another --out, or give --overwrite to replace them'
+    )
+  for key, value in corpus.record.items():
+    if found and found.get(key) != value:
       raise UsageError(
-        f'{folder} holds another corpus ({differing[0]}='
-        f'{found.get(differing[0]) if differing else "?"}, asked for '
-        f'{corpus.record[differing[0]] if differing else "?"}): remove it or '
-        'choose another --out'
+        f"'{folder}' holds another corpus ({key}={found.get(key)}, asked for "
+        f'{value}): choose another --out, or give --overwrite to replace it'
       )
-  elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-    raise UsageError(f'{folder} exists and is no corpus: choose another --out')
-  else:
-    write_text(mark, json.dumps(corpus.record, indent=1))
-  for left in folder.glob('*.part'):
-    left.unlink(missing_ok=True)  # of a killed run
   return [s for s in plan(corpus) if not (folder / s.filename).is_file()]
+
+
+@contextlib.contextmanager
+def hold(
+  folder: Path, corpus: Corpus, overwrite: bool = False
+) -> Iterator[list[Shard]]:
+  """Marks a folder as this corpus, for this run alone.
+
+  Args:
+    folder: Of the corpus.
+    corpus: What it shall be.
+    overwrite: Whether another corpus that is there is replaced.
+
+  Yields:
+    The shards that are missing.
+
+  Raises:
+    UsageError: If the folder holds something else, or another run builds it.
+  """
+  with own_folder.hold(folder, FOLDER, 'preparing'):
+    if overwrite and own_folder.object_in(folder / _MARK) != corpus.record:
+      own_folder.clear(folder, FOLDER)
+    shards = missing(folder, corpus)
+    atomic_file.remove_leftovers(folder)
+    write_text(folder / _MARK, json.dumps(corpus.record, indent=1))
+    yield shards
 
 
 def is_complete(folder: Path, corpus: Corpus) -> bool:
   """Whether the folder holds this corpus, whole."""
-  return (folder / _DONE).is_file() and not begin(folder, corpus)
+  return (folder / _DONE).is_file() and not missing(folder, corpus)
 
 
 def write(folder: Path, corpus: Corpus, shard: Shard) -> float:
@@ -113,30 +144,18 @@ def write(folder: Path, corpus: Corpus, shard: Shard) -> float:
   Raises:
     OSError: If it cannot be written; nothing is left behind.
   """
-  from array_record.python import array_record_module
-
   from musiclm_jax.data.rendered_music import builder
 
-  final = folder / shard.filename
-  part = folder / f'.{shard.filename}.{os.getpid()}.part'
-  seconds = 0.0
-  try:
-    writer = array_record_module.ArrayRecordWriter(str(part), _OPTIONS)
+  seconds = []
+
+  def rows() -> Iterator[bytes]:
     for index in range(shard.first, shard.last):
       row = builder.example(corpus.seed, shard.split, index)
-      seconds += len(row['waveform']) / 24_000
-      writer.write(builder.serialize(row))
-    writer.close()
-    # The writer does not report what it could not write.
-    reader = array_record_module.ArrayRecordReader(str(part))
-    if reader.num_records() != shard.last - shard.first:
-      raise OSError(28, 'could not be written whole', str(final))
-    os.replace(part, final)
-  except RuntimeError as error:  # array_record's own
-    raise OSError(5, f'could not be written ({error})', str(final)) from error
-  finally:
-    part.unlink(missing_ok=True)
-  return seconds
+      seconds.append(len(row['waveform']) / 24_000)
+      yield builder.serialize(row)
+
+  record_file.write(folder / shard.filename, rows(), _OPTIONS)
+  return sum(seconds)
 
 
 def finish(folder: Path, corpus: Corpus) -> None:
@@ -153,7 +172,9 @@ def finish(folder: Path, corpus: Corpus) -> None:
     rows = _lengths(path)
     if len(rows) != shard.last - shard.first:
       path.unlink()
-      raise UsageError(f'{path} was damaged and is removed: run this again')
+      raise UsageError(
+        f'{path} was damaged: run the same command again, which renders it anew'
+      )
     lengths[shard.split] += rows
     per_shard[shard.split].append(len(rows))
     sizes[shard.split] += path.stat().st_size
@@ -183,24 +204,20 @@ def finish(folder: Path, corpus: Corpus) -> None:
     for split in splits.SPLITS
   ]
   made.info.set_splits(tfds.core.SplitDict(infos))
-  made.info.write_to_directory(folder)
+  with atomic_file.part_folder(folder) as part:
+    made.info.write_to_directory(part)
+    # What says that the corpus is complete comes last.
+    for path in sorted(part.iterdir(), key=lambda p: p.name == _DONE):
+      path.rename(folder / path.name)
 
 
 def _lengths(path: Path) -> list[int]:
-  """Samples of each piece of a shard."""
-  from array_record.python import array_record_module
-
+  """Samples of each piece of a shard; none where it is damaged."""
   from musiclm_jax.data.rendered_music import builder
 
   features = builder.features()
-  try:
-    reader = array_record_module.ArrayRecordReader(str(path))
-    return [
-      len(features.deserialize_example_np(row)['waveform'])
-      for row in reader.read_all()
-    ]
-  except (RuntimeError, ValueError, IndexError):
-    return []
+  rows = map(features.deserialize_example_np, record_file.read_all(path) or ())
+  return [len(row['waveform']) for row in rows]
 
 
 def read_lengths(folder: Path) -> dict[str, list[int]] | None:

@@ -11,14 +11,13 @@ The copy stays in the temporary folder of this user; nothing is shipped.
 import functools
 import hashlib
 import importlib.util
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from musiclm_jax.contracts.atomic_file import atomic_open
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.plain_path import scratch
 
 _LOOP_SAMPLES = 8192  # rounding by one sample is then 0.2 cents
 _GUARD = 46  # silent samples after each sample, as the format demands
@@ -64,9 +63,7 @@ def path() -> str:
   """Path of the retuned copy, made on first use (about 0.3 s)."""
   data = original_path().read_bytes()
   key = hashlib.sha256(data + Path(__file__).read_bytes()).hexdigest()[:16]
-  folder = Path(tempfile.gettempdir()) / f'musiclm_jax-{os.getuid()}'
-  folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-  copy = folder / f'retuned-{key}.sf2'
+  copy = scratch() / f'retuned-{key}.sf2'
   if not copy.is_file():
     with atomic_open(copy, 'wb') as file:
       file.write(_retune(data))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.plain_path import plain
 from musiclm_jax.data.rendered_music import captions, shards, truth
 
 SAMPLE_RATE = 24_000
@@ -47,7 +48,8 @@ class RenderedMusic:
 
     self.sample_rate = SAMPLE_RATE
     self._split = split
-    self._rows = tfds.builder_from_directory(folder).as_data_source(split)
+    builder = tfds.builder_from_directory(plain(folder))
+    self._rows = builder.as_data_source(split)
     lengths = shards.read_lengths(Path(folder))
     self._lengths = lengths[split] if lengths else None
     self._facts: dict[int, dict[str, Any]] = {}
