@@ -86,6 +86,9 @@ def main() -> None:
   from musiclm_jax.data.text import Tokenizer as Vocabulary
 
   opened = {split: open_source(_SOURCE.value, split) for split in _SPLITS.value}
+  for split, source in opened.items():
+    if split != 'train':
+      source.num_captioned()  # what is wrong with them is said before the work
   tokenizer = Tokenizer(
     networks.load_all(_WORKDIRS.value, TOKENIZERS, OPTIONAL),
     Vocabulary.load(find_vocabulary(_WORKDIRS.value)),

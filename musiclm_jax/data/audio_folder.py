@@ -7,7 +7,6 @@ allowed) beside the files is optional.
 """
 
 import concurrent.futures
-import csv
 import dataclasses
 import functools
 import hashlib
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.data import captions_file
 
 SUFFIXES = ('.wav', '.flac', '.mp3', '.ogg')
 MIN_SECONDS = 0.1
@@ -59,17 +59,17 @@ class AudioFolder:
       sample_rate: Of what `read` returns, in Hz.
 
     Raises:
-      UsageError: If the folder has no sound files, fewer readable ones than
-        splits, or a captions.csv without the columns path and caption.
+      UsageError: If the folder has no sound files, or fewer readable ones
+        than splits.
     """
     self.sample_rate = sample_rate
     self._folder = Path(folder)
     good = scan(folder)
+    self._names = tuple(file.name for file in good)
     if split != 'all':
       splits = _splits(good)
       good = tuple(file for file in good if splits[file.name] == split)
     self._files = good
-    self._captions = _read_captions(self._folder)
     self._reported: set[str] = set()
 
   def __len__(self) -> int:
@@ -125,16 +125,37 @@ class AudioFolder:
     end_seconds: float,
     rng: np.random.Generator,
   ) -> str | None:
-    """Draws one of the file's captions; None if captions.csv has none."""
+    """Draws one of the file's captions; None if captions.csv has none.
+
+    Raises:
+      UsageError: If captions.csv cannot be read as it was meant.
+    """
     del start_seconds, end_seconds
     captions = self._captions.get(self._files[i].name)
     return captions[rng.integers(len(captions))] if captions else None
+
+  def num_captioned(self) -> int:
+    """Counts the files of the split that have a caption.
+
+    Raises:
+      UsageError: As `caption`.
+    """
+    return sum(file.name in self._captions for file in self._files)
 
   def attributes(
     self, i: int, start_seconds: float, end_seconds: float
   ) -> Mapping[str, Hashable] | None:
     """Knows nothing about what is audible in a crop."""
     del i, start_seconds, end_seconds
+
+  @functools.cached_property
+  def _captions(self) -> Mapping[str, tuple[str, ...]]:
+    """Captions by file; read when first asked for, as few stages need them."""
+    path = self._folder / captions_file.NAME
+    # A link that leads nowhere is no absence: reading it says so.
+    status = path.lstat() if os.path.lexists(path) else None
+    stamp = status and (status.st_size, status.st_mtime_ns)
+    return _captions(self._folder, stamp, self._names)
 
   def _decode(self, file: SoundFile, start: int, frames: int) -> np.ndarray:
     """Decodes mono float32 [<= frames] at the file's own rate."""
@@ -269,26 +290,14 @@ def _unit_hash(name: str) -> float:
   return int.from_bytes(digest, 'big') / 2**48
 
 
-def _read_captions(folder: Path) -> dict[str, list[str]]:
-  """Reads captions.csv, where present: path -> captions."""
-  path = folder / 'captions.csv'
-  if not path.exists():
+@functools.lru_cache(maxsize=4)
+def _captions(
+  folder: Path, stamp: tuple[int, int] | None, names: tuple[str, ...]
+) -> Mapping[str, tuple[str, ...]]:
+  """Reads captions.csv, where present, once for all splits."""
+  if stamp is None:
     return {}
-  captions: dict[str, list[str]] = {}
-  try:
-    with open(path, encoding='utf-8-sig', newline='') as file:
-      rows = csv.DictReader(file)
-      if not {'path', 'caption'} <= set(rows.fieldnames or ()):
-        raise UsageError(
-          f'{path}: the first line must name the columns path,caption, it is '
-          f'{",".join(rows.fieldnames or ()) or "empty"}'
-        )
-      for row in rows:
-        if row['path'] and row['caption'] and row['caption'].strip():
-          name = Path(row['path'].strip()).as_posix()
-          captions.setdefault(name, []).append(row['caption'].strip())
-  except (UnicodeDecodeError, csv.Error) as error:
-    raise UsageError(
-      f'{path} is not a UTF-8 CSV file ({error}): save it as CSV, UTF-8'
-    ) from error
-  return captions
+  captions = captions_file.read(folder / captions_file.NAME, names)
+  for remark in captions.remarks:
+    print(remark, file=sys.stderr)
+  return captions.of

@@ -103,6 +103,10 @@ class MidiFolder:
     """Says nothing: MIDI files come without captions."""
     del i, start_seconds, end_seconds, rng
 
+  def num_captioned(self) -> int:
+    """Counts none."""
+    return 0
+
   def attributes(
     self, i: int, start_seconds: float, end_seconds: float
   ) -> Mapping[str, Hashable] | None:

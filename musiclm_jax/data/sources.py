@@ -57,6 +57,9 @@ class Source(Protocol):
   ) -> str | None:
     """Draws a sentence on what is heard in the crop; None if none is known."""
 
+  def num_captioned(self) -> int:
+    """Counts the pieces that have a caption."""
+
   def attributes(
     self, i: int, start_seconds: float, end_seconds: float
   ) -> Mapping[str, Hashable] | None:

@@ -92,6 +92,10 @@ class RenderedMusic:
     """Writes a caption on what is audible in the crop."""
     return self.described(i, start_seconds, end_seconds, rng).text
 
+  def num_captioned(self) -> int:
+    """Counts all pieces: each is described by what it is made of."""
+    return len(self)
+
   def described(
     self,
     i: int,
