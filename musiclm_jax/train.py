@@ -10,14 +10,13 @@ again continues where a run was stopped or killed, and a larger
 steps for TensorBoard.
 """
 
-import signal
 from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
 from musiclm_jax import door
-from musiclm_jax.contracts.errors import STOPPED, UsageError
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.launch import membership
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'FILE.py[:SIZE].')
@@ -85,14 +84,8 @@ def _initial(config: Any, contract: Any) -> tuple[Any, Any] | None:
   return weights.params, weights.collections
 
 
-def _leave(*_: object) -> None:
-  """SIGTERM before the first step: there is nothing to save."""
-  raise SystemExit(STOPPED)
-
-
 def main() -> None:
   """Trains the stage that the config names."""
-  signal.signal(signal.SIGTERM, _leave)
   config = _CONFIG.value
   if config is None:
     raise UsageError('--config is missing: give one like configs/semantic.py')
