@@ -5,14 +5,17 @@
 `--workdirs` holds the workdirs soundstream, w2v_bert, kmeans, mulan and
 mulan_rvq, or is a bundle; where melody and melody_rvq are there as well, the
 store holds melody tokens. The same command again continues where it was
-interrupted; several processes (see `launch.membership`) share the shards.
+interrupted and makes again what has changed; several processes (see
+`launch.membership`) share the shards.
 """
 
+import contextlib
 import sys
 
 from absl import flags
 
 from musiclm_jax import door
+from musiclm_jax.contracts import folder_lock
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.launch import membership
 
@@ -72,12 +75,19 @@ def _report(line: str) -> None:
 
 
 def main() -> None:
-  """Tokenizes the splits one after the other."""
+  """Tokenizes the splits one after the other, alone in the store's folder."""
   _check_flags()
   membership.join()
   import jax
 
-  from musiclm_jax.cascade import networks
+  alone = folder_lock.hold(_OUT.value, 'writing tokens into')
+  with contextlib.nullcontext() if jax.process_index() else alone:
+    _tokenize(jax.process_index(), jax.process_count())
+
+
+def _tokenize(process_index: int, process_count: int) -> None:
+  """Tokenizes this process's shards of each split."""
+  from musiclm_jax.cascade import networks, source_code
   from musiclm_jax.cascade.bundle import OPTIONAL, TOKENIZERS
   from musiclm_jax.cascade.corpus import Corpus
   from musiclm_jax.cascade.tokenizer import Tokenizer
@@ -94,6 +104,7 @@ def main() -> None:
     Vocabulary.load(find_vocabulary(_WORKDIRS.value)),
   )
   contract = tokenizer.contract(_COARSE_LEVELS.value)
+  code = source_code.digest('musiclm_jax.cascade.corpus', contract.networks)
   hop = _HOP_SECONDS.value or _CROP_SECONDS.value
   for split, source in opened.items():
     corpus = Corpus(
@@ -106,13 +117,14 @@ def main() -> None:
       _MAX_PIECES.value,
       _MIN_DBFS.value,
       _report,
+      code,
     )
     left_out = corpus.write(
       _OUT.value,
       _SOURCE.value,
       contract,
-      jax.process_index(),
-      jax.process_count(),
+      process_index,
+      process_count,
     )
     if left_out.short_pieces:
       _report(

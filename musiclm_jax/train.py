@@ -67,11 +67,10 @@ def _check_flags(stage: str) -> None:
 def _initial(config: Any, contract: Any) -> tuple[Any, Any] | None:
   """Loads the weights to start from, of the same token contract."""
   if _INIT_TEXT.value:
-    from musiclm_jax.mulan import bert_weights, task
+    from musiclm_jax import stages
 
-    tower = config.model.text.to_dict()
-    params, _ = bert_weights.read(_INIT_TEXT.value, tower)
-    return {task.PLAYER: {'text_tower': params}}, None
+    read = stages.TEXT_TOWERS[config.stage]
+    return read(config.to_dict(), _INIT_TEXT.value), None
   if not _INIT_FROM.value:
     return None
   from musiclm_jax.cascade import networks

@@ -131,7 +131,7 @@ class AudioFolder:
       UsageError: If captions.csv cannot be read as it was meant.
     """
     del start_seconds, end_seconds
-    captions = self._captions.get(self._files[i].name)
+    captions = self.written_captions(i)
     return captions[rng.integers(len(captions))] if captions else None
 
   def num_captioned(self) -> int:
@@ -140,7 +140,19 @@ class AudioFolder:
     Raises:
       UsageError: As `caption`.
     """
-    return sum(file.name in self._captions for file in self._files)
+    return sum(map(bool, map(self.written_captions, range(len(self)))))
+
+  def path(self, i: int) -> Path:
+    """Tells where the file is."""
+    return self._folder / self._files[i].name
+
+  def written_captions(self, i: int) -> tuple[str, ...]:
+    """Lists the file's captions, in the order of captions.csv.
+
+    Raises:
+      UsageError: As `caption`.
+    """
+    return self._captions.get(self._files[i].name, ())
 
   def attributes(
     self, i: int, start_seconds: float, end_seconds: float
@@ -151,11 +163,7 @@ class AudioFolder:
   @functools.cached_property
   def _captions(self) -> Mapping[str, tuple[str, ...]]:
     """Captions by file; read when first asked for, as few stages need them."""
-    path = self._folder / captions_file.NAME
-    # A link that leads nowhere is no absence: reading it says so.
-    status = path.lstat() if os.path.lexists(path) else None
-    stamp = status and (status.st_size, status.st_mtime_ns)
-    return _captions(self._folder, stamp, self._names)
+    return captions_file.of_folder(self._folder, self._names)
 
   def _decode(self, file: SoundFile, start: int, frames: int) -> np.ndarray:
     """Decodes mono float32 [<= frames] at the file's own rate."""
@@ -288,16 +296,3 @@ def _unit_hash(name: str) -> float:
   """Hashes a path to [0, 1), the same on every machine."""
   digest = hashlib.blake2b(name.encode(), digest_size=6).digest()
   return int.from_bytes(digest, 'big') / 2**48
-
-
-@functools.lru_cache(maxsize=4)
-def _captions(
-  folder: Path, stamp: tuple[int, int] | None, names: tuple[str, ...]
-) -> Mapping[str, tuple[str, ...]]:
-  """Reads captions.csv, where present, once for all splits."""
-  if stamp is None:
-    return {}
-  captions = captions_file.read(folder / captions_file.NAME, names)
-  for remark in captions.remarks:
-    print(remark, file=sys.stderr)
-  return captions.of

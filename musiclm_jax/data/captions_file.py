@@ -9,8 +9,10 @@ What cannot be read as it was meant is refused by its line.
 import codecs
 import csv
 import dataclasses
+import functools
 import io
 import os
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -45,6 +47,42 @@ class _Row:
   line: int
   path: str
   caption: str
+
+
+def of_folder(
+  folder: Path, names: tuple[str, ...]
+) -> Mapping[str, tuple[str, ...]]:
+  """Reads a folder's captions, where it has some; remarks go to stderr, once.
+
+  Args:
+    folder: Of the sound files.
+    names: Of all of them.
+
+  Returns:
+    Name -> captions.
+
+  Raises:
+    UsageError: As `read`.
+    OSError: If the file is there and cannot be opened.
+  """
+  path = folder / NAME
+  # A link that leads nowhere is no absence.
+  if not os.path.lexists(path):
+    return {}
+  status = path.stat()
+  return _once(path, (status.st_size, status.st_mtime_ns), names)
+
+
+@functools.lru_cache(maxsize=4)
+def _once(
+  path: Path, stamp: tuple[int, int], names: tuple[str, ...]
+) -> Mapping[str, tuple[str, ...]]:
+  """Reads and remarks; cached, as each split asks for the same."""
+  del stamp
+  captions = read(path, names)
+  for remark in captions.remarks:
+    print(remark, file=sys.stderr)
+  return captions.of
 
 
 def read(path: Path, names: Sequence[str]) -> Captions:

@@ -107,6 +107,15 @@ class MidiFolder:
     """Counts none."""
     return 0
 
+  def path(self, i: int) -> Path:
+    """Tells where the file is."""
+    return self._folder / self._files[i].name
+
+  def written_captions(self, i: int) -> tuple[str, ...]:
+    """Lists none."""
+    del i
+    return ()
+
   def attributes(
     self, i: int, start_seconds: float, end_seconds: float
   ) -> Mapping[str, Hashable] | None:

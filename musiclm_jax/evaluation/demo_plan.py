@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from musiclm_jax.cascade import source_code
 from musiclm_jax.evaluation import stage_process
 
 PROMPTS = (
@@ -22,20 +23,17 @@ SAMPLE_SECONDS = 10
 # to tokenize all of it would take ten times as long.
 TOKEN_HOP_SECONDS = 50
 TOKEN_PIECES = 640
-_PACKAGE = Path(__file__).parents[1]
-_CONFIGS = _PACKAGE.parent / 'configs'
-_TRAINING_ROOMS = ('training', 'nn', 'dsp', 'data')
-_CASCADE_ROOMS = ('cascade', 'nn', 'dsp', 'data')
-# training -> (its room, what it needs, expected seconds on one core)
+_CONFIGS = source_code.ROOT.parent / 'configs'
+# training -> (what it needs, expected seconds on one core)
 _TRAININGS = {
-  'soundstream': ('soundstream', ('prepare',), 1250),
-  'w2v_bert': ('w2v_bert', ('prepare',), 330),
-  'kmeans': ('w2v_bert', ('w2v_bert',), 40),
-  'mulan': ('mulan', ('prepare',), 800),
-  'mulan_rvq': ('mulan', ('mulan',), 90),
-  'semantic': ('token_lm', ('tokenize',), 120),
-  'coarse': ('token_lm', ('tokenize',), 800),
-  'fine': ('token_lm', ('tokenize',), 270),
+  'soundstream': (('prepare',), 1250),
+  'w2v_bert': (('prepare',), 330),
+  'kmeans': (('w2v_bert',), 40),
+  'mulan': (('prepare',), 800),
+  'mulan_rvq': (('mulan',), 90),
+  'semantic': (('tokenize',), 120),
+  'coarse': (('tokenize',), 800),
+  'fine': (('tokenize',), 270),
 }
 _FITTED_NETWORK = {'kmeans': 'w2v_bert', 'mulan_rvq': 'mulan'}
 # Longest first: two run side by side.
@@ -53,7 +51,7 @@ class Stage:
     arguments: Of the door.
     needs: Stages whose output it reads.
     output: Folder or file that it makes, removed when its inputs have changed.
-    rooms: Code folders that its output depends on.
+    builds: Networks whose code it runs and that no stage it needs has run.
     expected_seconds: On its share of two cores, for the ETA until measured.
     shares: Whether it runs on half of the cores, beside another such stage.
     config: File name of its config, for trainings.
@@ -64,7 +62,7 @@ class Stage:
   arguments: tuple[str, ...]
   needs: tuple[str, ...]
   output: Path
-  rooms: tuple[str, ...]
+  builds: tuple[str, ...]
   expected_seconds: float
   shares: bool = False
   config: str | None = None
@@ -122,12 +120,12 @@ class Plan:
       ),
       needs=(),
       output=self.out / 'corpus',
-      rooms=('data/rendered_music',),
+      builds=(),
       expected_seconds=180,
     )
 
   def _training(self, name: str) -> Stage:
-    room, needs, expected_seconds = _TRAININGS[name]
+    needs, expected_seconds = _TRAININGS[name]
     workdirs = self.out / 'workdirs'
     arguments = [
       f'--config={_CONFIGS / name}.py:{self.size}',
@@ -148,7 +146,7 @@ class Plan:
       arguments=tuple(arguments),
       needs=needs,
       output=workdirs / name,
-      rooms=(room, *_TRAINING_ROOMS),
+      builds=(name,),
       expected_seconds=expected_seconds,
       shares=True,
       config=f'{name}.py',
@@ -167,7 +165,7 @@ class Plan:
       ),
       needs=_TOKENIZERS,
       output=self.out / 'tokens',
-      rooms=_CASCADE_ROOMS,
+      builds=(),
       expected_seconds=330,
     )
 
@@ -179,7 +177,7 @@ class Plan:
       # It could run before the tokens, but they would have to wait for it.
       needs=('prepare', 'soundstream', 'tokenize'),
       output=self.out / 'hearing',
-      rooms=('evaluation', 'cascade'),
+      builds=(),
       expected_seconds=510,
       shares=True,
     )
@@ -195,7 +193,7 @@ class Plan:
       ),
       needs=('tokenize', *_TOKENIZERS, *_LANGUAGE_MODELS),
       output=self.out / 'bundle',
-      rooms=('cascade',),
+      builds=(),
       expected_seconds=15,
     )
 
@@ -212,7 +210,7 @@ class Plan:
       ),
       needs=('bundle',),
       output=self.out / 'samples',
-      rooms=('cascade', 'token_lm', 'nn'),
+      builds=(),
       expected_seconds=40,
     )
 
@@ -223,7 +221,7 @@ class Plan:
       arguments=(f'--demo={self.out}', f'--seed={self.seed}'),
       needs=('tokenize', 'hearing', 'bundle', 'generate'),
       output=self.out / 'report.json',
-      rooms=('evaluation', 'cascade'),
+      builds=(),
       expected_seconds=230,
     )
 
@@ -235,8 +233,8 @@ def input_hashes(
 
   Args:
     stages: In order.
-    with_code: Whether the Python files of the stage's rooms count beside its
-      command, its config and the hashes of what it needs.
+    with_code: Whether the Python files that the stage runs through count
+      beside its command, its config and the hashes of what it needs.
   """
   hashes: dict[str, str] = {}
   for stage in stages:
@@ -245,7 +243,8 @@ def input_hashes(
     if stage.config:
       parts.append(_CONFIGS / stage.config)
     if with_code:
-      parts += [_PACKAGE / room for room in stage.rooms]
-      parts.append(_PACKAGE / f'{stage.door}.py')
+      parts.append(
+        source_code.digest(f'musiclm_jax.{stage.door}', stage.builds)
+      )
     hashes[stage.name] = stage_process.hash_of(*parts)
   return hashes
