@@ -11,6 +11,7 @@ from pathlib import Path
 from absl import flags
 
 from musiclm_jax import door
+from musiclm_jax.contracts import folder_lock
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation import demo_plan, demo_run
 from musiclm_jax.evaluation.progress_line import ProgressLine
@@ -44,11 +45,11 @@ def main() -> int:
   hashes = demo_plan.input_hashes(
     stages, with_code=not _IGNORE_CODE_CHANGES.value
   )
-  out.mkdir(parents=True, exist_ok=True)
   if _UNTIL.value:
     stages = stages[: names.index(_UNTIL.value) + 1]
-  demo_run.run_all(stages, hashes, out, ProgressLine(stages))
-  return 0 if _UNTIL.value else demo_run.finish(out, stages)
+  with folder_lock.hold(out, 'making a demo in'):
+    demo_run.run_all(stages, hashes, out, ProgressLine(stages))
+    return 0 if _UNTIL.value else demo_run.finish(out, stages)
 
 
 if __name__ == '__main__':

@@ -35,18 +35,25 @@ class FileStamp:
     except OSError:
       return cls(0, 0, 0, '')
 
+  def is_untouched(self, path: str | os.PathLike) -> bool:
+    """Whether a file's size and times are these; its content is not read."""
+    try:
+      looks = self.size, self.mtime_ns, self.ctime_ns
+      return bool(self.sha256) and _look(path) == looks
+    except OSError:
+      return False
+
   def renewed(self, path: str | os.PathLike) -> 'FileStamp | None':
     """The stamp of a file of the same content as this one's, else None."""
+    if self.is_untouched(path):
+      return self
     try:
-      looks = _look(path)
-      if not self.sha256 or looks[0] != self.size:
+      if not self.sha256 or _look(path)[0] != self.size:
         return None
-      if looks == (self.size, self.mtime_ns, self.ctime_ns):
-        return self
-      same = _hash(path) == self.sha256
     except OSError:
       return None
-    return FileStamp(*looks, sha256=self.sha256) if same else None
+    now = FileStamp.of(path)
+    return now if now.sha256 == self.sha256 else None
 
 
 def _look(path: str | os.PathLike) -> tuple[int, int, int]:

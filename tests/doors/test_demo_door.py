@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from musiclm_jax.contracts import folder_lock
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation import demo_plan, demo_run, lanes, stage_process
 from musiclm_jax.evaluation.lanes import makespan, next_stage
@@ -321,6 +322,14 @@ def test_an_unknown_stage_is_refused_with_the_known_ones(tmp_path):
   assert run.returncode == 2
   assert 'vocoder' in run.stderr.splitlines()[-1]
   assert 'soundstream' in run.stderr.splitlines()[-1]
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_second_demo_in_one_folder_is_refused(tmp_path):
+  with folder_lock.hold(tmp_path, 'making a demo in'):
+    run = door(f'--out={tmp_path}', '--until=prepare')
+  assert run.returncode == 2
+  assert 'another run is making a demo in' in run.stderr.splitlines()[-1]
   assert not list(tmp_path.iterdir())
 
 
