@@ -161,11 +161,10 @@ def _hear(
   def left() -> Iterator[tuple[int, int, int]]:
     """Song, start and length of the windows that are left."""
     for i in wanted:
-      song = songs.get(folder.piece_id(i))
+      name = folder.piece_id(i)
+      song = songs.get(name)
       # Before it is read: what changes meanwhile is noticed the next time.
-      stamps[i] = (
-        song.stamp if song else FileStamp.of(path / folder.piece_id(i))
-      )
+      stamps[i] = song.stamp if song else FileStamp.of(path / name)
       for cut in cuts[i][song.heard if song else 0 :]:
         yield i, cut.start, cut.end - cut.start
 

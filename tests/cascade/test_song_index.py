@@ -205,9 +205,9 @@ def test_an_index_of_the_first_version_is_read_and_says_what_it_lacks(
 def test_a_second_run_is_refused_while_one_hears_and_not_while_none_need(
   music, update
 ):
-  with folder_lock.hold(music, 'listening'):
-    with pytest.raises(UsageError, match='another run is listening'):
-      update()
+  refused = pytest.raises(UsageError, match='another run is listening')
+  with folder_lock.hold(music, 'listening'), refused:
+    update()
   update()
   with folder_lock.hold(music, 'listening'):
     assert update()[1] == 0
