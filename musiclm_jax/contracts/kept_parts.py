@@ -22,6 +22,13 @@ _KEY = 'key'
 _FILES = '[0-9]*-[0-9]*.npz'
 
 Arrays = Mapping[str, np.ndarray]
+Keep = Callable[[str, Callable[[], Arrays]], Arrays]  # `KeptParts.__call__`
+
+
+def unkept(part: str, make: Callable[[], Arrays]) -> Arrays:
+  """Makes a part and keeps nothing."""
+  del part
+  return make()
 
 
 class KeptParts:
