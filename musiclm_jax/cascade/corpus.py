@@ -180,8 +180,9 @@ class Corpus:
       [batch for name, batch in batches.items() if name not in kept]
     )
     for name, batch in batches.items():
+      is_kept = name in kept
       made = kept(name, lambda batch=batch: self._encode(batch, waveforms))
-      progress.add(len(batch))
+      progress.add(len(batch), made=not is_kept)
       for row, crop in enumerate(batch):
         if made['loud'][row]:
           one = {stream: made[stream][row] for stream in made['streams']}
@@ -264,16 +265,17 @@ class _Progress:
   ):
     self._split, self._total = split, total
     self._crop_seconds, self._report = crop_seconds, report
-    self._done, self._began = 0, time.monotonic()
+    self._done, self._made, self._began = 0, 0, time.monotonic()
     self._last = self._began
 
-  def add(self, crops: int) -> None:
+  def add(self, crops: int, made: bool) -> None:
     self._done += crops
+    self._made += crops if made else 0
     now = time.monotonic()
     if now - self._last < _REPORT_SECONDS and self._done < self._total:
       return
     self._last = now
-    rate = self._done / (now - self._began)
+    rate = max(self._made, 1) / (now - self._began)
     left = (self._total - self._done) / rate
     self._report(
       f'{self._split}: {self._done} of {self._total} crops, '

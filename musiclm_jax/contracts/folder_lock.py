@@ -34,8 +34,8 @@ def hold(folder: str | os.PathLike, doing: str) -> Iterator[None]:
     _lock(descriptor, folder, doing)
     yield
   except BaseException:
-    with contextlib.suppress(OSError):  # not empty
-      for path in made:
+    for path in made:
+      with contextlib.suppress(OSError):  # not empty
         path.rmdir()
     raise
   finally:

@@ -12,10 +12,11 @@ import time
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from musiclm_jax.contracts import atomic_file
+from musiclm_jax.contracts import atomic_file, folder_lock
 
 SAVE_SECONDS = 30.0
 _KEY = 'key'
@@ -34,15 +35,16 @@ def unkept(part: str, make: Callable[[], Arrays]) -> Arrays:
 class KeptParts:
   """A dictionary of finished parts that outlives an interruption.
 
-  Used as a context: when its work is done the folder is removed, at an error
-  or an interruption what is not on the disk yet is put there.
+  Used as a context, which holds the folder for this run alone: when the work is
+  done the folder is removed, at an error or an interruption what is not on the
+  disk yet is put there.
   """
 
   def __init__(self, folder: Path, key: str):
-    """Opens what an interrupted run has kept.
+    """Takes the place of the parts.
 
     Args:
-      folder: Of the parts and nothing else; made when there is one.
+      folder: Of the parts and nothing else.
       key: Of everything that all parts depend on: parts of another key are
         not used.
     """
@@ -50,8 +52,7 @@ class KeptParts:
     self._place: dict[str, Path] = {}
     self._fresh: dict[str, Arrays] = {}
     self._saved = time.monotonic()
-    for path in sorted(folder.glob(_FILES)):
-      self._place |= dict.fromkeys(_parts(path, key), path)
+    self._held = contextlib.ExitStack()
 
   def __contains__(self, part: str) -> bool:
     """Whether a part is there."""
@@ -69,16 +70,25 @@ class KeptParts:
     return made
 
   def __enter__(self) -> 'KeptParts':
+    """Opens what an interrupted run has kept.
+
+    Raises:
+      UsageError: If another run does the same work.
+    """
+    self._held.enter_context(folder_lock.hold(self._folder, 'at work in'))
+    for path in sorted(self._folder.glob(_FILES)):
+      self._place |= dict.fromkeys(_parts(path, self._key), path)
     return self
 
-  def __exit__(self, kind: type | None, *_: object) -> None:
+  def __exit__(self, kind: type | None, *rest: Any) -> None:
     with contextlib.suppress(OSError):  # a full disk, which is said already
       if kind is not None:
         self._save()
-      elif self._folder.is_dir():
+      else:
         for path in self._folder.glob(_FILES):
           path.unlink()
-        self._folder.rmdir()
+      self._folder.rmdir()  # if nothing is in it
+    self._held.__exit__(kind, *rest)
 
   def _save(self) -> None:
     if not self._fresh:

@@ -54,12 +54,12 @@ def remove(
     _remove(writer, plan, stale, _few(changed), report)
   if unknown:
     report(
-      f'{writer.split}: {unknown} shards of an earlier version stay as they '
+      f'{writer.split}: {unknown} shard(s) of an earlier version stay as they '
       'are: whether their music has changed since is not known'
     )
   if others:
     report(
-      f'{writer.split}: {others} shards were made by other code and stay as '
+      f'{writer.split}: {others} shard(s) were made by other code and stay as '
       'they are: give another --out to make all alike'
     )
 
@@ -80,7 +80,7 @@ def _remove(
   for shard in shards:
     writer.remove(shard)
   report(
-    f'{writer.split}: {len(shards)} shards are made again, as the music or '
+    f'{writer.split}: {len(shards)} shard(s) are made again, as the music or '
     f'the captions of {changed} have changed'
   )
 

@@ -88,7 +88,7 @@ def test_a_file_replaced_under_its_name_is_tokenized_again_and_no_other(
   assert tokenize() == (4, []) and tokenize() == (0, [])
   write(music / '1.wav', 0.7)
   crops, (line,) = tokenize()
-  assert crops == 1 and '1 shards are made again, as the music' in line
+  assert crops == 1 and '1 shard(s) are made again, as the music' in line
   assert "'1.wav'" in line
   assert levels() == {'0.wav': 10, '1.wav': 70, '2.wav': 30, '3.wav': 40}
   assert tokenize() == (0, [])
@@ -152,13 +152,13 @@ def test_a_store_that_does_not_know_stays_and_says_so(
   write(music / '1.wav', 0.7)
   crops, (line,) = tokenize()
   assert crops == 0
-  assert '4 shards of an earlier version stay' in line and 'not known' in line
+  assert '4 shard(s) of an earlier version stay' in line and 'not known' in line
 
 
 def test_shards_of_other_code_stay_and_are_named(tokenize):
   tokenize()
   crops, (line,) = tokenize(code='b')
-  assert crops == 0 and '4 shards were made by other code' in line
+  assert crops == 0 and '4 shard(s) were made by other code' in line
 
 
 def test_what_an_interrupted_shard_kept_of_replaced_music_is_not_used(

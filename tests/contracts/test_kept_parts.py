@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax.contracts import kept_parts
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.kept_parts import KeptParts
 
 
@@ -35,16 +36,31 @@ def test_what_was_made_before_an_interruption_is_not_made_again(tmp_path):
 
 def test_a_killed_run_has_kept_all_but_the_last_seconds(tmp_path, monkeypatch):
   monkeypatch.setattr(kept_parts, 'SAVE_SECONDS', 0.0)
-  killed = KeptParts(tmp_path / 'kept', 'a')
-  for name in ('one', 'two'):
-    killed(name, lambda: part(1))
-  assert 'two' in KeptParts(tmp_path / 'kept', 'a')
-  killed('one', unwanted)
+  with (
+    pytest.raises(KeyboardInterrupt),
+    KeptParts(tmp_path / 'kept', 'a') as killed,
+  ):
+    for name in ('one', 'two'):
+      killed(name, lambda: part(1))
+    killed('one', unwanted)
+    monkeypatch.setattr(KeptParts, '_save', lambda self: None)
+    raise KeyboardInterrupt
+  with KeptParts(tmp_path / 'kept', 'a') as parts:
+    assert 'one' in parts and 'two' in parts
+
+
+def test_the_same_work_is_done_by_one_run_at_a_time(tmp_path):
+  refused = pytest.raises(UsageError, match='another run is at work in')
+  with KeptParts(tmp_path / 'kept', 'a'), refused:
+    KeptParts(tmp_path / 'kept', 'a').__enter__()
+  with KeptParts(tmp_path / 'kept', 'a'):
+    pass
 
 
 def test_parts_of_other_things_are_not_used(tmp_path):
   interrupted(tmp_path / 'kept')
-  assert 'one' not in KeptParts(tmp_path / 'kept', 'b')
+  with KeptParts(tmp_path / 'kept', 'b') as parts:
+    assert 'one' not in parts
 
 
 def test_a_damaged_file_of_parts_is_made_again(tmp_path):
@@ -53,7 +69,8 @@ def test_a_damaged_file_of_parts_is_made_again(tmp_path):
   data = bytearray(path.read_bytes())
   data[len(data) // 3] ^= 255
   path.write_bytes(data)
-  assert 'one' not in KeptParts(tmp_path / 'kept', 'a')
+  with KeptParts(tmp_path / 'kept', 'a') as parts:
+    assert 'one' not in parts
 
 
 def test_what_others_put_there_stays(tmp_path):
@@ -64,7 +81,16 @@ def test_what_others_put_there_stays(tmp_path):
   assert [p.name for p in (tmp_path / 'kept').iterdir()] == ['mine.txt']
 
 
-def test_a_short_work_leaves_no_trace(tmp_path):
+def test_a_work_that_made_nothing_leaves_no_trace(tmp_path):
+  with (
+    pytest.raises(ValueError),
+    KeptParts(tmp_path / 'new' / 'folder' / 'kept', 'a'),
+  ):
+    raise ValueError
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_work_leaves_no_trace(tmp_path):
   with KeptParts(tmp_path / 'kept', 'a') as parts:
     parts('one', lambda: part(1))
-    assert list(tmp_path.iterdir()) == []
+  assert list(tmp_path.iterdir()) == []
