@@ -79,10 +79,10 @@ def package(tmp_path_factory):
   return shutil.copytree(ROOT, folder, ignore=ignored)
 
 
-@pytest.mark.parametrize('stages', [['mulan'], ['coarse']])
 def test_an_edit_in_any_room_that_a_stage_imports_changes_its_hash(
-  package, stages
+  package,
 ):
+  stages = ['mulan']
   before = source_code.digest(TRAIN, stages, package)
   rooms = {
     path.parent: path for path in source_code.files(TRAIN, stages, package)
