@@ -12,6 +12,7 @@ import logging as standard_logging
 import os
 import re
 import runpy
+import signal
 import sys
 import threading
 import time
@@ -24,10 +25,9 @@ from typing import Any
 from absl import app, flags, logging
 
 from musiclm_jax import path_flags
-from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.errors import INTERRUPTED, STOPPED, UsageError
 
 USAGE = 2
-INTERRUPTED = 130
 _ACCELERATORS = ('accel*', 'vfio/[0-9]*', 'nvidia[0-9]*', 'kfd', 'dxg')
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ENTRY = re.compile(r'.+-[0-9a-f]{64}-cache')
@@ -46,6 +46,7 @@ def run(main: Callable[[], int | None]) -> None:
   Args:
     main: Takes no arguments, reads absl flags, returns an exit code or None.
   """
+  signal.signal(signal.SIGTERM, _leave)
   sys.exit(exit_code(main, sys.argv))
 
 
@@ -67,6 +68,11 @@ def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     return INTERRUPTED
+
+
+def _leave(*_: object) -> None:
+  """SIGTERM ends as Ctrl-C does: what is open is closed, what is begun kept."""
+  raise SystemExit(STOPPED)
 
 
 def _refuse(message: str) -> int:

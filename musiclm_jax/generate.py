@@ -6,12 +6,16 @@ Several `--text` are made together and written as x_0.wav, x_1.wav, …
 `--melody=FILE` is a tune to play, hummed, whistled or played, where the bundle
 has learned to hear one; longer music hears it again from its beginning. Seed,
 prompt, bundle and versions stand inside each WAV (comment) and beside it as
-JSON; the same seed and machine give the same file.
+JSON; the same seed and machine give the same file. The same command goes on
+where it was interrupted.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import json
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from absl import flags
 
 from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.kept_parts import Keep, KeptParts
 
 _BUNDLE = path_flags.DEFINE_path('bundle', None, 'Folder of a bundle.')
 _TEXT = flags.DEFINE_multi_string('text', None, 'What to play; repeatable.')
@@ -137,6 +142,30 @@ def _melody_about() -> dict[str, str]:
   return {'melody': path.name, 'melody_sha256': sha256}
 
 
+@contextlib.contextmanager
+def _kept(folder: Path, about: Mapping[str, Any]) -> Iterator[Keep]:
+  """Keeps the windows of a generation beside its files until these are there.
+
+  Args:
+    folder: Of the files.
+    about: All that the music depends on, but the texts.
+  """
+  from musiclm_jax.cascade import bundle as bundles
+  from musiclm_jax.cascade import source_code
+
+  code = source_code.digest('musiclm_jax.generate', bundles.STAGES)
+  everything = json.dumps([about, _TEXT.value, code], sort_keys=True)
+  key = hashlib.sha256(everything.encode()).hexdigest()
+  kept = folder / f'.musiclm_jax-{key[:16]}.kept'
+  try:
+    with KeptParts(kept, key) as keep:
+      yield keep
+  except BaseException:
+    if kept.is_dir():
+      _report(f"'{kept}' keeps what was made: the same command goes on with it")
+    raise
+
+
 def _report(line: str) -> None:
   print(line, file=sys.stderr, flush=True)
 
@@ -173,28 +202,27 @@ def main() -> None:
     for line in words.remarks(text):
       _report(line)
   maker = generator.Generator(loaded, _report)
-  music = maker.generate(
-    words.encode_text(_TEXT.value),
-    seconds=_SECONDS.value,
-    seed=_SEED.value,
-    settings=settings,
-    melody=_melody(bundle, hummed, words, maker),
-  )
-  tune = _melody_about()
-  for row, (path, text) in enumerate(zip(paths, _TEXT.value, strict=True)):
-    about = {
-      'prompt': text,
-      **tune,
-      'seed': _SEED.value,
-      'row': row,
-      'seconds': _SECONDS.value,
-      'settings': dataclasses.asdict(settings),
-      'bundle_sha256': bundle.sha256,
-      'versions': provenance.versions(),
-    }
-    rate = bundle.contract.sample_rate
-    provenance.write_wav(path, music.waveform[row], rate, about)
-    _report(f'wrote {path}')
+  about = {
+    **_melody_about(),
+    'seed': _SEED.value,
+    'seconds': _SECONDS.value,
+    'settings': dataclasses.asdict(settings),
+    'bundle_sha256': bundle.sha256,
+    'versions': provenance.versions(),
+  }
+  with _kept(paths[0].parent, about) as keep:
+    music = maker.generate(
+      words.encode_text(_TEXT.value),
+      seconds=_SECONDS.value,
+      seed=_SEED.value,
+      settings=settings,
+      melody=_melody(bundle, hummed, words, maker),
+      keep=keep,
+    )
+    for row, (path, text) in enumerate(zip(paths, _TEXT.value, strict=True)):
+      rate, mine = bundle.contract.sample_rate, {'prompt': text, 'row': row}
+      provenance.write_wav(path, music.waveform[row], rate, mine | about)
+      _report(f'wrote {path}')
 
 
 if __name__ == '__main__':

@@ -107,6 +107,14 @@ def _token_lm(config: Config) -> Task:
   return TokenLMTask(lm=make_lm(layout, **config['model']), **config['loss'])
 
 
+def _text_tower(config: Config, folder: str) -> dict[str, Any]:
+  from musiclm_jax.mulan import bert_weights, task
+
+  tower = config['model']['text']
+  params, _ = bert_weights.read(folder, dict(tower))
+  return {task.PLAYER: {'text_tower': params}}
+
+
 STAGES: Mapping[str, Callable[[Config], Task]] = {
   'soundstream': _soundstream,
   'w2v_bert': _w2v_bert,
@@ -118,6 +126,12 @@ STAGES: Mapping[str, Callable[[Config], Task]] = {
   'semantic': _token_lm,
   'coarse': _token_lm,
   'fine': _token_lm,
+}
+
+
+# Stages that can start from a published text tower, and its parameters.
+TEXT_TOWERS: Mapping[str, Callable[[Config, str], dict[str, Any]]] = {
+  'mulan': _text_tower,
 }
 
 

@@ -5,9 +5,11 @@
 `--workdirs` holds the workdirs soundstream, w2v_bert, kmeans, mulan and
 mulan_rvq, or is a bundle; where melody and melody_rvq are there as well, the
 store holds melody tokens. The same command again continues where it was
-interrupted; several processes (see `launch.membership`) share the shards.
+interrupted and makes again what has changed; several processes (see
+`launch.membership`) share the shards.
 """
 
+import contextlib
 import sys
 
 from absl import flags
@@ -76,12 +78,25 @@ def _report(line: str) -> None:
 
 
 def main() -> None:
-  """Tokenizes the splits one after the other."""
+  """Tokenizes the splits one after the other, alone in the store's folder."""
   _check_flags()
   membership.join()
   import jax
 
-  from musiclm_jax.cascade import networks
+  from musiclm_jax.data.token_store import FOLDER
+
+  if _OVERWRITE.value and jax.process_count() > 1:
+    raise UsageError('--overwrite is for one process: start it alone, first')
+  own_folder.check(_OUT.value, FOLDER)
+  paths.check_folder(_OUT.value)
+  alone = own_folder.hold(_OUT.value, FOLDER, 'writing tokens')
+  with contextlib.nullcontext() if jax.process_index() else alone:
+    _tokenize(jax.process_index(), jax.process_count())
+
+
+def _tokenize(process_index: int, process_count: int) -> None:
+  """Tokenizes this process's shards of each split."""
+  from musiclm_jax.cascade import networks, source_code
   from musiclm_jax.cascade.bundle import OPTIONAL, TOKENIZERS
   from musiclm_jax.cascade.corpus import Corpus
   from musiclm_jax.cascade.tokenizer import Tokenizer
@@ -90,19 +105,19 @@ def main() -> None:
   from musiclm_jax.data.text import Tokenizer as Vocabulary
   from musiclm_jax.data.token_store import FOLDER
 
-  own_folder.check(_OUT.value, FOLDER)
-  paths.check_folder(_OUT.value)
-  if _OVERWRITE.value and jax.process_count() > 1:
-    raise UsageError('--overwrite is for one process: start it alone, first')
   opened = {split: open_source(_SOURCE.value, split) for split in _SPLITS.value}
+  for split, source in opened.items():
+    if split != 'train':
+      source.num_captioned()  # what is wrong with them is said before the work
   tokenizer = Tokenizer(
     networks.load_all(_WORKDIRS.value, TOKENIZERS, OPTIONAL),
     Vocabulary.load(find_vocabulary(_WORKDIRS.value)),
   )
   contract = tokenizer.contract(_COARSE_LEVELS.value)
+  code = source_code.digest('musiclm_jax.cascade.corpus', contract.networks)
   hop = _HOP_SECONDS.value or _CROP_SECONDS.value
   if _OVERWRITE.value:
-    own_folder.remove(_OUT.value, FOLDER)
+    own_folder.clear(_OUT.value, FOLDER)
   for split, source in opened.items():
     corpus = Corpus(
       tokenizer,
@@ -114,13 +129,14 @@ def main() -> None:
       _MAX_PIECES.value,
       _MIN_DBFS.value,
       _report,
+      code,
     )
     left_out = corpus.write(
       _OUT.value,
       _SOURCE.value,
       contract,
-      jax.process_index(),
-      jax.process_count(),
+      process_index,
+      process_count,
     )
     if left_out.short_pieces:
       _report(

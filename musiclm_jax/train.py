@@ -10,14 +10,13 @@ again continues where a run was stopped or killed, and a larger
 steps for TensorBoard.
 """
 
-import signal
 from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
 from musiclm_jax import door, path_flags
-from musiclm_jax.contracts.errors import STOPPED, UsageError
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.launch import membership
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'FILE.py[:SIZE].')
@@ -68,11 +67,10 @@ def _check_flags(stage: str) -> None:
 def _initial(config: Any, contract: Any) -> tuple[Any, Any] | None:
   """Loads the weights to start from, of the same token contract."""
   if _INIT_TEXT.value:
-    from musiclm_jax.mulan import bert_weights, task
+    from musiclm_jax import stages
 
-    tower = config.model.text.to_dict()
-    params, _ = bert_weights.read(_INIT_TEXT.value, tower)
-    return {task.PLAYER: {'text_tower': params}}, None
+    read = stages.TEXT_TOWERS[config.stage]
+    return read(config.to_dict(), _INIT_TEXT.value), None
   if not _INIT_FROM.value:
     return None
   from musiclm_jax.cascade import networks
@@ -85,14 +83,8 @@ def _initial(config: Any, contract: Any) -> tuple[Any, Any] | None:
   return weights.params, weights.collections
 
 
-def _leave(*_: object) -> None:
-  """SIGTERM before the first step: there is nothing to save."""
-  raise SystemExit(STOPPED)
-
-
 def main() -> None:
   """Trains the stage that the config names."""
-  signal.signal(signal.SIGTERM, _leave)
   config = _CONFIG.value
   if config is None:
     raise UsageError('--config is missing: give one like configs/semantic.py')

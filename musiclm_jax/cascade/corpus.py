@@ -16,10 +16,14 @@ import numpy as np
 from musiclm_jax.cascade.tokenizer import SEMANTIC_FRAME_RATE, Tokenizer
 from musiclm_jax.contracts import file_names
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.kept_parts import KeptParts
 from musiclm_jax.contracts.token_contract import TokenContract
+from musiclm_jax.data import stale_shards
+from musiclm_jax.data.crop_places import crop_starts
+from musiclm_jax.data.shard_origins import Origins, ShardOrigins
 from musiclm_jax.data.sources import Source
 from musiclm_jax.data.token_record import TokenRecord
-from musiclm_jax.data.token_store import Plan, TokenStoreWriter, crop_starts
+from musiclm_jax.data.token_store import Plan, TokenStoreWriter
 from musiclm_jax.dsp.level import rms_dbfs
 
 CAPTIONS_PER_CROP = 4
@@ -63,6 +67,7 @@ class Corpus:
     min_dbfs: Softer crops are left out, none at -120: an LM that has learned
       silence falls into it, and each silent token keeps it there.
     report: Gets a line of progress every few seconds.
+    code: Hash of the code that makes the tokens.
   """
 
   tokenizer: Tokenizer
@@ -74,6 +79,7 @@ class Corpus:
   max_pieces: int | None = None
   min_dbfs: float = -120.0
   report: Callable[[str], None] = lambda line: None
+  code: str = ''
 
   def write(
     self,
@@ -93,7 +99,8 @@ class Corpus:
       process_count: Of all.
 
     Raises:
-      UsageError: If no piece is long enough, or the store belongs to others.
+      UsageError: If no piece is long enough, the store belongs to others, or
+        its music has changed and its place too.
     """
     pieces = range(len(self.source))[: self.max_pieces]
     starts = [self._starts(i) for i in pieces]
@@ -111,6 +118,9 @@ class Corpus:
       source_name,
     )
     writer = TokenStoreWriter(folder, self.split, plan, contract)
+    origins = Origins(self.source, captioned=self.split != 'train')
+    shards = range(process_index, plan.num_shards, process_count)
+    stale_shards.remove(writer, plan, origins, shards, self.code, self.report)
     missing = writer.missing(process_index, process_count)
     progress = _Progress(
       self.split,
@@ -124,7 +134,12 @@ class Corpus:
         Crop(i, start) for i in plan.shard_pieces(shard) for start in starts[i]
       ]
       given += len(crops)
-      written += writer.write(shard, self._records(crops, progress))
+      made_of = ShardOrigins(
+        {plan.pieces[i]: origins.of(i) for i in plan.shard_pieces(shard)},
+        self.code,
+      )
+      with writer.begin(shard, made_of) as kept:
+        written += writer.write(shard, self._records(crops, progress, kept))
     return LeftOut(sum(not some for some in starts), given - written)
 
   def _starts(self, piece: int) -> list[float]:
@@ -134,10 +149,10 @@ class Corpus:
     )
 
   def _records(
-    self, crops: list[Crop], progress: '_Progress'
+    self, crops: list[Crop], progress: '_Progress', kept: KeptParts
   ) -> Iterator[TokenRecord]:
     """Makes the records of whole pieces, in the order of the crops."""
-    pairs = self._encoded(crops, progress)
+    pairs = self._encoded(crops, progress, kept)
     for piece, group in itertools.groupby(pairs, lambda pair: pair[0].piece):
       group = list(group)
       piece_mulan = np.stack([tokens['mulan'] for _, tokens in group])
@@ -153,29 +168,52 @@ class Corpus:
         )
 
   def _encoded(
-    self, crops: list[Crop], progress: '_Progress'
+    self, crops: list[Crop], progress: '_Progress', kept: KeptParts
   ) -> Iterator[tuple[Crop, dict[str, np.ndarray]]]:
     """Encodes the crops that are loud enough, each batch while one is read."""
-    batches = [
-      crops[first : first + self.batch_size]
+    batches = {
+      f'{self.batch_size} crops from {first}': crops[
+        first : first + self.batch_size
+      ]
       for first in range(0, len(crops), self.batch_size)
-    ]
+    }
+    waveforms = self._read_ahead(
+      [batch for name, batch in batches.items() if name not in kept]
+    )
+    for name, batch in batches.items():
+      is_kept = name in kept
+      made = kept(name, lambda batch=batch: self._encode(batch, waveforms))
+      progress.add(len(batch), made=not is_kept)
+      for row, crop in enumerate(batch):
+        if made['loud'][row]:
+          one = {stream: made[stream][row] for stream in made['streams']}
+          if 'mulan_text' in made and made['captioned'][row]:
+            one['mulan_text'] = made['mulan_text'][row]
+          yield crop, one
+
+  def _encode(
+    self, batch: list[Crop], waveforms: Iterator[np.ndarray]
+  ) -> dict[str, np.ndarray]:
+    """All that records need of a batch, rows of which are its crops."""
+    waveform = next(waveforms)
+    levels = [rms_dbfs(row) for row in waveform[: len(batch)]]
+    tokens = self.tokenizer.encode(waveform)
+    made = {
+      **tokens,
+      'streams': np.array(list(tokens)),
+      'loud': np.array([level >= self.min_dbfs for level in levels]),
+    }
+    return made | self._texts(batch)
+
+  def _read_ahead(self, batches: list[list[Crop]]) -> Iterator[np.ndarray]:
+    """Reads batches in order, each while the one before is used."""
     with concurrent.futures.ThreadPoolExecutor(1) as reader:
       ahead = reader.submit(self._read, batches[0]) if batches else None
-      for number, batch in enumerate(batches):
+      for number in range(len(batches)):
         waveform = ahead.result()
         if number + 1 < len(batches):
           ahead = reader.submit(self._read, batches[number + 1])
-        tokens = self.tokenizer.encode(waveform)
-        texts = self._texts(batch)
-        progress.add(len(batch))
-        for row, crop in enumerate(batch):
-          if rms_dbfs(waveform[row]) < self.min_dbfs:
-            continue
-          one = {name: array[row] for name, array in tokens.items()}
-          if texts[row] is not None:
-            one['mulan_text'] = texts[row]
-          yield crop, one
+        yield waveform
 
   def _read(self, batch: list[Crop]) -> np.ndarray:
     """Reads crops [batch_size, S]; missing rows repeat the last one."""
@@ -188,20 +226,20 @@ class Corpus:
     rows += rows[-1:] * (self.batch_size - len(rows))
     return np.stack(rows)
 
-  def _texts(self, batch: list[Crop]) -> list[np.ndarray | None]:
-    """Draws captions of held-out crops as MuLan tokens [n, 12], or None."""
+  def _texts(self, batch: list[Crop]) -> dict[str, np.ndarray]:
+    """Captions of held-out crops as MuLan tokens [B, n, 12], where some are."""
     if self.split == 'train':
-      return [None] * len(batch)
+      return {}
     captions = [self._captions(crop) for crop in batch]
     captions += [[]] * (self.batch_size - len(batch))
     filled = [c or [''] * CAPTIONS_PER_CROP for c in captions]
     tokens = self.tokenizer.encode_text(
       list(itertools.chain.from_iterable(filled))
     )
-    rows = tokens.reshape(self.batch_size, CAPTIONS_PER_CROP, -1)
-    return [
-      row if texts else None for row, texts in zip(rows, captions, strict=True)
-    ]
+    return {
+      'mulan_text': tokens.reshape(self.batch_size, CAPTIONS_PER_CROP, -1),
+      'captioned': np.array([bool(texts) for texts in captions]),
+    }
 
   def _captions(self, crop: Crop) -> list[str]:
     """Draws a crop's captions; the same ones whenever they are drawn."""
@@ -228,16 +266,17 @@ class _Progress:
   ):
     self._split, self._total = split, total
     self._crop_seconds, self._report = crop_seconds, report
-    self._done, self._began = 0, time.monotonic()
+    self._done, self._made, self._began = 0, 0, time.monotonic()
     self._last = self._began
 
-  def add(self, crops: int) -> None:
+  def add(self, crops: int, made: bool) -> None:
     self._done += crops
+    self._made += crops if made else 0
     now = time.monotonic()
     if now - self._last < _REPORT_SECONDS and self._done < self._total:
       return
     self._last = now
-    rate = self._done / (now - self._began)
+    rate = max(self._made, 1) / (now - self._began)
     left = (self._total - self._done) / rate
     self._report(
       f'{self._split}: {self._done} of {self._total} crops, '

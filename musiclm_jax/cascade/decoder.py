@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from musiclm_jax.cascade.networks import Network
+from musiclm_jax.contracts.kept_parts import Keep, unkept
 
 BLOCK_FRAMES = 1500  # 30 s at 50 Hz
 CONTEXT_FRAMES = 100  # the decoder hears about 20
@@ -19,6 +20,7 @@ def decode(
   codes: np.ndarray,
   block_frames: int = BLOCK_FRAMES,
   context_frames: int = CONTEXT_FRAMES,
+  keep: Keep = unkept,
 ) -> np.ndarray:
   """Decodes a whole stream.
 
@@ -27,6 +29,7 @@ def decode(
     codes: int [B, T, Q].
     block_frames: New frames in a block.
     context_frames: Frames before it that are decoded again and dropped.
+    keep: Keeps the samples of each block.
 
   Returns:
     float32 [B, T * hop].
@@ -39,9 +42,15 @@ def decode(
     # The first block has no context and is all new; the last one is moved
     # back, so that all blocks have one shape.
     start = max(min(done - context_frames, codes.shape[1] - length), 0)
-    block = function(
-      codec.params, codec.collections, codes[:, start : start + length]
+    part = codes[:, start : start + length]
+    block = keep(
+      f'decoded from {start}',
+      lambda part=part: {
+        'samples': jax.device_get(
+          function(codec.params, codec.collections, part)
+        )
+      },
     )
-    blocks.append(jax.device_get(block)[:, (done - start) * hop :])
+    blocks.append(block['samples'][:, (done - start) * hop :])
     done = start + length
   return np.concatenate(blocks, axis=1)

@@ -23,6 +23,7 @@ from musiclm_jax.cascade.networks import Network
 from musiclm_jax.cascade.settings import Settings
 from musiclm_jax.cascade.windows import Window, chunks, windows
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.kept_parts import Arrays, Keep, unkept
 from musiclm_jax.token_lm.layout import TICK_RATE
 from musiclm_jax.token_lm.task import UNKNOWN
 
@@ -45,6 +46,30 @@ class Music:
   waveform: np.ndarray
   semantic: np.ndarray
   acoustic: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+  """One call of the generator.
+
+  Attributes:
+    mulan: What conditions, int32 [B, 12].
+    keys: One a row [B].
+    settings: How to draw.
+    melody: See `Generator.generate`.
+    keep: Keeps what each window makes.
+  """
+
+  mulan: jax.Array
+  keys: jax.Array
+  settings: Settings
+  melody: Melody | None
+  keep: Keep
+
+  def window_keys(self, stage: str, number: int) -> jax.Array:
+    """The keys of a window of a stage, one a row [B]."""
+    fold = jax.vmap(jax.random.fold_in, (0, None))
+    return fold(fold(self.keys, _STAGE_KEYS[stage]), number)
 
 
 class Generator:
@@ -76,6 +101,7 @@ class Generator:
     seed: int,
     settings: Settings,
     melody: Melody | None = None,
+    keep: Keep = unkept,
   ) -> Music:
     """Generates one piece for each row of MuLan tokens.
 
@@ -88,6 +114,8 @@ class Generator:
       melody: Tells the melody tokens [N, Q] of a stretch of the music, given
         its beginning in seconds and N, the same for all rows. Without, stages
         that have learned to hear one get the mask.
+      keep: Keeps the windows of a call, so that one with the same arguments
+        goes on after an interruption.
 
     Raises:
       UsageError: If the length is out of bounds, or no stage hears melodies.
@@ -96,24 +124,21 @@ class Generator:
       raise UsageError(
         'the language models of this bundle hear no melody: leave --melody out'
       )
-    codec = self._networks['soundstream'].task
-    samples = check_seconds(seconds, codec.hop_length * codec.frame_rate)
-    frames = math.ceil(samples / codec.hop_length)
-    options = (settings.mulan_levels, settings.guidance)
+    codec = self._networks['soundstream']
+    hop = codec.task.hop_length
+    samples = check_seconds(seconds, hop * codec.task.frame_rate)
+    frames = math.ceil(samples / hop)
     mulan = jnp.asarray(mulan, jnp.int32)
-    keys = _row_keys(seed, len(mulan))
+    run = _Run(mulan, _row_keys(seed, len(mulan)), settings, melody, keep)
     # Each stage makes as much as the next one must see.
     fine = self._layouts['fine'].predicted.num_frames
     ticks = math.ceil(max(frames, fine) / 2)
     heard = max(ticks, self._coarse_ticks)
-    tune = functools.partial(self._tune, melody, len(mulan))
-    semantic = self._semantic(mulan, tune, heard, keys, settings, options)
-    coarse = self._coarse(mulan, tune, semantic, ticks, keys, settings, options)
-    acoustic = self._fine(
-      mulan, coarse, frames, keys, settings.temperature_fine, options
-    )
+    semantic = self._semantic(run, heard)
+    coarse = self._coarse(run, semantic, ticks)
+    acoustic = self._fine(run, coarse, frames)
     self._report('decoding')
-    waveform = decode(self._networks['soundstream'], acoustic)[:, :samples]
+    waveform = decode(codec, acoustic, keep=keep)[:, :samples]
     peak = np.abs(waveform).max(axis=1, keepdims=True)
     return Music(
       waveform=waveform / np.maximum(peak, 1.0),
@@ -131,65 +156,61 @@ class Generator:
     """Semantic frames in a crop of the coarse stage."""
     return self._layouts['coarse'].predicted.num_frames // 2
 
-  def _tune(self, melody, rows, stage, start) -> dict[str, np.ndarray]:
+  def _tune(self, run: _Run, stage: str, start: int) -> dict[str, np.ndarray]:
     """What a window of a stage that begins at a tick hears of the melody."""
     segment = self._layouts[stage].melody
     if segment is None:
       return {}
     shape = (segment.num_frames, segment.num_levels)
     codes = np.full(shape, UNKNOWN, np.int32)
-    if melody:
-      codes = melody(start / TICK_RATE, segment.num_frames)
-    return {'melody': np.broadcast_to(codes, (rows, *shape))}
+    if run.melody:
+      codes = run.melody(start / TICK_RATE, segment.num_frames)
+    return {'melody': np.broadcast_to(codes, (len(run.mulan), *shape))}
 
-  def _semantic(
-    self, mulan, tune, total, keys, settings, options
-  ) -> np.ndarray:
+  def _semantic(self, run: _Run, total: int) -> np.ndarray:
     """Makes `total` semantic frames, [B, Ts]."""
     plan = windows(total, self._layouts['semantic'].predicted.num_frames)
-    codes = np.zeros((len(mulan), 0, 1), np.int32)
+    codes = np.zeros((len(run.mulan), 0, 1), np.int32)
     for number, window in enumerate(plan):
       made = self._sample(
         'semantic',
-        {'mulan': mulan, **tune('semantic', window.start)},
+        {'mulan': run.mulan, **self._tune(run, 'semantic', window.start)},
         codes[:, window.start :],
         window.prefix + window.frames,
-        _window_keys(keys, 'semantic', number),
-        settings.temperature_semantic,
-        options,
+        run.window_keys('semantic', number),
         f'{number + 1}/{len(plan)}',
+        run,
       )
       codes = np.concatenate([codes, made[:, window.prefix :]], axis=1)
     return codes[..., 0]
 
-  def _coarse(
-    self, mulan, tune, semantic, ticks, keys, settings, options
-  ) -> np.ndarray:
+  def _coarse(self, run: _Run, semantic: np.ndarray, ticks: int) -> np.ndarray:
     """Makes coarse codes [B, Ta, 4] window by window, each hearing its time.
 
     Two acoustic frames are one semantic frame (mistake 34).
     """
     plan = windows(ticks, self._coarse_ticks)
     levels = self._layouts['coarse'].predicted.num_levels
-    codes = np.zeros((len(mulan), 0, levels), np.int32)
+    codes = np.zeros((len(run.mulan), 0, levels), np.int32)
     for number, window in enumerate(plan):
       heard = semantic[:, window.start : window.start + self._coarse_ticks]
       made = self._sample(
         'coarse',
-        {'mulan': mulan, 'semantic': heard, **tune('coarse', window.start)},
+        {
+          'mulan': run.mulan,
+          'semantic': heard,
+          **self._tune(run, 'coarse', window.start),
+        },
         codes[:, 2 * window.start :],
         2 * (window.prefix + window.frames),
-        _window_keys(keys, 'coarse', number),
-        settings.temperature_coarse,
-        options,
+        run.window_keys('coarse', number),
         f'{number + 1}/{len(plan)}',
+        run,
       )
       codes = np.concatenate([codes, made[:, 2 * window.prefix :]], axis=1)
     return codes
 
-  def _fine(
-    self, mulan, coarse, frames, keys, temperature, options
-  ) -> np.ndarray:
+  def _fine(self, run: _Run, coarse: np.ndarray, frames: int) -> np.ndarray:
     """Adds the fine levels to `frames` frames of coarse codes, [B, Ta, Q].
 
     Chunks do not depend on each other, so they go through as rows of one
@@ -197,12 +218,12 @@ class Generator:
     """
     crop = self._layouts['fine'].predicted.num_frames
     plan = chunks(max(frames, crop), crop)
-    rows = [(row, window) for row in range(len(mulan)) for window in plan]
+    rows = [(row, window) for row in range(len(run.mulan)) for window in plan]
     heard = np.stack([coarse[row, w.start : w.start + crop] for row, w in rows])
     chunk_keys = jnp.stack(
-      [_window_keys(keys, 'fine', number) for number in range(len(plan))], 1
+      [run.window_keys('fine', number) for number in range(len(plan))], 1
     ).reshape(-1)
-    of_row = mulan[np.asarray([row for row, _ in rows])]
+    of_row = run.mulan[np.asarray([row for row, _ in rows])]
     size = min(len(rows), MAX_FINE_ROWS)
     made = []
     for first in range(0, len(rows), size):
@@ -214,20 +235,27 @@ class Generator:
         np.zeros((size, 0, self._layouts['fine'].predicted.num_levels), int),
         min(frames, crop),
         chunk_keys[group],
-        temperature,
-        options,
         f'{first // size + 1}/{math.ceil(len(rows) / size)}',
+        run,
       )
       made.extend(codes[: len(rows) - first])
-    fine = _join(made, rows, len(mulan), frames)
+    fine = _join(made, rows, len(run.mulan), frames)
     return np.concatenate([coarse[:, :frames], fine], axis=2)
 
   def _sample(
-    self, stage, conditioning, prefix, frames, keys, temperature, options, at
+    self, stage, conditioning, prefix, frames, keys, at, run
   ) -> np.ndarray:
-    """Runs one window of a stage and reports it, int32 [B, frames, Q]."""
-    levels, guidance = options
-    key = (stage, prefix.shape, frames, options)
+    """Makes one window of a stage, or finds it kept, int32 [B, frames, Q]."""
+    draw = functools.partial(self._draw, stage, conditioning, prefix, frames)
+    made = run.keep(f'{stage} {at}', lambda: draw(keys, at, run.settings))
+    return made['codes']
+
+  def _draw(
+    self, stage, conditioning, prefix, frames, keys, at, settings
+  ) -> Arrays:
+    """Runs one window of a stage and reports it."""
+    levels, guidance = settings.mulan_levels, settings.guidance
+    key = (stage, prefix.shape, frames, levels, guidance)
     first = key not in self._samplers
     if first:
       self._report(f'{stage}: compiling')
@@ -245,7 +273,7 @@ class Generator:
         self._networks[stage].params,
         conditioning,
         keys=keys,
-        temperature=jnp.float32(temperature),
+        temperature=jnp.float32(getattr(settings, f'temperature_{stage}')),
         prefix=jnp.asarray(prefix, jnp.int32),
       )
     )
@@ -255,17 +283,12 @@ class Generator:
       f'{stage}: window {at}, {count} tokens in {seconds:.1f} s'
       + (' with compiling' if first else f', {count / seconds:.0f} a second')
     )
-    return codes
+    return {'codes': codes}
 
 
 def _row_keys(seed: int, count: int) -> jax.Array:
   fold = jax.vmap(jax.random.fold_in, (None, 0))
   return fold(jax.random.key(seed), jnp.arange(count))
-
-
-def _window_keys(keys: jax.Array, stage: str, number: int) -> jax.Array:
-  fold = jax.vmap(jax.random.fold_in, (0, None))
-  return fold(fold(keys, _STAGE_KEYS[stage]), number)
 
 
 def _join(

@@ -1,32 +1,28 @@
 """An index of a user's songs: folder of sound files -> one embedding a song.
 
-<folder>/.musiclm_index.npz   names, sizes, mtimes_ns [N], embeddings [N, D],
-                              network: what made them
-
-Only what is new or changed since the last time is heard.
+The folder keeps it (`song_index_file`). Only what is new or changed since the
+last time is heard, and an interrupted run goes on within a song.
 """
 
 import contextlib
 import dataclasses
 import itertools
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from musiclm_jax.cascade import song_index_file
+from musiclm_jax.cascade.song_index_file import FILE, Report, Song, Songs
 from musiclm_jax.cascade.windows import chunks
-from musiclm_jax.contracts import atomic_file
+from musiclm_jax.contracts import folder_lock
+from musiclm_jax.contracts.printable import printable
 from musiclm_jax.data.audio_folder import AudioFolder
+from musiclm_jax.data.file_stamp import FileStamp
 
-FILE = '.musiclm_index.npz'
 _REPORT_SECONDS = 10.0
-_SAVE_SECONDS = 60.0  # an interrupted run loses no more than that
-_FIELDS = ('names', 'sizes', 'mtimes_ns', 'embeddings', 'network')
-
-Stamp = tuple[int, int]  # size in bytes, time of change in ns
-Report = Callable[[str], None]
+_SAVE_SECONDS = 30.0  # an interrupted run loses no more than that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,22 +44,9 @@ class Hearing:
   batch_size: int = 8
 
 
-@dataclasses.dataclass(frozen=True)
-class Song:
-  """One file as it was when it was heard.
-
-  Attributes:
-    stamp: Size and time of change.
-    embedding: Mean over its windows, float32 [D].
-  """
-
-  stamp: Stamp
-  embedding: np.ndarray
-
-
 def update(
   folder: AudioFolder, path: Path, hearing: Hearing, report: Report
-) -> dict[str, Song]:
+) -> Songs:
   """Brings the index of a folder up to date and writes it.
 
   Where it cannot be written, that is reported and the result is the same.
@@ -76,34 +59,22 @@ def update(
 
   Returns:
     Name -> song, of the files that are there now.
+
+  Raises:
+    UsageError: If another run is doing the same.
   """
   names = [folder.piece_id(i) for i in range(len(folder))]
-  stamps = dict(_stamps(path, names, report))
-  known = _read(path / FILE, hearing.network, report)
-  songs = {
-    name: known[name]
-    for name, stamp in stamps.items()
-    if name in known and known[name].stamp == stamp
-  }
-  new = stamps.keys() - songs.keys()
-  wanted = [i for i, name in enumerate(names) if name in new]
-  if not wanted and songs.keys() == known.keys():
-    return songs
-  saved = time.monotonic()
-  for i, embedding in _hear(folder, wanted, hearing, report):
-    songs[names[i]] = Song(stamps[names[i]], embedding)
-    if time.monotonic() - saved > _SAVE_SECONDS:
-      saved = time.monotonic()
-      with contextlib.suppress(OSError):  # reported at the end
-        _write(path / FILE, songs, hearing.network)
-  try:
-    _write(path / FILE, songs, hearing.network)
-  except OSError as error:
-    report(
-      f"the index '{path / FILE}' cannot be written ({error.strerror}): the "
-      'songs will be heard again the next time'
-    )
-  gone = len(known.keys() - stamps.keys())
+  known = song_index_file.read(path / FILE, hearing.network, lambda line: None)
+  if _is_current(known, names, path):
+    return known
+  with folder_lock.hold(path, 'listening to the songs of'):
+    known = song_index_file.read(path / FILE, hearing.network, report)
+    songs = _current(known, names, path)
+    wanted = [
+      i for i, n in enumerate(names) if n not in songs or songs[n].heard
+    ]
+    _hear_and_save(folder, path, wanted, songs, hearing, report)
+  gone = len(known.keys() - set(names))
   report(
     f'index of {len(songs)} songs: {len(wanted)} heard, '
     f'{len(songs) - len(wanted)} known, {gone} gone'
@@ -111,58 +82,117 @@ def update(
   return songs
 
 
-def _stamps(
-  folder: Path, names: Sequence[str], report: Report
-) -> Iterator[tuple[str, Stamp]]:
-  """Looks at the files; those that have vanished meanwhile are reported."""
-  for name in names:
-    try:
-      status = (folder / name).stat()
-    except OSError as error:
-      report(f'{name}: skipped ({error.strerror})')
-    else:
-      yield name, (status.st_size, status.st_mtime_ns)
+def _is_current(songs: Songs, names: Sequence[str], path: Path) -> bool:
+  """Whether nothing has been touched since all of it was heard."""
+  return songs.keys() == set(names) and all(
+    song.stamp.is_untouched(path / name) and not song.heard
+    for name, song in songs.items()
+  )
+
+
+def _current(known: Songs, names: Sequence[str], path: Path) -> Songs:
+  """What is known of the files as they are now."""
+  songs = {}
+  for name in known.keys() & set(names):
+    if stamp := _renewed(known[name].stamp, path / name):
+      songs[name] = dataclasses.replace(known[name], stamp=stamp)
+  return songs
+
+
+def _renewed(stamp: FileStamp, path: Path) -> FileStamp | None:
+  """See `FileStamp.renewed`; the first version knew size and time alone."""
+  if stamp.sha256:
+    return stamp.renewed(path)
+  now = FileStamp.of(path)
+  same = (now.size, now.mtime_ns) == (stamp.size, stamp.mtime_ns)
+  return now if same and now.sha256 else None
+
+
+def _hear_and_save(
+  folder: AudioFolder,
+  path: Path,
+  wanted: Sequence[int],
+  songs: Songs,
+  hearing: Hearing,
+  report: Report,
+) -> None:
+  """Completes the songs and writes the index, from time to time as well."""
+  saved = time.monotonic()
+  try:
+    for _ in _hear(folder, path, wanted, songs, hearing, report):
+      if time.monotonic() - saved > _SAVE_SECONDS:
+        saved = time.monotonic()
+        with contextlib.suppress(OSError):  # reported at the end
+          song_index_file.write(path / FILE, songs, hearing.network)
+  except BaseException:
+    with contextlib.suppress(OSError):
+      song_index_file.write(path / FILE, songs, hearing.network)
+    raise
+  try:
+    song_index_file.write(path / FILE, songs, hearing.network)
+  except OSError as error:
+    report(
+      f"the index '{printable(path / FILE)}' cannot be written "
+      f'({error.strerror}): the songs will be heard again the next time'
+    )
 
 
 def _hear(
-  folder: AudioFolder, wanted: Sequence[int], hearing: Hearing, report: Report
-) -> Iterator[tuple[int, np.ndarray]]:
+  folder: AudioFolder,
+  path: Path,
+  wanted: Sequence[int],
+  songs: Songs,
+  hearing: Hearing,
+  report: Report,
+) -> Iterator[None]:
   """Embeds songs window by window, the windows of several in one batch.
 
   Memory does not grow with the length of a song.
 
   Yields:
-    (number of the song, embedding [D]), in order.
+    After each batch, when `songs` has what was heard of it.
   """
+  # The last window of a song reaches back, so that each is a whole one.
   cuts = {
     i: chunks(folder.num_samples(i), hearing.window_samples) for i in wanted
   }
+  stamps: dict[int, FileStamp] = {}
+
+  def left() -> Iterator[tuple[int, int, int]]:
+    """Song, start and length of the windows that are left."""
+    for i in wanted:
+      name = folder.piece_id(i)
+      song = songs.get(name)
+      # Before it is read: what changes meanwhile is noticed the next time.
+      stamps[i] = song.stamp if song else FileStamp.of(path / name)
+      for cut in cuts[i][song.heard if song else 0 :]:
+        yield i, cut.start, cut.end - cut.start
+
+  done = sum(songs[n].heard for n in map(folder.piece_id, wanted) if n in songs)
   clock = _Clock(
     len(wanted),
-    sum(map(len, cuts.values())),
+    sum(map(len, cuts.values())) - done,
     hearing.window_samples / folder.sample_rate,
     report,
   )
-  # The last window of a song reaches back, so that each is a whole one.
-  windows = (
-    (i, cut.start, cut.end - cut.start) for i in wanted for cut in cuts[i]
-  )
-  sums = dict.fromkeys(wanted, 0.0)
-  left = {i: len(cuts[i]) for i in wanted}
+  windows = left()
   while batch := list(itertools.islice(windows, hearing.batch_size)):
     rows = np.zeros((hearing.batch_size, hearing.window_samples), np.float32)
     for row, (i, start, samples) in zip(rows, batch, strict=False):
       # A song that is shorter than a window is repeated.
       row[:] = np.resize(folder.read(i, start, samples), len(row))
     found = np.asarray(hearing.embed(rows), np.float32)
-    finished = []
+    finished = 0
     for (i, _, _), embedding in zip(batch, found, strict=False):
-      sums[i] = sums[i] + embedding
-      left[i] -= 1
-      if not left[i]:
-        finished.append((i, sums.pop(i) / len(cuts[i])))
-    clock.tick(len(batch), len(finished))
-    yield from finished
+      name = folder.piece_id(i)
+      song = songs.get(name, Song(stamps[i], 0.0))
+      total, heard = song.embedding + embedding, song.heard + 1
+      if heard == len(cuts[i]):
+        finished += 1
+        total, heard = total / len(cuts[i]), 0
+      songs[name] = Song(stamps[i], total, heard)
+    clock.tick(len(batch), finished)
+    yield
 
 
 class _Clock:
@@ -198,44 +228,4 @@ class _Clock:
       f'heard {self._songs_done}/{self._songs} songs  '
       f'{rate * self._window_seconds:.0f} x real time  '
       f'ETA {minutes}:{seconds:02d}'
-    )
-
-
-def _read(path: Path, network: str, report: Report) -> dict[str, Song]:
-  """Reads an index; what cannot be used is reported and empty."""
-  if not path.exists():
-    return {}
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      names, sizes, times, embeddings, made_by = (file[f] for f in _FIELDS)
-    rows = zip(names, sizes, times, embeddings, strict=True)
-    songs = {
-      str(name): Song((int(size), int(changed)), embedding)
-      for name, size, changed, embedding in rows
-    }
-    whole = embeddings.ndim == 2 and np.isfinite(embeddings).all()
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-    whole = False
-  if not whole:
-    report(f"the index '{path}' is damaged: all songs are heard again")
-    return {}
-  if str(made_by) != network:
-    report(
-      f"the index '{path}' is of another bundle: all songs are heard again"
-    )
-    return {}
-  return songs
-
-
-def _write(path: Path, songs: dict[str, Song], network: str) -> None:
-  """Writes an index, whole or not at all."""
-  rows = sorted(songs.items())
-  with atomic_file.atomic_open(path, 'wb') as file:
-    np.savez(
-      file,
-      names=np.array([name for name, _ in rows], dtype=np.str_),
-      sizes=np.array([song.stamp[0] for _, song in rows], np.int64),
-      mtimes_ns=np.array([song.stamp[1] for _, song in rows], np.int64),
-      embeddings=np.stack([song.embedding for _, song in rows]),
-      network=np.array(network),
     )

@@ -23,11 +23,14 @@ import numpy as np
 from musiclm_jax.cascade import networks
 from musiclm_jax.cascade.bundle import OPTIONAL
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.printable import printable
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data import batches, sources
+from musiclm_jax.data.captions_file import NAME as CAPTIONS
 from musiclm_jax.data.rendered_music import tunes
 from musiclm_jax.data.token_store import TokenStore
 from musiclm_jax.data.tune_batches import TuneBook, tune_batches
+from musiclm_jax.training import workdir
 from musiclm_jax.training.loop import Data
 
 VOCABULARY = 'vocab.txt'
@@ -135,6 +138,34 @@ def _sources(inputs: Inputs) -> tuple[sources.Source, sources.Source]:
   return tuple(sources.open_source(spec, s) for s in ('train', 'validation'))
 
 
+def _captioned_sources(
+  inputs: Inputs,
+) -> tuple[sources.Source, sources.Source]:
+  """Opens what captions are learned from, and counts them.
+
+  Raises:
+    UsageError: If a split that is needed has too few: two pieces to be each
+      other's negatives in training, one to evaluate on.
+  """
+  spec = inputs.options['source']
+  splits = training, held_out = _sources(inputs)
+  evaluates = inputs.options['eval_batches'] > 0
+  if training.num_captioned() < 2 or (
+    evaluates and not held_out.num_captioned()
+  ):
+    counts = ', '.join(
+      f'{name}: {source.num_captioned()} of {len(source)}'
+      for name, source in zip(('train', 'validation'), splits, strict=True)
+    )
+    raise UsageError(
+      f"too few pieces of '{spec}' have a caption ({counts}): training needs "
+      '2, evaluation 1 in validation, such as '
+      f"'{printable(held_out.piece_id(0))}'; add rows to {CAPTIONS} of an "
+      'audio_folder, or train with --config.data.eval_batches=0'
+    )
+  return splits
+
+
 def _audio(inputs: Inputs) -> Data:
   return _both_splits(batches.audio_batches, _sources(inputs), inputs)
 
@@ -167,15 +198,16 @@ def _captioned(inputs: Inputs) -> Data:
   """Audio and captions.
 
   A first run learns the vocabulary of the captions, or copies that of the
-  weights it starts from.
+  weights it starts from; it stays as soon as a checkpoint depends on it.
   """
   from musiclm_jax.data.text import Tokenizer
 
-  splits = _sources(inputs)
+  splits = _captioned_sources(inputs)
   size = inputs.options.pop('vocabulary_size')
   path = inputs.workdir / VOCABULARY
   given = inputs.init_text or inputs.init_from
-  if not path.exists() and jax.process_index() == 0:
+  kept = path.exists() and workdir.has_checkpoint(inputs.workdir)
+  if not kept and jax.process_index() == 0:
     if given:
       tokenizer = Tokenizer.load(_vocabulary(given))
     else:
@@ -201,6 +233,7 @@ def _captioned(inputs: Inputs) -> Data:
 def _embeddings(inputs: Inputs) -> Data:
   from musiclm_jax.data.text import Tokenizer
 
+  splits = _captioned_sources(inputs)
   network = networks.load(inputs.network, FITS['mulan_rvq'])
   hear, read = map(jax.jit, (network.task.embed_audio, network.task.embed_text))
   frozen = network.params, network.collections
@@ -215,7 +248,7 @@ def _embeddings(inputs: Inputs) -> Data:
 
   inputs.options['tokenizer'] = Tokenizer.load(_vocabulary(inputs.network))
   inputs.options['text_length'] = network.config['data']['text_length']
-  return _both_splits(draw, _sources(inputs), inputs)
+  return _both_splits(draw, splits, inputs)
 
 
 def _tunes(inputs: Inputs) -> Data:

@@ -4,6 +4,7 @@ What a user can mend is one line, no traceback, exit code 2.
 """
 
 STOPPED = 75  # exit code of a run that wants the same command again
+INTERRUPTED = 130  # exit code after a Ctrl-C
 
 
 class UsageError(Exception):

@@ -6,7 +6,6 @@ when others are added. `captions.csv` (path,caption; several rows a file
 allowed) beside the files is optional.
 """
 
-import csv
 import functools
 import hashlib
 import os
@@ -19,7 +18,7 @@ import numpy as np
 from musiclm_jax.contracts import file_names
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.printable import printable
-from musiclm_jax.data import audio_file, parser_process
+from musiclm_jax.data import audio_file, captions_file, parser_process
 from musiclm_jax.data.audio_file import Sound
 from musiclm_jax.data.folder_listing import Listing, list_files, some, why_none
 
@@ -47,18 +46,18 @@ class AudioFolder:
       sample_rate: Of what `read` returns, in Hz.
 
     Raises:
-      UsageError: If the folder has no sound files, fewer readable ones than
-        splits, or a captions.csv without the columns path and caption.
+      UsageError: If the folder has no sound files, or fewer readable ones
+        than splits.
     """
     self.sample_rate = sample_rate
     self._folder = Path(folder)
     good = scan(folder)
+    self._all_names = tuple(name for name, _ in good)
     if split != 'all':
-      splits = _splits([name for name, _ in good])
+      splits = _splits(self._all_names)
       good = tuple(file for file in good if splits[file[0]] == split)
     self._names = [name for name, _ in good]
     self._sounds = [sound for _, sound in good]
-    self._captions = _read_captions(self._folder)
     self._reported: set[str] = set()
 
   def __len__(self) -> int:
@@ -114,16 +113,45 @@ class AudioFolder:
     end_seconds: float,
     rng: np.random.Generator,
   ) -> str | None:
-    """Draws one of the file's captions; None if captions.csv has none."""
+    """Draws one of the file's captions; None if captions.csv has none.
+
+    Raises:
+      UsageError: If captions.csv cannot be read as it was meant.
+    """
     del start_seconds, end_seconds
-    captions = self._captions.get(self._names[i])
+    captions = self.written_captions(i)
     return captions[rng.integers(len(captions))] if captions else None
+
+  def num_captioned(self) -> int:
+    """Counts the files of the split that have a caption.
+
+    Raises:
+      UsageError: As `caption`.
+    """
+    return sum(map(bool, map(self.written_captions, range(len(self)))))
+
+  def path(self, i: int) -> Path:
+    """Tells where the file is."""
+    return self._folder / self._names[i]
+
+  def written_captions(self, i: int) -> tuple[str, ...]:
+    """Lists the file's captions, in the order of captions.csv.
+
+    Raises:
+      UsageError: As `caption`.
+    """
+    return self._captions.get(self._names[i], ())
 
   def attributes(
     self, i: int, start_seconds: float, end_seconds: float
   ) -> Mapping[str, Hashable] | None:
     """Knows nothing about what is audible in a crop."""
     del i, start_seconds, end_seconds
+
+  @functools.cached_property
+  def _captions(self) -> Mapping[str, tuple[str, ...]]:
+    """Captions by file; read when first asked for, as few stages need them."""
+    return captions_file.of_folder(self._folder, self._all_names)
 
 
 def scan(folder: str | os.PathLike) -> tuple[tuple[str, Sound], ...]:
@@ -240,28 +268,3 @@ def _unit_hash(name: str) -> float:
   """Hashes a path to [0, 1), the same on every machine."""
   digest = hashlib.blake2b(file_names.to_bytes(name), digest_size=6).digest()
   return int.from_bytes(digest, 'big') / 2**48
-
-
-def _read_captions(folder: Path) -> dict[str, list[str]]:
-  """Reads captions.csv, where present: path -> captions."""
-  path = folder / 'captions.csv'
-  if not path.exists():
-    return {}
-  captions: dict[str, list[str]] = {}
-  try:
-    with open(path, encoding='utf-8-sig', newline='') as file:
-      rows = csv.DictReader(file)
-      if not {'path', 'caption'} <= set(rows.fieldnames or ()):
-        raise UsageError(
-          f'{path}: the first line must name the columns path,caption, it is '
-          f'{",".join(rows.fieldnames or ()) or "empty"}'
-        )
-      for row in rows:
-        if row['path'] and row['caption'] and row['caption'].strip():
-          name = Path(row['path'].strip()).as_posix()
-          captions.setdefault(name, []).append(row['caption'].strip())
-  except (UnicodeDecodeError, csv.Error) as error:
-    raise UsageError(
-      f'{path} is not a UTF-8 CSV file ({error}): save it as CSV, UTF-8'
-    ) from error
-  return captions

@@ -54,3 +54,32 @@ def crop_places(lengths: Sequence[int], crop: int) -> CropPlaces:
   firsts = np.repeat(np.cumsum(totals) - totals, totals)
   windows = np.arange(len(pieces)) - firsts
   return CropPlaces(pieces, windows, totals, np.maximum(lengths - crop, 0))
+
+
+def crop_starts(
+  seconds: float, crop_seconds: float, hop_seconds: float, grid_seconds: float
+) -> list[float]:
+  """Places the crops of a piece.
+
+  Crops begin every `hop_seconds`; where more than half a crop would be left
+  over, one more ends with the piece. A piece of less than half a crop has
+  none, one of less than a crop has one (padded by whoever reads it): mostly
+  silent crops teach silence (mistake 33).
+
+  Args:
+    seconds: Length of the piece.
+    crop_seconds: Length of a crop.
+    hop_seconds: From start to start.
+    grid_seconds: Starts are multiples of this, a common frame of all streams.
+
+  Returns:
+    Starts in seconds, rising.
+  """
+  if seconds < crop_seconds / 2:
+    return []
+  count = max(int((seconds - crop_seconds) / hop_seconds + 1e-9), 0) + 1
+  last = (seconds - crop_seconds) / grid_seconds
+  frames = [round(k * hop_seconds / grid_seconds) for k in range(count)]
+  if (last - frames[-1]) * grid_seconds > crop_seconds / 2:
+    frames.append(int(last + 1e-9))
+  return [round(frame * grid_seconds, 6) for frame in frames]

@@ -111,6 +111,19 @@ class MidiFolder:
     """Says nothing: MIDI files come without captions."""
     del i, start_seconds, end_seconds, rng
 
+  def num_captioned(self) -> int:
+    """Counts none."""
+    return 0
+
+  def path(self, i: int) -> Path:
+    """Tells where the file is."""
+    return self._folder / self._files[i].name
+
+  def written_captions(self, i: int) -> tuple[str, ...]:
+    """Lists none."""
+    del i
+    return ()
+
   def attributes(
     self, i: int, start_seconds: float, end_seconds: float
   ) -> Mapping[str, Hashable] | None:

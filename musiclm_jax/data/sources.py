@@ -4,7 +4,8 @@ A source is random access to pieces: `read` gives samples [n] of one piece,
 `caption` and `attributes` describe what is audible between two times.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -57,6 +58,15 @@ class Source(Protocol):
     rng: np.random.Generator,
   ) -> str | None:
     """Draws a sentence on what is heard in the crop; None if none is known."""
+
+  def num_captioned(self) -> int:
+    """Counts the pieces that have a caption."""
+
+  def path(self, i: int) -> Path:
+    """Tells the file that holds piece `i`, alone or with others."""
+
+  def written_captions(self, i: int) -> Sequence[str]:
+    """Lists what is written on piece `i` outside of its file."""
 
   def attributes(
     self, i: int, start_seconds: float, end_seconds: float

@@ -5,12 +5,14 @@ A store is a folder:
   contract.json                        what the tokens mean
   train/plan.json                      pieces, crop, shards: what was asked for
   train/00003-of-00016.array_record    records of the pieces 3, 19, 35, ...
+  train/00003-of-00016.json            what these were made of
 
 A record holds the tokens of one crop of the longest length that an LM needs,
 hence every shorter crop nested in it, and the MuLan tokens of all crops of its
 piece, which condition on another window. A shard is a pure function of its
 index and appears whole or not at all: an interrupted run continues with the
-shards that are missing, on any number of processes.
+shards that are missing, on any number of processes, and with the crops that
+`00003-of-00016.kept` holds.
 """
 
 import dataclasses
@@ -25,8 +27,10 @@ import numpy as np
 from musiclm_jax.contracts import atomic_file, file_names, own_folder
 from musiclm_jax.contracts.atomic_file import write_text
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.kept_parts import KeptParts
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data import record_file
+from musiclm_jax.data.shard_origins import ShardOrigins
 from musiclm_jax.data.sources import SPLITS
 from musiclm_jax.data.token_record import TokenRecord
 
@@ -91,7 +95,11 @@ class Plan:
 
 
 class TokenStoreWriter:
-  """Writes the shards of one split; what is there already stays."""
+  """Writes the shards of one split; what is there already stays.
+
+  Attributes:
+    split: Its name.
+  """
 
   def __init__(
     self,
@@ -107,6 +115,7 @@ class TokenStoreWriter:
         something of a user's where tokens would be written.
     """
     own_folder.begin(Path(folder), FOLDER)
+    self.split = split
     self._folder = Path(folder) / split
     atomic_file.remove_leftovers(self._folder)
     self._plan = plan
@@ -130,7 +139,11 @@ class TokenStoreWriter:
     One that cannot be read is made again.
     """
     shards = range(process_index, self._plan.num_shards, process_count)
-    return [s for s in shards if record_file.read_all(self._path(s)) is None]
+    return [s for s in shards if not self.has(s)]
+
+  def has(self, shard: int) -> bool:
+    """Whether a shard is there and whole."""
+    return record_file.read_all(self._path(shard)) is not None
 
   def write(self, shard: int, records: Iterable[TokenRecord]) -> int:
     """Writes one shard, whole or not at all.
@@ -144,8 +157,35 @@ class TokenStoreWriter:
     rows = (record.to_bytes() for record in records)
     return record_file.write(self._path(shard), rows, 'group_size:1')
 
-  def _path(self, shard: int) -> Path:
-    return self._folder / f'{shard:05}-of-{self._plan.num_shards:05}{_SUFFIX}'
+  def origins(self, shard: int) -> ShardOrigins | None:
+    """What a shard is, or is being, made of; None where that is not known."""
+    return ShardOrigins.read(self._path(shard, '.json'))
+
+  def source(self) -> str:
+    """The `kind:DIR` with which the split was begun."""
+    return _read_plan(self._folder / 'plan.json', self._folder.name)['source']
+
+  def remove(self, shard: int) -> None:
+    """Removes a shard, whose pieces have changed."""
+    self._path(shard).unlink(missing_ok=True)
+
+  def begin(self, shard: int, origins: ShardOrigins) -> KeptParts:
+    """Notes what a shard will be made of; one that is there is removed.
+
+    Returns:
+      What an interrupted run has kept for a shard of these origins.
+    """
+    self.remove(shard)
+    self.renew(shard, origins)
+    return KeptParts(self._path(shard, '.kept'), origins.digest())
+
+  def renew(self, shard: int, origins: ShardOrigins) -> None:
+    """Notes other times of the same contents."""
+    if origins != self.origins(shard):
+      origins.write(self._path(shard, '.json'))
+
+  def _path(self, shard: int, suffix: str = _SUFFIX) -> Path:
+    return self._folder / f'{shard:05}-of-{self._plan.num_shards:05}{suffix}'
 
 
 class TokenStore:
@@ -202,35 +242,6 @@ class TokenStore:
     """Reads record `i` as a dict of what is known of it."""
     fields = dataclasses.asdict(self.record(i))
     return {name: v for name, v in fields.items() if v is not None}
-
-
-def crop_starts(
-  seconds: float, crop_seconds: float, hop_seconds: float, grid_seconds: float
-) -> list[float]:
-  """Places the crops of a piece.
-
-  Crops begin every `hop_seconds`; where more than half a crop would be left
-  over, one more ends with the piece. A piece of less than half a crop has
-  none, one of less than a crop has one (padded by whoever reads it): mostly
-  silent crops teach silence (mistake 33).
-
-  Args:
-    seconds: Length of the piece.
-    crop_seconds: Length of a crop.
-    hop_seconds: From start to start.
-    grid_seconds: Starts are multiples of this, a common frame of all streams.
-
-  Returns:
-    Starts in seconds, rising.
-  """
-  if seconds < crop_seconds / 2:
-    return []
-  count = max(int((seconds - crop_seconds) / hop_seconds + 1e-9), 0) + 1
-  last = (seconds - crop_seconds) / grid_seconds
-  frames = [round(k * hop_seconds / grid_seconds) for k in range(count)]
-  if (last - frames[-1]) * grid_seconds > crop_seconds / 2:
-    frames.append(int(last + 1e-9))
-  return [round(frame * grid_seconds, 6) for frame in frames]
 
 
 def _read_text(path: Path) -> str:

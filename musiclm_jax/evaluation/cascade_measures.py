@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from musiclm_jax.cascade.generator import Generator, Music
+from musiclm_jax.cascade.settings import Settings
+from musiclm_jax.contracts.kept_parts import Keep, unkept
 from musiclm_jax.evaluation import (
   cascade_quality,
   cheats,
@@ -84,29 +87,31 @@ class Generated:
 
 
 def generate(
-  material: Material, prompts: Sequence[str], families: Sequence[str], seed: int
+  material: Material,
+  prompts: Sequence[str],
+  families: Sequence[str],
+  seed: int,
+  keep: Keep = unkept,
 ) -> Generated:
   """Generates every prompt with two seeds, and as many clips without one."""
-  from musiclm_jax.cascade.generator import Generator
-
   # Indented: it is the progress of this part, not of the examination.
   generator = Generator(
     material.networks, lambda line: print(f'  {line}', flush=True)
   )
   settings = material.bundle.settings
   codes = material.tokenizer.encode_text(prompts)
-  runs = [
-    generator.generate(
-      codes, seconds=SECONDS, seed=SEEDS * seed + k, settings=settings
+
+  def run(number: int, settings: Settings) -> Music:
+    return generator.generate(
+      codes,
+      seconds=SECONDS,
+      seed=SEEDS * seed + number,
+      settings=settings,
+      keep=lambda part, make: keep(f'clips {number} {part}', make),
     )
-    for k in range(SEEDS)
-  ]
-  free = generator.generate(
-    codes,
-    seconds=SECONDS,
-    seed=SEEDS * seed + SEEDS,
-    settings=dataclasses.replace(settings, mulan_levels=0),
-  )
+
+  runs = [run(k, settings) for k in range(SEEDS)]
+  free = run(SEEDS, dataclasses.replace(settings, mulan_levels=0))
   return Generated(
     prompts=prompts,
     families=families,

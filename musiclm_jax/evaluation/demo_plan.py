@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from musiclm_jax.cascade import bundle, provenance
+from musiclm_jax.cascade import bundle, provenance, source_code
 from musiclm_jax.contracts import own_folder
 from musiclm_jax.data import token_store
 from musiclm_jax.data.rendered_music import shards
@@ -27,20 +27,17 @@ SAMPLE_SECONDS = 10
 # to tokenize all of it would take ten times as long.
 TOKEN_HOP_SECONDS = 50
 TOKEN_PIECES = 640
-_PACKAGE = Path(__file__).parents[1]
-_CONFIGS = _PACKAGE.parent / 'configs'
-_TRAINING_ROOMS = ('training', 'nn', 'dsp', 'data')
-_CASCADE_ROOMS = ('cascade', 'nn', 'dsp', 'data')
-# training -> (its room, what it needs, expected seconds on one core)
+_CONFIGS = source_code.ROOT.parent / 'configs'
+# training -> (what it needs, expected seconds on one core)
 _TRAININGS = {
-  'soundstream': ('soundstream', ('prepare',), 1250),
-  'w2v_bert': ('w2v_bert', ('prepare',), 330),
-  'kmeans': ('w2v_bert', ('w2v_bert',), 40),
-  'mulan': ('mulan', ('prepare',), 800),
-  'mulan_rvq': ('mulan', ('mulan',), 90),
-  'semantic': ('token_lm', ('tokenize',), 120),
-  'coarse': ('token_lm', ('tokenize',), 800),
-  'fine': ('token_lm', ('tokenize',), 270),
+  'soundstream': (('prepare',), 1250),
+  'w2v_bert': (('prepare',), 330),
+  'kmeans': (('w2v_bert',), 40),
+  'mulan': (('prepare',), 800),
+  'mulan_rvq': (('mulan',), 90),
+  'semantic': (('tokenize',), 120),
+  'coarse': (('tokenize',), 800),
+  'fine': (('tokenize',), 270),
 }
 _FITTED_NETWORK = {'kmeans': 'w2v_bert', 'mulan_rvq': 'mulan'}
 # Longest first: two run side by side.
@@ -58,7 +55,7 @@ class Stage:
     arguments: Of the door.
     needs: Stages whose output it reads.
     output: Folder or file that it makes.
-    rooms: Code folders that its output depends on.
+    builds: Networks whose code it runs and that no stage it needs has run.
     expected_seconds: On its share of two cores, for the ETA until measured.
     shares: Whether it runs on half of the cores, beside another such stage.
     config: File name of its config, for trainings.
@@ -71,7 +68,7 @@ class Stage:
   arguments: tuple[str, ...]
   needs: tuple[str, ...]
   output: Path
-  rooms: tuple[str, ...]
+  builds: tuple[str, ...]
   expected_seconds: float
   shares: bool = False
   config: str | None = None
@@ -150,12 +147,12 @@ class Plan:
       needs=(),
       output=self.out / 'corpus',
       kind=shards.FOLDER,
-      rooms=('data/rendered_music',),
+      builds=(),
       expected_seconds=180,
     )
 
   def _training(self, name: str) -> Stage:
-    room, needs, expected_seconds = _TRAININGS[name]
+    needs, expected_seconds = _TRAININGS[name]
     workdirs = self.out / 'workdirs'
     arguments = [
       f'--config={_CONFIGS / name}.py:{self.size}',
@@ -177,7 +174,7 @@ class Plan:
       needs=needs,
       output=workdirs / name,
       kind=workdir.FOLDER,
-      rooms=(room, *_TRAINING_ROOMS),
+      builds=(name,),
       expected_seconds=expected_seconds,
       shares=True,
       config=f'{name}.py',
@@ -197,7 +194,7 @@ class Plan:
       needs=_TOKENIZERS,
       output=self.out / 'tokens',
       kind=token_store.FOLDER,
-      rooms=_CASCADE_ROOMS,
+      builds=(),
       expected_seconds=330,
     )
 
@@ -210,7 +207,7 @@ class Plan:
       needs=('prepare', 'soundstream', 'tokenize'),
       output=self.out / 'hearing',
       kind=hearing.FOLDER,
-      rooms=('evaluation', 'cascade'),
+      builds=(),
       expected_seconds=510,
       shares=True,
     )
@@ -226,7 +223,7 @@ class Plan:
       ),
       needs=('tokenize', *_TOKENIZERS, *_LANGUAGE_MODELS),
       output=self.out / 'bundle',
-      rooms=('cascade',),
+      builds=(),
       expected_seconds=15,
     )
 
@@ -243,7 +240,7 @@ class Plan:
       ),
       needs=('bundle',),
       output=self.out / 'samples',
-      rooms=('cascade', 'token_lm', 'nn'),
+      builds=(),
       expected_seconds=40,
     )
 
@@ -254,7 +251,7 @@ class Plan:
       arguments=(f'--demo={self.out}', f'--seed={self.seed}'),
       needs=('tokenize', 'hearing', 'bundle', 'generate'),
       output=self.out / 'report.json',
-      rooms=('evaluation', 'cascade'),
+      builds=(),
       expected_seconds=230,
     )
 
@@ -266,8 +263,8 @@ def input_hashes(
 
   Args:
     stages: In order.
-    with_code: Whether the Python files of the stage's rooms count beside its
-      command, its config and the hashes of what it needs.
+    with_code: Whether the Python files that the stage runs through count
+      beside its command, its config and the hashes of what it needs.
   """
   hashes: dict[str, str] = {}
   for stage in stages:
@@ -276,7 +273,8 @@ def input_hashes(
     if stage.config:
       parts.append(_CONFIGS / stage.config)
     if with_code:
-      parts += [_PACKAGE / room for room in stage.rooms]
-      parts.append(_PACKAGE / f'{stage.door}.py')
+      parts.append(
+        source_code.digest(f'musiclm_jax.{stage.door}', stage.builds)
+      )
     hashes[stage.name] = stage_process.hash_of(*parts)
   return hashes

@@ -4,6 +4,7 @@ Material -> codec, semantic tokens, MuLan, token LMs, cascade, cheats -> gates,
 figures and clips -> report.html, report.json, picture.png.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -12,12 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from musiclm_jax.cascade import networks
+from musiclm_jax.cascade import networks, source_code
+from musiclm_jax.contracts.kept_parts import Keep, KeptParts
 from musiclm_jax.data.token_store import TokenStore
 from musiclm_jax.evaluation import cascade_measures as cascade
 from musiclm_jax.evaluation import (
   hearing,
   judge_panel,
+  kept_measures,
   lm_measures,
   token_measures,
 )
@@ -25,7 +28,7 @@ from musiclm_jax.evaluation.demo_plan import PROMPTS, Plan
 from musiclm_jax.evaluation.gates import in_order
 from musiclm_jax.evaluation.material import Codec, Material, open_split
 from musiclm_jax.evaluation.report import Clip, Report
-from musiclm_jax.evaluation.stage_process import Stamp
+from musiclm_jax.evaluation.stage_process import Stamp, hash_of
 
 _SPLITS = ('train', 'validation', 'test')
 _STREAMS = ('mulan', 'semantic', 'acoustic')
@@ -79,59 +82,58 @@ class _Parts:
     return result
 
 
-def _examine(folder: Path, seed: int) -> tuple[list, dict, dict]:
+def _examine(
+  material: Material, seed: int, part: _Parts, keep: Keep
+) -> tuple[list, dict, dict]:
   """All gates, all figures, and clips by heading."""
+  gates, figures = [], {}
 
-  part = _Parts()
-  material = part('open', Material, folder)
-  gates, codec_figures, coded = part('codec', token_measures.codec, material)
-  figures: dict[str, Any] = {'codec_distance': codec_figures}
+  def measure(name: str, function: Callable, *arguments: Any) -> tuple:
+    call = functools.partial(function, *arguments)
+    found, more, clips = part(name, kept_measures.measured, keep, name, call)
+    gates.extend(found)
+    return more, clips
 
-  def keep(name: str, found: tuple) -> None:
-    gate, figures[name] = found
-    gates.append(gate)
-
-  one = (
+  figures['codec_distance'], coded = measure(
+    'codec', token_measures.codec, material
+  )
+  for name, *call in (
     ('semantic_usage', token_measures.semantic_usage, material),
     ('semantic_probe', token_measures.semantic_probe_gate, material, seed),
     ('mulan_recall', token_measures.mulan_recall, material, seed),
     ('mulan_handover', token_measures.mulan_handover, material),
-  )
-  for name, *call in one:
-    keep(name, part(name, *call))
+  ):
+    figures[name], _ = measure(name, *call)
   held_out = {
     stage: lm_measures.HeldOut(material, stage) for stage in lm_measures.STAGES
   }
-  found, more = part('nll', lm_measures.nll_gates, material, held_out)
-  gates += found
-  figures |= more
+  figures |= measure('nll', lm_measures.nll_gates, material, held_out)[0]
   levels = material.bundle.settings.mulan_levels
-  call = (lm_measures.conditioning, held_out, seed, levels)
-  keep('lm_conditioning', part('lm', *call))
-  keep('lm_perturb', lm_measures.perturbation(held_out))
+  figures['lm_conditioning'], _ = measure(
+    'lm', lm_measures.conditioning, held_out, seed, levels
+  )
+  gate, figures['lm_perturb'] = lm_measures.perturbation(held_out)
+  gates.append(gate)
   prompts = cascade.choose_prompts(material.test, seed)
-  made = part('generate', cascade.generate, material, *prompts, seed)
-  panel = part('judges', _panel, folder, material, seed)
+  made = part('generate', cascade.generate, material, *prompts, seed, keep)
+  panel = part('judges', _panel, material, seed)
   figures['judges'] = panel.qualifications
-  for name, call in (
-    ('prompts', (cascade.prompt_gates, material, made, panel)),
-    ('music', (cascade.music_gates, material, made)),
-    ('copies', (cascade.copy_gates, material, made)),
+  for name, *call in (
+    ('prompts', cascade.prompt_gates, material, made, panel),
+    ('music', cascade.music_gates, material, made),
+    ('copies', cascade.copy_gates, material, made),
   ):
-    found, more = part(name, *call)
-    gates += found
-    for key, value in more.items():
-      figures[key] = value
-  figures['mulan_recall'] |= _contrastive_loss(folder, material)
+    figures |= measure(name, *call)[0]
+  figures['mulan_recall'] |= _contrastive_loss(material)
   figures['evaluation_seconds'] = part.seconds
-  hashes = token_hashes(folder) | {
+  hashes = token_hashes(material.demo) | {
     f'generated_{name}': _sha256([getattr(made, name)])
     for name in ('semantic', 'acoustic')
   }
   return (
     gates,
     {'figures': figures, 'hashes': hashes},
-    _clips(folder, made, coded),
+    _clips(material.demo, made, coded),
   )
 
 
@@ -156,18 +158,18 @@ def listen(folder: Path) -> None:
     before += clips
 
 
-def _panel(folder: Path, material: Material, seed: int) -> judge_panel.Panel:
+def _panel(material: Material, seed: int) -> judge_panel.Panel:
   """The judges, from what was heard for them or is heard now."""
   heard = [
-    hearing.of_split(folder, name, split, material.codec)
+    hearing.of_split(material.demo, name, split, material.codec)
     for name, split in (('train', material.train), ('test', material.test))
   ]
   return judge_panel.train(*heard, seed)
 
 
-def _contrastive_loss(folder: Path, material: Any) -> dict[str, float]:
+def _contrastive_loss(material: Material) -> dict[str, float]:
   """MuLan's last loss against ln(batch), which chance would give."""
-  records = read_metrics(folder / 'workdirs' / 'mulan')
+  records = read_metrics(material.demo / 'workdirs' / 'mulan')
   batch_size = material.networks['mulan'].config['data']['batch_size']
   return {
     'loss': records[-1]['loss'] if records else None,
@@ -262,6 +264,8 @@ def _stages(folder: Path, begun: float) -> list[dict[str, Any]]:
 def write_report(folder: Path, seed: int) -> Any:
   """Examines a demo and writes report.html, report.json and picture.png.
 
+  An interrupted examination goes on with the measures that it has.
+
   Args:
     folder: Of the demo.
     seed: Of judges, prompts and samples.
@@ -269,18 +273,31 @@ def write_report(folder: Path, seed: int) -> Any:
   Returns:
     The report.
   """
-
-  begun = time.monotonic()
-  gates, measured, clips = _examine(folder, seed)
-  report = Report(
-    gates=in_order(gates),
-    stages=_stages(folder, begun),
-    token_hashes=measured['hashes'],
-    baselines=measured['figures'],
-    clips=clips,
-    curves={
-      name: read_metrics(folder / 'workdirs' / name) for name in _TRAININGS
-    },
-  )
-  report.write(folder)
+  begun, part = time.monotonic(), _Parts()
+  material = part('open', Material, folder)
+  with KeptParts(folder / 'evaluation.kept', _key(material, seed)) as kept:
+    gates, measured, clips = _examine(material, seed, part, kept)
+    report = Report(
+      gates=in_order(gates),
+      stages=_stages(folder, begun),
+      token_hashes=measured['hashes'],
+      baselines=measured['figures'],
+      clips=clips,
+      curves={
+        name: read_metrics(folder / 'workdirs' / name) for name in _TRAININGS
+      },
+    )
+    report.write(folder)
   return report
+
+
+def _key(material: Material, seed: int) -> str:
+  """A hash of all that the measures depend on."""
+  files = [
+    (path.name, path.stat().st_size, path.stat().st_mtime_ns)
+    for part in ('corpus', 'tokens')
+    for path in sorted((material.demo / part).rglob('*'))
+    if path.is_file()
+  ]
+  code = source_code.digest(__name__, material.bundle.stages)
+  return hash_of(f'{material.bundle.sha256} {seed} {code} {files}')

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from musiclm_jax.cascade import source_code
 from musiclm_jax.contracts import atomic_file, own_folder
-from musiclm_jax.evaluation import judge_features, music_statistics
-from musiclm_jax.evaluation.material import Codec, Split
+from musiclm_jax.contracts.kept_parts import Arrays, KeptParts
+from musiclm_jax.evaluation import judge_features
+from musiclm_jax.evaluation.material import Codec, Crop, Split
 from musiclm_jax.evaluation.stage_process import hash_of
 
 CLIPS = {'train': 1000, 'test': 160}
@@ -28,6 +30,9 @@ FOLDER = own_folder.Kind(
   tuple(f'{name}.{end}' for name in CLIPS for end in ('npz', 'kept/*')),
   known=lambda folder: (folder.parent / 'stamps' / 'hearing.json').is_file(),
 )
+_LABELS = ('families', 'bpm', 'units')
+_FEATURES = ('timbres', 'tempograms')
+_SIDES = ('plain', 'coded')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +76,8 @@ def of_split(
 ) -> Hearing:
   """Reads what a demo has kept of this split, or listens and keeps it.
 
-  What another codec or another version of the features made is not used.
+  What another codec, corpus or version of the code made is not used; an
+  interrupted run goes on with the crops that it has.
 
   Args:
     demo: Folder of the demo.
@@ -81,41 +87,67 @@ def of_split(
     report: Gets the number of crops that are done, after some of them.
   """
   path = demo / 'hearing' / f'{name}.npz'
-  features = [Path(m.__file__) for m in (judge_features, music_statistics)]
   settings = f'{CLIPS[name]} {_CROPS_PER_PIECE} {_SECONDS} {codec.sha256}'
-  key = hash_of(settings, Path(__file__), *features)
-  hearing = _read(path, key)
-  if hearing is None:
+  code = source_code.digest(__name__, ['soundstream'])
+  # What a corpus says of itself: its pieces, their lengths, its version.
+  corpus = sorted((demo / 'corpus').glob('*.json'))
+  key = hash_of(settings, code, *corpus)
+  arrays = _read(path, key)
+  if arrays is None:
     own_folder.begin(path.parent, FOLDER)
-    hearing = _listen(split, codec, CLIPS[name], report)
-    _write(path, key, hearing)
-  return hearing
+    with KeptParts(path.with_suffix('.kept'), key) as kept:
+      arrays = _listen(split, codec, CLIPS[name], report, kept)
+      with atomic_file.atomic_open(path, 'wb') as file:
+        np.savez(file, key=key, **arrays)
+  return Hearing(
+    *(arrays[name].tolist() for name in _LABELS),
+    *(Side(*(arrays[f'{side}_{n}'] for n in _FEATURES)) for side in _SIDES),
+  )
 
 
 def _listen(
-  split: Split, codec: Codec, limit: int, report: Callable[[int], None]
-) -> Hearing:
+  split: Split,
+  codec: Codec,
+  limit: int,
+  report: Callable[[int], None],
+  kept: KeptParts,
+) -> Arrays:
+  """Labels and features of all clips, one a row of each array."""
   crops = split.crops(_SECONDS, _CROPS_PER_PIECE, limit)
   crops = sorted(crops, key=lambda c: (c.piece, c.start_seconds))
-  labels: list[tuple[str, float, int]] = []
-  plain: list[tuple[np.ndarray, np.ndarray]] = []
-  coded: list[tuple[np.ndarray, np.ndarray]] = []
+  parts = []
   for first in range(0, len(crops), _CHUNK):
-    led = []
-    for crop in crops[first : first + _CHUNK]:
-      attributes = split.attributes(crop)
-      # A crop without an audible lead has no family to be judged.
-      if family := attributes['lead_family']:
-        led.append(crop)
-        labels.append((family, attributes['bpm'], crop.piece))
-    if led:
-      clips = np.stack([split.read(crop) for crop in led])
-      plain += _features(clips)
-      coded += _features(codec.through(clips))
-    report(min(first + _CHUNK, len(crops)))
-  families, bpm, units = zip(*labels, strict=True)
-  sides = [Side(*map(np.stack, zip(*s, strict=True))) for s in (plain, coded)]
-  return Hearing(families, bpm, units, *sides)
+    some = crops[first : first + _CHUNK]
+    part = kept(
+      f'crops from {first}', lambda some=some: _chunk(split, codec, some)
+    )
+    parts += [part] if len(part['units']) else []
+    report(first + len(some))
+  return {
+    name: np.concatenate([part[name] for part in parts]) for name in parts[0]
+  }
+
+
+def _chunk(split: Split, codec: Codec, crops: Sequence[Crop]) -> Arrays:
+  """The same of some crops; one without an audible lead has no family."""
+  attributes = [split.attributes(crop) for crop in crops]
+  led = [
+    (crop, found)
+    for crop, found in zip(crops, attributes, strict=True)
+    if found['lead_family']
+  ]
+  arrays = {
+    'families': np.array([found['lead_family'] for _, found in led]),
+    'bpm': np.array([found['bpm'] for _, found in led]),
+    'units': np.array([crop.piece for crop, _ in led]),
+  }
+  if led:
+    clips = np.stack([split.read(crop) for crop, _ in led])
+    for side, heard in (('plain', clips), ('coded', codec.through(clips))):
+      columns = zip(*_features(heard), strict=True)
+      for name, column in zip(_FEATURES, columns, strict=True):
+        arrays[f'{side}_{name}'] = np.stack(column)
+  return arrays
 
 
 def _features(clips: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -128,28 +160,12 @@ def _features(clips: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return list(pool.map(listen, clips))
 
 
-def _write(path: Path, key: str, hearing: Hearing) -> None:
-  sides = {
-    f'{side}_{name}': array
-    for side in ('plain', 'coded')
-    for name, array in vars(getattr(hearing, side)).items()
-  }
-  labels = {name: vars(hearing)[name] for name in ('families', 'bpm', 'units')}
-  with atomic_file.atomic_open(path, 'wb') as file:
-    np.savez(file, key=key, **labels, **sides)
-
-
-def _read(path: Path, key: str) -> Hearing | None:
+def _read(path: Path, key: str) -> Arrays | None:
   """What was kept under this key; None if there is nothing, or not whole."""
   try:
     with np.load(path) as kept:
       if str(kept['key']) != key:
         return None
-      sides = [
-        Side(kept[f'{side}_timbres'], kept[f'{side}_tempograms'])
-        for side in ('plain', 'coded')
-      ]
-      labels = (kept[name].tolist() for name in ('families', 'bpm', 'units'))
-      return Hearing(*labels, *sides)
+      return {name: kept[name] for name in kept.files if name != 'key'}
   except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
     return None

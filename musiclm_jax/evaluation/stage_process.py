@@ -209,16 +209,11 @@ class Stamp:
 
 
 def hash_of(*parts: str | Path) -> str:
-  """SHA-256 of texts and of the Python files under paths, by name.
-
-  Folders contribute their own files only, so that a room is named once.
-  """
+  """SHA-256 of texts, and of the names and contents of files."""
   digest = hashlib.sha256()
   for part in parts:
     if isinstance(part, str):
       digest.update(b'text\0' + part.encode() + b'\0')
-      continue
-    files = sorted(part.glob('*.py')) if part.is_dir() else [part]
-    for file in files:
-      digest.update(file.name.encode() + b'\0' + file.read_bytes() + b'\0')
+    else:
+      digest.update(part.name.encode() + b'\0' + part.read_bytes() + b'\0')
   return digest.hexdigest()

@@ -17,7 +17,6 @@ import numpy as np
 
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
-from musiclm_jax.contracts.errors import STOPPED
 from musiclm_jax.contracts.task import Task, task_at
 from musiclm_jax.training import microbatches, placement
 from musiclm_jax.training import state as states
@@ -99,7 +98,8 @@ def train(
     UsageError: If the workdir belongs to another config or is not shared by
       all processes, a checkpoint cannot be written or read, or the loss stays
       not finite; see `Refusals`.
-    SystemExit: With code 75 after a SIGTERM, when the state is saved.
+    SystemExit: When the state is saved after a SIGTERM (code 75) or a Ctrl-C
+      (code 130).
   """
   clock = Clock()
   mesh = sharding.make_mesh(fsdp=fsdp, tensor=tensor)
@@ -111,7 +111,7 @@ def train(
   kwargs = {'seed': seed, 'with_ema': ema_decay > 0}
   abstract = states.abstract_state(task, players, first, mesh, **kwargs)
   microbatches.check(first, accumulation, abstract)
-  _check_best(plan, task, data, abstract)
+  _check_held_out(plan, task, data, abstract)
   check_room(workdir, abstract, plan)
   folder.describe_to_all(workdir, dict(config), contract_json)
   if jax.process_index() == 0:
@@ -188,7 +188,7 @@ def _run(
       if stopping:
         checkpoints.wait()
         observer.say(f'stopped and saved at step {number}: run again to go on')
-        raise SystemExit(STOPPED)
+        raise SystemExit(stop.code)
   checkpoints.wait()
   observer.say(f'done: {plan.total_steps} steps')
   return state
@@ -212,8 +212,10 @@ def _scalars(
   return values
 
 
-def _check_best(
+def _check_held_out(
   plan: Schedule, task: Task, data: Data, abstract: TrainState
 ) -> None:
+  """Draws a held-out batch, lest it fail at the first evaluation only."""
+  names = held_out_names(task, data.evaluation, abstract)
   if plan.best:
-    plan.best.check(held_out_names(task, data.evaluation, abstract))
+    plan.best.check(names)

@@ -184,9 +184,15 @@ def _fields(node: Any, name: str = '') -> Iterator[tuple[str, Any]]:
     yield name, node
 
 
+def has_checkpoint(path: Path) -> bool:
+  """Whether a run has begun to save what it has learned."""
+  checkpoints = path / CHECKPOINTS
+  return checkpoints.is_dir() and any(checkpoints.iterdir())
+
+
 def _has_begun(path: Path) -> bool:
   """Whether there is anything that a run would miss."""
-  metrics, checkpoints = path / METRICS, path / CHECKPOINTS
-  return (metrics.exists() and metrics.stat().st_size > 0) or (
-    checkpoints.is_dir() and any(checkpoints.iterdir())
+  metrics = path / METRICS
+  return (metrics.exists() and metrics.stat().st_size > 0) or has_checkpoint(
+    path
   )

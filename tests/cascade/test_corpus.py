@@ -1,5 +1,7 @@
 """A corpus becomes records: aligned, complete, captions held out only."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -34,11 +36,28 @@ class Ramp:
   def attributes(self, i, start_seconds, end_seconds):
     return None
 
+  def path(self, i):
+    return Path(__file__)
+
+  def written_captions(self, i):
+    return ()
+
 
 class Echo:
-  """Tokens that tell which waveform they were made of."""
+  """Tokens that tell which waveform they were made of.
+
+  Attributes:
+    calls: Of `encode`, so far.
+    dies_at: Call that is interrupted.
+  """
+
+  calls = 0
+  dies_at = None
 
   def encode(self, waveform):
+    self.calls += 1
+    if self.calls == self.dies_at:
+      raise KeyboardInterrupt
     assert waveform.shape == (4, 48000), 'one shape, one program'
     first = np.round(waveform[:, :1] * 100).astype(int)
     return {
@@ -60,11 +79,20 @@ def tokenize(
   crop=2.0,
   max_pieces=None,
   min_dbfs=-120.0,
+  echo=None,
   **options,
 ):
   source, lines = Ramp(), []
   corpus = Corpus(
-    Echo(), source, split, crop, crop, 4, max_pieces, min_dbfs, lines.append
+    echo or Echo(),
+    source,
+    split,
+    crop,
+    crop,
+    4,
+    max_pieces,
+    min_dbfs,
+    lines.append,
   )
   left_out = corpus.write(folder, 'ramp:x', tiny.contract, **options)
   return source, left_out, lines
@@ -143,3 +171,21 @@ def test_two_processes_write_one_store(tiny, tmp_path, monkeypatch):
 def test_a_corpus_of_snippets_is_refused(tiny, tmp_path):
   with pytest.raises(UsageError, match='no piece of the train split'):
     tokenize(tmp_path, tiny, crop=20.0)
+
+
+@pytest.mark.parametrize('split', ['train', 'validation'])
+def test_an_interrupted_shard_goes_on_with_the_crops_it_has(
+  tiny, tmp_path, split
+):
+  tokenize(tmp_path / 'whole', tiny, split, min_dbfs=5.0)
+  first, again = Echo(), Echo()
+  first.dies_at = 2
+  with pytest.raises(KeyboardInterrupt):
+    tokenize(tmp_path / 'cut', tiny, split, min_dbfs=5.0, echo=first)
+  tokenize(tmp_path / 'cut', tiny, split, min_dbfs=5.0, echo=again)
+  assert again.calls == 1, 'of two batches one was kept'
+  whole, cut = (
+    {p.name: p.read_bytes() for p in (tmp_path / x / split).iterdir()}
+    for x in ('whole', 'cut')
+  )
+  assert whole == cut, 'the same shard, and nothing else is left'

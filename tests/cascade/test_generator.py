@@ -9,6 +9,7 @@ import pytest
 from musiclm_jax.cascade.generator import Generator
 from musiclm_jax.cascade.settings import Settings
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.kept_parts import KeptParts
 
 SETTINGS = Settings(mulan_levels=12)
 
@@ -115,7 +116,7 @@ def test_fine_codes_join_the_coarse_codes_they_were_made_for(
   monkeypatch.setattr(Generator, '_sample', echo)
   monkeypatch.setattr(
     'musiclm_jax.cascade.generator.decode',
-    lambda codec, codes: np.zeros((len(codes), 480 * codes.shape[1])),
+    lambda codec, codes, **_: np.zeros((len(codes), 480 * codes.shape[1])),
   )
   monkeypatch.setattr('musiclm_jax.cascade.generator.MAX_FINE_ROWS', 4)
   music = make(generator, rows=3, seconds=1.13)
@@ -167,7 +168,7 @@ def test_guidance_changes_the_music(generator):
 def test_nothing_is_louder_than_full_scale(tiny, monkeypatch):
   monkeypatch.setattr(
     'musiclm_jax.cascade.generator.decode',
-    lambda codec, codes: np.linspace(-3, 2, 480 * codes.shape[1])[None],
+    lambda codec, codes, **_: np.linspace(-3, 2, 480 * codes.shape[1])[None],
   )
   waveform = make(Generator(tiny.networks), seconds=0.3).waveform
   assert np.abs(waveform).max() == 1.0, 'scaled as a whole, not clipped'
@@ -179,3 +180,39 @@ def test_each_window_is_reported(tiny):
   text = '\n'.join(lines)
   assert 'semantic: compiling' in text and 'a second' in text
   assert text.rstrip().endswith('decoding')
+
+
+def test_an_interrupted_generation_goes_on_with_the_windows_it_has(
+  generator, tmp_path, monkeypatch
+):
+  expected = make(generator, seconds=1.5)
+  draw, made = Generator._draw, []
+
+  def interrupted(self, stage, *rest):
+    if len(made) == 4:
+      raise KeyboardInterrupt
+    made.append(stage)
+    return draw(self, stage, *rest)
+
+  def run():
+    with KeptParts(tmp_path / 'kept', 'a') as kept:
+      return generator.generate(
+        mulan(), seconds=1.5, seed=0, settings=SETTINGS, keep=kept
+      )
+
+  monkeypatch.setattr(Generator, '_draw', interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    run()
+  first, made[:] = list(made), []
+  monkeypatch.setattr(
+    Generator,
+    '_draw',
+    lambda self, stage, *rest: made.append(stage) or draw(self, stage, *rest),
+  )
+  music = run()
+  assert first.count('semantic') > 1 and 'semantic' not in made
+  for field in dataclasses.fields(music):
+    np.testing.assert_array_equal(
+      getattr(music, field.name), getattr(expected, field.name)
+    )
+  assert not (tmp_path / 'kept').exists()

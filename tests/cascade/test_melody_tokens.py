@@ -134,7 +134,7 @@ class Spy:
     monkeypatch.setattr(Generator, '_sample', sample)
     monkeypatch.setattr(
       'musiclm_jax.cascade.generator.decode',
-      lambda codec, codes: np.zeros((len(codes), 480 * codes.shape[1])),
+      lambda codec, codes, **_: np.zeros((len(codes), 480 * codes.shape[1])),
     )
 
 

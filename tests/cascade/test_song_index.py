@@ -7,6 +7,8 @@ import pytest
 import soundfile
 
 from musiclm_jax.cascade import song_index
+from musiclm_jax.contracts import atomic_file, folder_lock
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.audio_folder import AudioFolder
 
 RATE = 24000
@@ -122,28 +124,93 @@ def test_an_index_that_cannot_be_written_is_no_obstacle(
   def full(*_):
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(song_index.atomic_file, 'atomic_open', full)
+  monkeypatch.setattr(atomic_file, 'atomic_open', full)
   songs, windows, lines = update()
   assert len(songs) == 3 and windows == 5
   assert any('cannot be written (No space left' in line for line in lines)
 
 
-def test_an_interrupted_run_keeps_what_it_has_heard(music, monkeypatch):
-  monkeypatch.setattr(song_index, '_SAVE_SECONDS', 0.0)
-  ear, calls = Ear(), []
+def interrupted_at(call, ear):
+  """Hears with `ear`, and is interrupted at one of the calls."""
+  calls = []
 
-  def interrupted(rows):
+  def embed(rows):
     calls.append(1)
-    if len(calls) == 2:
+    if len(calls) == call:
       raise KeyboardInterrupt
     return ear(rows)
 
-  hearing = song_index.Hearing('mulan', interrupted, RATE, batch_size=2)
-  folder = AudioFolder(music, 'all')
+  return song_index.Hearing('mulan', embed, RATE, batch_size=2)
+
+
+def test_an_interrupted_run_goes_on_within_a_song(music, update):
+  expected, whole, _ = update()
+  (music / song_index.FILE).unlink()
+  ear = Ear()
   with pytest.raises(KeyboardInterrupt):
-    song_index.update(folder, music, hearing, print)
+    song_index.update(
+      AudioFolder(music, 'all'), music, interrupted_at(2, ear), print
+    )
+  assert ear.windows == 2, 'the whole of a.wav and a third of c.wav'
+  songs, windows, _ = update()
+  assert windows == whole - ear.windows
+  for name, song in songs.items():
+    np.testing.assert_array_equal(song.embedding, expected[name].embedding)
+  assert update()[1] == 0
+
+
+def test_what_a_song_was_begun_with_is_not_used_if_it_is_replaced(
+  music, update
+):
+  with pytest.raises(KeyboardInterrupt):
+    song_index.update(
+      AudioFolder(music, 'all'), music, interrupted_at(2, Ear()), print
+    )
+  write_song(music / 'album' / 'c.wav', 2.5, 0.6)
+  songs, _, _ = update()
+  assert songs['album/c.wav'].embedding[0] == pytest.approx(0.6)
+
+
+def test_a_replaced_song_of_the_same_size_and_time_is_heard_again(
+  music, update
+):
+  update()
+  old = (music / 'a.wav').stat()
+  write_song(music / 'a.wav', 1.0, 0.7)
+  os.utime(music / 'a.wav', ns=(old.st_atime_ns, old.st_mtime_ns))
+  songs, windows, _ = update()
+  assert windows == 1 and songs['a.wav'].embedding[0] == pytest.approx(0.7)
+
+
+def test_new_times_of_the_same_songs_cost_no_hearing(music, update):
+  update()
+  os.utime(music / 'a.wav', ns=(1, 1))
+  assert update()[1] == 0 and update()[2] == []
+
+
+def test_an_index_of_the_first_version_is_read_and_says_what_it_lacks(
+  music, update
+):
+  first, _, _ = update()
   with np.load(music / song_index.FILE) as file:
-    assert list(file['names']) == ['a.wav']
+    kept = ('names', 'sizes', 'mtimes_ns', 'embeddings', 'network')
+    old = {name: file[name] for name in kept}
+  np.savez(music / song_index.FILE, **old)
+  songs, windows, lines = update()
+  assert windows == 0 and songs.keys() == first.keys()
+  assert 'of an earlier version' in lines[0]
+  assert update()[2] == []
+
+
+def test_a_second_run_is_refused_while_one_hears_and_not_while_none_need(
+  music, update
+):
+  refused = pytest.raises(UsageError, match='another run is listening')
+  with folder_lock.hold(music, 'listening'), refused:
+    update()
+  update()
+  with folder_lock.hold(music, 'listening'):
+    assert update()[1] == 0
 
 
 def test_progress_tells_rate_and_time_to_go(music, monkeypatch):

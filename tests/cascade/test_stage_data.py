@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,12 +25,12 @@ OPTIONS = {
 
 @pytest.fixture
 def inputs(tmp_path):
-  """Three captioned tones and an empty workdir."""
+  """Four captioned tones and an empty workdir."""
   music = tmp_path / 'music'
   music.mkdir()
-  for k in range(3):
+  for k in range(4):
     soundfile.write(music / f'{k}.wav', np.full(24000, 0.1 * k), 24000)
-  rows = ''.join(f'{k}.wav,piece3 piano\n' for k in range(3))
+  rows = ''.join(f'{k}.wav,piece3 piano\n' for k in range(4))
   (music / 'captions.csv').write_text('path,caption\n' + rows)
   (tmp_path / 'w').mkdir()
   options = {**OPTIONS, 'source': f'audio_folder:{music}'}
@@ -78,7 +79,41 @@ def test_every_window_of_a_crop_is_a_row_of_the_melody_fit(inputs, monkeypatch):
 
 def test_a_workdir_with_other_word_pieces_is_refused(inputs, tmp_path):
   stage_data.open_data('mulan', inputs)  # learns those of the captions
+  (inputs.workdir / 'checkpoints' / '1').mkdir(parents=True)
   folder = write_checkpoint(tmp_path / 'bert', drawn_tensors())
   with_bert = dataclasses.replace(inputs, init_text=str(folder))
   with pytest.raises(UsageError, match=r'another vocabulary .* --workdir'):
     stage_data.open_data('mulan', with_bert)
+
+
+def test_a_vocabulary_that_no_checkpoint_depends_on_follows_the_captions(
+  inputs,
+):
+  captions = Path(inputs.options['source'].partition(':')[2]) / 'captions.csv'
+  stage_data.open_data('mulan', inputs)
+  captions.write_text(captions.read_text().replace('piano', 'zither'))
+  stage_data.open_data('mulan', inputs)
+  learned = (inputs.workdir / 'vocab.txt').read_text().split()
+  assert 'zither' in learned and 'piano' not in learned
+  (inputs.workdir / 'checkpoints' / '1').mkdir(parents=True)
+  captions.write_text(captions.read_text().replace('zither', 'piano'))
+  stage_data.open_data('mulan', inputs)
+  assert (inputs.workdir / 'vocab.txt').read_text().split() == learned
+
+
+@pytest.mark.parametrize('stage', ['mulan', 'mulan_rvq'])
+def test_too_few_captions_are_refused_before_the_work_with_their_counts(
+  inputs, stage
+):
+  captions = Path(inputs.options['source'].partition(':')[2]) / 'captions.csv'
+  splits = stage_data._sources(
+    dataclasses.replace(inputs, options=dict(inputs.options))
+  )
+  names = [source.piece_id(0) for source in splits]
+  for named, counts in (
+    (names[:1], r'train: 1 of 2, validation: 0 of 1'),
+    (names[1:], r'train: 0 of 2, validation: 1 of 1'),
+  ):
+    captions.write_text('path,caption\n' + ''.join(f'{n},x\n' for n in named))
+    with pytest.raises(UsageError, match=counts):
+      stage_data.open_data(stage, inputs)

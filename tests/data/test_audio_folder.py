@@ -153,10 +153,26 @@ def test_captions_come_from_the_csv(folder):
   assert source.attributes(i, 0.0, 1.0) is None
 
 
-def test_a_csv_without_the_columns_is_refused(folder):
+def test_captions_are_read_when_they_are_wanted_and_remarked_on_once(
+  folder, capfd
+):
+  (folder / 'captions.csv').write_text('path,caption\ndeep/9.wav,x\n')
+  found = [AudioFolder(folder, split) for split in SPLITS]
+  assert capfd.readouterr().err == ''
+  assert [source.num_captioned() for source in found] == [0, 0, 0]
+  lines = capfd.readouterr().err.splitlines()
+  assert len(lines) == 2 and '1 of 1 rows' in lines[0]
+  (folder / 'captions.csv').write_text('path,caption\ndeep/0.wav,x\n')
+  found = [AudioFolder(folder, split) for split in SPLITS]
+  assert sum(source.num_captioned() for source in found) == 1
+
+
+def test_a_bad_captions_file_is_no_obstacle_to_what_needs_no_captions(folder):
   (folder / 'captions.csv').write_text('file;text\n')
+  source = AudioFolder(folder, 'train')
+  source.read(0)
   with pytest.raises(UsageError, match='path,caption'):
-    AudioFolder(folder, 'train')
+    source.num_captioned()
 
 
 def test_whatever_a_reader_raises_is_silence_and_said_once(

@@ -397,6 +397,14 @@ def test_an_unknown_stage_is_refused_with_the_known_ones(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_a_second_demo_in_one_folder_is_refused(tmp_path):
+  with own_folder.hold(tmp_path, demo_folder.FOLDER, 'running a demo'):
+    run = door(f'--out={tmp_path}', '--until=prepare')
+  assert run.returncode == 2
+  assert 'another run is making a demo in' in run.stderr.splitlines()[-1]
+  assert not list(tmp_path.iterdir())
+
+
 def test_an_interrupt_ends_the_stage_too(tmp_path):
   pid = tmp_path / 'pid'
   hold = (

@@ -1,15 +1,20 @@
 """The loop: record, stop, go on, refuse; in one process."""
 
+import dataclasses
 import json
+import os
 import shutil
+import signal
 
 import jax
 import numpy as np
 import pytest
+import training_games
 from training_games import play
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.training import checkpoint, workdir
+from musiclm_jax.training.stop_request import StopRequest
 
 
 def record(path):
@@ -213,3 +218,64 @@ def test_a_given_part_is_started_from_once_and_the_rest_stays_random(tmp_path):
   spare = {**part, 'spare': {'kernel': np.zeros(3)}}
   with pytest.raises(UsageError, match='params/spare/kernel'):
     play('lm', tmp_path / 'u', initial=(spare, None))
+
+
+def test_held_out_data_that_fails_is_refused_before_the_first_step(
+  tmp_path, monkeypatch
+):
+  def failing():
+    raise UsageError('validation has no captions')
+    yield
+
+  made = training_games.stream
+  monkeypatch.setattr(
+    training_games,
+    'stream',
+    lambda *given: dataclasses.replace(made(*given), evaluation=failing),
+  )
+  with pytest.raises(UsageError, match='no captions'):
+    play('lm', tmp_path / 'w')
+  assert not (tmp_path / 'w').exists()
+
+
+@pytest.fixture
+def in_terminal():
+  """SIGINT as a terminal's job has it; one in the background ignores it."""
+  old = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, old)
+
+
+def test_ctrl_c_saves_as_sigterm_does_and_says_what_it_was(
+  whole, tmp_path, capfd, in_terminal
+):
+  happens = {7: lambda: os.kill(os.getpid(), signal.SIGINT)}
+  with pytest.raises(SystemExit) as stopped:
+    play('lm', tmp_path / 'w', ema_decay=0.9, happens=happens)
+  assert stopped.value.code == 130
+  assert checkpoint.read(tmp_path / 'w').step in (7, 8)
+  state = play('lm', tmp_path / 'w', ema_decay=0.9)
+  assert_equal(state, whole['lm'][0])
+  assert 'Ctrl-C again ends at once' in capfd.readouterr().err
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_ctrl_c_ends_at_once(monkeypatch, in_terminal):
+  ended = []
+  monkeypatch.setattr(os, '_exit', ended.append)
+  with StopRequest() as stop:
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGINT)
+    assert stop.asked(1) and not ended
+    signal.raise_signal(signal.SIGINT)
+  assert ended == [130]
+
+
+def test_what_ignores_ctrl_c_goes_on_doing_so():
+  old = signal.signal(signal.SIGINT, signal.SIG_IGN)
+  try:
+    with StopRequest() as stop:
+      signal.raise_signal(signal.SIGINT)
+      assert not stop.asked(1)
+  finally:
+    signal.signal(signal.SIGINT, old)

@@ -266,6 +266,9 @@ if __name__ == '__main__':
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
+  # A background job inherits an ignored SIGINT; a terminal's job does not.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+
   def main():
     membership.join()
     play(game, path, schedule=plan, **options)

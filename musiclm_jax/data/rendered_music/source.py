@@ -48,8 +48,8 @@ class RenderedMusic:
 
     self.sample_rate = SAMPLE_RATE
     self._split = split
-    builder = tfds.builder_from_directory(plain(folder))
-    self._rows = builder.as_data_source(split)
+    self._builder = tfds.builder_from_directory(plain(folder))
+    self._rows = self._builder.as_data_source(split)
     lengths = shards.read_lengths(Path(folder))
     self._lengths = lengths[split] if lengths else None
     self._facts: dict[int, dict[str, Any]] = {}
@@ -93,6 +93,26 @@ class RenderedMusic:
   ) -> str:
     """Writes a caption on what is audible in the crop."""
     return self.described(i, start_seconds, end_seconds, rng).text
+
+  def num_captioned(self) -> int:
+    """Counts all pieces: each is described by what it is made of."""
+    return len(self)
+
+  def path(self, i: int) -> Path:
+    """Tells the file that holds piece `i`, some before and some after it."""
+    paths, ends = self._files
+    return paths[int(np.searchsorted(ends, i, side='right'))]
+
+  def written_captions(self, i: int) -> tuple[str, ...]:
+    """Lists none: captions are made of what the piece's own file says."""
+    del i
+    return ()
+
+  @functools.cached_property
+  def _files(self) -> tuple[list[Path], np.ndarray]:
+    """The split's files and the first piece after each."""
+    split = self._builder.info.splits[self._split]
+    return list(map(Path, split.filepaths)), np.cumsum(split.shard_lengths)
 
   def described(
     self,

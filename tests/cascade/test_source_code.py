@@ -1,0 +1,108 @@
+"""The code of a command is all that it imports, and nothing of the others."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from musiclm_jax.cascade import source_code
+
+TRAIN = 'musiclm_jax.train'
+ROOT = source_code.ROOT
+
+
+def names(module, stages=()):
+  files = source_code.files(module, stages)
+  return {path.relative_to(ROOT).as_posix() for path in files}
+
+
+def test_what_a_training_imports_in_truth_is_among_its_files():
+  code = (
+    'import runpy, sys; from musiclm_jax import stages, train; '
+    'from musiclm_jax.cascade import stage_data; '
+    'from musiclm_jax.data.sources import _OPENERS; '
+    "stages.build(runpy.run_path('configs/mulan.py')['get_config']('tiny')); "
+    'print(*(m.__file__ for n, m in sys.modules.items() '
+    "if n.startswith('musiclm_jax') and m.__file__))"
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    cwd=ROOT.parent,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  found = {str(path) for path in source_code.files(TRAIN, ['mulan'])}
+  imported = set(done.stdout.split())
+  assert len(imported) > 60 and imported <= found, imported - found
+
+
+@pytest.mark.parametrize(
+  'module, stages, needed, spare',
+  [
+    (
+      TRAIN,
+      ['mulan_rvq'],
+      ('embedding_rvq/task.py', 'stages.py', 'cascade/stage_data.py'),
+      ('mulan/task.py', 'token_lm/task.py'),
+    ),
+    (TRAIN, ['mulan'], ('mulan/bert_weights.py', 'nn/conv.py'), ('melody/',)),
+    (TRAIN, ['fine'], ('contracts/sharding.py',), ('soundstream/task.py',)),
+    (
+      'musiclm_jax.prepare',
+      [],
+      ('data/rendered_music/composer.py', 'data/rendered_music/__init__.py'),
+      ('training/loop.py', 'evaluation/gates.py'),
+    ),
+    (
+      'musiclm_jax.evaluate',
+      [],
+      ('evaluation/judges.py', 'contracts/token_contract.py'),
+      ('tokenize.py', 'rehearsal/table.py'),
+    ),
+  ],
+)
+def test_rooms_count_that_are_imported_and_no_others(
+  module, stages, needed, spare
+):
+  found = names(module, stages)
+  assert set(needed) <= found
+  assert not any(name.startswith(spare) for name in found)
+
+
+@pytest.fixture(scope='module')
+def package(tmp_path_factory):
+  """A copy of the package that may be edited."""
+  folder = tmp_path_factory.mktemp('code') / ROOT.name
+  ignored = shutil.ignore_patterns('__pycache__')
+  return shutil.copytree(ROOT, folder, ignore=ignored)
+
+
+def test_an_edit_in_any_room_that_a_stage_imports_changes_its_hash(
+  package,
+):
+  stages = ['mulan']
+  before = source_code.digest(TRAIN, stages, package)
+  rooms = {
+    path.parent: path for path in source_code.files(TRAIN, stages, package)
+  }
+  assert len(rooms) > 8
+  for path in rooms.values():
+    text = path.read_text()
+    path.write_text(text + '# edited\n')
+    assert source_code.digest(TRAIN, stages, package) != before, path
+    path.write_text(text)
+  other = package / 'melody' / 'task.py'
+  other.write_text(other.read_text() + '# edited\n')
+  assert source_code.digest(TRAIN, stages, package) == before
+
+
+def test_a_new_import_is_followed_at_once(package):
+  path = package / 'nn' / 'norm.py'
+  before = source_code.files(TRAIN, ['fine'], package)
+  path.write_text(
+    path.read_text() + '\n\ndef late():\n  from musiclm_jax.nn import kmeans\n'
+  )
+  after = source_code.files(TRAIN, ['fine'], package)
+  assert package / 'nn' / 'kmeans.py' in {*after} - {*before}
