@@ -45,7 +45,14 @@ EXTRAS = {
   'gpu': ['jax[cuda12]'],
   # Also what rehearsals compile with, where no TPU is.
   'tpu': ['jax[tpu]'],
-  'dev': ['beartype', 'import-linter', 'pytest', 'pytest-xdist', 'ruff'],
+  'dev': [
+    'beartype',
+    'hypothesis',
+    'import-linter',
+    'pytest',
+    'pytest-xdist',
+    'ruff',
+  ],
 }
 
 setup(

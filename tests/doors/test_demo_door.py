@@ -401,8 +401,8 @@ def test_a_second_demo_in_one_folder_is_refused(tmp_path):
   with own_folder.hold(tmp_path, demo_folder.FOLDER, 'running a demo'):
     run = door(f'--out={tmp_path}', '--until=prepare')
   assert run.returncode == 2
-  assert 'another run is making a demo in' in run.stderr.splitlines()[-1]
-  assert not list(tmp_path.iterdir())
+  assert 'another run is running a demo in' in run.stderr.splitlines()[-1]
+  assert [path.name for path in tmp_path.iterdir()] == [own_folder.MARK]
 
 
 def test_an_interrupt_ends_the_stage_too(tmp_path):
