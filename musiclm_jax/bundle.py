@@ -6,8 +6,6 @@ With `--tokens`, the number of MuLan levels that prompts are heard with is
 chosen on held-out captions (recipe section 1); without, all are.
 """
 
-import sys
-
 from absl import flags
 
 from musiclm_jax import door
@@ -42,8 +40,10 @@ def main() -> None:
   from musiclm_jax.contracts.token_contract import TokenContract
   from musiclm_jax.data.text import Tokenizer as Vocabulary
   from musiclm_jax.data.token_store import TokenStore
+  from musiclm_jax.launch import devices
 
   settings.check('guidance', _GUIDANCE.value)
+  devices.check()
   loaded = networks.load_all(_WORKDIRS.value, bundle.STAGES)
   # The tokens that the language models learned say which networks made them.
   trained = TokenContract.from_json(
@@ -73,10 +73,9 @@ def main() -> None:
     settings.Settings(mulan_levels=levels, guidance=_GUIDANCE.value),
     provenance.versions(),
   )
-  print(
+  door.report(
     f'bundle {written.path}: {levels} MuLan levels, guidance '
-    f'{_GUIDANCE.value}, sha256 {written.sha256}',
-    file=sys.stderr,
+    f'{_GUIDANCE.value}, sha256 {written.sha256}'
   )
 
 

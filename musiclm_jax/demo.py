@@ -11,16 +11,24 @@ from pathlib import Path
 from absl import flags
 
 from musiclm_jax import door
+from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation import demo_plan, demo_run
 from musiclm_jax.evaluation.progress_line import ProgressLine
 
 _OUT = flags.DEFINE_string('out', 'runs/demo', 'Folder of the whole demo.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Reaches corpus, trainings, samples.')
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'Reaches corpus, trainings, samples.', *bounds.DEMO_SEED
+)
 _SIZE = flags.DEFINE_string('size', 'tiny', 'Size of every config.')
-_PIECES = flags.DEFINE_integer('pieces', 1600, 'Pieces of the corpus.', 1)
+_PIECES = flags.DEFINE_integer(
+  'pieces', 1600, 'Pieces of the corpus.', *bounds.PIECES
+)
 _STEPS = flags.DEFINE_integer(
-  'steps', None, 'Steps of every training, instead of its config; for trials.'
+  'steps',
+  None,
+  'Steps of every training, instead of its config; for trials.',
+  *bounds.COUNT,
 )
 _UNTIL = flags.DEFINE_string('until', None, 'Last stage to run.')
 _IGNORE_CODE_CHANGES = flags.DEFINE_bool(

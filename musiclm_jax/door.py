@@ -4,38 +4,26 @@ Environment -> flags and config -> main; what a user can mend ends as one line
 `error: ...` on standard error and exit code 2, never as a traceback.
 """
 
-import contextlib
-import ctypes
 import difflib
-import errno
-import logging as standard_logging
 import os
 import re
 import runpy
+import select
 import sys
-import threading
-import time
-import warnings
-import zlib
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import app, flags, logging
 
+from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.printable import printable
+from musiclm_jax.launch import environment, trouble
 
 USAGE = 2
 INTERRUPTED = 130
-_ACCELERATORS = ('accel*', 'vfio/[0-9]*', 'nvidia[0-9]*', 'kfd', 'dxg')
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_ZSTD = b'\x28\xb5\x2f\xfd'
-# Parameters of glibc's mallopt: (number in malloc.h, value).
-_MALLOC = {
-  'mmap_threshold': (-3, 16 << 20),
-  'trim_threshold': (-1, 64 << 20),
-  'arena_max': (-8, 2),
-}
+CLOSED = 141  # as a shell counts an end by SIGPIPE
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -47,153 +35,94 @@ def run(main: Callable[[], int | None]) -> None:
   sys.exit(exit_code(main, sys.argv))
 
 
+def report(line: str) -> None:
+  """Prints a line for the user on standard error, escaped."""
+  print(printable(line), file=sys.stderr, flush=True)
+
+
 def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
   """Runs a door: 0, or 2 after a line on standard error, or 130 on Ctrl-C.
 
-  A defect of ours (any other exception) keeps its traceback.
+  141, without a word, where nobody reads the output any more. A defect of
+  ours, which is any exception that a user cannot mend, keeps its traceback.
   """
+  environment.open_streams()
   try:
-    _prepare_environment(os.environ)
-    keep_freed_memory()
-    _parse(list(argv))
-    return main() or 0
-  except (UsageError, flags.Error) as error:
+    code = _run(main, list(argv))
+    sys.stdout.flush()
+    return code
+  except UsageError as error:
     return _refuse(str(error))
-  except OSError as error:
-    name = f': {error.filename}' if error.filename is not None else ''
-    return _refuse(f'{error.strerror or error}{name}')
+  except flags.Error as error:
+    return _refuse(_of_flags(error))
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     return INTERRUPTED
+  except Exception as error:
+    if isinstance(error, BrokenPipeError) and _is_unread():
+      return CLOSED
+    line = trouble.line_of(error)
+    if line is None:
+      raise
+    return _refuse(line)
+  finally:
+    _let_go()
+
+
+def _run(main: Callable[[], int | None], argv: list[str]) -> int:
+  environment.prepare(os.environ)
+  environment.keep_freed_memory()
+  try:
+    _parse(argv)
+  except SystemExit:  # after --help
+    return 0
+  try:
+    return main() or 0
+  except SystemExit as stop:
+    return stop.code or 0
 
 
 def _refuse(message: str) -> int:
-  sys.stdout.flush()
-  print('error:', ' '.join(message.split()), file=sys.stderr, flush=True)
+  _let_go()
+  report(f'error: {message}')
   return USAGE
 
 
-def _prepare_environment(environment) -> None:
-  """Quiets libraries and sets jax's defaults; what a user has set stays."""
-  environment.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-  environment.setdefault('GRPC_VERBOSITY', 'ERROR')
-  if sys.platform == 'linux' and not any(
-    any(Path('/dev').glob(pattern)) for pattern in _ACCELERATORS
-  ):
-    # libtpu and CUDA wheels search long and loudly for what is not there.
-    environment.setdefault('JAX_PLATFORMS', 'cpu')
-  if environment.get('JAX_PLATFORMS') == 'cpu':
-    environment.setdefault('TPU_SKIP_MDS_QUERY', '1')
-  cache = Path(
-    environment.setdefault(
-      'JAX_COMPILATION_CACHE_DIR',
-      str(Path.home() / '.cache' / 'musiclm_jax' / 'xla'),
-    )
-  )
-  environment.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
-  try:
-    mend_compilation_cache(cache)
-  except OSError:
-    environment['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
-  sys.unraisablehook = _hook_unraisable
-  threading.excepthook = _hook_thread
-  standard_logging.getLogger('asyncio').addFilter(_is_news)
-  # Said by libraries about each other; nothing a user can act on.
-  warnings.filterwarnings('ignore', category=DeprecationWarning)
-  warnings.filterwarnings('ignore', category=FutureWarning)
-  # What Orbax had still to write when another of its writes failed.
-  warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
+def _of_flags(error: flags.Error) -> str:
+  """Absl's own words, of several lines, in one."""
+  text = ' '.join(str(error).split())
+  twice = re.match(r'flag --(\w+)=.*: already defined as ', text)
+  return f'--{twice.group(1)} came twice: leave one out' if twice else text
 
 
-def keep_freed_memory() -> None:
-  """Tells glibc to use freed memory again instead of giving it back.
+def _is_unread() -> bool:
+  """Whether the other end of a standard stream is closed."""
+  ends = select.poll()
+  for number in (1, 2):
+    ends.register(number, 0)
+  return any(event & select.POLLERR for _, event in ends.poll(0))
 
-  Otherwise every piece that is read (5 MB) is mapped and unmapped four times,
-  and two thirds of the time for reading goes into page faults. Few arenas
-  keep the memory of reading threads small.
+
+def _let_go() -> None:
+  """Writes what is printed; a stream that cannot be written is given up.
+
+  Python writes once more at its end, and would complain.
   """
-  if not sys.platform.startswith('linux'):
-    return
-  with contextlib.suppress(OSError, AttributeError):
-    mallopt = ctypes.CDLL('libc.so.6').mallopt
-    for parameter, value in _MALLOC.values():
-      mallopt(parameter, value)
-
-
-def _hook_unraisable(unraisable: Any) -> None:
-  """Passes over what failed writes and reads leave behind.
-
-  Orbax's other, cancelled writes report to an event loop that is gone; the
-  failure itself has been raised.
-  """
-  error = unraisable.exc_value
-  if not (_is_full(error) or 'Event loop is closed' in str(error)):
-    sys.__unraisablehook__(unraisable)
-
-
-def _hook_thread(failed: Any) -> None:
-  """Passes over TensorBoard's thread where the disk is full."""
-  error = failed.exc_value
-  if not (_is_full(error) or 'handle is closed' in str(error)):
-    threading.__excepthook__(failed)
-
-
-def _is_full(error: BaseException | None) -> bool:
-  return isinstance(error, OSError) and error.errno in _FULL_DISK
-
-
-def _is_news(record: standard_logging.LogRecord) -> bool:
-  """Passes over Orbax's other writes that failed, for the same reason.
-
-  Nobody asks for their exceptions, and asyncio says so when it pleases.
-  """
-  return 'exception was never retrieved' not in record.getMessage()
-
-
-def mend_compilation_cache(cache: Path) -> None:
-  """Removes truncated entries, which a kill while jax writes one leaves.
-
-  Jax neither reads such an entry nor ever replaces it, so that every later
-  run would compile the program again. Only entries that are newer than the
-  last look are read.
-
-  Raises:
-    OSError: If the folder cannot be made or written.
-  """
-  cache.mkdir(parents=True, exist_ok=True)
-  stamp, now = cache / '.checked', time.time()
-  checked = stamp.stat().st_mtime if stamp.exists() else 0.0
-  for entry in cache.glob('*-cache'):
+  for stream in (sys.stdout, sys.stderr):
     try:
-      if entry.stat().st_mtime >= checked and not _is_whole(entry):
-        entry.unlink()
-    except FileNotFoundError:
-      continue  # another run was faster
-  stamp.touch()
-  os.utime(stamp, (now, now))
-
-
-def _is_whole(entry: Path) -> bool:
-  data = entry.read_bytes()
-  try:
-    if not data.startswith(_ZSTD):
-      zlib.decompress(data)
-    elif sys.version_info >= (3, 14):
-      from compression import zstd
-
-      zstd.decompress(data)
-    else:
-      import zstandard
-
-      zstandard.decompress(data)
-  except Exception:  # each library has its own, and none of them is whole
-    return False
-  return True
+      stream.flush()
+    except OSError:
+      with open(os.devnull, 'w') as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _parse(argv: list[str]) -> None:
   """Parses the flags, the config before all: its errors are clearest here."""
   app.define_help_flags()
+  for name in flags.FLAGS:
+    # Of two values one would be forgotten. Keys of a config may come again:
+    # scripts add to what they are given, and the last one counts.
+    flags.FLAGS[name].allow_overwrite = False
   _check_config(argv[1:])
   spare = flags.FLAGS(argv)[1:]
   if spare:
@@ -201,13 +130,16 @@ def _parse(argv: list[str]) -> None:
   if not flags.FLAGS['verbosity'].present:
     # Orbax logs, with a traceback, what it raises in any case.
     logging.set_verbosity(logging.FATAL)
+  if 'config' in flags.FLAGS and flags.FLAGS.config is not None:
+    bounds.check_config(flags.FLAGS.config)
 
 
 def _check_config(argv: list[str]) -> None:
   """Evaluates the config that `--config` names and looks up each override.
 
   Raises:
-    UsageError: If the file is missing, the size unknown or a key misspelt.
+    UsageError: If the file is missing or no config, the size unknown or a key
+      misspelt.
   """
   if 'config' not in flags.FLAGS:
     return
@@ -219,16 +151,34 @@ def _check_config(argv: list[str]) -> None:
     raise UsageError(
       f'config file {path} does not exist: give one like configs/semantic.py'
     )
-  try:
-    get_config = runpy.run_path(path)['get_config']
-    config = get_config(size) if size else get_config()
-  except KeyError as error:
-    raise UsageError(f'{path} has no function get_config: {error}') from error
-  except ValueError as error:
-    raise UsageError(f'{path}: {error}') from error
+  config = _evaluate(path, size)
   for argument in argv:
     if match := re.match(r'--?(?:no)?config\.([\w.]+)', argument):
       _check_key(config, match.group(1))
+
+
+def _evaluate(path: str, size: str) -> Mapping:
+  """Runs a config file, which may be the user's own."""
+  try:
+    get_config = runpy.run_path(path).get('get_config')
+    if get_config is None:
+      raise UsageError(f'{path} has no function get_config')
+    config = get_config(size) if size else get_config()
+  except (UsageError, MemoryError):
+    raise
+  except ValueError as error:
+    raise UsageError(f'{path}: {error}') from error
+  except Exception as error:  # a file of anyone's raises anything
+    lines = traceback.extract_tb(error.__traceback__)
+    line = next((f'{t.lineno}' for t in lines[::-1] if t.filename == path), '')
+    raise UsageError(
+      f'{path}:{line} {type(error).__name__}: {error}: mend the file'
+    ) from error
+  if not hasattr(config, 'items'):
+    raise UsageError(
+      f'{path}: get_config returned {type(config).__name__}, no ConfigDict'
+    )
+  return config
 
 
 def _config_argument(argv: list[str]) -> str | None:

@@ -14,10 +14,13 @@ from pathlib import Path
 from absl import flags
 
 from musiclm_jax import door
+from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 
 _DEMO = flags.DEFINE_string('demo', None, 'Folder of a demo.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Of judges, prompts and samples.')
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'Of judges, prompts and samples.', *bounds.DEMO_SEED
+)
 _ONLY_HEARING = flags.DEFINE_bool(
   'only_hearing', False, 'Prepare what the judges hear, and no more.'
 )
@@ -31,7 +34,9 @@ def main() -> None:
   if not folder.is_dir():
     raise UsageError(f"there is no demo at '{folder}': run make demo first")
   from musiclm_jax.evaluation import examination
+  from musiclm_jax.launch import devices
 
+  devices.check()
   if _ONLY_HEARING.value:
     examination.listen(folder)
     return

@@ -11,7 +11,6 @@ JSON; the same seed and machine give the same file.
 
 import dataclasses
 import hashlib
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from absl import flags
 
 from musiclm_jax import door
+from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 
 _BUNDLE = flags.DEFINE_string('bundle', None, 'Folder of a bundle.')
@@ -28,7 +28,7 @@ _MELODY = flags.DEFINE_string(
 )
 _SECONDS = flags.DEFINE_float('seconds', 10.0, 'Length, up to 3600.')
 _SEED = flags.DEFINE_integer(
-  'seed', 0, 'Another seed gives other music.', lower_bound=0
+  'seed', 0, 'Another seed gives other music.', *bounds.SEED
 )
 _OUT = flags.DEFINE_string('out', None, 'WAV file to write.')
 _SETTINGS = {
@@ -45,21 +45,23 @@ _MULAN_LEVELS = flags.DEFINE_integer(
 )
 
 
-def _check_flags() -> None:
-  """Refuses all that can be refused before a network is loaded."""
+def _check_flags() -> list[str]:
+  """The prompts; refuses all that can be before a network is loaded."""
+  from musiclm_jax.cascade import prompt
   from musiclm_jax.cascade.length import check_seconds
   from musiclm_jax.cascade.settings import check
 
   if not _BUNDLE.value:
     raise UsageError('--bundle is missing: give the folder of a bundle')
-  if not _TEXT.value or not all(text.strip() for text in _TEXT.value):
-    raise UsageError(
-      '--text is empty: say what to play, such as --text="slow piano"'
-    )
+  texts = [
+    prompt.read(text, 'say what to play, such as --text="slow piano"')
+    for text in _TEXT.value or ['']
+  ]
   check_seconds(_SECONDS.value)
   for flag in _SETTINGS.values():
     if flag.value is not None:
       check(flag.name, flag.value)
+  return texts
 
 
 def _outputs() -> list[Path]:
@@ -111,12 +113,12 @@ def _melody(bundle: Any, hummed: Any, words: Any, maker: Any) -> Any:
   """What the generator hears of the melody, said in a line; or None."""
   if hummed is None:
     if maker.melody_stages:
-      _report('no --melody: the language models choose the tune')
+      door.report('no --melody: the language models choose the tune')
     return None
   from musiclm_jax.cascade.melody_prompt import MelodyPrompt
 
   tune = MelodyPrompt(words, bundle.contract.streams['melody'], hummed)
-  _report(
+  door.report(
     f'melody of {tune.seconds:.1f} s, then again from its beginning, heard by '
     + (' and '.join(maker.melody_stages) or 'none')
   )
@@ -132,13 +134,9 @@ def _melody_about() -> dict[str, str]:
   return {'melody': path.name, 'melody_sha256': sha256}
 
 
-def _report(line: str) -> None:
-  print(line, file=sys.stderr, flush=True)
-
-
 def main() -> None:
   """Checks everything, then generates and writes."""
-  _check_flags()
+  texts = _check_flags()
   paths = _outputs()
   from musiclm_jax.cascade import bundle as bundles
 
@@ -157,26 +155,28 @@ def main() -> None:
   hummed = _read_melody(bundle)
   from musiclm_jax.cascade import generator, networks, provenance, tokenizer
   from musiclm_jax.data.text import Tokenizer as Vocabulary
+  from musiclm_jax.launch import devices
 
   needed = (*tokenizer.TEXT_TOKENIZERS, *generator.NETWORKS)
   if hummed is not None:
     needed += bundles.OPTIONAL
-  _report(f'loading {bundle.path}')
+  devices.check()
+  door.report(f'loading {bundle.path}')
   loaded = {stage: networks.build(bundle.weights(stage)) for stage in needed}
   words = tokenizer.Tokenizer(loaded, Vocabulary.load(bundle.vocabulary))
-  for text in _TEXT.value:
+  for text in texts:
     for line in words.remarks(text):
-      _report(line)
-  maker = generator.Generator(loaded, _report)
+      door.report(line)
+  maker = generator.Generator(loaded, door.report)
   music = maker.generate(
-    words.encode_text(_TEXT.value),
+    words.encode_text(texts),
     seconds=_SECONDS.value,
     seed=_SEED.value,
     settings=settings,
     melody=_melody(bundle, hummed, words, maker),
   )
   tune = _melody_about()
-  for row, (path, text) in enumerate(zip(paths, _TEXT.value, strict=True)):
+  for row, (path, text) in enumerate(zip(paths, texts, strict=True)):
     about = {
       'prompt': text,
       **tune,
@@ -189,7 +189,7 @@ def main() -> None:
     }
     rate = bundle.contract.sample_rate
     provenance.write_wav(path, music.waveform[row], rate, about)
-    _report(f'wrote {path}')
+    door.report(f'wrote {path}')
 
 
 if __name__ == '__main__':

@@ -9,24 +9,29 @@ nothing where the corpus is complete.
 """
 
 import os
-import sys
 import time
 from pathlib import Path
 
 from absl import flags
 
 from musiclm_jax import door
+from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.printable import printable
 
 _SOURCES = ('rendered_music',)
 _SOURCE = flags.DEFINE_string(
   'source', 'rendered_music', f'Kind of corpus: {", ".join(_SOURCES)}.'
 )
 _OUT = flags.DEFINE_string('out', None, 'Folder of the corpus.')
-_PIECES = flags.DEFINE_integer('pieces', 800, 'Pieces in all splits together.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Another seed is another corpus.')
+_PIECES = flags.DEFINE_integer(
+  'pieces', 800, 'Pieces in all splits together.', *bounds.PIECES
+)
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'Another seed is another corpus.', *bounds.SEED
+)
 _PROCESSES = flags.DEFINE_integer(
-  'processes', None, 'Rendering processes; None: one a core.'
+  'processes', None, 'Rendering processes; None: one a core.', 1, 4096
 )
 
 
@@ -38,9 +43,6 @@ def _check_flags() -> None:
       f'--source={_SOURCE.value}: only {", ".join(_SOURCES)} is prepared; '
       'folders of sound or MIDI files are read as they are'
     )
-  for flag, least in ((_PIECES, 3), (_PROCESSES, 1), (_SEED, 0)):
-    if flag.value is not None and flag.value < least:
-      raise UsageError(f'--{flag.name}={flag.value}: must be at least {least}')
 
 
 def main() -> None:
@@ -51,13 +53,18 @@ def main() -> None:
   folder = Path(_OUT.value)
   corpus = shards.Corpus(_PIECES.value, _SEED.value)
   if shards.is_complete(folder, corpus):
-    print(f'{folder} is complete: {corpus.pieces} pieces', flush=True)
+    _say_complete(folder, corpus)
     return
   soundfont.path()  # made once, before the processes ask for it
   missing = shards.begin(folder, corpus)
   _render(folder, corpus, missing)
   shards.finish(folder, corpus)
-  print(f'{folder} is complete: {corpus.pieces} pieces', flush=True)
+  _say_complete(folder, corpus)
+
+
+def _say_complete(folder: Path, corpus) -> None:
+  line = f'{folder} is complete: {corpus.pieces} pieces'
+  print(printable(line), flush=True)
 
 
 def _render(folder: Path, corpus, missing: list) -> None:
@@ -85,12 +92,10 @@ def _render(folder: Path, corpus, missing: list) -> None:
         seconds += future.result()
         done += waiting[future].last - waiting[future].first
         spent = time.monotonic() - begun
-        print(
+        door.report(
           f'{before + done}/{corpus.pieces} pieces, {done / spent:.1f} a '
           f'second ({seconds / spent:.0f} x real time), '
-          f'{(left - done) * spent / done:.0f} s left',
-          file=sys.stderr,
-          flush=True,
+          f'{(left - done) * spent / done:.0f} s left'
         )
     except BaseException:
       pool.shutdown(cancel_futures=True)

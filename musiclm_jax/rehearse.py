@@ -50,8 +50,10 @@ def main() -> None:
   if _ALL.value:
     _check_alone()
     _prepare()
+    from musiclm_jax.launch import devices
     from musiclm_jax.rehearsal import hardware_table
 
+    devices.check()
     hardware_table.write_all(again=_AGAIN.value, effort=_EFFORT.value)
     return
   config = _CONFIG.value
@@ -61,7 +63,10 @@ def main() -> None:
     raise UsageError('--again is of --all: leave it out')
   if _JSON.value:
     _check_writable(Path(_JSON.value))
+  from musiclm_jax.launch import devices
+
   if _TOPOLOGY.value is None:
+    devices.check()
     from musiclm_jax.rehearsal import measurement, table
 
     result = measurement.measure(config.to_dict())
@@ -71,6 +76,7 @@ def main() -> None:
     from musiclm_jax.rehearsal.rehearsal import rehearse_and_suggest
     from musiclm_jax.rehearsal.topology import open_topology
 
+    devices.check()
     topology = open_topology(_TOPOLOGY.value)
     result = rehearse_and_suggest(config.to_dict(), topology)
     result['effort'] = _EFFORT.value

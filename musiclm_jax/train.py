@@ -101,10 +101,12 @@ def main() -> None:
 
   from musiclm_jax import stages
   from musiclm_jax.cascade import stage_data
+  from musiclm_jax.launch import devices
   from musiclm_jax.training import loop
   from musiclm_jax.training import workdir as folder
   from musiclm_jax.training.trace_window import Window
 
+  devices.check()
   _check_flags(config.stage)
   window = _PROFILE.value and Window.parse(
     _PROFILE.value, config.schedule.total_steps
