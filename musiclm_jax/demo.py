@@ -6,6 +6,7 @@ not run again, and an interrupted one continues. Exit code 1 says that a gate
 failed, and which stage to look at.
 """
 
+import os
 from pathlib import Path
 
 from absl import flags
@@ -15,6 +16,7 @@ from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation import demo_plan, demo_run
 from musiclm_jax.evaluation.progress_line import ProgressLine
+from musiclm_jax.launch import first_sum
 
 _OUT = flags.DEFINE_string('out', 'runs/demo', 'Folder of the whole demo.')
 _SEED = flags.DEFINE_integer(
@@ -52,6 +54,8 @@ def main() -> int:
   hashes = demo_plan.input_hashes(
     stages, with_code=not _IGNORE_CODE_CHANGES.value
   )
+  if os.environ.get('JAX_PLATFORMS', 'cpu') != 'cpu':
+    first_sum.ask()  # whether it is there, before all
   out.mkdir(parents=True, exist_ok=True)
   if _UNTIL.value:
     stages = stages[: names.index(_UNTIL.value) + 1]

@@ -8,7 +8,6 @@ import difflib
 import os
 import re
 import runpy
-import select
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,13 +15,16 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from musiclm_jax.contracts import bounds
+from musiclm_jax.contracts import bounds, standard_streams
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.printable import printable
 from musiclm_jax.launch import environment, trouble
 
 USAGE = 2
 INTERRUPTED = 130
+_SECTIONS = tuple(
+  ['stage', 'seed', 'data', 'optimizer', 'schedule', 'training', 'mesh']
+)
 CLOSED = 141  # as a shell counts an end by SIGPIPE
 
 
@@ -46,7 +48,7 @@ def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
   141, without a word, where nobody reads the output any more. A defect of
   ours, which is any exception that a user cannot mend, keeps its traceback.
   """
-  environment.open_streams()
+  standard_streams.open_all()
   try:
     code = _run(main, list(argv))
     sys.stdout.flush()
@@ -59,14 +61,14 @@ def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
     print('interrupted', file=sys.stderr)
     return INTERRUPTED
   except Exception as error:
-    if isinstance(error, BrokenPipeError) and _is_unread():
+    if isinstance(error, BrokenPipeError) and standard_streams.are_unread():
       return CLOSED
     line = trouble.line_of(error)
     if line is None:
       raise
     return _refuse(line)
   finally:
-    _let_go()
+    standard_streams.let_go()
 
 
 def _run(main: Callable[[], int | None], argv: list[str]) -> int:
@@ -83,7 +85,7 @@ def _run(main: Callable[[], int | None], argv: list[str]) -> int:
 
 
 def _refuse(message: str) -> int:
-  _let_go()
+  standard_streams.let_go()
   report(f'error: {message}')
   return USAGE
 
@@ -93,27 +95,6 @@ def _of_flags(error: flags.Error) -> str:
   text = ' '.join(str(error).split())
   twice = re.match(r'flag --(\w+)=.*: already defined as ', text)
   return f'--{twice.group(1)} came twice: leave one out' if twice else text
-
-
-def _is_unread() -> bool:
-  """Whether the other end of a standard stream is closed."""
-  ends = select.poll()
-  for number in (1, 2):
-    ends.register(number, 0)
-  return any(event & select.POLLERR for _, event in ends.poll(0))
-
-
-def _let_go() -> None:
-  """Writes what is printed; a stream that cannot be written is given up.
-
-  Python writes once more at its end, and would complain.
-  """
-  for stream in (sys.stdout, sys.stderr):
-    try:
-      stream.flush()
-    except OSError:
-      with open(os.devnull, 'w') as nowhere:
-        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _parse(argv: list[str]) -> None:
@@ -153,7 +134,7 @@ def _check_config(argv: list[str]) -> None:
     )
   config = _evaluate(path, size)
   for argument in argv:
-    if match := re.match(r'--?(?:no)?config\.([\w.]+)', argument):
+    if match := re.match(r'--?(?:no)?config\.([\w.]*)', argument):
       _check_key(config, match.group(1))
 
 
@@ -168,16 +149,18 @@ def _evaluate(path: str, size: str) -> Mapping:
     raise
   except ValueError as error:
     raise UsageError(f'{path}: {error}') from error
-  except Exception as error:  # a file of anyone's raises anything
+  except (Exception, SystemExit) as error:  # a file of anyone's does anything
     lines = traceback.extract_tb(error.__traceback__)
     line = next((f'{t.lineno}' for t in lines[::-1] if t.filename == path), '')
     raise UsageError(
       f'{path}:{line} {type(error).__name__}: {error}: mend the file'
     ) from error
-  if not hasattr(config, 'items'):
+  if not hasattr(config, 'to_dict'):
     raise UsageError(
       f'{path}: get_config returned {type(config).__name__}, no ConfigDict'
     )
+  if missing := [section for section in _SECTIONS if section not in config]:
+    raise UsageError(f'{path}: the config has no {", ".join(missing)}')
   return config
 
 
@@ -194,8 +177,10 @@ def _config_argument(argv: list[str]) -> str | None:
 def _check_key(config: Mapping, key: str) -> None:
   node = config
   for part in key.split('.'):
-    if not isinstance(node, Mapping) and not hasattr(node, 'keys'):
-      break
+    if not hasattr(node, 'keys'):
+      raise UsageError(
+        f"the config has no key '{key}': what is before '{part}' is a value"
+      )
     if part not in node:
       raise UsageError(_unknown_key(config, key, part, node))
     node = node[part]

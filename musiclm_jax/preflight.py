@@ -10,6 +10,7 @@ from absl import flags
 
 from musiclm_jax import door
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.printable import printable
 from musiclm_jax.launch import first_sum, host_report, membership, roll_call
 from musiclm_jax.launch.membership import Membership
 
@@ -26,7 +27,7 @@ def _call_roll(member: Membership, seconds: float) -> None:
     raise UsageError(why)
   if member.index == 0:
     for each in reports:
-      print(f'process {each.index}: {each.host}', flush=True)
+      print(f'process {each.index}: {printable(each.host)}', flush=True)
 
 
 def main() -> None:

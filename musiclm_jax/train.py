@@ -11,6 +11,7 @@ steps for TensorBoard.
 """
 
 import signal
+from collections.abc import Collection
 from typing import Any
 
 from absl import flags
@@ -18,6 +19,7 @@ from ml_collections import config_flags
 
 from musiclm_jax import door
 from musiclm_jax.contracts.errors import STOPPED, UsageError
+from musiclm_jax.contracts.tables import look_up
 from musiclm_jax.launch import membership
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'FILE.py[:SIZE].')
@@ -42,7 +44,9 @@ _PROFILE = flags.DEFINE_string(
 def _check_flags(stage: str) -> None:
   """Refuses a call with a flag too few or too many."""
   from musiclm_jax.cascade.stage_data import FITS, TOKEN_LMS
+  from musiclm_jax.stages import STAGES
 
+  look_up(STAGES, stage, 'stage')
   network = f'the workdir of {FITS.get(stage)}, or a bundle'
   for flag, value, needed, what in (
     ('workdir', _WORKDIR.value, True, 'the folder of this training'),
@@ -65,8 +69,8 @@ def _check_flags(stage: str) -> None:
     )
 
 
-def _initial(config: Any, contract: Any) -> tuple[Any, Any] | None:
-  """Loads the weights to start from, of the same token contract."""
+def _initial(config: Any, contract: Any, players: Collection) -> tuple | None:
+  """Loads what to start from, of the same token contract; see `loop.train`."""
   if _INIT_TEXT.value:
     from musiclm_jax.mulan import bert_weights, task
 
@@ -76,13 +80,24 @@ def _initial(config: Any, contract: Any) -> tuple[Any, Any] | None:
   if not _INIT_FROM.value:
     return None
   from musiclm_jax.cascade import networks
+  from musiclm_jax.cascade.weights import TRAINING_PLAYERS
   from musiclm_jax.contracts.token_contract import TokenContract
 
   weights = networks.load(_INIT_FROM.value, config.stage).weights
   if contract is not None:
     theirs = TokenContract.from_json(weights.contract_json or '{}')
     theirs.check(contract, _INIT_FROM.value, _TOKENS.value)
-  return weights.params, weights.collections
+  fresh = [
+    player
+    for player in TRAINING_PLAYERS
+    if player in players and player not in weights.params
+  ]
+  for player in fresh:
+    door.report(
+      f"'{_INIT_FROM.value}' holds no {player}, which only training needs: "
+      'they start from random values'
+    )
+  return weights.params, weights.collections, fresh
 
 
 def _leave(*_: object) -> None:
@@ -115,7 +130,7 @@ def main() -> None:
   contract = None
   if config.stage in stage_data.TOKEN_LMS:
     contract = stage_data.read_contract(_TOKENS.value, task.lm.layout)
-  initial = _initial(config, contract)
+  initial = _initial(config, contract, task.losses())
   leads = jax.process_index() == 0
   with folder.claim(_WORKDIR.value, leads=leads) as workdir:
     inputs = stage_data.Inputs(

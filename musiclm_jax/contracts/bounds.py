@@ -29,6 +29,7 @@ def _of_all(names: str, bounds: Bounds) -> dict[str, Bounds]:
 CONFIG: Mapping[str, Bounds] = {
   'seed': SEED,
   'num_cepstra': (0, 4096),
+  'num_mels': (4, 4096),  # two strides of 2 follow
   'fsdp': (0, _MAX),
   **_of_all(
     'total_steps batch_size captions_per_crop tunes vocabulary_size vocab_size '
@@ -36,7 +37,7 @@ CONFIG: Mapping[str, Bounds] = {
     'mlp_dim output_dim code_dim latent_dim channels width stft_channels '
     'wave_channels wave_max_channels num_scales strides stage_blocks '
     'conv_channels kernel_size contrastive_blocks masked_blocks segments '
-    'max_length num_quantizers num_levels codebook_size num_mels fft_size '
+    'max_length num_quantizers num_levels codebook_size fft_size '
     'window_length hop_length mulan_levels mulan_codebook_size '
     'semantic_codebook_size acoustic_codebook_size acoustic_levels '
     'melody_levels melody_codebook_size relative_max_distance '
@@ -62,16 +63,16 @@ CONFIG: Mapping[str, Bounds] = {
   **_of_all(
     'adversarial_weight commitment_weight diversity_weight feature_weight '
     'reconstruction_weight waveform_weight weight_decay clip_norm margin '
-    'learning_rate text_tower dead_threshold time_peak low_hz '
-    'quantizer_inertia',
+    'learning_rate text_tower dead_threshold time_peak low_hz',
     _WEIGHT,
   ),
   **_of_all(
     'gain relative_gain embedding_scale initial_temperature '
     'contrastive_temperature first_temperature last_temperature high_hz '
-    'reach_semitones acoustic_frame_rate semantic_frame_rate',
+    'reach_semitones quantizer_inertia',
     _POSITIVE,
   ),
+  **_of_all('acoustic_frame_rate semantic_frame_rate', (0.1, 1e5)),
   **_of_all(
     'crop_seconds window_seconds window_hop_seconds lag_seconds '
     'melody_window_seconds melody_hop_seconds',
@@ -123,4 +124,4 @@ def _numbers(node: Any, key: str = '') -> Iterator[tuple[str, float]]:
 
 
 def _short(bound: float) -> str:
-  return f'{bound:d}' if isinstance(bound, int) else f'{bound:g}'
+  return f'{bound:d}' if isinstance(bound, int) else f'{bound:.10g}'

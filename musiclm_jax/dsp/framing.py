@@ -5,6 +5,8 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from musiclm_jax.contracts.errors import UsageError
+
 
 def num_frames(num_samples: int, frame_length: int, hop_length: int) -> int:
   """Counts the whole frames of a signal: 1 + (S - L) // hop, 0 if too short."""
@@ -31,11 +33,11 @@ def frame(
     Frames, T = 1 + (S - frame_length) // hop_length.
 
   Raises:
-    ValueError: If the signal is shorter than one frame.
+    UsageError: If the signal is shorter than one frame.
   """
   total = num_frames(x.shape[-1], frame_length, hop_length)
   if total == 0:
-    raise ValueError(
+    raise UsageError(
       f'expected at least one frame of {frame_length} samples, came '
       f'{x.shape[-1]}: pad the signal first'
     )

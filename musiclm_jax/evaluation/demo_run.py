@@ -12,6 +12,7 @@ from pathlib import Path
 
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.printable import printable
 from musiclm_jax.evaluation import lanes, stage_process
 from musiclm_jax.evaluation.demo_plan import Stage
 from musiclm_jax.evaluation.progress_line import ProgressLine
@@ -113,7 +114,8 @@ def run_stage(
   stamp.write(path)
   if code != 0:
     if not (stop and stop.is_set()):
-      line.say(stage_process.last_lines(log))
+      for text in stage_process.last_lines(log).splitlines():
+        line.say(printable(text))
     raise UsageError(
       f"stage '{stage.name}' ended with exit code {code}: see {log}, mend it "
       'and run the same command again to continue'
@@ -160,14 +162,14 @@ def finish(out: Path, stages: Sequence[Stage]) -> int:
   ]
   atomic_file.write_text(path, json.dumps(report, indent=1) + '\n')
   print_gates(report['gates'])
-  print(f'\n{len(stages)} stages: {out / "report.html"}')
+  print(f'\n{len(stages)} stages: {printable(out / "report.html")}')
   failed = [gate for gate in report['gates'] if not gate['passed']]
   for gate in failed:
     words = report['baselines'].get(gate['name'], {}).get('conditions', {})
     broken = '; '.join(text for text, holds in words.items() if not holds)
     print(
       f"gate '{gate['name']}' failed ({broken}): look at stage "
-      f"'{gate['stage']}', {out / 'logs' / gate['stage']}.log"
+      f"'{gate['stage']}', {printable(out / 'logs' / gate['stage'])}.log"
     )
   if not failed:
     print('all gates hold')

@@ -1,11 +1,9 @@
-"""What stands before jax starts: variables, streams, memory, quiet logs."""
+"""What stands before jax starts: variables, memory, quiet libraries."""
 
 import contextlib
 import ctypes
 import errno
-import io
 import logging as standard_logging
-import os
 import sys
 import threading
 import warnings
@@ -49,26 +47,6 @@ def prepare(environment: MutableMapping[str, str]) -> None:
   warnings.filterwarnings('ignore', category=FutureWarning)
   # What Orbax had still to write when another of its writes failed.
   warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
-
-
-def open_streams() -> None:
-  """Lets any text be printed, and nowhere but where it belongs.
-
-  Where a standard stream is closed, the next file that is opened would get
-  its number, and what a library prints would go into that file. A letter that
-  the terminal's encoding does not have is shown as an escape.
-  """
-  for number in range(3):
-    try:
-      os.fstat(number)
-    except OSError:
-      os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-  for name in ('stdout', 'stderr'):
-    stream = getattr(sys, name)
-    if stream is None:
-      setattr(sys, name, open(os.devnull, 'w'))  # noqa: SIM115  for good
-    elif isinstance(stream, io.TextIOWrapper):
-      stream.reconfigure(errors='backslashreplace')
 
 
 def keep_freed_memory() -> None:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp.framing import frame, num_frames
 
 
@@ -25,5 +26,5 @@ def test_frame_gradient_counts_how_often_a_sample_is_used():
 
 
 def test_a_signal_shorter_than_a_frame_is_refused():
-  with pytest.raises(ValueError, match='at least one frame of 16'):
+  with pytest.raises(UsageError, match='at least one frame of 16'):
     frame(np.zeros(15, np.float32), 16, 4)

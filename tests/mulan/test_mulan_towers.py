@@ -249,7 +249,7 @@ def test_order_of_words_matters():
 
 def test_a_text_longer_than_the_positions_is_refused():
   tower = TextTower(vocab_size=20, max_length=3, num_layers=1, embed_dim=8)
-  with pytest.raises(ValueError, match='max_length'):
+  with pytest.raises(UsageError, match='max_length'):
     jax.eval_shape(tower.init, jax.random.key(0), jnp.zeros((1, 4), jnp.int32))
 
 

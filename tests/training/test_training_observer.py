@@ -181,7 +181,7 @@ def test_a_step_that_compiles_again_and_a_stalled_input_are_told(
   assert 'step 6 has waited for its data' in out
   assert out.count('compiled the program again') == 1
   assert 'step 8 compiled' in out
-  assert 'tokens came as int32[8, 12], not int32[8, 13]' in out
+  assert 'batch/tokens came as int32[8, 12], not int32[8, 13]; every' in out
 
 
 @pytest.mark.parametrize('text', ['5:2', '0:3', '3', 'a:b', '3:99', '1:2:3'])
