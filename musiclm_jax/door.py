@@ -22,10 +22,17 @@ from musiclm_jax.launch import environment, trouble
 
 USAGE = 2
 INTERRUPTED = 130
-_SECTIONS = tuple(
-  ['stage', 'seed', 'data', 'optimizer', 'schedule', 'training', 'mesh']
-)
 CLOSED = 141  # as a shell counts an end by SIGPIPE
+# What every config has, beside the network.
+_SECTIONS = (
+  'stage',
+  'seed',
+  'data',
+  'optimizer',
+  'schedule',
+  'training',
+  'mesh',
+)
 
 
 def run(main: Callable[[], int | None]) -> None:

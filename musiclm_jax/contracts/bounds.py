@@ -1,14 +1,19 @@
-"""The numbers that a user may give: name -> the least and the most."""
+"""The numbers that a user may give: name -> the least and the most.
+
+Of flags, and of configs, whose keys mean the same wherever they stand.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.tables import look_up
 
 Bounds = tuple[float, float]
 
 _MAX = 2**31 - 1  # of int32
 SEED = (0, 2**32 - 1)  # of two larger ones jax may make the same key
+DTYPES = ('float32', 'bfloat16', 'float16')
 DEMO_SEED = (0, SEED[1] // 2 - 1)  # whose prompts are made with two seeds
 PIECES = (3, 10_000_000)  # of a rendered corpus, one a split at least
 COUNT = (1, _MAX)
@@ -103,23 +108,28 @@ def check_config(config: Mapping[str, Any]) -> None:
   """Refuses the first number of a config that is outside of its bounds.
 
   A key that is not in `CONFIG`, of a config of the user's own, must be finite.
+  Compute types are looked up in `DTYPES`.
 
   Raises:
     UsageError: Naming the key.
   """
-  for key, value in _numbers(config):
-    check(f'--config.{key}', value, CONFIG.get(key.rsplit('.', 1)[-1], _FINITE))
+  for key, value in _values(config):
+    last = key.rsplit('.', 1)[-1]
+    if last == 'dtype':
+      look_up(dict.fromkeys(DTYPES), value, f'--config.{key}')
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+      check(f'--config.{key}', value, CONFIG.get(last, _FINITE))
 
 
-def _numbers(node: Any, key: str = '') -> Iterator[tuple[str, float]]:
-  """Dotted keys and numbers; each of a list under the list's own key."""
+def _values(node: Any, key: str = '') -> Iterator[tuple[str, Any]]:
+  """Dotted keys and values; each of a list under the list's own key."""
   if hasattr(node, 'items'):
     for name, value in node.items():
-      yield from _numbers(value, f'{key}.{name}' if key else name)
+      yield from _values(value, f'{key}.{name}' if key else name)
   elif isinstance(node, list | tuple):
     for value in node:
-      yield from _numbers(value, key)
-  elif isinstance(node, int | float) and not isinstance(node, bool):
+      yield from _values(value, key)
+  else:
     yield key, node
 
 
