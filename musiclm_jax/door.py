@@ -4,6 +4,7 @@ Environment -> flags and config -> main; what a user can mend ends as one line
 `error: ...` on standard error and exit code 2, never as a traceback.
 """
 
+import contextlib
 import difflib
 import os
 import re
@@ -93,7 +94,8 @@ def _run(main: Callable[[], int | None], argv: list[str]) -> int:
 
 def _refuse(message: str) -> int:
   standard_streams.let_go()
-  report(f'error: {message}')
+  with contextlib.suppress(OSError):  # nobody reads it
+    report(f'error: {message}')
   return USAGE
 
 

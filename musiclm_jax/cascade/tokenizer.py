@@ -23,6 +23,12 @@ from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
 SAMPLE_RATE = 24000
 TEXT_TOKENIZERS = ('mulan', 'mulan_rvq')
 SEMANTIC_FRAME_RATE = 25.0
+# Codebooks -> the network whose outputs they stand for, its key of their width.
+_FITTED_TO = {
+  'kmeans': ('w2v_bert', 'embed_dim'),
+  'mulan_rvq': ('mulan', 'embed_dim'),
+  'melody_rvq': ('melody', 'output_dim'),
+}
 
 
 class Tokenizer:
@@ -35,7 +41,11 @@ class Tokenizer:
       networks: `TOKENIZERS` -> network; `TEXT_TOKENIZERS` suffice for text.
         With `OPTIONAL` there are melody tokens, for which these suffice.
       vocabulary: The `data.text.Tokenizer` that MuLan was trained with.
+
+    Raises:
+      UsageError: If codebooks were fitted to a network of another width.
     """
+    _check_widths(networks)
     self._networks = networks
     self._vocabulary = vocabulary
     mulan = networks['mulan']
@@ -72,8 +82,9 @@ class Tokenizer:
     parts = self._parts(self._stages)
     tokens = jax.device_get(self._audio_tokens(*parts, waveform))
     frames = samples // per_frame
-    acoustic = tokens['acoustic'].shape[1], tokens['semantic'].shape[1]
-    assert acoustic == (2 * frames, frames), acoustic
+    made = tokens['acoustic'].shape[1], tokens['semantic'].shape[1]
+    # The contract has checked the codec: else a stream would slip unseen.
+    assert made == (2 * frames, frames), made
     return tokens
 
   def encode_melody(self, waveform: Waveform) -> np.ndarray:
@@ -108,6 +119,9 @@ class Tokenizer:
 
     Args:
       coarse_levels: Acoustic levels that the coarse stage shall model.
+
+    Raises:
+      UsageError: If the codec has too few levels or another frame rate.
     """
     codec = self._networks['soundstream'].task
     rvq = self._networks['mulan_rvq']
@@ -115,6 +129,12 @@ class Tokenizer:
       raise UsageError(
         f'coarse_levels={coarse_levels}: must leave levels to both stages, '
         f'the codec has {codec.num_quantizers}'
+      )
+    if codec.frame_rate != 2 * SEMANTIC_FRAME_RATE:
+      raise UsageError(
+        f'the codec makes {codec.frame_rate:g} frames a second, the cascade '
+        f'takes {2 * SEMANTIC_FRAME_RATE:g}: train soundstream with strides '
+        'whose product is 480'
       )
     audio_mean, text_mean = (
       jax.device_get(rvq.task.mean(rvq.collections, modality))
@@ -147,6 +167,20 @@ class Tokenizer:
       {stage: networks[stage].params for stage in stages},
       {stage: networks[stage].collections for stage in stages},
     )
+
+
+def _check_widths(networks: Mapping[str, Network]) -> None:
+  for fit, (stage, key) in _FITTED_TO.items():
+    if fit not in networks or stage not in networks:
+      continue
+    width = networks[stage].config['model'][key]
+    own = networks[fit].collections[fit]
+    entries = own['centroids'] if fit == 'kmeans' else own['codebooks']['embed']
+    if entries.shape[-1] != width:
+      raise UsageError(
+        f'{fit} was fitted to features of width {entries.shape[-1]}, those of '
+        f'{stage} have {width}: train {fit} again'
+      )
 
 
 def melody_spec(networks: Mapping[str, Network]) -> TokenSpec:

@@ -20,10 +20,11 @@ def open_all() -> None:
       os.fstat(number)
     except OSError:
       os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-  for name in ('stdout', 'stderr'):
+  for number, name in zip(OUTPUTS, ('stdout', 'stderr'), strict=True):
     stream = getattr(sys, name)
     if stream is None:
-      setattr(sys, name, open(os.devnull, 'w'))  # noqa: SIM115  for good
+      stream = open(number, 'w', encoding='utf-8', closefd=False)  # noqa: SIM115
+      setattr(sys, name, stream)
     elif isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(errors='backslashreplace')
 
@@ -45,7 +46,7 @@ def let_go() -> None:
     except OSError:
       lost = True
     if lost:
-      with open(os.devnull, 'w') as nowhere:
+      with open(os.devnull, 'wb') as nowhere:
         os.dup2(nowhere.fileno(), number)
 
 
