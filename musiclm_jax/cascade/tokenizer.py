@@ -23,12 +23,6 @@ from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
 SAMPLE_RATE = 24000
 TEXT_TOKENIZERS = ('mulan', 'mulan_rvq')
 SEMANTIC_FRAME_RATE = 25.0
-# Codebooks -> the network whose outputs they stand for, its key of their width.
-_FITTED_TO = {
-  'kmeans': ('w2v_bert', 'embed_dim'),
-  'mulan_rvq': ('mulan', 'embed_dim'),
-  'melody_rvq': ('melody', 'output_dim'),
-}
 
 
 class Tokenizer:
@@ -41,11 +35,7 @@ class Tokenizer:
       networks: `TOKENIZERS` -> network; `TEXT_TOKENIZERS` suffice for text.
         With `OPTIONAL` there are melody tokens, for which these suffice.
       vocabulary: The `data.text.Tokenizer` that MuLan was trained with.
-
-    Raises:
-      UsageError: If codebooks were fitted to a network of another width.
     """
-    _check_widths(networks)
     self._networks = networks
     self._vocabulary = vocabulary
     mulan = networks['mulan']
@@ -167,20 +157,6 @@ class Tokenizer:
       {stage: networks[stage].params for stage in stages},
       {stage: networks[stage].collections for stage in stages},
     )
-
-
-def _check_widths(networks: Mapping[str, Network]) -> None:
-  for fit, (stage, key) in _FITTED_TO.items():
-    if fit not in networks or stage not in networks:
-      continue
-    width = networks[stage].config['model'][key]
-    own = networks[fit].collections[fit]
-    entries = own['centroids'] if fit == 'kmeans' else own['codebooks']['embed']
-    if entries.shape[-1] != width:
-      raise UsageError(
-        f'{fit} was fitted to features of width {entries.shape[-1]}, those of '
-        f'{stage} have {width}: train {fit} again'
-      )
 
 
 def melody_spec(networks: Mapping[str, Network]) -> TokenSpec:

@@ -6,7 +6,6 @@ work. The commands run in this process, but for what needs one of its own.
 
 import concurrent.futures.process
 import errno
-import importlib.util
 import os
 import runpy
 import subprocess
@@ -17,7 +16,6 @@ from unittest import mock
 import jax
 import numpy as np
 import pytest
-from absl import app, flags
 
 from musiclm_jax import door
 from musiclm_jax.cascade.settings import Settings
@@ -108,39 +106,6 @@ CONFIG_FILES = {
   'from ml_collections import ConfigDict as C\n'
   'def get_config(): return C({"stage": "semantic"})': 'the config has no seed',
 }
-
-
-@pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-  """A function (command, *flags) -> exit code, what was printed, errors."""
-  app.define_help_flags()
-  known = set(flags.FLAGS)
-  for module, name in (
-    (sys, 'unraisablehook'),
-    (sys.modules['threading'], 'excepthook'),
-  ):
-    monkeypatch.setattr(module, name, getattr(module, name))
-
-  def forget():
-    for name in set(flags.FLAGS) - known:
-      delattr(flags.FLAGS, name)
-    flags.FLAGS.unparse_flags()
-
-  def run(command, *arguments):
-    forget()
-    # Two commands have flags of one name, so that each is loaded anew.
-    spec = importlib.util.find_spec(f'musiclm_jax.{command}')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    argv = [command, *(a.replace('{tmp}', str(tmp_path)) for a in arguments)]
-    monkeypatch.setattr(sys, 'argv', argv)
-    capsys.readouterr()
-    code = door.exit_code(module.main, argv)
-    return code, *capsys.readouterr()
-
-  with mock.patch.dict(os.environ):
-    yield run
-  forget()
 
 
 def too_large():
