@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import itertools
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from musiclm_jax.cascade.windows import chunks
 from musiclm_jax.contracts import atomic_file
+from musiclm_jax.contracts.errors import DAMAGED_NPZ
 from musiclm_jax.data.audio_folder import AudioFolder
 
 FILE = '.musiclm_index.npz'
@@ -205,7 +205,7 @@ def _read(path: Path, network: str, report: Report) -> dict[str, Song]:
       for name, size, changed, embedding in rows
     }
     whole = embeddings.ndim == 2 and np.isfinite(embeddings).all()
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+  except DAMAGED_NPZ:
     whole = False
   if not whole:
     report(f"the index '{path}' is damaged: all songs are heard again")

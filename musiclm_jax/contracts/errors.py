@@ -3,7 +3,21 @@
 What a user can mend is one line, no traceback, exit code 2.
 """
 
+import zipfile
+import zlib
+
 STOPPED = 75  # exit code of a run that wants the same command again
+# What numpy raises when an .npz file is damaged, depending on where.
+DAMAGED_NPZ = (
+  OSError,
+  EOFError,
+  KeyError,
+  MemoryError,
+  RuntimeError,
+  ValueError,
+  zipfile.BadZipFile,
+  zlib.error,
+)
 
 
 class UsageError(Exception):

@@ -8,13 +8,13 @@ the demo computes them while the last token LM trains and keeps them in
 
 import concurrent.futures
 import dataclasses
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from musiclm_jax.contracts import atomic_file
+from musiclm_jax.contracts.errors import DAMAGED_NPZ
 from musiclm_jax.evaluation import judge_features, music_statistics
 from musiclm_jax.evaluation.material import Codec, Split
 from musiclm_jax.evaluation.stage_process import hash_of
@@ -145,5 +145,5 @@ def _read(path: Path, key: str) -> Hearing | None:
       ]
       labels = (kept[name].tolist() for name in ('families', 'bpm', 'units'))
       return Hearing(*labels, *sides)
-  except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+  except DAMAGED_NPZ:
     return None
