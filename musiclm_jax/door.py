@@ -84,8 +84,8 @@ def _run(main: Callable[[], int | None], argv: list[str]) -> int:
   environment.keep_freed_memory()
   try:
     _parse(argv)
-  except SystemExit:  # after --help
-    return 0
+  except SystemExit as stop:  # absl's 1 after --help says nothing
+    return 0 if stop.code == 1 else stop.code
   try:
     return main() or 0
   except SystemExit as stop:
