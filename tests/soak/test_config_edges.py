@@ -21,6 +21,7 @@ SMALL = {
   'soundstream': {'model.channels': 2, 'data.crop_seconds': 0.12},
   'w2v_bert': {'data.crop_seconds': 1.0},
 }
+BUILT = ('model', 'discriminators', 'layout', 'loss', 'data')
 pytestmark = pytest.mark.soak
 
 
@@ -44,6 +45,8 @@ def edges(key, value):
 def cases():
   for stage in stages.STAGES:
     for key, value in bounds._values(config_of(stage)):
+      if key.partition('.')[0] not in BUILT:
+        continue
       for edge in edges(key.rsplit('.', 1)[-1], value):
         yield stage, key, edge
 
