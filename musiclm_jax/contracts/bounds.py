@@ -34,6 +34,7 @@ def _of_all(names: str, bounds: Bounds) -> dict[str, Bounds]:
 CONFIG: Mapping[str, Bounds] = {
   'seed': SEED,
   'num_cepstra': (0, 4096),
+  'low_hz': (1.0, 1e6),  # of which bands may take the logarithm
   'num_mels': (4, 4096),  # two strides of 2 follow
   'fsdp': (0, _MAX),
   **_of_all(
@@ -68,7 +69,7 @@ CONFIG: Mapping[str, Bounds] = {
   **_of_all(
     'adversarial_weight commitment_weight diversity_weight feature_weight '
     'reconstruction_weight waveform_weight weight_decay clip_norm margin '
-    'learning_rate text_tower dead_threshold time_peak low_hz',
+    'learning_rate text_tower dead_threshold time_peak',
     _WEIGHT,
   ),
   **_of_all(

@@ -55,6 +55,15 @@ def frame(
 def centre_on_hops(
   x: Float[Array, 'B S'], frame_length: int, hop_length: int
 ) -> Float[Array, 'B S2']:
-  """Pads with zeros: S / hop_length frames, each centred on its hop."""
+  """Pads with zeros: S / hop_length frames, each centred on its hop.
+
+  Raises:
+    UsageError: If a frame is shorter than a hop, so that samples were lost.
+  """
   outside = frame_length - hop_length
+  if outside < 0:
+    raise UsageError(
+      f'expected a frame of at least a hop, {hop_length} samples, came '
+      f'{frame_length}: raise window_length or lower hop_length'
+    )
   return jnp.pad(x, ((0, 0), (outside // 2, outside - outside // 2)))
