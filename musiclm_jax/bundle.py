@@ -6,8 +6,6 @@ With `--tokens`, the number of MuLan levels that prompts are heard with is
 chosen on held-out captions (recipe section 1); without, all are.
 """
 
-import sys
-
 from absl import flags
 
 from musiclm_jax import door, path_flags
@@ -45,9 +43,11 @@ def main() -> None:
   from musiclm_jax.contracts.token_contract import TokenContract
   from musiclm_jax.data.text import Tokenizer as Vocabulary
   from musiclm_jax.data.token_store import TokenStore
+  from musiclm_jax.launch import devices
 
   settings.check('guidance', _GUIDANCE.value)
   bundle.check_out(_OUT.value, _OVERWRITE.value)
+  devices.check()
   loaded = networks.load_all(_WORKDIRS.value, bundle.STAGES)
   # The tokens that the language models learned say which networks made them.
   trained = TokenContract.from_json(
@@ -78,10 +78,9 @@ def main() -> None:
     provenance.versions(),
     _OVERWRITE.value,
   )
-  print(
+  door.report(
     f'bundle {written.path}: {levels} MuLan levels, guidance '
-    f'{_GUIDANCE.value}, sha256 {written.sha256}',
-    file=sys.stderr,
+    f'{_GUIDANCE.value}, sha256 {written.sha256}'
   )
 
 

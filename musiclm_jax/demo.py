@@ -6,19 +6,30 @@ not run again, and an interrupted one continues. Exit code 1 says that a gate
 failed, and which stage to look at.
 """
 
+import os
+
 from absl import flags
 
 from musiclm_jax import door, path_flags
+from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation import demo_folder, demo_plan, demo_run
 from musiclm_jax.evaluation.progress_line import ProgressLine
+from musiclm_jax.launch import first_sum
 
 _OUT = path_flags.DEFINE_path('out', 'runs/demo', 'Folder of the whole demo.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Reaches corpus, trainings, samples.')
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'Reaches corpus, trainings, samples.', *bounds.DEMO_SEED
+)
 _SIZE = flags.DEFINE_string('size', 'tiny', 'Size of every config.')
-_PIECES = flags.DEFINE_integer('pieces', 1600, 'Pieces of the corpus.', 1)
+_PIECES = flags.DEFINE_integer(
+  'pieces', 1600, 'Pieces of the corpus.', *bounds.PIECES
+)
 _STEPS = flags.DEFINE_integer(
-  'steps', None, 'Steps of every training, instead of its config; for trials.'
+  'steps',
+  None,
+  'Steps of every training, instead of its config; for trials.',
+  *bounds.COUNT,
 )
 _UNTIL = flags.DEFINE_string('until', None, 'Last stage to run.')
 _IGNORE_CODE_CHANGES = flags.DEFINE_bool(
@@ -45,6 +56,8 @@ def main() -> int:
   hashes = demo_plan.input_hashes(
     stages, with_code=not _IGNORE_CODE_CHANGES.value
   )
+  if os.environ.get('JAX_PLATFORMS', 'cpu') != 'cpu':
+    first_sum.ask()  # whether it is there, before all
   if _UNTIL.value:
     stages = stages[: names.index(_UNTIL.value) + 1]
   overwrite = _OVERWRITE.value

@@ -5,39 +5,36 @@ Environment -> flags and config -> main; what a user can mend ends as one line
 """
 
 import contextlib
-import ctypes
 import difflib
-import errno
-import logging as standard_logging
 import os
 import re
 import runpy
 import signal
 import sys
-import threading
-import time
-import warnings
-import zlib
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import app, flags, logging
 
 from musiclm_jax import path_flags
+from musiclm_jax.contracts import bounds, standard_streams
 from musiclm_jax.contracts.errors import INTERRUPTED, STOPPED, UsageError
+from musiclm_jax.contracts.printable import printable
+from musiclm_jax.launch import environment, trouble
 
 USAGE = 2
-_ACCELERATORS = ('accel*', 'vfio/[0-9]*', 'nvidia[0-9]*', 'kfd', 'dxg')
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_ENTRY = re.compile(r'.+-[0-9a-f]{64}-cache')
-_ZSTD = b'\x28\xb5\x2f\xfd'
-# Parameters of glibc's mallopt: (number in malloc.h, value).
-_MALLOC = {
-  'mmap_threshold': (-3, 16 << 20),
-  'trim_threshold': (-1, 64 << 20),
-  'arena_max': (-8, 2),
-}
+CLOSED = 141  # as a shell counts an end by SIGPIPE
+# What every config has, beside the network.
+_SECTIONS = (
+  'stage',
+  'seed',
+  'data',
+  'optimizer',
+  'schedule',
+  'training',
+  'mesh',
+)
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -50,24 +47,51 @@ def run(main: Callable[[], int | None]) -> None:
   sys.exit(exit_code(main, sys.argv))
 
 
+def report(line: str) -> None:
+  """Prints a line for the user on standard error, escaped."""
+  print(printable(line), file=sys.stderr, flush=True)
+
+
 def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
   """Runs a door: 0, or 2 after a line on standard error, or 130 on Ctrl-C.
 
-  A defect of ours (any other exception) keeps its traceback.
+  141, without a word, where nobody reads the output any more. A defect of
+  ours, which is any exception that a user cannot mend, keeps its traceback.
   """
+  standard_streams.open_all()
   try:
-    _prepare_environment(os.environ)
-    keep_freed_memory()
-    _parse(list(argv))
-    return main() or 0
-  except (UsageError, flags.Error) as error:
+    code = _run(main, list(argv))
+    sys.stdout.flush()
+    return code
+  except UsageError as error:
     return _refuse(str(error))
-  except OSError as error:
-    name = f': {error.filename}' if error.filename is not None else ''
-    return _refuse(f'{error.strerror or error}{name}')
+  except flags.Error as error:
+    return _refuse(_of_flags(error))
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     return INTERRUPTED
+  except Exception as error:
+    if isinstance(error, BrokenPipeError) and standard_streams.are_unread():
+      return CLOSED
+    line = trouble.line_of(error)
+    if line is None:
+      raise
+    return _refuse(line)
+  finally:
+    standard_streams.let_go()
+
+
+def _run(main: Callable[[], int | None], argv: list[str]) -> int:
+  environment.prepare(os.environ)
+  environment.keep_freed_memory()
+  try:
+    _parse(argv)
+  except SystemExit as stop:  # absl's 1 after --help says nothing
+    return 0 if stop.code == 1 else stop.code
+  try:
+    return main() or 0
+  except SystemExit as stop:
+    return stop.code or 0
 
 
 def _leave(*_: object) -> None:
@@ -76,135 +100,27 @@ def _leave(*_: object) -> None:
 
 
 def _refuse(message: str) -> int:
-  sys.stdout.flush()
-  print('error:', ' '.join(message.split()), file=sys.stderr, flush=True)
+  standard_streams.let_go()
+  with contextlib.suppress(OSError):  # nobody reads it
+    report(f'error: {message}')
   return USAGE
 
 
-def _prepare_environment(environment) -> None:
-  """Quiets libraries and sets jax's defaults; what a user has set stays."""
-  environment.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-  environment.setdefault('GRPC_VERBOSITY', 'ERROR')
-  if sys.platform == 'linux' and not any(
-    any(Path('/dev').glob(pattern)) for pattern in _ACCELERATORS
-  ):
-    # libtpu and CUDA wheels search long and loudly for what is not there.
-    environment.setdefault('JAX_PLATFORMS', 'cpu')
-  if environment.get('JAX_PLATFORMS') == 'cpu':
-    environment.setdefault('TPU_SKIP_MDS_QUERY', '1')
-  cache = Path(
-    environment.setdefault(
-      'JAX_COMPILATION_CACHE_DIR',
-      str(Path.home() / '.cache' / 'musiclm_jax' / 'xla'),
-    )
-  )
-  environment.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
-  try:
-    mend_compilation_cache(cache)
-  except OSError:
-    environment['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
-  sys.unraisablehook = _hook_unraisable
-  threading.excepthook = _hook_thread
-  standard_logging.getLogger('asyncio').addFilter(_is_news)
-  # Said by libraries about each other; nothing a user can act on.
-  warnings.filterwarnings('ignore', category=DeprecationWarning)
-  warnings.filterwarnings('ignore', category=FutureWarning)
-  # What Orbax had still to write when another of its writes failed.
-  warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
-
-
-def keep_freed_memory() -> None:
-  """Tells glibc to use freed memory again instead of giving it back.
-
-  Otherwise every piece that is read (5 MB) is mapped and unmapped four times,
-  and two thirds of the time for reading goes into page faults. Few arenas
-  keep the memory of reading threads small.
-  """
-  if not sys.platform.startswith('linux'):
-    return
-  with contextlib.suppress(OSError, AttributeError):
-    mallopt = ctypes.CDLL('libc.so.6').mallopt
-    for parameter, value in _MALLOC.values():
-      mallopt(parameter, value)
-
-
-def _hook_unraisable(unraisable: Any) -> None:
-  """Passes over what failed writes and reads leave behind.
-
-  Orbax's other, cancelled writes report to an event loop that is gone; the
-  failure itself has been raised.
-  """
-  error = unraisable.exc_value
-  if not (_is_full(error) or 'Event loop is closed' in str(error)):
-    sys.__unraisablehook__(unraisable)
-
-
-def _hook_thread(failed: Any) -> None:
-  """Passes over TensorBoard's thread where the disk is full."""
-  error = failed.exc_value
-  if not (_is_full(error) or 'handle is closed' in str(error)):
-    threading.__excepthook__(failed)
-
-
-def _is_full(error: BaseException | None) -> bool:
-  return isinstance(error, OSError) and error.errno in _FULL_DISK
-
-
-def _is_news(record: standard_logging.LogRecord) -> bool:
-  """Passes over Orbax's other writes that failed, for the same reason.
-
-  Nobody asks for their exceptions, and asyncio says so when it pleases.
-  """
-  return 'exception was never retrieved' not in record.getMessage()
-
-
-def mend_compilation_cache(cache: Path) -> None:
-  """Removes truncated entries, which a kill while jax writes one leaves.
-
-  Jax neither reads such an entry nor ever replaces it, so that every later
-  run would compile the program again. Only entries that are newer than the
-  last look are read.
-
-  Raises:
-    OSError: If the folder cannot be made or written.
-  """
-  cache.mkdir(parents=True, exist_ok=True)
-  stamp, now = cache / '.checked', time.time()
-  checked = stamp.stat().st_mtime if stamp.exists() else 0.0
-  for entry in cache.iterdir():
-    if not _ENTRY.fullmatch(entry.name):
-      continue  # not jax's
-    try:
-      if entry.stat().st_mtime >= checked and not _is_whole(entry):
-        entry.unlink()
-    except FileNotFoundError:
-      continue  # another run was faster
-  stamp.touch()
-  os.utime(stamp, (now, now))
-
-
-def _is_whole(entry: Path) -> bool:
-  data = entry.read_bytes()
-  try:
-    if not data.startswith(_ZSTD):
-      zlib.decompress(data)
-    elif sys.version_info >= (3, 14):
-      from compression import zstd
-
-      zstd.decompress(data)
-    else:
-      import zstandard
-
-      zstandard.decompress(data)
-  except Exception:  # each library has its own, and none of them is whole
-    return False
-  return True
+def _of_flags(error: flags.Error) -> str:
+  """Absl's own words, of several lines, in one."""
+  text = ' '.join(str(error).split())
+  twice = re.match(r'flag --(\w+)=.*: already defined as ', text)
+  return f'--{twice.group(1)} came twice: leave one out' if twice else text
 
 
 def _parse(argv: list[str]) -> None:
   """Parses the flags, the config before all: its errors are clearest here."""
   app.define_help_flags()
   argv = path_flags.expand_config(argv)
+  for name in flags.FLAGS:
+    # Of two values one would be forgotten. Keys of a config may come again:
+    # scripts add to what they are given, and the last one counts.
+    flags.FLAGS[name].allow_overwrite = False
   _check_config(argv[1:])
   spare = flags.FLAGS(argv)[1:]
   if spare:
@@ -212,13 +128,16 @@ def _parse(argv: list[str]) -> None:
   if not flags.FLAGS['verbosity'].present:
     # Orbax logs, with a traceback, what it raises in any case.
     logging.set_verbosity(logging.FATAL)
+  if 'config' in flags.FLAGS and flags.FLAGS.config is not None:
+    bounds.check_config(flags.FLAGS.config)
 
 
 def _check_config(argv: list[str]) -> None:
   """Evaluates the config that `--config` names and looks up each override.
 
   Raises:
-    UsageError: If the file is missing, the size unknown or a key misspelt.
+    UsageError: If the file is missing or no config, the size unknown or a key
+      misspelt.
   """
   if 'config' not in flags.FLAGS:
     return
@@ -230,16 +149,36 @@ def _check_config(argv: list[str]) -> None:
     raise UsageError(
       f'config file {path} does not exist: give one like configs/semantic.py'
     )
+  config = _evaluate(path, size)
+  for argument in argv:
+    if match := re.match(r'--?(?:no)?config\.([\w.]*)', argument):
+      _check_key(config, match.group(1))
+
+
+def _evaluate(path: str, size: str) -> Mapping:
+  """Runs a config file, which may be the user's own."""
   try:
-    get_config = runpy.run_path(path)['get_config']
+    get_config = runpy.run_path(path).get('get_config')
+    if get_config is None:
+      raise UsageError(f'{path} has no function get_config')
     config = get_config(size) if size else get_config()
-  except KeyError as error:
-    raise UsageError(f'{path} has no function get_config: {error}') from error
+  except (UsageError, MemoryError):
+    raise
   except ValueError as error:
     raise UsageError(f'{path}: {error}') from error
-  for argument in argv:
-    if match := re.match(r'--?(?:no)?config\.([\w.]+)', argument):
-      _check_key(config, match.group(1))
+  except (Exception, SystemExit) as error:  # a file of anyone's does anything
+    lines = traceback.extract_tb(error.__traceback__)
+    line = next((f'{t.lineno}' for t in lines[::-1] if t.filename == path), '')
+    raise UsageError(
+      f'{path}:{line} {type(error).__name__}: {error}: mend the file'
+    ) from error
+  if not hasattr(config, 'to_dict'):
+    raise UsageError(
+      f'{path}: get_config returned {type(config).__name__}, no ConfigDict'
+    )
+  if missing := [section for section in _SECTIONS if section not in config]:
+    raise UsageError(f'{path}: the config has no {", ".join(missing)}')
+  return config
 
 
 def _config_argument(argv: list[str]) -> str | None:
@@ -255,8 +194,10 @@ def _config_argument(argv: list[str]) -> str | None:
 def _check_key(config: Mapping, key: str) -> None:
   node = config
   for part in key.split('.'):
-    if not isinstance(node, Mapping) and not hasattr(node, 'keys'):
-      break
+    if not hasattr(node, 'keys'):
+      raise UsageError(
+        f"the config has no key '{key}': what is before '{part}' is a value"
+      )
     if part not in node:
       raise UsageError(_unknown_key(config, key, part, node))
     node = node[part]

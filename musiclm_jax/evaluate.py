@@ -12,10 +12,13 @@ needs corpus, tokens and codec alone, so it can run beside a training.
 from absl import flags
 
 from musiclm_jax import door, path_flags
+from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 
 _DEMO = path_flags.DEFINE_path('demo', None, 'Folder of a demo.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Of judges, prompts and samples.')
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'Of judges, prompts and samples.', *bounds.DEMO_SEED
+)
 _ONLY_HEARING = flags.DEFINE_bool(
   'only_hearing', False, 'Prepare what the judges hear, and no more.'
 )
@@ -33,10 +36,12 @@ def main() -> None:
     raise UsageError(f"there is no demo at '{folder}': run make demo first")
   from musiclm_jax.contracts import own_folder
   from musiclm_jax.evaluation import examination, hearing, report
+  from musiclm_jax.launch import devices
 
   own_folder.check(folder / 'hearing', hearing.FOLDER)
   if not _ONLY_HEARING.value:
     report.check_out(folder, _OVERWRITE.value)
+  devices.check()
   if _ONLY_HEARING.value:
     examination.listen(folder)
     return

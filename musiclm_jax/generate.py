@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 from absl import flags
 
 from musiclm_jax import door, path_flags
+from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.kept_parts import Keep, KeptParts
 
@@ -32,7 +32,7 @@ _MELODY = path_flags.DEFINE_path(
 )
 _SECONDS = flags.DEFINE_float('seconds', 10.0, 'Length, up to 3600.')
 _SEED = flags.DEFINE_integer(
-  'seed', 0, 'Another seed gives other music.', lower_bound=0
+  'seed', 0, 'Another seed gives other music.', *bounds.SEED
 )
 _OUT = path_flags.DEFINE_path('out', None, 'WAV file to write.')
 _SETTINGS = {
@@ -55,21 +55,23 @@ _OVERWRITE = flags.DEFINE_bool(
 _BYTES_PER_SECOND = 48_000
 
 
-def _check_flags() -> None:
-  """Refuses all that can be refused before a network is loaded."""
+def _check_flags() -> list[str]:
+  """The prompts; refuses all that can be before a network is loaded."""
+  from musiclm_jax.cascade import prompt
   from musiclm_jax.cascade.length import check_seconds
   from musiclm_jax.cascade.settings import check
 
   if not _BUNDLE.value:
     raise UsageError('--bundle is missing: give the folder of a bundle')
-  if not _TEXT.value or not all(text.strip() for text in _TEXT.value):
-    raise UsageError(
-      '--text is empty: say what to play, such as --text="slow piano"'
-    )
+  texts = [
+    prompt.read(text, 'say what to play, such as --text="slow piano"')
+    for text in _TEXT.value or ['']
+  ]
   check_seconds(_SECONDS.value)
   for flag in _SETTINGS.values():
     if flag.value is not None:
       check(flag.name, flag.value)
+  return texts
 
 
 def _outputs() -> list[Path]:
@@ -92,7 +94,7 @@ def _outputs() -> list[Path]:
   for path in paths:
     provenance.check_out(path, _OVERWRITE.value)
     if not provenance.sidecar(path):
-      _report('no .json beside it, whose name would be too long')
+      door.report('no .json beside it, whose name would be too long')
   size = len(paths) * _SECONDS.value * _BYTES_PER_SECOND
   disk.check_room(out, size, 'the sound files')
   atomic_file.remove_leftovers(out.parent)
@@ -121,12 +123,12 @@ def _melody(bundle: Any, hummed: Any, words: Any, maker: Any) -> Any:
   """What the generator hears of the melody, said in a line; or None."""
   if hummed is None:
     if maker.melody_stages:
-      _report('no --melody: the language models choose the tune')
+      door.report('no --melody: the language models choose the tune')
     return None
   from musiclm_jax.cascade.melody_prompt import MelodyPrompt
 
   tune = MelodyPrompt(words, bundle.contract.streams['melody'], hummed)
-  _report(
+  door.report(
     f'melody of {tune.seconds:.1f} s, then again from its beginning, heard by '
     + (' and '.join(maker.melody_stages) or 'none')
   )
@@ -148,13 +150,13 @@ def _kept(folder: Path, about: Mapping[str, Any]) -> Iterator[Keep]:
 
   Args:
     folder: Of the files.
-    about: All that the music depends on, but the texts.
+    about: All that the music depends on.
   """
   from musiclm_jax.cascade import bundle as bundles
   from musiclm_jax.cascade import source_code
 
   code = source_code.digest('musiclm_jax.generate', bundles.STAGES)
-  everything = json.dumps([about, _TEXT.value, code], sort_keys=True)
+  everything = json.dumps([about, code], sort_keys=True)
   key = hashlib.sha256(everything.encode()).hexdigest()
   kept = folder / f'.musiclm_jax-{key[:16]}.kept'
   try:
@@ -162,17 +164,15 @@ def _kept(folder: Path, about: Mapping[str, Any]) -> Iterator[Keep]:
       yield keep
   except BaseException:
     if kept.is_dir():
-      _report(f"'{kept}' keeps what was made: the same command goes on with it")
+      door.report(
+        f"'{kept}' keeps what was made: the same command goes on with it"
+      )
     raise
-
-
-def _report(line: str) -> None:
-  print(line, file=sys.stderr, flush=True)
 
 
 def main() -> None:
   """Checks everything, then generates and writes."""
-  _check_flags()
+  texts = _check_flags()
   paths = _outputs()
   from musiclm_jax.cascade import bundle as bundles
 
@@ -191,17 +191,19 @@ def main() -> None:
   hummed = _read_melody(bundle)
   from musiclm_jax.cascade import generator, networks, provenance, tokenizer
   from musiclm_jax.data.text import Tokenizer as Vocabulary
+  from musiclm_jax.launch import devices
 
   needed = (*tokenizer.TEXT_TOKENIZERS, *generator.NETWORKS)
   if hummed is not None:
     needed += bundles.OPTIONAL
-  _report(f'loading {bundle.path}')
+  devices.check()
+  door.report(f'loading {bundle.path}')
   loaded = {stage: networks.build(bundle.weights(stage)) for stage in needed}
   words = tokenizer.Tokenizer(loaded, Vocabulary.load(bundle.vocabulary))
-  for text in _TEXT.value:
+  for text in texts:
     for line in words.remarks(text):
-      _report(line)
-  maker = generator.Generator(loaded, _report)
+      door.report(line)
+  maker = generator.Generator(loaded, door.report)
   about = {
     **_melody_about(),
     'seed': _SEED.value,
@@ -210,19 +212,19 @@ def main() -> None:
     'bundle_sha256': bundle.sha256,
     'versions': provenance.versions(),
   }
-  with _kept(paths[0].parent, about) as keep:
+  with _kept(paths[0].parent, about | {'prompts': texts}) as keep:
     music = maker.generate(
-      words.encode_text(_TEXT.value),
+      words.encode_text(texts),
       seconds=_SECONDS.value,
       seed=_SEED.value,
       settings=settings,
       melody=_melody(bundle, hummed, words, maker),
       keep=keep,
     )
-    for row, (path, text) in enumerate(zip(paths, _TEXT.value, strict=True)):
+    for row, (path, text) in enumerate(zip(paths, texts, strict=True)):
       rate, mine = bundle.contract.sample_rate, {'prompt': text, 'row': row}
       provenance.write_wav(path, music.waveform[row], rate, mine | about)
-      _report(f'wrote {path}')
+      door.report(f'wrote {path}')
 
 
 if __name__ == '__main__':

@@ -9,24 +9,29 @@ nothing where the corpus is complete.
 """
 
 import os
-import sys
 import time
 from pathlib import Path
 
 from absl import flags
 
 from musiclm_jax import door, path_flags
+from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.printable import printable
 
 _SOURCES = ('rendered_music',)
 _SOURCE = flags.DEFINE_string(
   'source', 'rendered_music', f'Kind of corpus: {", ".join(_SOURCES)}.'
 )
 _OUT = path_flags.DEFINE_path('out', None, 'Folder of the corpus.')
-_PIECES = flags.DEFINE_integer('pieces', 800, 'Pieces in all splits together.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Another seed is another corpus.')
+_PIECES = flags.DEFINE_integer(
+  'pieces', 800, 'Pieces in all splits together.', *bounds.PIECES
+)
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'Another seed is another corpus.', *bounds.SEED
+)
 _PROCESSES = flags.DEFINE_integer(
-  'processes', None, 'Rendering processes; None: one a core.'
+  'processes', None, 'Rendering processes; None: one a core.', 1, 4096
 )
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Replace the corpus that is at --out, if it is another.'
@@ -41,9 +46,6 @@ def _check_flags() -> None:
       f'--source={_SOURCE.value}: only {", ".join(_SOURCES)} is prepared; '
       'folders of sound or MIDI files are read as they are'
     )
-  for flag, least in ((_PIECES, 3), (_PROCESSES, 1), (_SEED, 0)):
-    if flag.value is not None and flag.value < least:
-      raise UsageError(f'--{flag.name}={flag.value}: must be at least {least}')
 
 
 def main() -> None:
@@ -64,7 +66,8 @@ def main() -> None:
       soundfont.path()  # made once, before the processes ask for it
       _render(folder, corpus, missing)
       shards.finish(folder, corpus)
-  print(f'{folder} is complete: {corpus.pieces} pieces', flush=True)
+  line = f'{folder} is complete: {corpus.pieces} pieces'
+  print(printable(line), flush=True)
 
 
 def _render(folder: Path, corpus, missing: list) -> None:
@@ -92,12 +95,10 @@ def _render(folder: Path, corpus, missing: list) -> None:
         seconds += future.result()
         done += waiting[future].last - waiting[future].first
         spent = time.monotonic() - begun
-        print(
+        door.report(
           f'{before + done}/{corpus.pieces} pieces, {done / spent:.1f} a '
           f'second ({seconds / spent:.0f} x real time), '
-          f'{(left - done) * spent / done:.0f} s left',
-          file=sys.stderr,
-          flush=True,
+          f'{(left - done) * spent / done:.0f} s left'
         )
     except BaseException:
       pool.shutdown(cancel_futures=True)

@@ -52,8 +52,10 @@ def main() -> None:
   if _ALL.value:
     _check_alone()
     _prepare()
+    from musiclm_jax.launch import devices
     from musiclm_jax.rehearsal import hardware_table
 
+    devices.check()
     hardware_table.write_all(again=_AGAIN.value, effort=_EFFORT.value)
     return
   config = _CONFIG.value
@@ -65,7 +67,10 @@ def main() -> None:
 
   if _JSON.value:
     table.check_out(_JSON.value, _OVERWRITE.value)
+  from musiclm_jax.launch import devices
+
   if _TOPOLOGY.value is None:
+    devices.check()
     from musiclm_jax.rehearsal import measurement
 
     result = measurement.measure(config.to_dict())
@@ -74,6 +79,7 @@ def main() -> None:
     from musiclm_jax.rehearsal.rehearsal import rehearse_and_suggest
     from musiclm_jax.rehearsal.topology import open_topology
 
+    devices.check()
     topology = open_topology(_TOPOLOGY.value)
     result = rehearse_and_suggest(config.to_dict(), topology)
     result['effort'] = _EFFORT.value

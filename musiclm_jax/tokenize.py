@@ -10,15 +10,15 @@ interrupted and makes again what has changed; several processes (see
 """
 
 import contextlib
-import sys
 
 from absl import flags
 
 from musiclm_jax import door, path_flags
-from musiclm_jax.contracts import own_folder, paths
+from musiclm_jax.contracts import bounds, own_folder, paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.launch import membership
 
+FRAME_SECONDS = 0.04  # of a semantic token
 _WORKDIRS = path_flags.DEFINE_path(
   'workdirs', None, 'Folder of the trained networks, or a bundle.'
 )
@@ -33,7 +33,10 @@ _HOP_SECONDS = flags.DEFINE_float(
   'hop_seconds', None, 'From crop to crop of a piece; None: no overlap.'
 )
 _MAX_PIECES = flags.DEFINE_integer(
-  'max_pieces', None, 'Most pieces of a split, its first ones; None: all.'
+  'max_pieces',
+  None,
+  'Most pieces of a split, its first ones; None: all.',
+  *bounds.COUNT,
 )
 _MIN_DBFS = flags.DEFINE_float(
   'min_dbfs', -50.0, 'Softer crops are left out; -120 keeps all.'
@@ -42,7 +45,7 @@ _SPLITS = flags.DEFINE_list(
   'splits', ['train', 'validation', 'test'], 'Splits to make.'
 )
 _BATCH_SIZE = flags.DEFINE_integer(
-  'batch_size', 8, 'Crops that go through the networks at once.'
+  'batch_size', 8, 'Crops that go through the networks at once.', *bounds.COUNT
 )
 _COARSE_LEVELS = flags.DEFINE_integer(
   'coarse_levels', 4, 'Acoustic levels of the coarse stage.'
@@ -58,23 +61,23 @@ def _check_flags() -> None:
       raise UsageError(
         f'--{flag.name} is missing: {flags.FLAGS[flag.name].help}'
       )
-  for flag in (_CROP_SECONDS, _HOP_SECONDS, _MAX_PIECES, _BATCH_SIZE):
-    if flag.value is not None and flag.value <= 0:
-      raise UsageError(f'--{flag.name}={flag.value}: must be above 0')
+  for flag in (_CROP_SECONDS, _HOP_SECONDS):
+    if flag.value is not None:
+      bounds.check(f'--{flag.name}', flag.value, (FRAME_SECONDS, 86_400.0))
   if not -120 <= _MIN_DBFS.value <= 0:
     raise UsageError(
       f'--min_dbfs={_MIN_DBFS.value}: choose a level from -120 (all) to 0'
     )
-  frames = _CROP_SECONDS.value * 25
+  if not _SPLITS.value or len(set(_SPLITS.value)) < len(_SPLITS.value):
+    raise UsageError(
+      f'--splits={",".join(_SPLITS.value)}: name one or more, each once'
+    )
+  frames = _CROP_SECONDS.value / FRAME_SECONDS
   if abs(frames - round(frames)) > 1e-6:
     raise UsageError(
       f'--crop_seconds={_CROP_SECONDS.value}: choose a multiple of 0.04 s, so '
       'that it is a whole number of semantic frames'
     )
-
-
-def _report(line: str) -> None:
-  print(line, file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -104,7 +107,9 @@ def _tokenize(process_index: int, process_count: int) -> None:
   from musiclm_jax.data.sources import open_source
   from musiclm_jax.data.text import Tokenizer as Vocabulary
   from musiclm_jax.data.token_store import FOLDER
+  from musiclm_jax.launch import devices
 
+  devices.check()
   opened = {split: open_source(_SOURCE.value, split) for split in _SPLITS.value}
   for split, source in opened.items():
     if split != 'train':
@@ -128,7 +133,7 @@ def _tokenize(process_index: int, process_count: int) -> None:
       _BATCH_SIZE.value,
       _MAX_PIECES.value,
       _MIN_DBFS.value,
-      _report,
+      door.report,
       code,
     )
     left_out = corpus.write(
@@ -139,16 +144,16 @@ def _tokenize(process_index: int, process_count: int) -> None:
       process_count,
     )
     if left_out.short_pieces:
-      _report(
+      door.report(
         f'{split}: {left_out.short_pieces} pieces of less than half a crop '
         'left out'
       )
     if left_out.soft_crops:
-      _report(
+      door.report(
         f'{split}: {left_out.soft_crops} crops below {_MIN_DBFS.value:g} dBFS '
         'left out'
       )
-  _report(f'tokens of {", ".join(opened)} are in {_OUT.value}')
+  door.report(f'tokens of {", ".join(opened)} are in {_OUT.value}')
 
 
 if __name__ == '__main__':

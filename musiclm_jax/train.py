@@ -10,6 +10,7 @@ again continues where a run was stopped or killed, and a larger
 steps for TensorBoard.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from absl import flags
@@ -17,6 +18,7 @@ from ml_collections import config_flags
 
 from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.tables import look_up
 from musiclm_jax.launch import membership
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'FILE.py[:SIZE].')
@@ -41,7 +43,9 @@ _PROFILE = flags.DEFINE_string(
 def _check_flags(stage: str) -> None:
   """Refuses a call with a flag too few or too many."""
   from musiclm_jax.cascade.stage_data import FITS, TOKEN_LMS
+  from musiclm_jax.stages import STAGES
 
+  look_up(STAGES, stage, 'stage')
   network = f'the workdir of {FITS.get(stage)}, or a bundle'
   for flag, value, needed, what in (
     ('workdir', _WORKDIR.value, True, 'the folder of this training'),
@@ -64,8 +68,8 @@ def _check_flags(stage: str) -> None:
     )
 
 
-def _initial(config: Any, contract: Any) -> tuple[Any, Any] | None:
-  """Loads the weights to start from, of the same token contract."""
+def _initial(config: Any, contract: Any, players: Collection) -> tuple | None:
+  """Loads what to start from, of the same token contract; see `loop.train`."""
   if _INIT_TEXT.value:
     from musiclm_jax import stages
 
@@ -74,13 +78,24 @@ def _initial(config: Any, contract: Any) -> tuple[Any, Any] | None:
   if not _INIT_FROM.value:
     return None
   from musiclm_jax.cascade import networks
+  from musiclm_jax.cascade.weights import TRAINING_PLAYERS
   from musiclm_jax.contracts.token_contract import TokenContract
 
   weights = networks.load(_INIT_FROM.value, config.stage).weights
   if contract is not None:
     theirs = TokenContract.from_json(weights.contract_json or '{}')
     theirs.check(contract, _INIT_FROM.value, _TOKENS.value)
-  return weights.params, weights.collections
+  fresh = [
+    player
+    for player in TRAINING_PLAYERS
+    if player in players and player not in weights.params
+  ]
+  for player in fresh:
+    door.report(
+      f"'{_INIT_FROM.value}' holds no {player}, which only training needs: "
+      'they start from random values'
+    )
+  return weights.params, weights.collections, fresh
 
 
 def main() -> None:
@@ -93,10 +108,12 @@ def main() -> None:
 
   from musiclm_jax import stages
   from musiclm_jax.cascade import stage_data
+  from musiclm_jax.launch import devices
   from musiclm_jax.training import loop
   from musiclm_jax.training import workdir as folder
   from musiclm_jax.training.trace_window import Window
 
+  devices.check()
   _check_flags(config.stage)
   window = _PROFILE.value and Window.parse(
     _PROFILE.value, config.schedule.total_steps
@@ -105,7 +122,7 @@ def main() -> None:
   contract = None
   if config.stage in stage_data.TOKEN_LMS:
     contract = stage_data.read_contract(_TOKENS.value, task.lm.layout)
-  initial = _initial(config, contract)
+  initial = _initial(config, contract, task.losses())
   leads = jax.process_index() == 0
   with folder.claim(_WORKDIR.value, leads=leads) as workdir:
     inputs = stage_data.Inputs(

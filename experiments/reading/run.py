@@ -73,9 +73,9 @@ def main(corpus: str) -> None:
 if __name__ == '__main__':
   if len(sys.argv) == 3:
     if sys.argv[2] == 'ours':
-      from musiclm_jax import door
+      from musiclm_jax.launch import environment
 
-      door.keep_freed_memory()
+      environment.keep_freed_memory()
     _read(sys.argv[1])
   elif len(sys.argv) == 2:
     main(sys.argv[1])

@@ -31,6 +31,8 @@ def read(path: str | os.PathLike, spec: TokenSpec) -> np.ndarray:
   Raises:
     UsageError: If it is no sound, silent, or shorter than one window.
   """
+  if os.path.isdir(path):
+    raise UsageError(f"the melody '{path}' is a folder: name one sound file")
   waveform = audio_file.read(path, SAMPLE_RATE)
   seconds = len(waveform) / SAMPLE_RATE
   if not spec.num_frames(seconds):

@@ -12,6 +12,13 @@ from musiclm_jax.cascade.weights import Weights
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import Collections, Params, Task
 
+# Codebooks -> the network whose outputs they stand for, its key of their width.
+_FITTED_TO = {
+  'kmeans': ('w2v_bert', 'embed_dim'),
+  'mulan_rvq': ('mulan', 'embed_dim'),
+  'melody_rvq': ('melody', 'output_dim'),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Network:
@@ -76,7 +83,8 @@ def load_all(
     Stage -> network.
 
   Raises:
-    UsageError: If one is missing; all that are missing are named.
+    UsageError: If one is missing; all that are missing are named. Or if
+      codebooks were fitted to a network of another width.
   """
   workdirs = Path(workdirs)
   if (workdirs / bundle.MANIFEST).exists():
@@ -91,7 +99,9 @@ def load_all(
       f"'{workdirs}' has no workdir of {', '.join(missing)}: train them with "
       f'--workdir={workdirs}/STAGE'
     )
-  return {stage: load(workdirs / stage, stage) for stage in stages}
+  loaded = {stage: load(workdirs / stage, stage) for stage in stages}
+  _check_widths(loaded)
+  return loaded
 
 
 def read_workdir(path: str | os.PathLike) -> Weights:
@@ -128,3 +138,17 @@ def build(weights: Weights) -> Network:
     config=weights.config,
     weights=weights,
   )
+
+
+def _check_widths(networks: Mapping[str, Network]) -> None:
+  for fit, (stage, key) in _FITTED_TO.items():
+    if fit not in networks or stage not in networks:
+      continue
+    width = networks[stage].config['model'][key]
+    own = networks[fit].collections[fit]
+    entries = own['centroids'] if fit == 'kmeans' else own['codebooks']['embed']
+    if entries.shape[-1] != width:
+      raise UsageError(
+        f'{fit} was fitted to features of width {entries.shape[-1]}, those of '
+        f'{stage} have {width}: train {fit} again'
+      )

@@ -1,9 +1,10 @@
 """Settings of sampling: the numbers a bundle proposes and a user may change."""
 
 import dataclasses
-import math
 
-from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts import bounds
+
+_BOUNDS = (0, 1000)  # beyond, all is chance, and float32 overflows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,6 @@ def check(name: str, value: float) -> None:
   """Refuses a temperature or a scale that cannot be sampled with.
 
   Raises:
-    UsageError: If it is negative or no finite number.
+    UsageError: If it is negative, above 1000 or no number.
   """
-  if not (math.isfinite(value) and value >= 0):
-    raise UsageError(f'--{name}={value}: must be 0 or above')
+  bounds.check(f'--{name}', value, _BOUNDS)

@@ -6,13 +6,13 @@ and heard.
 """
 
 import dataclasses
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from musiclm_jax.contracts import atomic_file
+from musiclm_jax.contracts.errors import DAMAGED_NPZ
 from musiclm_jax.contracts.printable import printable
 from musiclm_jax.data.file_stamp import FileStamp
 
@@ -55,7 +55,7 @@ def read(path: Path, network: str, report: Report) -> Songs:
     songs = dict(_rows(fields))
     whole = fields['embeddings'].ndim == 2
     whole = whole and np.isfinite(fields['embeddings']).all()
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+  except DAMAGED_NPZ:
     whole = False
   if not whole:
     report(f"the index '{shown}' is damaged: all songs are heard again")

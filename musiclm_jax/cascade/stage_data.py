@@ -260,6 +260,11 @@ def _tunes(inputs: Inputs) -> Data:
     for name in ('voice_share', 'band_share', 'tempo_change')
   }
   seen = tuple(lead for lead in tunes.LEADS if lead not in unseen)
+  if not (seen and unseen and set(unseen) <= set(tunes.LEADS)):
+    raise UsageError(
+      f'--config.data.unseen_leads={unseen}: name some of '
+      f'{", ".join(tunes.LEADS)}, and leave others'
+    )
   held_out = options['eval_batches'] * options['batch_size']
   books = (
     TuneBook('train', count, tunes.Variety(leads=seen, **shares)),

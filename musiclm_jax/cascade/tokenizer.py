@@ -72,8 +72,9 @@ class Tokenizer:
     parts = self._parts(self._stages)
     tokens = jax.device_get(self._audio_tokens(*parts, waveform))
     frames = samples // per_frame
-    acoustic = tokens['acoustic'].shape[1], tokens['semantic'].shape[1]
-    assert acoustic == (2 * frames, frames), acoustic
+    made = tokens['acoustic'].shape[1], tokens['semantic'].shape[1]
+    # The contract has checked the codec: else a stream would slip unseen.
+    assert made == (2 * frames, frames), made
     return tokens
 
   def encode_melody(self, waveform: Waveform) -> np.ndarray:
@@ -108,6 +109,9 @@ class Tokenizer:
 
     Args:
       coarse_levels: Acoustic levels that the coarse stage shall model.
+
+    Raises:
+      UsageError: If the codec has too few levels or another frame rate.
     """
     codec = self._networks['soundstream'].task
     rvq = self._networks['mulan_rvq']
@@ -115,6 +119,12 @@ class Tokenizer:
       raise UsageError(
         f'coarse_levels={coarse_levels}: must leave levels to both stages, '
         f'the codec has {codec.num_quantizers}'
+      )
+    if codec.frame_rate != 2 * SEMANTIC_FRAME_RATE:
+      raise UsageError(
+        f'the codec makes {codec.frame_rate:g} frames a second, the cascade '
+        f'takes {2 * SEMANTIC_FRAME_RATE:g}: train soundstream with strides '
+        'whose product is 480'
       )
     audio_mean, text_mean = (
       jax.device_get(rvq.task.mean(rvq.collections, modality))

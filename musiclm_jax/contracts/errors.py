@@ -3,8 +3,22 @@
 What a user can mend is one line, no traceback, exit code 2.
 """
 
+import zipfile
+import zlib
+
 STOPPED = 75  # exit code of a run that wants the same command again
 INTERRUPTED = 130  # exit code after a Ctrl-C
+# What numpy raises when an .npz file is damaged, depending on where.
+DAMAGED_NPZ = (
+  OSError,
+  EOFError,
+  KeyError,
+  MemoryError,
+  RuntimeError,
+  ValueError,
+  zipfile.BadZipFile,
+  zlib.error,
+)
 
 
 class UsageError(Exception):

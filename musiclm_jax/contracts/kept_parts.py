@@ -9,7 +9,6 @@ when the work is done.
 import contextlib
 import os
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from musiclm_jax.contracts import atomic_file, folder_lock
+from musiclm_jax.contracts.errors import DAMAGED_NPZ
 
 SAVE_SECONDS = 30.0
 _KEY = 'key'
@@ -113,7 +113,7 @@ def _parts(path: Path, key: str) -> set[str]:
       if str(file[_KEY]) != key or file.zip.testzip():
         return set()
       return {entry.rpartition('/')[0] for entry in file.files} - {''}
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+  except DAMAGED_NPZ:
     return set()
 
 

@@ -118,7 +118,7 @@ class TokenContract:
       for mean in ('mulan_audio_mean', 'mulan_text_mean'):
         fields[mean] = tuple(fields[mean])
       return cls(**fields)
-    except (ValueError, KeyError, TypeError) as error:
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
       raise UsageError(f'not a token contract: {error!r}') from error
 
   def check(self, other: 'TokenContract', here: str, there: str) -> None:

@@ -8,6 +8,7 @@ import collections
 import heapq
 import itertools
 import os
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -152,6 +153,20 @@ class Tokenizer:
       )
     )
 
+  def _unread_words(self, text: str) -> list[str]:
+    """Lists what becomes `[UNK]`, such as emoji, each once, as normalised."""
+    pairs = self._splitter.pre_tokenize_str(
+      self._normalizer.normalize_str(text)
+    )
+    return list(
+      dict.fromkeys(
+        word
+        for word, _ in pairs
+        if not _is_punctuation(word)
+        and '[UNK]' in self._model.encode(word).tokens
+      )
+    )
+
   def remarks(self, text: str, length: int) -> list[str]:
     """Says in a line each what of a text is not known, or not read.
 
@@ -160,7 +175,14 @@ class Tokenizer:
       length: Ids that the network reads.
     """
     lines = []
-    if unknown := self.unknown_words(text):
+    unread = self._unread_words(text)
+    if unread:
+      lines.append(
+        f"in '{text}' the model does not know: {', '.join(unread)}, nor the "
+        'letters: nothing of it is read'
+      )
+    unknown = [word for word in self.unknown_words(text) if word not in unread]
+    if unknown:
       lines.append(
         f"in '{text}' the model does not know: {', '.join(unknown)}; they are "
         'guessed from their parts'
@@ -178,6 +200,10 @@ def _text_rules() -> tuple:
     normalizers.BertNormalizer(lowercase=True, strip_accents=True),
     pre_tokenizers.BertPreTokenizer(),
   )
+
+
+def _is_punctuation(word: str) -> bool:
+  return all(unicodedata.category(letter)[0] == 'P' for letter in word)
 
 
 def _letters(word: str) -> list[str]:

@@ -5,6 +5,8 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from musiclm_jax.contracts.errors import UsageError
+
 
 def num_frames(num_samples: int, frame_length: int, hop_length: int) -> int:
   """Counts the whole frames of a signal: 1 + (S - L) // hop, 0 if too short."""
@@ -31,11 +33,11 @@ def frame(
     Frames, T = 1 + (S - frame_length) // hop_length.
 
   Raises:
-    ValueError: If the signal is shorter than one frame.
+    UsageError: If the signal is shorter than one frame.
   """
   total = num_frames(x.shape[-1], frame_length, hop_length)
   if total == 0:
-    raise ValueError(
+    raise UsageError(
       f'expected at least one frame of {frame_length} samples, came '
       f'{x.shape[-1]}: pad the signal first'
     )
@@ -53,6 +55,15 @@ def frame(
 def centre_on_hops(
   x: Float[Array, 'B S'], frame_length: int, hop_length: int
 ) -> Float[Array, 'B S2']:
-  """Pads with zeros: S / hop_length frames, each centred on its hop."""
+  """Pads with zeros: S / hop_length frames, each centred on its hop.
+
+  Raises:
+    UsageError: If a frame is shorter than a hop, so that samples were lost.
+  """
   outside = frame_length - hop_length
+  if outside < 0:
+    raise UsageError(
+      f'expected a frame of at least a hop, {hop_length} samples, came '
+      f'{frame_length}: raise window_length or lower hop_length'
+    )
   return jnp.pad(x, ((0, 0), (outside // 2, outside - outside // 2)))

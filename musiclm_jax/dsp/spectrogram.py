@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp.framing import frame
 
 
@@ -44,11 +45,11 @@ def stft(
     T = 1 + (S - window_length) // hop_length.
 
   Raises:
-    ValueError: If the transform is shorter than the window, or the signal
+    UsageError: If the transform is shorter than the window, or the signal
       shorter than a window.
   """
   if fft_size < window_length:
-    raise ValueError(
+    raise UsageError(
       f'expected fft_size >= window_length, came {fft_size} < {window_length}'
     )
   x = x.astype(jnp.float32)
@@ -111,7 +112,7 @@ def mel_filterbank(
     Filters, float32 of shape [F, M]; do not write to it.
 
   Raises:
-    ValueError: If a filter would be empty: ask for fewer or a longer
+    UsageError: If a filter would be empty: ask for fewer or a longer
       transform.
   """
   bins = np.arange(fft_size // 2 + 1) * sample_rate / fft_size
@@ -123,7 +124,7 @@ def mel_filterbank(
   filters = _triangles(bins, edges[1:-1], steps[:-1], steps[1:])
   empty = int((filters.sum(axis=0) == 0.0).sum())
   if empty:
-    raise ValueError(
+    raise UsageError(
       f'{empty} of {num_mels} mel filters are empty with {fft_size} points at '
       f'{sample_rate} Hz: choose fewer filters or a longer transform'
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from musiclm_jax.contracts import atomic_file, own_folder, seal
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.printable import printable
 from musiclm_jax.evaluation import lanes, stage_process
 from musiclm_jax.evaluation.demo_plan import Stage
 from musiclm_jax.evaluation.progress_line import ProgressLine
@@ -120,7 +121,8 @@ def run_stage(
   stamp.write(path)
   if code != 0:
     if not (stop and stop.is_set()):
-      line.say(stage_process.last_lines(log))
+      for text in stage_process.last_lines(log).splitlines():
+        line.say(printable(text))
     raise UsageError(
       f"stage '{stage.name}' ended with exit code {code}: see {log}, mend it "
       'and run the same command again to continue'
@@ -169,14 +171,14 @@ def finish(out: Path, stages: Sequence[Stage]) -> int:
   text = json.dumps(seal.seal(report), indent=1) + '\n'
   atomic_file.write_text(path, text)
   print_gates(report['gates'])
-  print(f'\n{len(stages)} stages: {out / "report.html"}')
+  print(f'\n{len(stages)} stages: {printable(out / "report.html")}')
   failed = [gate for gate in report['gates'] if not gate['passed']]
   for gate in failed:
     words = report['baselines'].get(gate['name'], {}).get('conditions', {})
     broken = '; '.join(text for text, holds in words.items() if not holds)
     print(
       f"gate '{gate['name']}' failed ({broken}): look at stage "
-      f"'{gate['stage']}', {out / 'logs' / gate['stage']}.log"
+      f"'{gate['stage']}', {printable(out / 'logs' / gate['stage'])}.log"
     )
   if not failed:
     print('all gates hold')

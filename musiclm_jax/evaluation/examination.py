@@ -204,7 +204,7 @@ def read_metrics(workdir: Path) -> list[dict[str, float]]:
   records = {}
   path = workdir / 'metrics.jsonl'
   if path.exists():
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors='replace').splitlines():
       try:
         record = json.loads(line)
         records[record['step']] = record

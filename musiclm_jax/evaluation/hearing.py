@@ -8,7 +8,6 @@ the demo computes them while the last token LM trains and keeps them in
 
 import concurrent.futures
 import dataclasses
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from musiclm_jax.cascade import source_code
 from musiclm_jax.contracts import atomic_file, own_folder
+from musiclm_jax.contracts.errors import DAMAGED_NPZ
 from musiclm_jax.contracts.kept_parts import Arrays, KeptParts
 from musiclm_jax.evaluation import judge_features
 from musiclm_jax.evaluation.material import Codec, Crop, Split
@@ -167,5 +167,5 @@ def _read(path: Path, key: str) -> Arrays | None:
       if str(kept['key']) != key:
         return None
       return {name: kept[name] for name in kept.files if name != 'key'}
-  except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+  except DAMAGED_NPZ:
     return None

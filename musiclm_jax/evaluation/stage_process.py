@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from musiclm_jax.contracts import atomic_file
+from musiclm_jax.contracts.printable import printable
 
 _SAMPLE_SECONDS = 0.5
 _TAIL_BYTES = 4096
@@ -63,7 +64,7 @@ def run(
   begun = time.monotonic()
   usage = Usage()
   with log.open('ab') as output:
-    output.write(f'$ {" ".join(command)}\n'.encode())
+    output.write(f'$ {printable(" ".join(command))}\n'.encode())
     output.flush()
     process = subprocess.Popen(
       list(command),
@@ -213,7 +214,7 @@ def hash_of(*parts: str | Path) -> str:
   digest = hashlib.sha256()
   for part in parts:
     if isinstance(part, str):
-      digest.update(b'text\0' + part.encode() + b'\0')
+      digest.update(b'text\0' + part.encode(errors='surrogatepass') + b'\0')
     else:
       digest.update(part.name.encode() + b'\0' + part.read_bytes() + b'\0')
   return digest.hexdigest()

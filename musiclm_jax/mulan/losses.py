@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from musiclm_jax.contracts.array_types import Embedding
+from musiclm_jax.contracts.errors import UsageError
 
 _NEVER = -1e9  # a finite minus infinity: rows without negatives stay finite
 
@@ -90,10 +91,10 @@ def free_temperature(temperature: float, low: float, high: float) -> float:
   """Undoes `bounded_temperature`.
 
   Raises:
-    ValueError: If the temperature is not between the bounds.
+    UsageError: If the temperature is not between the bounds.
   """
   if not 0 < low < temperature < high:
-    raise ValueError(
+    raise UsageError(
       f'expected 0 < {low} < temperature < {high}, came {temperature}'
     )
   share = math.log(temperature / low) / math.log(high / low)

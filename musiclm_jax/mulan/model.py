@@ -91,7 +91,7 @@ class Mulan(nn.Module):
     self.text_head = self._head(self.text_tower.features)
     self.free_temperature = self.param(
       'free_temperature',
-      lambda _: jnp.asarray(
+      lambda _: jnp.float32(
         free_temperature(self.initial_temperature, *_TEMPERATURES)
       ),
     )

@@ -5,6 +5,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from musiclm_jax.contracts.array_types import Mask, TextIds
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.tables import look_up
 from musiclm_jax.nn.parameter import parameter
 from musiclm_jax.nn.transformer import Transformer
@@ -67,13 +68,20 @@ class TextTower(nn.Module):
     """Returns float32 features; padding (id 0) changes nothing.
 
     Raises:
-      ValueError: If the text is longer than `max_length`.
+      UsageError: If the text is longer than `max_length`, or the heads do
+        not divide the width.
     """
     length = text_ids.shape[1]
     if length > self.max_length:
-      raise ValueError(
+      raise UsageError(
         f'expected at most {self.max_length} word pieces, came {length}: cut '
         'the text or raise max_length'
+      )
+
+    if self.embed_dim % self.num_heads:
+      raise UsageError(
+        f'expected a width that {self.num_heads} heads divide, came '
+        f'{self.embed_dim}: change --config.model.text.embed_dim or num_heads'
       )
 
     def table(name, rows, axis=None):

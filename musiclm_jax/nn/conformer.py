@@ -12,6 +12,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array
 
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.tables import look_up
 from musiclm_jax.nn.dropout import Dropout
 from musiclm_jax.nn.einsum import Einsum
@@ -282,10 +283,10 @@ class Conformer(nn.Module):
     """Returns [B, T, D]; frames where `mask` [B, T] is false mean nothing.
 
     Raises:
-      ValueError: If D is not a multiple of H or the kernel size is even.
+      UsageError: If D is not a multiple of H or the kernel size is even.
     """
     if x.shape[-1] % self.num_heads or self.kernel_size % 2 == 0:
-      raise ValueError(
+      raise UsageError(
         f'expected a width that {self.num_heads} heads divide and an odd '
         f'kernel, came {x.shape[-1]} and {self.kernel_size}'
       )

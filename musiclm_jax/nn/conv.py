@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn.convolution import (
   Window,
   convolve_canonical,
@@ -73,10 +74,11 @@ class Conv(nn.Module):
   def __call__(self, x: Float[Array, 'B ... C']) -> Float[Array, 'B ... D']:
     """Returns the convolution, [B, ..., features]."""
     axes = len(self.kernel_size)
-    if x.ndim != axes + 2 or x.shape[-1] % self.groups:
-      raise ValueError(
+    uneven = x.shape[-1] % self.groups or self.features % self.groups
+    if x.ndim != axes + 2 or uneven:
+      raise UsageError(
         f'expected {axes + 2} axes and channels in {self.groups} groups, came '
-        f'shape {x.shape}'
+        f'shape {x.shape} and {self.features} channels out'
       )
     shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
     kernel = _kernel(self, shape)
@@ -126,12 +128,12 @@ class CausalConv(nn.Module):
     """Returns the convolution and the past of what follows.
 
     Raises:
-      ValueError: If T is no multiple of the stride, so that frames would be
+      UsageError: If T is no multiple of the stride, so that frames would be
         misaligned, or if the kernel is shorter than the stride.
     """
     padding = self.dilation * (self.kernel_size - 1) + 1 - self.stride
     if x.shape[1] % self.stride or padding < 0:
-      raise ValueError(
+      raise UsageError(
         f'expected a length that is a multiple of the stride {self.stride}, '
         f'and a window that covers it, came length {x.shape[1]} and window '
         f'{self.kernel_size}: pad the signal'

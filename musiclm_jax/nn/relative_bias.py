@@ -13,6 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array
 
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn.parameter import parameter
 
 
@@ -58,7 +59,7 @@ def relative_bucket(
     int32 buckets in [0, num_buckets).
 
   Raises:
-    ValueError: If the buckets reach beyond `max_distance`.
+    UsageError: If the buckets reach beyond `max_distance`.
   """
   offset = np.zeros_like(distance)
   if bidirectional:
@@ -68,9 +69,10 @@ def relative_bucket(
   distance = np.maximum(distance, 0)
   exact = num_buckets // 2
   if not 0 < exact < max_distance:
-    raise ValueError(
-      f'{num_buckets} buckets a direction need a maximal distance above '
-      f'{exact}, it is {max_distance}'
+    raise UsageError(
+      f'{num_buckets} buckets a direction, of 2 or more, need a maximal '
+      f'distance above {exact}, it is {max_distance}: change '
+      '--config.model.relative_buckets, relative_max_distance or time_buckets'
     )
   ratio = np.log(np.maximum(distance, 1).astype(np.float32) / exact)
   large = exact + (

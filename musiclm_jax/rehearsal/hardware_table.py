@@ -135,7 +135,7 @@ def write_page() -> None:
   page = FOLDER / 'README.md'
   if not page.exists():
     return
-  before, _, rest = page.read_text().partition(_BEGIN)
+  before, _, rest = page.read_text(encoding='utf-8').partition(_BEGIN)
   _, _, after = rest.partition(_END)
   text = '\n\n'.join([before + _BEGIN, *_tables(FOLDER / 'rows'), _END + after])
   atomic_file.write_text(page, text)

@@ -98,13 +98,14 @@ def _describe(layout: str, options: dict[str, str]) -> list[Any]:
       'a topology needs libtpu, which is not installed: pip install '
       "'musiclm_jax[tpu]'"
     ) from error
+  import jax
   from jax.experimental import topologies
 
   try:
     return topologies.get_topology_desc(
       platform='tpu', topology_name=layout, **options
     ).devices
-  except Exception as error:  # libtpu has no type of its own for it
+  except jax.errors.JaxRuntimeError as error:
     reason = str(error).splitlines()[0]
     raise UsageError(
       f"libtpu knows no topology '{layout}' ({reason}): choose one of "

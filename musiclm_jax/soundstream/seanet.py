@@ -240,7 +240,7 @@ class SoundStream(nn.Module):
       denoise: Frames of which noise shall be taken out; None is none.
 
     Raises:
-      ValueError: If the chunk is no whole number of hops long.
+      UsageError: If the chunk is no whole number of hops long.
       UsageError: If it shall be denoised by a codec that does not.
     """
     if denoise is not None and not self.denoises:
@@ -249,7 +249,7 @@ class SoundStream(nn.Module):
         'or config.data.noise_probability=0'
       )
     if chunk.shape[-1] % self.hop_length or not chunk.shape[-1]:
-      raise ValueError(
+      raise UsageError(
         f'expected a multiple of {self.hop_length} samples, came '
         f'{chunk.shape[-1]}: pad the waveform'
       )

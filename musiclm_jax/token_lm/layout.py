@@ -225,7 +225,7 @@ def make_layout(
 
   Raises:
     UsageError: If a crop is not a whole number of frames, or too short for a
-      melody.
+      melody, or the acoustic levels are not shared among coarse and fine.
     KeyError: If there is no such stage.
   """
 
@@ -255,6 +255,12 @@ def make_layout(
         f'in windows of {melody_window_seconds} s: raise '
         '--config.data.crop_seconds, or leave --config.layout.melody out'
       )
+  if stage != 'semantic' and not 0 < coarse_levels < acoustic_levels:
+    raise UsageError(
+      f'--config.layout.coarse_levels={coarse_levels}: of {acoustic_levels} '
+      f'acoustic levels choose 1 to {acoustic_levels - 1}, so that coarse and '
+      'fine have some each'
+    )
   coarse = acoustic(levels=coarse_levels)
   fine = acoustic(levels=acoustic_levels, first=coarse_levels)
   segments = {

@@ -1,19 +1,23 @@
 """Counts what XLA compiles, so that a step that compiles again is seen."""
 
-from collections.abc import Mapping
+import collections
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 
 from musiclm_jax.contracts.array_types import PyTree
+from musiclm_jax.training.checkpoint import flatten
 
 _EVENT = '/jax/core/compile/backend_compile_duration'
+_NAMED = 3  # of the arguments that differ
 
 
 class Compilations:
-  """The number of compilations since the block began, of any function."""
+  """How often each jitted function was compiled since the block began."""
 
   def __init__(self):
-    self.count = 0
+    self._counts: collections.Counter[str] = collections.Counter()
 
   def __enter__(self) -> 'Compilations':
     jax.monitoring.register_event_duration_secs_listener(self._hear)
@@ -22,19 +26,46 @@ class Compilations:
   def __exit__(self, *_: object) -> None:
     jax.monitoring.unregister_event_duration_listener(self._hear)
 
-  def _hear(self, event: str, duration: float, **_: object) -> None:
-    self.count += event == _EVENT
+  def of(self, function: Callable) -> int:
+    """Counts the compilations of a jitted function, known by its name."""
+    return self._counts[f'jit({function.__name__})']
+
+  def _hear(
+    self, event: str, duration: float, fun_name: str = '', **_: object
+  ) -> None:
+    self._counts[fun_name] += event == _EVENT
 
 
-def differing_shapes(old: Mapping[str, PyTree], new: Mapping) -> str:
-  """Says which arrays of a batch changed shape or dtype, or that none did."""
-  found = [
-    f'{name} came as {_shape(new.get(name))}, not {_shape(old.get(name))}'
-    for name in sorted(old.keys() | new.keys())
-    if _shape(old.get(name)) != _shape(new.get(name))
-  ]
-  return ', '.join(found) or 'the shapes of its batch are those of before'
+def describe(arguments: PyTree) -> dict[str, tuple[str, Any]]:
+  """Name of each array -> its type and its sharding, all that jit looks at.
+
+  Arrays that were donated are described too.
+  """
+  return {
+    name: (_type(array), getattr(array, 'sharding', None))
+    for name, array in flatten(arguments).items()
+  }
 
 
-def _shape(array: PyTree) -> str:
-  return 'nothing' if array is None else f'{array.dtype}{list(array.shape)}'
+def differences(old: Mapping[str, tuple], new: Mapping[str, tuple]) -> str:
+  """Says in words which arrays are not what they were, the first of them."""
+  found = []
+  for name in sorted(old.keys() | new.keys(), key=_batch_first):
+    was, now = (each.get(name, ('nothing', None)) for each in (old, new))
+    if was[0] != now[0]:
+      found.append(f'{name} came as {now[0]}, not {was[0]}')
+    elif was[1] != now[1]:
+      found.append(f'{name} lies as {now[1]}, not as {was[1]}')
+  more = len(found) - _NAMED
+  said = ', '.join(found[:_NAMED]) or 'its arguments are what they were'
+  return said + (f' and {more} more' if more > 0 else '')
+
+
+def _type(array: Any) -> str:
+  aval = jax.typeof(array)
+  weak = 'weakly typed ' if getattr(aval, 'weak_type', False) else ''
+  return f'{weak}{aval.dtype}{list(aval.shape)}'
+
+
+def _batch_first(name: str) -> tuple[bool, str]:
+  return not name.startswith('batch'), name

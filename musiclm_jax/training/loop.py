@@ -17,6 +17,7 @@ import numpy as np
 
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
+from musiclm_jax.contracts.printable import printable
 from musiclm_jax.contracts.task import Task, task_at
 from musiclm_jax.training import microbatches, placement
 from musiclm_jax.training import state as states
@@ -66,7 +67,7 @@ def train(
   accumulation: int = 1,
   ema_decay: float = 0.0,
   contract_json: str | None = None,
-  initial: tuple[PyTree, PyTree | None] | None = None,
+  initial: tuple | None = None,
   window: Window | None = None,
   fsdp: int = 1,
   tensor: int = 1,
@@ -84,8 +85,8 @@ def train(
     accumulation: Microbatches a step.
     ema_decay: Of averaged parameters; 0.0 is off.
     contract_json: Token contract of an LM.
-    initial: (params, collections) to start from, instead of random ones; see
-      `warm_start.start_from`.
+    initial: What to start from instead of random values: the arguments of
+      `warm_start.start_from` after the state.
     window: Steps to profile.
     fsdp: Devices that share one copy of the parameters, 0 for all; the
       others are data-parallel.
@@ -125,15 +126,13 @@ def train(
         state = start_from(state, *initial) if initial else state
     done = int(state.step)
     if done >= plan.total_steps:
-      print(f'done: {workdir} has {done} steps of {plan.total_steps}')
+      line = f'done: {workdir} has {done} steps of {plan.total_steps}'
+      print(printable(line))
       return state
-
-    @functools.cache
-    def compiled(game: Task) -> Callable:
-      return compile_step(
-        game, players, abstract, accumulation=accumulation, ema_decay=ema_decay
-      )
-
+    options = {'accumulation': accumulation, 'ema_decay': ema_decay}
+    compiled = functools.cache(
+      lambda game: compile_step(game, players, abstract, **options)
+    )
     batches = data.train(done) if done else itertools.chain([head], opening)
     evaluate = make_evaluator(task, data.evaluation, mesh)
     placed = (sharding.put_batch(batch, mesh) for batch in batches)

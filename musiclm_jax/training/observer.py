@@ -6,18 +6,25 @@ the first process prints and writes.
 
 import collections
 import contextlib
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
+from musiclm_jax.contracts import standard_streams
 from musiclm_jax.contracts.array_types import PyTree
+from musiclm_jax.contracts.printable import printable
 from musiclm_jax.contracts.task import Audible, Task
 from musiclm_jax.training import watchdog
 from musiclm_jax.training.clock import Clock
-from musiclm_jax.training.compilations import Compilations, differing_shapes
+from musiclm_jax.training.compilations import (
+  Compilations,
+  describe,
+  differences,
+)
 from musiclm_jax.training.detectors import Alarms, slow_input
 from musiclm_jax.training.report import Report, as_row
 from musiclm_jax.training.speed import outlook_of, scale_of
@@ -70,7 +77,7 @@ class Observer:
       self._say_stalled, watchdog.PATIENCE_SECONDS
     )
     self._compilations = Compilations()
-    self._first_batch: Mapping[str, Any] | None = None
+    self._arguments: Mapping[str, tuple] | None = None
     self._step, self._warned = done, set()
 
   def __enter__(self) -> 'Observer':
@@ -108,18 +115,19 @@ class Observer:
     """
     self._step += 1
     self._tracer.before(self._step)
-    compiled = self._compilations.count
+    compiled = self._compilations.of(step)
+    arguments = {'batch': batch, 'state': state}
     if self._game != game:
-      self._first_batch = jax.eval_shape(lambda batch: batch, batch)
+      self._arguments = describe(arguments)
       outcome = self._begin(game, step, state, batch)
     else:
       outcome = step(state, batch)
-      if self._compilations.count > compiled:
+      if self._compilations.of(step) > compiled:
         self.warn(
           'compiled again',
           f'step {self._step} compiled the program again: '
-          f'{differing_shapes(self._first_batch, batch)}; every new shape '
-          'costs as much as the first step',
+          f'{differences(self._arguments, describe(arguments))}; every new '
+          'shape costs as much as the first step',
         )
     self._tracer.after(self._step, outcome)
     return outcome
@@ -179,9 +187,18 @@ class Observer:
     self._report.write_warning(self._step, cause, line)
 
   def say(self, line: str) -> None:
-    """Prints a line."""
-    if self._report is not None:
-      print(line, flush=True)
+    """Prints a line.
+
+    Where nobody reads any more, such as after `head`, the run ends as after a
+    SIGTERM: what it has learned is saved.
+    """
+    if self._report is None:
+      return
+    try:
+      print(printable(line), flush=True)
+    except BrokenPipeError:
+      standard_streams.let_go()
+      os.kill(os.getpid(), signal.SIGTERM)
 
   def _say_stalled(self, seconds: float) -> None:
     self.say(

@@ -8,7 +8,7 @@ goes into `speed.jsonl`.
 import contextlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +96,8 @@ def as_row(step: int, metrics: Mapping[str, float]) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> list[dict]:
-  """Reads the whole lines of a record; a torn last line is left out."""
-  lines = []
-  for line in path.read_text(errors='replace').splitlines():
-    try:
-      lines.append(json.loads(line))
-    except ValueError:
-      break
-  return lines
+  """Reads the whole lines of a record; torn and foreign ones are left out."""
+  return [row for _, row in _rows(path.read_text(errors='replace'))]
 
 
 def _append(file: Any, record: Mapping[str, Any]) -> None:
@@ -122,14 +116,19 @@ def _truncate(path: Path, last_step: int) -> None:
   if not path.exists():
     return
   text = path.read_text(errors='replace')
-  kept = []
+  kept = ''.join(
+    line
+    for line, row in _rows(text)
+    if row['step'] <= last_step and line.endswith('\n')
+  )
+  if kept != text:
+    atomic_file.write_text(path, kept)
+
+
+def _rows(text: str) -> Iterator[tuple[str, dict]]:
+  """Lines that are whole records, with what they say."""
   for line in text.splitlines(keepends=True):
-    try:
-      step = json.loads(line)['step']
-    except (ValueError, TypeError, KeyError):
-      break
-    if step > last_step or not line.endswith('\n'):
-      break
-    kept.append(line)
-  if ''.join(kept) != text:
-    atomic_file.write_text(path, ''.join(kept))
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+      row = json.loads(line)
+      int(row['step'])
+      yield line, row

@@ -58,11 +58,16 @@ def init_state(
   seed: int,
   with_ema: bool,
 ) -> TrainState:
-  """Makes the first state, boxed as `task.init` boxes its parameters."""
+  """Makes the first state, boxed as `task.init` boxes its parameters.
+
+  No leaf is weakly typed, which a Python number in an initializer makes: the
+  first step would compile one program for it and the second another, and in
+  bfloat16 compute something else.
+  """
   init_key, train_key = jax.random.split(jax.random.key(seed))
   params, collections = task.init(init_key, batch)
   zero = jnp.zeros((), jnp.int32)
-  return TrainState(
+  state = TrainState(
     step=zero,
     params=params,
     # A copy in another buffer: the step donates both.
@@ -77,6 +82,7 @@ def init_state(
     refused_in_a_row=zero,
     rolled_back=zero,
   )
+  return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
 
 
 def abstract_state(

@@ -9,6 +9,7 @@ import jax
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.plain_path import plain_file
+from musiclm_jax.contracts.printable import printable
 
 FOLDER = 'profile'
 
@@ -57,7 +58,8 @@ class Tracer:
     if self._running and step >= self._window.last:
       jax.block_until_ready(outcome)
       self.__exit__()
-      print(f'profile of steps up to {step} in {self._folder}', flush=True)
+      where = printable(self._folder)
+      print(f'profile of steps up to {step} in {where}', flush=True)
 
   def __enter__(self) -> 'Tracer':
     return self

@@ -1,5 +1,7 @@
 """A fresh state with given weights and codebooks in it."""
 
+from collections.abc import Collection
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,10 @@ from musiclm_jax.training.state import TrainState
 
 
 def start_from(
-  state: TrainState, params: PyTree, collections: PyTree | None
+  state: TrainState,
+  params: PyTree,
+  collections: PyTree | None,
+  fresh: Collection[str] = (),
 ) -> TrainState:
   """Puts given weights and codebooks into a fresh state.
 
@@ -20,6 +25,8 @@ def start_from(
     params: By player; only a part of them where `collections` is None, such
       as a pretrained tower. The others keep their random values.
     collections: By player.
+    fresh: Players that are not given and keep their random values, such as
+      the discriminators that a bundle lacks.
 
   Raises:
     UsageError: Naming the first array that is missing, spare or of another
@@ -29,7 +36,9 @@ def start_from(
   given = flatten({'params': params, 'collections': collections or {}})
   ours = {'params': state.params, 'collections': state.collections}
   wanted = flatten(ours)
-  compared = given.keys() | wanted.keys() if whole else given.keys()
+  compared = set(given)
+  if whole:
+    compared |= {name for name in wanted if name.split('/')[1] not in fresh}
   for name in sorted(compared):
     shapes = [
       tuple(np.shape(d[name])) if name in d else 'nothing'

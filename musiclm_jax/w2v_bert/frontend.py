@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from musiclm_jax.contracts.array_types import Spectrogram, Waveform
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp.framing import centre_on_hops
 from musiclm_jax.dsp.resample import resample_24k_to_16k
 from musiclm_jax.dsp.spectrogram import log_mel
@@ -39,11 +40,11 @@ def log_mels(waveform: Waveform, num_mels: int) -> Spectrogram:
     [B, 4 * (S // 960), M], not standardised.
 
   Raises:
-    ValueError: If the waveform is shorter than one frame.
+    UsageError: If the waveform is shorter than one frame.
   """
   frames = waveform.shape[-1] // SAMPLES_PER_FRAME
   if frames == 0:
-    raise ValueError(
+    raise UsageError(
       f'expected at least {SAMPLES_PER_FRAME} samples (40 ms), came '
       f'{waveform.shape[-1]}: pad the waveform'
     )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from musiclm_jax.contracts.array_types import Mask, PRNGKey
+from musiclm_jax.contracts.errors import UsageError
 
 
 def span_mask(
@@ -27,10 +28,10 @@ def span_mask(
     span: Frames in a span, 10 in the paper.
 
   Raises:
-    ValueError: If the utterance is shorter than a span.
+    UsageError: If the utterance is shorter than a span.
   """
   if length < span:
-    raise ValueError(
+    raise UsageError(
       f'expected at least {span} frames to mask a span of {span}, came '
       f'{length}: choose a longer crop or a shorter span'
     )

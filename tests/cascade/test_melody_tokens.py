@@ -114,6 +114,7 @@ def test_a_melody_is_read_at_any_rate_or_refused(tmp_path):
     ('soft.wav', 'silent'),
     ('text.wav', 'cannot be read as sound'),
     ('nowhere.wav', 'no file'),
+    ('.', 'is a folder: name one sound file'),
   ):
     with pytest.raises(UsageError, match=words):
       melody_prompt.read(tmp_path / name, SPEC)

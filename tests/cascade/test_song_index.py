@@ -95,7 +95,9 @@ def test_a_removed_song_vanishes(music, update):
     assert sorted(file['names']) == ['a.wav', 'album/c.wav']
 
 
-@pytest.mark.parametrize('damage', ['truncated', 'text', 'empty', 'field'])
+@pytest.mark.parametrize(
+  'damage', ['truncated', 'text', 'empty', 'field', 'method', 'locked']
+)
 def test_a_damaged_index_is_made_again_with_a_line(music, update, damage):
   first, whole, _ = update()
   path = music / song_index.FILE
@@ -103,7 +105,14 @@ def test_a_damaged_index_is_made_again_with_a_line(music, update, damage):
   if damage == 'field':
     np.savez(path, names=np.array(['a.wav']))
   else:
-    hurt = {'truncated': content[:-200], 'text': b'words', 'empty': b''}
+    entry = content.index(b'PK\x01\x02')  # of the archive's list
+    hurt = {
+      'truncated': content[:-200],
+      'text': b'words',
+      'empty': b'',
+      'method': content[: entry + 10] + b'\x63' + content[entry + 11 :],
+      'locked': content[: entry + 8] + b'\x01' + content[entry + 9 :],
+    }
     path.write_bytes(hurt[damage])
   songs, windows, lines = update()
   assert windows == whole and songs.keys() == first.keys()

@@ -1,6 +1,7 @@
 """The tokenizer: five frozen networks, streams of exactly 1:2 frames."""
 
 import dataclasses
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -136,6 +137,14 @@ def test_other_weights_are_another_contract(tokenizer):
 def test_both_acoustic_stages_need_levels(tokenizer, levels):
   with pytest.raises(UsageError, match='coarse_levels'):
     tokenizer.contract(levels)
+
+
+def test_a_codec_of_another_frame_rate_is_refused_before_any_token(tokenizer):
+  faster = types.SimpleNamespace(frame_rate=75.0, num_quantizers=4)
+  codec = dataclasses.replace(tokenizer._networks['soundstream'], task=faster)
+  networks = tokenizer._networks | {'soundstream': codec}
+  with pytest.raises(UsageError, match='75 frames a second, the cascade take'):
+    Tokenizer(networks, Words()).contract(2)
 
 
 def test_networks_are_not_moved_by_use(tokenizer):

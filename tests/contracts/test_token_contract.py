@@ -57,3 +57,22 @@ def test_a_melody_is_part_of_the_contract():
     heard.check(other, 'here', 'there')
   with pytest.raises(UsageError, match=r'streams\.melody.*nothing'):
     heard.check(CONTRACT, 'here', 'there')
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    '',
+    '[]',
+    'null',
+    '{}',
+    CONTRACT.to_json()[:-9],
+    *(
+      json.dumps(json.loads(CONTRACT.to_json()) | {'streams': streams})
+      for streams in (None, 5, 'x', [], {'mulan': {}}, {'mulan': 5})
+    ),
+  ],
+)
+def test_a_text_that_is_no_contract_is_refused_in_one_line(text):
+  with pytest.raises(UsageError, match='not a token contract'):
+    TokenContract.from_json(text)

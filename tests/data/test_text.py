@@ -120,3 +120,12 @@ def test_bad_vocabularies_are_refused_in_one_line(tmp_path):
     Tokenizer.train([], 100)
   with pytest.raises(UsageError, match='letters'):
     Tokenizer.train(TEXTS, 10)
+
+
+def test_what_cannot_even_be_spelt_is_said_to_be_passed_over(tokenizer):
+  lines = tokenizer.remarks('🎹🎵, slow qpiano!', 16)
+  assert lines[0] == (
+    "in '🎹🎵, slow qpiano!' the model does not know: 🎹🎵, qpiano, nor the "
+    'letters: nothing of it is read'
+  )
+  assert len(lines) == 1, 'and not that it is guessed from its parts'

@@ -1,17 +1,21 @@
 """A whole cascade of minute, untrained networks, as eight workdirs leave it."""
 
+import importlib.util
 import os
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 import soundfile
+from absl import app, flags
 from flax import linen as nn
 
+from musiclm_jax import door as door_of
 from musiclm_jax import stages
 from musiclm_jax.data.text import Tokenizer
 from musiclm_jax.training import checkpoints, workdir
@@ -241,6 +245,20 @@ def write_stage():
 
 
 @pytest.fixture(scope='session')
+def door_flags():
+  """A function (stage) -> the flags of its minute config."""
+
+  def flags_of(stage, **changes):
+    changed = (MINUTE[stage] | changes).items()
+    return (
+      f'--config={ROOT}/configs/{stage}.py:tiny',
+      *(f'--config.{key}={value}' for key, value in changed),
+    )
+
+  return flags_of
+
+
+@pytest.fixture(scope='session')
 def door_config():
   """A function (stage, **changes) -> its minute config."""
   return config_of
@@ -255,3 +273,38 @@ def minute_game():
     return stages.build(config), batch_of(stage, config)
 
   return game
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+  """A function (command, *flags) -> exit code, what was printed, errors."""
+  app.define_help_flags()
+  own = set()
+  for module, name in (
+    (sys, 'unraisablehook'),
+    (sys.modules['threading'], 'excepthook'),
+  ):
+    monkeypatch.setattr(module, name, getattr(module, name))
+
+  def forget():
+    for name in list(flags.FLAGS):
+      if name in own or name.startswith('config.'):
+        delattr(flags.FLAGS, name)
+    flags.FLAGS.unparse_flags()
+
+  def run(command, *arguments):
+    forget()
+    # Two commands have flags of one name, so that each is loaded anew.
+    spec = importlib.util.find_spec(f'musiclm_jax.{command}')
+    module, known = importlib.util.module_from_spec(spec), set(flags.FLAGS)
+    spec.loader.exec_module(module)
+    own.update(set(flags.FLAGS) - known)
+    argv = [command, *(a.replace('{tmp}', str(tmp_path)) for a in arguments)]
+    monkeypatch.setattr(sys, 'argv', argv)
+    capsys.readouterr()
+    code = door_of.exit_code(module.main, argv)
+    return code, *capsys.readouterr()
+
+  with mock.patch.dict(os.environ):
+    yield run
+  forget()

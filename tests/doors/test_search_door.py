@@ -9,20 +9,22 @@ def test_songs_are_ranked_and_heard_once(
   bundle, music_folder, run_door, tmp_path
 ):
   songs = shutil.copytree(music_folder, tmp_path / 'songs')
+  (songs / '5.wav').rename(songs / 'two\nlines\x1b[31m.wav')
   call = (
     'search',
     f'--bundle={bundle[0]}',
     f'--index={songs}',
     '--text=slow zyzzyva',
-    '--top=4',
+    '--top=5',
   )
   first, second = run_door(*call), run_door(*call)
   assert first.returncode == 0, first.stderr
   rows = [line.split() for line in first.stdout.splitlines()]
-  assert [row[0] for row in rows] == ['1', '2', '3', '4']
+  assert [row[0] for row in rows] == ['1', '2', '3', '4', '5']
   cosines = [float(row[1]) for row in rows]
   assert cosines == sorted(cosines, reverse=True)
-  assert {row[2] for row in rows} < {f'{k}.wav' for k in range(6)}
+  names = {f'{k}.wav' for k in range(5)} | {r'two\nlines\x1b[31m.wav'}
+  assert {row[2] for row in rows} < names, 'names are printed escaped'
   assert 'does not know: zyzzyva' in first.stderr
   assert 'skipped 1 of 7 files' in first.stderr
   assert 'index of 6 songs: 6 heard' in first.stderr

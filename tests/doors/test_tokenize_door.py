@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from musiclm_jax.cascade import networks
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.batches import token_batches
 from musiclm_jax.data.token_store import TokenStore
 
@@ -88,3 +90,15 @@ def test_bad_calls_are_refused_in_one_line(run_door, arguments, word):
   assert done.returncode == 2
   assert 'Traceback' not in done.stderr
   assert word in done.stderr.strip().splitlines()[-1]
+
+
+def test_codebooks_of_a_network_of_another_width_are_refused(
+  workdirs, write_stage, tmp_path
+):
+  (tmp_path / 'mulan_rvq').symlink_to(workdirs / 'mulan_rvq')
+  write_stage(tmp_path / 'mulan', 'mulan', **{'model.embed_dim': 64})
+  words = (
+    'mulan_rvq was fitted to features of width 128, those of mulan have 64'
+  )
+  with pytest.raises(UsageError, match=words):
+    networks.load_all(tmp_path, ('mulan', 'mulan_rvq'))

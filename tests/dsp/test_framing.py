@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from musiclm_jax.dsp.framing import frame, num_frames
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.dsp.framing import centre_on_hops, frame, num_frames
 
 
 @pytest.mark.parametrize('length, hop', [(8, 2), (10, 4), (7, 3), (4, 4)])
@@ -24,6 +25,8 @@ def test_frame_gradient_counts_how_often_a_sample_is_used():
   np.testing.assert_array_equal(gradient, [1, 1, 2, 2, 2, 2, 1, 1])
 
 
-def test_a_signal_shorter_than_a_frame_is_refused():
-  with pytest.raises(ValueError, match='at least one frame of 16'):
+def test_a_signal_shorter_than_a_frame_or_a_frame_than_a_hop_is_refused():
+  with pytest.raises(UsageError, match='at least a hop, 160 samples, came 80'):
+    centre_on_hops(jnp.zeros((1, 320)), 80, 160)
+  with pytest.raises(UsageError, match='at least one frame of 16'):
     frame(np.zeros(15, np.float32), 16, 4)

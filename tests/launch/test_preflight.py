@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from musiclm_jax import preflight
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.launch import host_report, membership, roll_call
+from musiclm_jax.launch import first_sum, host_report, membership, roll_call
 from musiclm_jax.launch.host_report import HostReport
 from musiclm_jax.launch.membership import Membership
 
@@ -169,8 +168,8 @@ def test_the_reason_of_jax_is_found_in_its_log():
     'RuntimeError: The TPU is already in use by process with pid 7.\n'
     'note: more\n'
   )
-  assert preflight.reason(log).endswith('with pid 7.')
-  assert 'DEADLINE' in preflight.reason('F1126 08:44 absl: DEADLINE\n  @ 0x7\n')
+  assert first_sum.reason(log).endswith('with pid 7.')
+  assert 'DEADLINE' in first_sum.reason('F1126 08:44 absl: DEADLINE\n  @ 0x7\n')
 
 
 def test_two_processes_are_ready():

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.mulan import losses
 from musiclm_jax.nn.norm import unit
 
@@ -123,5 +124,5 @@ def test_temperature_begins_where_it_should_and_stays_within_bounds():
   # Near a bound there still is a way back.
   slope = jax.grad(lambda x: losses.bounded_temperature(x, 0.01, 1.0))(-6.0)
   assert slope > 0.0
-  with pytest.raises(ValueError, match='temperature'):
+  with pytest.raises(UsageError, match='temperature'):
     losses.free_temperature(2.0, 0.01, 1.0)

@@ -247,10 +247,13 @@ def test_order_of_words_matters():
   assert np.abs(output[0] - output[1]).max() > 1e-3
 
 
-def test_a_text_longer_than_the_positions_is_refused():
+def test_a_text_longer_than_the_positions_or_an_uneven_width_is_refused():
   tower = TextTower(vocab_size=20, max_length=3, num_layers=1, embed_dim=8)
-  with pytest.raises(ValueError, match='max_length'):
-    jax.eval_shape(tower.init, jax.random.key(0), jnp.zeros((1, 4), jnp.int32))
+  ids = jnp.zeros((1, 4), jnp.int32)
+  with pytest.raises(UsageError, match='max_length'):
+    jax.eval_shape(tower.init, jax.random.key(0), ids)
+  with pytest.raises(UsageError, match='that 12 heads divide, came 8'):
+    jax.eval_shape(tower.init, jax.random.key(0), ids[:, :3])
 
 
 def _config(size):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn.conformer import (
   Conformer,
   relative_positions,
@@ -191,5 +192,5 @@ def test_block_has_the_paper_size():
 
 
 def test_bad_shapes_are_refused():
-  with pytest.raises(ValueError, match='heads divide'):
+  with pytest.raises(UsageError, match='heads divide'):
     made(jnp.zeros((1, 4, 9)))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn import conv, convolution
 
 
@@ -19,7 +20,7 @@ def _noise(*shape):
 
 
 def test_a_length_that_the_stride_does_not_divide_is_refused():
-  with pytest.raises(ValueError, match='multiple of the stride 4'):
+  with pytest.raises(UsageError, match='multiple of the stride 4'):
     _apply(conv.CausalConv(3, 8, stride=4), _noise(1, 22, 2))
 
 

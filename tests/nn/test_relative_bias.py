@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn import relative_bias
 
 FIXTURE = Path(__file__).parents[1] / 'fixtures' / 'lm_block.npz'
@@ -51,7 +52,7 @@ def test_the_gradient_of_toeplitz_sums_diagonals():
 
 
 def test_buckets_beyond_the_maximal_distance_are_refused():
-  with pytest.raises(ValueError, match='maximal distance'):
+  with pytest.raises(UsageError, match='maximal distance'):
     relative_bias.relative_bucket(
       np.arange(4), num_buckets=64, max_distance=32, bidirectional=False
     )

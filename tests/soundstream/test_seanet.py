@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.soundstream.seanet import SoundStream
 
 HOP = 8
@@ -44,7 +45,7 @@ def test_lengths_are_exact(codec):
 
 def test_a_waveform_that_is_no_whole_number_of_hops_is_refused(codec):
   """Mistake 22: frame counts that are not exactly rate times seconds."""
-  with pytest.raises(ValueError, match='multiple of 8 samples'):
+  with pytest.raises(UsageError, match='multiple of 8 samples'):
     codec[1](_noise(1, 57))
 
 

@@ -16,6 +16,8 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.training import checkpoint, workdir
 from musiclm_jax.training.stop_request import StopRequest
 
+STILL = {'optimizer': {'learning_rate': 0.0}}
+
 
 def record(path):
   return (path / 'metrics.jsonl').read_bytes()
@@ -194,6 +196,29 @@ def test_training_starts_from_given_weights(whole, tmp_path):
   with pytest.raises(UsageError, match='params/critic'):
     play('codec', tmp_path / 'v', initial=(spoiled, given[1]))
   assert not (tmp_path / 'v').exists()
+
+
+def test_a_player_that_is_not_given_starts_fresh_and_averages_from_the_start(
+  whole, tmp_path
+):
+  read = checkpoint.read(whole['codec'][1])
+  part = {'codec': read.params['codec']}
+  fresh = play('codec', tmp_path / 'w', schedule={'total_steps': 1}, **STILL)
+  state = play(
+    'codec',
+    tmp_path / 'u',
+    initial=(part, read.collections, ['critic']),
+    schedule={'total_steps': 1},
+    ema_decay=0.5,
+    **STILL,
+  )
+  assert_equal(jax.device_get(state.params['codec']), part['codec'])
+  assert_equal(state.params['critic'], fresh.params['critic'])
+  jax.tree.map(  # a mean of equal values, up to rounding
+    lambda *two: np.testing.assert_allclose(*two, rtol=1e-6),
+    state.ema_params,
+    state.params,
+  )
 
 
 def test_a_given_part_is_started_from_once_and_the_rest_stays_random(tmp_path):

@@ -1,18 +1,24 @@
 """What is seen of a run, and that it changes nothing of it."""
 
 import dataclasses
+import io
 import json
+import sys
 import time
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import training_games
 from training_games import CodecGame, LMGame, codec_batch, lm_batch, play
 
-from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts import standard_streams
+from musiclm_jax.contracts.errors import STOPPED, UsageError
 from musiclm_jax.contracts.task import Outlook, Sign
-from musiclm_jax.training import hardware, speed, watchdog
+from musiclm_jax.training import checkpoint, hardware, speed, watchdog
 from musiclm_jax.training.clock import Clock
+from musiclm_jax.training.compilations import describe, differences
 from musiclm_jax.training.trace_window import Window
 
 
@@ -181,7 +187,56 @@ def test_a_step_that_compiles_again_and_a_stalled_input_are_told(
   assert 'step 6 has waited for its data' in out
   assert out.count('compiled the program again') == 1
   assert 'step 8 compiled' in out
-  assert 'tokens came as int32[8, 12], not int32[8, 13]' in out
+  assert 'batch/tokens came as int32[8, 12], not int32[8, 13]; every' in out
+
+
+def test_a_run_whose_output_nobody_reads_any_more_is_saved_and_ends(
+  tmp_path, monkeypatch
+):
+  class Closed(io.StringIO):
+    def write(self, text):
+      if 'step 2/' in text:
+        raise BrokenPipeError
+      return super().write(text)
+
+  monkeypatch.setattr(sys, 'stdout', Closed())
+  # Of the process itself, which is that of the other tests.
+  monkeypatch.setattr(standard_streams, 'let_go', lambda: None)
+  plan = {'total_steps': 9, 'log_every': 1, 'eval_every': 0, 'save_every': 0}
+  with pytest.raises(SystemExit) as stop:
+    play('lm', tmp_path, schedule=plan)
+  assert stop.value.code == STOPPED
+  assert checkpoint.read(tmp_path).step == 2
+
+
+class Weak(LMGame):
+  def init(self, rng, batch):
+    params, collections = super().init(rng, batch)
+    # A number of Python is weakly typed; what a step returns is not.
+    return {'lm': {**params['lm'], 'spare': jnp.asarray(0.5)}}, collections
+
+
+def test_a_weakly_typed_parameter_compiles_no_second_program(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setitem(training_games.GAMES, 'weak', (Weak(), lm_batch, ('lm',)))
+  play('weak', tmp_path, schedule={'total_steps': 3, 'eval_every': 0})
+  assert 'compiled the program again' not in capsys.readouterr().out
+
+
+def test_every_way_in_which_arguments_differ_is_named():
+  device = jax.devices()[0]
+  here = jax.device_put(np.zeros(3, np.float32), device)
+  old = {'batch': {'x': here}, 'state': {'w': here, 'v': here, 'u': 0.5}}
+  new = {
+    'batch': {},
+    'state': {'w': np.zeros(3, np.int32), 'v': here, 'u': here[0]},
+  }
+  assert differences(describe(old), describe(new)) == (
+    'batch/x came as nothing, not float32[3], state/u came as float32[], not '
+    'weakly typed float32[], state/w came as int32[3], not float32[3]'
+  )
+  assert 'what they were' in differences(describe(old), describe(old))
 
 
 @pytest.mark.parametrize('text', ['5:2', '0:3', '3', 'a:b', '3:99', '1:2:3'])

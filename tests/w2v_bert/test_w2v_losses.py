@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.w2v_bert import losses
 from musiclm_jax.w2v_bert.quantizer import (
   GumbelQuantizer,
@@ -38,7 +39,7 @@ def test_no_utterance_is_without_a_mask():
 
 
 def test_too_short_an_utterance_is_refused():
-  with pytest.raises(ValueError, match='at least 10 frames'):
+  with pytest.raises(UsageError, match='at least 10 frames'):
     losses.span_mask(jax.random.key(0), 1, 9, probability=0.1, span=10)
 
 

@@ -10,6 +10,7 @@ import pytest
 from flax import linen as nn
 
 from musiclm_jax import stages
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp.resample import resample_24k_to_16k
 from musiclm_jax.w2v_bert import frontend
 from musiclm_jax.w2v_bert.model import W2vBert
@@ -61,7 +62,7 @@ def test_one_frame_every_960_samples_exactly(task, initial, samples):
 
 
 def test_less_than_one_frame_is_refused(task, initial):
-  with pytest.raises(ValueError, match='960 samples'):
+  with pytest.raises(UsageError, match='960 samples'):
     task.features(*initial, jnp.zeros((1, 959)))
 
 

@@ -1,0 +1,94 @@
+"""What stands before jax starts: variables, memory, quiet libraries."""
+
+import contextlib
+import ctypes
+import errno
+import logging as standard_logging
+import sys
+import threading
+import warnings
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+from musiclm_jax.contracts.printable import printable
+from musiclm_jax.launch import compilation_cache
+
+_ACCELERATORS = ('accel*', 'vfio/[0-9]*', 'nvidia[0-9]*', 'kfd', 'dxg')
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Parameters of glibc's mallopt: (number in malloc.h, value).
+_MALLOC = {
+  'mmap_threshold': (-3, 16 << 20),
+  'trim_threshold': (-1, 64 << 20),
+  'arena_max': (-8, 2),
+}
+
+
+def prepare(environment: MutableMapping[str, str]) -> None:
+  """Quiets libraries and sets jax's defaults; what a user has set stays."""
+  environment.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  environment.setdefault('GRPC_VERBOSITY', 'ERROR')
+  if sys.platform == 'linux' and not any(
+    any(Path('/dev').glob(pattern)) for pattern in _ACCELERATORS
+  ):
+    # libtpu and CUDA wheels search long and loudly for what is not there.
+    environment.setdefault('JAX_PLATFORMS', 'cpu')
+  if environment.get('JAX_PLATFORMS') == 'cpu':
+    environment.setdefault('TPU_SKIP_MDS_QUERY', '1')
+  environment.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+  if reason := compilation_cache.open_folder(environment):
+    environment['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
+    print(printable(reason), file=sys.stderr, flush=True)
+  sys.unraisablehook = _hook_unraisable
+  threading.excepthook = _hook_thread
+  standard_logging.getLogger('asyncio').addFilter(_is_news)
+  # Said by libraries about each other; nothing a user can act on.
+  warnings.filterwarnings('ignore', category=DeprecationWarning)
+  warnings.filterwarnings('ignore', category=FutureWarning)
+  # What Orbax had still to write when another of its writes failed.
+  warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
+
+
+def keep_freed_memory() -> None:
+  """Tells glibc to use freed memory again instead of giving it back.
+
+  Otherwise every piece that is read (5 MB) is mapped and unmapped four times,
+  and two thirds of the time for reading goes into page faults. Few arenas
+  keep the memory of reading threads small.
+  """
+  if not sys.platform.startswith('linux'):
+    return
+  with contextlib.suppress(OSError, AttributeError):
+    mallopt = ctypes.CDLL('libc.so.6').mallopt
+    for parameter, value in _MALLOC.values():
+      mallopt(parameter, value)
+
+
+def _hook_unraisable(unraisable: Any) -> None:
+  """Passes over what failed writes and reads leave behind.
+
+  Orbax's other, cancelled writes report to an event loop that is gone; the
+  failure itself has been raised.
+  """
+  error = unraisable.exc_value
+  if not (_is_full(error) or 'Event loop is closed' in str(error)):
+    sys.__unraisablehook__(unraisable)
+
+
+def _hook_thread(failed: Any) -> None:
+  """Passes over TensorBoard's thread where the disk is full."""
+  error = failed.exc_value
+  if not (_is_full(error) or 'handle is closed' in str(error)):
+    threading.__excepthook__(failed)
+
+
+def _is_full(error: BaseException | None) -> bool:
+  return isinstance(error, OSError) and error.errno in _FULL_DISK
+
+
+def _is_news(record: standard_logging.LogRecord) -> bool:
+  """Passes over Orbax's other writes that failed, for the same reason.
+
+  Nobody asks for their exceptions, and asyncio says so when it pleases.
+  """
+  return 'exception was never retrieved' not in record.getMessage()
