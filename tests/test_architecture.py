@@ -47,7 +47,7 @@ def test_only_doors_and_stages_read_configs():
 def test_files_are_short_and_documented(path):
   text = path.read_text()
   tree = ast.parse(text)
-  assert text.count('\n') <= 310
+  assert text.count('\n') <= 500
   assert ast.get_docstring(tree), 'module without a docstring'
   for node in ast.walk(tree):
     if isinstance(node, ast.FunctionDef):

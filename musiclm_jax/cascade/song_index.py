@@ -75,9 +75,10 @@ def update(
     ]
     _hear_and_save(folder, path, wanted, songs, hearing, report)
   gone = len(known.keys() - set(names))
+  heard = sum(names[i] in songs for i in wanted)
   report(
-    f'index of {len(songs)} songs: {len(wanted)} heard, '
-    f'{len(songs) - len(wanted)} known, {gone} gone'
+    f'index of {len(songs)} songs: {heard} heard, {len(songs) - heard} known, '
+    f'{gone} gone'
   )
   return songs
 
@@ -165,6 +166,9 @@ def _hear(
       song = songs.get(name)
       # Before it is read: what changes meanwhile is noticed the next time.
       stamps[i] = song.stamp if song else FileStamp.of(path / name)
+      if not stamps[i].sha256:
+        report(f'{name}: skipped (it cannot be read any more)')
+        continue
       for cut in cuts[i][song.heard if song else 0 :]:
         yield i, cut.start, cut.end - cut.start
 

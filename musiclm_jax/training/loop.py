@@ -121,13 +121,14 @@ def train(
   try:
     with clock.spending('restore'):
       state = checkpoints.restore(abstract)
-      if state is None:
-        state = states.create_state(task, players, first, mesh, **kwargs)
-        state = start_from(state, *initial) if initial else state
+    if state is None:
+      state = states.create_state(task, players, first, mesh, **kwargs)
+      state = start_from(state, *initial) if initial else state
     done = int(state.step)
     if done >= plan.total_steps:
-      line = f'done: {workdir} has {done} steps of {plan.total_steps}'
-      print(printable(line))
+      print(
+        printable(f'done: {workdir} has {done} of {plan.total_steps} steps')
+      )
       return state
     options = {'accumulation': accumulation, 'ema_decay': ema_decay}
     compiled = functools.cache(
@@ -136,16 +137,8 @@ def train(
     batches = data.train(done) if done else itertools.chain([head], opening)
     evaluate = make_evaluator(task, data.evaluation, mesh)
     placed = (sharding.put_batch(batch, mesh) for batch in batches)
-    with Observer(
-      task,
-      abstract,
-      first,
-      plan.total_steps,
-      workdir=workdir,
-      done=done,
-      clock=clock,
-      window=window,
-    ) as observer:
+    about = {'workdir': workdir, 'done': done, 'clock': clock, 'window': window}
+    with Observer(task, abstract, first, plan.total_steps, **about) as observer:
       return _run(
         state, task, compiled, placed, plan, checkpoints, evaluate, observer
       )
