@@ -245,4 +245,4 @@ def test_a_song_that_vanishes_is_skipped_by_name(music):
   hearing = song_index.Hearing('mulan', Ear(), RATE, batch_size=2)
   songs = song_index.update(folder, music, hearing, lines.append)
   assert sorted(songs) == ['a.wav', 'album/c.wav']
-  assert lines[0] == 'b.wav: skipped (it cannot be read any more)'
+  assert 'b.wav: skipped (it cannot be read any more)' in lines
