@@ -51,6 +51,7 @@ MINUTE_CODEC = (
   '--config.model.codebook_size=8',
   '--config.discriminators.num_scales=1',
   '--config.loss.adversarial_start=0.2',
+  '--config.loss.adversarial_warmup=0.0',
   '--config.data.batch_size=2',
   '--config.data.crop_seconds=0.12',
   '--config.data.eval_batches=1',
