@@ -265,7 +265,8 @@ def _tunes(inputs: Inputs) -> Data:
       f'--config.data.unseen_leads={unseen}: name some of '
       f'{", ".join(tunes.LEADS)}, and leave others'
     )
-  held_out = options['eval_batches'] * options['batch_size']
+  # At least one batch, which is not drawn where none is wanted.
+  held_out = max(options['eval_batches'], 1) * options['batch_size']
   books = (
     TuneBook('train', count, tunes.Variety(leads=seen, **shares)),
     TuneBook('validation', held_out, tunes.Variety(leads=unseen, **shares)),
