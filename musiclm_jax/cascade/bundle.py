@@ -200,7 +200,7 @@ def read(path: str | os.PathLike) -> Bundle:
       f'{SCHEMA_VERSION}: make the bundle again'
     )
   _check_files(path, files)
-  contract = TokenContract.from_json((path / CONTRACT).read_text())
+  contract = TokenContract.read(path / CONTRACT)
   for stage in LANGUAGE_MODELS:
     text = (path / stage / CONTRACT).read_text()
     contract.check(TokenContract.from_json(text), 'the bundle', stage)

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from musiclm_jax.contracts.errors import UsageError
@@ -96,6 +97,18 @@ class TokenContract:
       dict_factory=lambda items: {k: v for k, v in items if v is not None},
     )
     return json.dumps(fields, sort_keys=True, indent=1)
+
+  @classmethod
+  def read(cls, file: Path) -> 'TokenContract':
+    """Reads a file that holds what `to_json` wrote.
+
+    Raises:
+      UsageError: As `from_json`, naming the file.
+    """
+    try:
+      return cls.from_json(file.read_text(encoding='utf-8', errors='replace'))
+    except UsageError as error:
+      raise UsageError(f'{file}: {error}') from error
 
   @classmethod
   def from_json(cls, text: str) -> 'TokenContract':

@@ -121,7 +121,7 @@ class TokenStoreWriter:
     self._plan = plan
     path = Path(folder) / 'contract.json'
     if path.exists():
-      there = TokenContract.from_json(_read_text(path))
+      there = TokenContract.read(path)
       there.check(contract, str(path), 'the given networks')
     else:
       write_text(path, contract.to_json())
@@ -210,11 +210,9 @@ class TokenStore:
         f"'{folder}' is no token store (it has no contract.json): make one "
         'with python -m musiclm_jax.tokenize'
       )
-    self.contract = TokenContract.from_json(
-      _read_text(folder / 'contract.json')
-    )
+    self.contract = TokenContract.read(folder / 'contract.json')
     plan = _read_plan(folder / split / 'plan.json', split)
-    self.crop_seconds = float(plan['crop_seconds'])
+    self.crop_seconds = plan['crop_seconds']
     self.specs = self.contract.streams
     self._paths = _shard_paths(folder / split, plan['num_shards'])
     self._ends = np.cumsum([_num_records(path) for path in self._paths])
@@ -244,10 +242,6 @@ class TokenStore:
     return {name: v for name, v in fields.items() if v is not None}
 
 
-def _read_text(path: Path) -> str:
-  return path.read_text(encoding='utf-8', errors='replace')
-
-
 def _check_plan(path: Path, plan: Plan) -> None:
   there, asked = _read_plan(path, path.parent.name), json.loads(plan.to_json())
   for field in sorted(asked):
@@ -261,8 +255,9 @@ def _check_plan(path: Path, plan: Plan) -> None:
 
 def _read_plan(path: Path, split: str) -> dict:
   try:
-    plan = json.loads(_read_text(path))
-    return {'num_shards': int(plan['num_shards'])} | plan
+    plan = json.loads(path.read_text(encoding='utf-8'))
+    kinds = {'num_shards': int, 'crop_seconds': float, 'source': str}
+    return plan | {name: kind(plan[name]) for name, kind in kinds.items()}
   except FileNotFoundError as error:
     raise UsageError(
       f"the token store '{path.parent.parent}' has no {split} split: run "

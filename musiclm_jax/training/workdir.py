@@ -142,7 +142,7 @@ def read_config(path: Path) -> dict[str, Any]:
     UsageError: If the folder is no workdir, or its config is damaged.
   """
   try:
-    return json.loads((path / CONFIG).read_text())
+    config = json.loads((path / CONFIG).read_text(encoding='utf-8'))
   except FileNotFoundError as error:
     raise UsageError(
       f'{path} is no workdir: it has no {CONFIG}; give the --workdir of a '
@@ -150,12 +150,22 @@ def read_config(path: Path) -> dict[str, Any]:
     ) from error
   except ValueError as error:
     raise UsageError(f'{path / CONFIG} is damaged: {error}') from error
+  if not isinstance(config, dict):
+    raise UsageError(
+      f'{path / CONFIG} is damaged: expected a JSON object, got '
+      f'{type(config).__name__}'
+    )
+  return config
 
 
 def read_contract(path: Path) -> str | None:
   """Reads the token contract, if the workdir has one."""
   file = path / CONTRACT
-  return file.read_text() if file.exists() else None
+  return (
+    file.read_text(encoding='utf-8', errors='replace')
+    if file.exists()
+    else None
+  )
 
 
 def _differences(

@@ -122,6 +122,18 @@ def test_an_interrupted_store_continues_with_what_is_missing(tmp_path):
   assert first == again, 'a shard is a function of its index'
 
 
+@pytest.mark.parametrize(
+  'text', ['', '[]', '7', 'null', '{}', '{"num_shards": 3}', b'\xff\xfe']
+)
+@pytest.mark.parametrize('name', ['contract.json', 'train/plan.json'])
+def test_a_damaged_description_is_named(store, name, text):
+  (store / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+  with pytest.raises(UsageError, match=name):
+    TokenStore(store, 'train')
+  with pytest.raises(UsageError, match=name):
+    TokenStoreWriter(store, 'train', PLAN, CONTRACT)
+
+
 def test_tokens_of_other_networks_do_not_enter(store):
   other = dataclasses.replace(CONTRACT, networks={'mulan': 'b'})
   with pytest.raises(UsageError, match=r'networks\.mulan'):

@@ -168,3 +168,10 @@ def test_how_a_step_is_computed_may_change_but_not_what(run):
   config['model']['tower']['dtype'] = 'bfloat16'
   with pytest.raises(UsageError, match=r'model\.tower\.dtype'):
     workdir.describe(path.parent, config, None)
+
+
+@pytest.mark.parametrize('text', [b'', b'[]', b'7', b'{"a": ', b'\xff\xfe'])
+def test_a_damaged_config_is_named(tmp_path, text):
+  (tmp_path / 'config.json').write_bytes(text)
+  with pytest.raises(UsageError, match=r'config\.json is damaged'):
+    workdir.read_config(tmp_path)
