@@ -52,7 +52,7 @@ def main() -> None:
   """Renders the shards that are missing, then completes the corpus."""
   _check_flags()
   from musiclm_jax.contracts import disk
-  from musiclm_jax.data.rendered_music import shards, soundfont
+  from musiclm_jax.rendered_music import shards, soundfont
 
   folder = _OUT.value
   corpus = shards.Corpus(_PIECES.value, _SEED.value)
@@ -75,7 +75,7 @@ def _render(folder: Path, corpus, missing: list) -> None:
   import concurrent.futures
   import multiprocessing
 
-  from musiclm_jax.data.rendered_music import shards
+  from musiclm_jax.rendered_music import shards
 
   processes = _PROCESSES.value or os.cpu_count() or 1
   left = sum(shard.last - shard.first for shard in missing)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music import (
+from musiclm_jax.rendered_music import (
   captions,
   composer,
   paraphrases,

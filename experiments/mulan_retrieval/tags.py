@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from material import Clips
 
-from musiclm_jax.data.rendered_music import captions, paraphrases
 from musiclm_jax.evaluation import ranking, statistics
+from musiclm_jax.rendered_music import captions, paraphrases
 
 _FEWEST = 8  # clips with the tag, and without
 _METRES = {metre: words[0] for metre, words in captions.METRE.items()}

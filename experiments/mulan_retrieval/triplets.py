@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 from material import Clips
 
-from musiclm_jax.data.rendered_music import (
+from musiclm_jax.rendered_music import (
   captions,
   paraphrases,
   programs,

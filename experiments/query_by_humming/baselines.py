@@ -6,8 +6,8 @@ they cost a comparison a key; an embedding costs one product.
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music import tunes
 from musiclm_jax.melody.intervals import salience
+from musiclm_jax.rendered_music import tunes
 
 TEMPOS = np.linspace(0.9, 1.1, 9)
 

@@ -16,7 +16,7 @@ from flax import linen as nn
 
 from musiclm_jax.cascade import networks
 from musiclm_jax.contracts import errors
-from musiclm_jax.data.rendered_music import tunes
+from musiclm_jax.rendered_music import tunes
 
 TUNES, SECONDS, SPLIT = 64, 4.0, 'test'
 FRESH = 3  # seeds whose tunes no decision has seen

@@ -23,7 +23,7 @@ def _read(corpus: str) -> None:
   """Prints milliseconds of CPU per crop and the peak memory in MB."""
   import numpy as np
 
-  from musiclm_jax.data.rendered_music.source import RenderedMusic
+  from musiclm_jax.rendered_music.source import RenderedMusic
 
   source = RenderedMusic(corpus, 'train')
   source.read(0, 0, 1)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music import theory
 from musiclm_jax.evaluation.token_purity import NO_LABEL
+from musiclm_jax.rendered_music import theory
 
 FRAME = 0.04  # seconds
 _QUALITIES = ('maj', 'min')  # of triads; the few others have no label

@@ -11,7 +11,7 @@ import labels
 import networks
 import numpy as np
 
-from musiclm_jax.data.rendered_music.source import RenderedMusic
+from musiclm_jax.rendered_music.source import RenderedMusic
 
 SECONDS = 10.0
 FRAMES = round(SECONDS / labels.FRAME)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music import composer, performer, programs
-from musiclm_jax.data.rendered_music.score import Mix, Note, Part, Score
+from musiclm_jax.rendered_music import composer, performer, programs
+from musiclm_jax.rendered_music.score import Mix, Note, Part, Score
 
 SECONDS = 10.0
 FRAME = 0.04

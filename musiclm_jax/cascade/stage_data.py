@@ -27,9 +27,9 @@ from musiclm_jax.contracts.printable import printable
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data import batches, sources
 from musiclm_jax.data.captions_file import NAME as CAPTIONS
-from musiclm_jax.data.rendered_music import tunes
 from musiclm_jax.data.token_store import TokenStore
 from musiclm_jax.data.tune_batches import TuneBook, tune_batches
+from musiclm_jax.rendered_music import tunes
 from musiclm_jax.training import workdir
 from musiclm_jax.training.loop import Data
 

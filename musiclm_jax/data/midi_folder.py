@@ -21,7 +21,7 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.printable import printable
 from musiclm_jax.data import parser_process
 from musiclm_jax.data.folder_listing import Listing, list_files, some, why_none
-from musiclm_jax.data.rendered_music import synthesis
+from musiclm_jax.rendered_music import synthesis
 
 SAMPLE_RATE = synthesis.SAMPLE_RATE
 SUFFIXES = ('.mid', '.midi')

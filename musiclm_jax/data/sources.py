@@ -75,7 +75,7 @@ class Source(Protocol):
 
 
 def _open_rendered_music(folder: str, split: str, sample_rate: int) -> Source:
-  from musiclm_jax.data.rendered_music.source import RenderedMusic
+  from musiclm_jax.rendered_music.source import RenderedMusic
 
   return RenderedMusic(folder, split, sample_rate)
 

@@ -24,12 +24,16 @@ from pathlib import Path
 
 import numpy as np
 
-from musiclm_jax.contracts import atomic_file, file_names, own_folder
+from musiclm_jax.contracts import (
+  atomic_file,
+  file_names,
+  own_folder,
+  record_file,
+)
 from musiclm_jax.contracts.atomic_file import write_text
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.kept_parts import KeptParts
 from musiclm_jax.contracts.token_contract import TokenContract
-from musiclm_jax.data import record_file
 from musiclm_jax.data.shard_origins import ShardOrigins
 from musiclm_jax.data.sources import SPLITS
 from musiclm_jax.data.token_record import TokenRecord

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.data.rendered_music import tunes
 from musiclm_jax.data.stream import Batch, Shard, stream
+from musiclm_jax.rendered_music import tunes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music import programs, soundfont
 from musiclm_jax.evaluation import gates
+from musiclm_jax.rendered_music import programs, soundfont
 
 SAMPLE_RATE = 24_000
 _TONE_PEAK = 0.3

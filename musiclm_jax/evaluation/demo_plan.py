@@ -12,8 +12,8 @@ from pathlib import Path
 from musiclm_jax.cascade import bundle, provenance, source_code
 from musiclm_jax.contracts import own_folder
 from musiclm_jax.data import token_store
-from musiclm_jax.data.rendered_music import shards
 from musiclm_jax.evaluation import hearing, report, stage_process
+from musiclm_jax.rendered_music import shards
 from musiclm_jax.training import workdir
 
 PROMPTS = (

@@ -52,7 +52,7 @@ def test_what_a_training_imports_in_truth_is_among_its_files():
     (
       'musiclm_jax.prepare',
       [],
-      ('data/rendered_music/composer.py', 'data/rendered_music/__init__.py'),
+      ('rendered_music/composer.py', 'rendered_music/__init__.py'),
       ('training/loop.py', 'evaluation/gates.py'),
     ),
     (

@@ -15,10 +15,10 @@ from musiclm_jax.contracts import paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data import sources, token_store
 from musiclm_jax.data.audio_folder import AudioFolder
-from musiclm_jax.data.rendered_music import builder, shards
 from musiclm_jax.data.token_record import TokenRecord
 from musiclm_jax.evaluation import demo_folder, hearing, report
 from musiclm_jax.rehearsal import table
+from musiclm_jax.rendered_music import builder, shards
 from musiclm_jax.training import report as training_report
 from musiclm_jax.training import workdir
 

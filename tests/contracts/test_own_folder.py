@@ -5,8 +5,8 @@ import pytest
 from musiclm_jax.contracts import own_folder
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data import token_store
-from musiclm_jax.data.rendered_music import shards
 from musiclm_jax.evaluation import demo_folder, hearing
+from musiclm_jax.rendered_music import shards
 from musiclm_jax.training import workdir
 
 KIND = own_folder.Kind('thing', ('about.json', 'parts/[0-9]*', '*.log'))

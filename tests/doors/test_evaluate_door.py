@@ -11,7 +11,6 @@ import pytest
 
 from musiclm_jax.cascade import networks
 from musiclm_jax.contracts.token_contract import TokenContract
-from musiclm_jax.data.rendered_music import programs
 from musiclm_jax.data.token_record import TokenRecord
 from musiclm_jax.data.token_store import Plan, TokenStoreWriter
 from musiclm_jax.evaluation import (
@@ -22,6 +21,7 @@ from musiclm_jax.evaluation import (
   material,
   token_measures,
 )
+from musiclm_jax.rendered_music import programs
 
 pytestmark = pytest.mark.soak  # a whole report: a minute of compiling
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from musiclm_jax.data.rendered_music import programs
 from musiclm_jax.evaluation import (
   cascade_quality,
   cheats,
   copying,
   music_statistics,
 )
+from musiclm_jax.rendered_music import programs
 
 
 def test_a_constant_tone_of_each_family_fails_cascade_music():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musiclm_jax.data.rendered_music import captions, programs, styles, truth
+from musiclm_jax.rendered_music import captions, programs, styles, truth
 
 FOLDER = Path(__file__).parents[2] / 'experiments' / 'mulan_retrieval'
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from musiclm_jax.data.rendered_music import composer, performer
 from musiclm_jax.evaluation import music_statistics
+from musiclm_jax.rendered_music import composer, performer
 
 RATE = 24_000
 

@@ -12,7 +12,7 @@ import pytest
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data import sources
-from musiclm_jax.data.rendered_music import captions, shards, splits
+from musiclm_jax.rendered_music import captions, shards, splits
 
 CORPUS = shards.Corpus(pieces=4, seed=3)
 
@@ -61,7 +61,7 @@ def test_reading_imports_no_tensorflow(corpus):
 def test_equal_pieces_are_equal_bytes_in_any_process():
   code = (
     'import numpy as np, hashlib\n'
-    'from musiclm_jax.data.rendered_music import builder\n'
+    'from musiclm_jax.rendered_music import builder\n'
     'row = {"id": "a", "waveform": np.arange(9, dtype=np.int16),\n'
     '       "truth": "{}", "notes": "[]"}\n'
     'print(hashlib.sha256(builder.serialize(row)).hexdigest())\n'
@@ -94,7 +94,7 @@ def test_tfds_opens_the_folder(corpus):
 def test_tfds_own_generation_makes_the_same_examples(corpus, tmp_path):
   import tensorflow_datasets as tfds
 
-  from musiclm_jax.data.rendered_music import builder
+  from musiclm_jax.rendered_music import builder
 
   config = builder.RenderedMusicConfig(
     name='tests', pieces=CORPUS.pieces, seed=CORPUS.seed

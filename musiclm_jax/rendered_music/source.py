@@ -10,7 +10,7 @@ import numpy as np
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.plain_path import plain
-from musiclm_jax.data.rendered_music import captions, shards, truth
+from musiclm_jax.rendered_music import captions, shards, truth
 
 SAMPLE_RATE = 24_000
 _CACHED_PIECES = 2  # several reads of one piece in a row are common

@@ -12,7 +12,7 @@ import itertools
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music.splits import SPLITS
+from musiclm_jax.rendered_music.splits import SPLITS
 
 SINGLE = (
   '{lead}',

@@ -10,8 +10,8 @@ import itertools
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music import room, splits, synthesis
-from musiclm_jax.data.rendered_music.score import Score
+from musiclm_jax.rendered_music import room, splits, synthesis
+from musiclm_jax.rendered_music.score import Score
 
 SAMPLE_RATE = synthesis.SAMPLE_RATE
 MAX_JITTER = 0.010  # seconds

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from musiclm_jax.data.rendered_music import (
+from musiclm_jax.rendered_music import (
   composer,
   performer,
   splits,

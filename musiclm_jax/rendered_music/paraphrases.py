@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music import captions, programs
+from musiclm_jax.rendered_music import captions, programs
 
 # Attribute -> value -> phrases. Leads go by `lead_word`, moods by the
 # likeliest mood of `truth.MOODS`.

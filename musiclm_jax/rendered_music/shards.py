@@ -11,11 +11,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from musiclm_jax.contracts import atomic_file, own_folder
+from musiclm_jax.contracts import atomic_file, own_folder, record_file
 from musiclm_jax.contracts.atomic_file import write_text
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.data import record_file
-from musiclm_jax.data.rendered_music import splits, truth
+from musiclm_jax.rendered_music import splits, truth
 
 SHARD_PIECES = 16
 _MARK = 'corpus.json'  # what the folder shall hold; written first
@@ -144,7 +143,7 @@ def write(folder: Path, corpus: Corpus, shard: Shard) -> float:
   Raises:
     OSError: If it cannot be written; nothing is left behind.
   """
-  from musiclm_jax.data.rendered_music import builder
+  from musiclm_jax.rendered_music import builder
 
   seconds = []
 
@@ -162,7 +161,7 @@ def finish(folder: Path, corpus: Corpus) -> None:
   """Writes lengths and TFDS metadata: the corpus is complete hereafter."""
   import tensorflow_datasets as tfds
 
-  from musiclm_jax.data.rendered_music import builder
+  from musiclm_jax.rendered_music import builder
 
   lengths: dict[str, list[int]] = {split: [] for split in splits.SPLITS}
   per_shard: dict[str, list[int]] = {split: [] for split in splits.SPLITS}
@@ -213,7 +212,7 @@ def finish(folder: Path, corpus: Corpus) -> None:
 
 def _lengths(path: Path) -> list[int]:
   """Samples of each piece of a shard; none where it is damaged."""
-  from musiclm_jax.data.rendered_music import builder
+  from musiclm_jax.rendered_music import builder
 
   features = builder.features()
   rows = map(features.deserialize_example_np, record_file.read_all(path) or ())

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music import soundfont
+from musiclm_jax.rendered_music import soundfont
 
 SAMPLE_RATE = 24_000
 

@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from musiclm_jax.data.rendered_music import (
+from musiclm_jax.rendered_music import (
   composer,
   forms,
   performer,

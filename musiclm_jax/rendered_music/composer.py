@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music import (
+from musiclm_jax.rendered_music import (
   band,
   forms,
   programs,
@@ -17,7 +17,7 @@ from musiclm_jax.data.rendered_music import (
   styles,
   theory,
 )
-from musiclm_jax.data.rendered_music.score import (
+from musiclm_jax.rendered_music.score import (
   Mix,
   Score,
 )

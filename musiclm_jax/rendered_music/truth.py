@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music import programs, theory
-from musiclm_jax.data.rendered_music.performer import (
+from musiclm_jax.rendered_music import programs, theory
+from musiclm_jax.rendered_music.performer import (
   GRID_SECONDS,
   SAMPLE_RATE,
   Performance,
 )
-from musiclm_jax.data.rendered_music.room import integrated_loudness
-from musiclm_jax.data.rendered_music.score import Score
+from musiclm_jax.rendered_music.room import integrated_loudness
+from musiclm_jax.rendered_music.score import Score
 
 VERSION = '1.0.0'
 AUDIBLE_DB = -20.0  # a part within 20 dB of the mix is audible

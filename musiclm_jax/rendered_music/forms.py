@@ -6,8 +6,8 @@ transposed: this is the long-range structure of a piece.
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music import splits, styles, theory
-from musiclm_jax.data.rendered_music.score import Section
+from musiclm_jax.rendered_music import splits, styles, theory
+from musiclm_jax.rendered_music.score import Section
 
 FORMS = {
   'aaba': ('intro', 'A', 'A', 'B', 'A', 'outro'),

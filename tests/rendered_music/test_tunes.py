@@ -7,8 +7,8 @@ import pytest
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.batches import Shard
-from musiclm_jax.data.rendered_music import splits, tunes, voice
 from musiclm_jax.data.tune_batches import TuneBook, tune_batches
+from musiclm_jax.rendered_music import splits, tunes, voice
 
 SECONDS = 4.0
 

@@ -4,7 +4,7 @@ import collections
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music import (
+from musiclm_jax.rendered_music import (
   caption_templates,
   captions,
   composer,

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from musiclm_jax.data.rendered_music import theory
-from musiclm_jax.data.rendered_music.programs import Program
-from musiclm_jax.data.rendered_music.styles import Style
+from musiclm_jax.rendered_music import theory
+from musiclm_jax.rendered_music.programs import Program
+from musiclm_jax.rendered_music.styles import Style
 
 # Onset and duration in straight beats, MIDI pitch, velocity.
 Note = tuple[float, float, int, int]

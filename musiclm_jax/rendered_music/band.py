@@ -1,13 +1,13 @@
 """The band: who plays what, instrument by instrument, bar by bar."""
 
-from musiclm_jax.data.rendered_music import (
+from musiclm_jax.rendered_music import (
   accompaniment,
   melody,
   programs,
   styles,
   theory,
 )
-from musiclm_jax.data.rendered_music.score import Note, Part, Section
+from musiclm_jax.rendered_music.score import Note, Part, Section
 
 _POLYPHONIC = ('piano', 'mallets', 'organ', 'guitar')
 _ROLE_FAMILIES = {

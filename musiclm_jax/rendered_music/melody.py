@@ -8,9 +8,9 @@ import functools
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music import theory
-from musiclm_jax.data.rendered_music.programs import Program
-from musiclm_jax.data.rendered_music.score import Note, Section
+from musiclm_jax.rendered_music import theory
+from musiclm_jax.rendered_music.programs import Program
+from musiclm_jax.rendered_music.score import Note, Section
 
 _T = 1 / 3
 _RHYTHMS = {

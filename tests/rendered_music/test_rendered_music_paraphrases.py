@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from musiclm_jax.data.rendered_music import (
+from musiclm_jax.rendered_music import (
   caption_templates,
   captions,
   paraphrases,

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.data.rendered_music import (
+from musiclm_jax.rendered_music import (
   band,
   performer,
   programs,
@@ -22,7 +22,7 @@ from musiclm_jax.data.rendered_music import (
   theory,
   voice,
 )
-from musiclm_jax.data.rendered_music.score import Part, Section
+from musiclm_jax.rendered_music.score import Part, Section
 
 SAMPLE_RATE = synthesis.SAMPLE_RATE
 # From 80 beats a minute on, 4 s hold a phrase of some six notes.

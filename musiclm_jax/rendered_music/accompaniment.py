@@ -6,8 +6,8 @@ fits, and in 6/8 the second half of a beat is its third third.
 
 import numpy as np
 
-from musiclm_jax.data.rendered_music import styles, theory
-from musiclm_jax.data.rendered_music.score import Note
+from musiclm_jax.rendered_music import styles, theory
+from musiclm_jax.rendered_music.score import Note
 
 # (onset, duration, chord tone) with tone 0 root, 1 third, 2 fifth, 7 octave,
 # 'next' a step from the next root.
