@@ -5,12 +5,15 @@ Environment -> flags and config -> main; what a user can mend ends as one line
 """
 
 import contextlib
+import dataclasses
 import difflib
+import json
 import os
 import re
 import runpy
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,10 +24,13 @@ from musiclm_jax import path_flags
 from musiclm_jax.contracts import bounds, standard_streams
 from musiclm_jax.contracts.errors import INTERRUPTED, STOPPED, UsageError
 from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.progress import Progress, ProgressCallback
 from musiclm_jax.launch import environment, trouble
 
 USAGE = 2
 CLOSED = 141  # as a shell counts an end by SIGPIPE
+PROGRESS_FILE = 'MUSICLM_JAX_PROGRESS'  # variable that names a file of events
+_LINE_SECONDS = 5.0  # between lines of progress where there is no terminal
 # What every config has, beside the network.
 _SECTIONS = (
   'stage',
@@ -49,7 +55,81 @@ def run(main: Callable[[], int | None]) -> None:
 
 def report(line: str) -> None:
   """Prints a line for the user on standard error, escaped."""
-  print(printable(line), file=sys.stderr, flush=True)
+  aside = contextlib.nullcontext()
+  if tqdm := sys.modules.get('tqdm'):  # whose bar gives way to the line
+    aside = tqdm.tqdm.external_write_mode(sys.stderr)
+  with aside:
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def progress() -> ProgressCallback:
+  """The callback that shows progress on standard error.
+
+  A bar on a terminal, elsewhere lines: at the beginning and the end of a
+  stage, and every few seconds between. Where the environment variable
+  `PROGRESS_FILE` names a file, each event is appended to it as a JSON object
+  of a line, for a process that started this one.
+  """
+  show = _Bar() if sys.stderr.isatty() else _Lines()
+  path = os.environ.get(PROGRESS_FILE)
+  if not path:
+    return show
+
+  def write_and_show(event: Progress) -> None:
+    with open(path, 'a', encoding='utf-8') as file:
+      file.write(json.dumps(dataclasses.asdict(event)) + '\n')
+    show(event)
+
+  return write_and_show
+
+
+class _Bar:
+  """Draws the stage that runs as a bar of tqdm."""
+
+  def __init__(self):
+    self._stage = self._bar = None
+
+  def __call__(self, event: Progress) -> None:
+    from tqdm import tqdm
+
+    if event.stage != self._stage or event.done < self._bar.n:
+      if self._bar is not None:
+        self._bar.close()
+      self._stage = event.stage
+      self._bar = tqdm(
+        total=event.total,
+        desc=printable(event.stage),
+        unit=f' {event.unit}',
+        file=sys.stderr,
+        dynamic_ncols=True,
+      )
+    self._bar.update(event.done - self._bar.n)
+    if event.done >= event.total:
+      self._bar.close()
+      self._stage = None
+
+
+class _Lines:
+  """Prints how far a stage is, how fast, and how long it will take."""
+
+  def __init__(self):
+    self._stage, self._printed = None, 0.0
+
+  def __call__(self, event: Progress) -> None:
+    now = time.monotonic()
+    ended = event.done >= event.total
+    fresh = event.stage != self._stage
+    if not (fresh or ended or now - self._printed > _LINE_SECONDS):
+      return
+    self._stage, self._printed = None if ended else event.stage, now
+    if ended:
+      rest = f'{event.total:g} {event.unit} in {event.elapsed:.1f} s'
+    else:
+      rest = f'{event.done:g} of {event.total:g} {event.unit}'
+    if event.eta:
+      speed = (event.total - event.done) / event.eta
+      rest += f', {speed:.4g} a second, {event.eta:.0f} s left'
+    report(f'{event.stage}: {rest}')
 
 
 def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
@@ -68,7 +148,7 @@ def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
   except flags.Error as error:
     return _refuse(_of_flags(error))
   except KeyboardInterrupt:
-    print('interrupted', file=sys.stderr)
+    report('interrupted')
     return INTERRUPTED
   except Exception as error:
     if isinstance(error, BrokenPipeError) and standard_streams.are_unread():
