@@ -28,7 +28,7 @@ from musiclm_jax.rehearsal.measurement import draw
 from musiclm_jax.rehearsal.program import Program, plan
 from musiclm_jax.training import state as states
 from musiclm_jax.training.hardware import chip_of
-from musiclm_jax.training.speed import outlook_of, scale_of
+from musiclm_jax.training.speed import batch_info_of, scale_of
 
 HERE = Path(__file__).parent
 _TOP = 12  # kernels that are named
@@ -78,7 +78,7 @@ def measure(
   jax.block_until_ready(state)
   seconds = (time.perf_counter() - start) / steps
   scale = scale_of(
-    program.task, outlook_of(program.task, batch), program.state, batch
+    program.task, batch_info_of(program.task, batch), program.state, batch
   )
   chip, kernels = chip_of(device), kernel_times(step)
   moved = (compiled.cost_analysis() or {}).get('bytes accessed', 0.0)

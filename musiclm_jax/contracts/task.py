@@ -1,4 +1,4 @@
-"""A task is a game: players own parameters, an optimizer and a loss.
+"""A task is an objective of players, each with parameters and a loss.
 
 SoundStream has two players (codec, discriminators); MuLan, w2v-BERT and the
 LMs one; fitting a quantizer has one player that owns codebooks and no
@@ -24,11 +24,11 @@ LossFn = Callable[
 
 
 @dataclasses.dataclass(frozen=True)
-class Sign:
+class HealthCheck:
   """A metric in which a training shows that it goes wrong.
 
   Attributes:
-    trouble: A name in `training.detectors.DETECTORS`.
+    detector: A name in `training.detectors.DETECTORS`.
     metric: Where it shows.
     reference: What the metric is compared with, a number or another metric:
       the codes in even use at best, the loss of a guess, or what the metric
@@ -36,25 +36,25 @@ class Sign:
     since: Steps before the metric says anything.
   """
 
-  trouble: str
+  detector: str
   metric: str
   reference: float | str
   since: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Outlook:
+class BatchInfo:
   """What a training's observer may know of a task.
 
   Attributes:
     amount: What one global batch holds, in `unit`.
     unit: Such as tokens, or seconds of audio.
-    signs: What to watch.
+    health_checks: What to watch.
   """
 
   amount: float
   unit: str
-  signs: tuple[Sign, ...] = ()
+  health_checks: tuple[HealthCheck, ...] = ()
 
 
 class Task(Protocol):
@@ -86,10 +86,10 @@ class Task(Protocol):
 
 
 @runtime_checkable
-class Observable(Protocol):
+class HasBatchInfo(Protocol):
   """A task that says what its batches hold and what may go wrong with it."""
 
-  def outlook(self, batch: Batch) -> Outlook:
+  def batch_info(self, batch: Batch) -> BatchInfo:
     """Describes a global batch, of which only shapes may matter."""
 
 
@@ -98,16 +98,16 @@ class Phased(Protocol):
   """A task whose step is another program in another phase of the training."""
 
   def at(self, step: int) -> Task:
-    """The game as it is played in a step, equal for all steps of a phase."""
+    """The objective of a step, equal for all steps of a phase."""
 
 
 def task_at(task: Task, step: int) -> Task:
-  """A task as it is played in a step, counted from 0."""
+  """The objective of a task in a step, counted from 0."""
   return task.at(step) if isinstance(task, Phased) else task
 
 
 @runtime_checkable
-class Tuned(Protocol):
+class HasCompilerOptions(Protocol):
   """A task whose step wants other compiler options than the default ones.
 
   Attributes:
@@ -118,7 +118,7 @@ class Tuned(Protocol):
 
 
 @runtime_checkable
-class Audible(Protocol):
+class HasAudioSamples(Protocol):
   """A task that can be listened to while it trains.
 
   Attributes:
@@ -127,7 +127,7 @@ class Audible(Protocol):
 
   sample_rate: int
 
-  def listen(
+  def audio_samples(
     self, params: Params, collections: Collections, batch: Batch
   ) -> Mapping[str, Array]:
     """Returns held-out waveforms by name, each of shape [N, S].

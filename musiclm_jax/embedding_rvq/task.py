@@ -1,7 +1,7 @@
 """Tokens of embeddings [B, D] -> codes [B, Q]: MuLan's, the melody's.
 
-A game whose one player owns codebooks and no parameters: first the means, then
-a residual quantizer of centred audio embeddings.
+Its one player owns codebooks and no parameters: first the means, then a
+residual quantizer of centred audio embeddings.
 """
 
 import dataclasses
@@ -14,12 +14,12 @@ from musiclm_jax.contracts.array_types import Embedding, PRNGKey, PyTree
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import (
   Batch,
+  BatchInfo,
   Collections,
+  HealthCheck,
   LossFn,
   Metrics,
-  Outlook,
   Params,
-  Sign,
 )
 from musiclm_jax.nn import quantizer
 from musiclm_jax.nn.norm import unit
@@ -151,15 +151,15 @@ class EmbeddingRvqTask:
       metrics |= self._agreement(first, other)
     return metrics
 
-  def outlook(self, batch: Batch) -> Outlook:
+  def batch_info(self, batch: Batch) -> BatchInfo:
     """Embeddings; a first or last codebook that collapses."""
     size = len(batch[self.modalities[0]])
     codes = min(self.codebook_size, size)
-    signs = (
-      Sign('collapsed codebook', metric, codes, self.statistics_steps)
+    health_checks = (
+      HealthCheck('collapsed codebook', metric, codes, self.statistics_steps)
       for metric in ('perplexity_first', 'perplexity_last')
     )
-    return Outlook(size, 'embeddings', tuple(signs))
+    return BatchInfo(size, 'embeddings', tuple(health_checks))
 
   def mean(self, collections: Collections, modality: str) -> Float[Array, ' D']:
     """Returns the mean embedding of a modality."""

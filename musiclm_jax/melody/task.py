@@ -1,4 +1,4 @@
-"""Melody as a game of one player: two takes of a tune -> embeddings."""
+"""The melody's training, one player: two takes of a tune -> embeddings."""
 
 import dataclasses
 
@@ -9,12 +9,12 @@ from musiclm_jax.contracts.array_types import PRNGKey, Waveform
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import (
   Batch,
+  BatchInfo,
   Collections,
+  HealthCheck,
   LossFn,
   Metrics,
-  Outlook,
   Params,
-  Sign,
 )
 from musiclm_jax.dsp.framing import frame
 from musiclm_jax.melody import losses
@@ -65,12 +65,12 @@ class MelodyTask:
     del collections
     return self._compare(self._embed_pairs(params, batch), batch)[1]
 
-  def outlook(self, batch: Batch) -> Outlook:
+  def batch_info(self, batch: Batch) -> BatchInfo:
     """Seconds of audio; a loss as of embeddings that are all the same."""
-    return Outlook(
+    return BatchInfo(
       batch['waveform'].size / SAMPLE_RATE,
       'audio seconds',
-      (Sign('at chance', 'loss', self.margin),),
+      (HealthCheck('at chance', 'loss', self.margin),),
     )
 
   @exact

@@ -1,4 +1,4 @@
-"""MuLan as a game of one player: pairs of waveform and text -> embeddings."""
+"""MuLan's training, one player: pairs of waveform and text -> embeddings."""
 
 import dataclasses
 import functools
@@ -17,12 +17,12 @@ from musiclm_jax.contracts.array_types import (
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import (
   Batch,
+  BatchInfo,
   Collections,
+  HealthCheck,
   LossFn,
   Metrics,
-  Outlook,
   Params,
-  Sign,
 )
 from musiclm_jax.dsp.resample import resample_24k_to_16k
 from musiclm_jax.mulan import losses, windows
@@ -93,12 +93,12 @@ class MulanTask:
     metrics = {'loss': loss, **metrics}
     return {name: value.mean(axis=0) for name, value in metrics.items()}
 
-  def outlook(self, batch: Batch) -> Outlook:
+  def batch_info(self, batch: Batch) -> BatchInfo:
     """Seconds of audio; a loss that stays at that of a guess."""
-    return Outlook(
+    return BatchInfo(
       batch['waveform'].size / INPUT_RATE,
       'audio seconds',
-      (Sign('at chance', 'loss', 'chance_loss'),),
+      (HealthCheck('at chance', 'loss', 'chance_loss'),),
     )
 
   @exact

@@ -12,7 +12,7 @@ from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.rehearsal.program import Config, plan
 from musiclm_jax.rehearsal.rehearsal import described
 from musiclm_jax.training import state as states
-from musiclm_jax.training.speed import outlook_of, scale_of
+from musiclm_jax.training.speed import batch_info_of, scale_of
 
 _STEPS = 5
 
@@ -36,7 +36,7 @@ def measure(config: Config, steps: int = _STEPS) -> dict[str, Any]:
   planned = plan(config, devices)
   batch = sharding.put_batch(draw(planned.batch), planned.mesh)
   scale = scale_of(
-    planned.task, outlook_of(planned.task, batch), planned.state, batch
+    planned.task, batch_info_of(planned.task, batch), planned.state, batch
   )
   state = states.create_state(
     planned.task,

@@ -33,7 +33,7 @@ class Program:
 
   Attributes:
     config: Resolved.
-    task: The game.
+    task: What is trained.
     mesh: Of its devices.
     optimizers: Player -> optimizer.
     state: Described, with shardings.

@@ -1,4 +1,4 @@
-"""SoundStream's game: the codec against its discriminators.
+"""SoundStream's training: the codec against its discriminators.
 
 waveform [B, S] -> latents [B, T, D] -> codes [B, T, Q] -> waveform [B, S]
 """
@@ -13,12 +13,12 @@ from jaxtyping import Array, Bool
 from musiclm_jax.contracts.array_types import PRNGKey, PyTree, Waveform
 from musiclm_jax.contracts.task import (
   Batch,
+  BatchInfo,
   Collections,
+  HealthCheck,
   LossFn,
   Metrics,
-  Outlook,
   Params,
-  Sign,
 )
 from musiclm_jax.nn import quantizer
 from musiclm_jax.soundstream import losses
@@ -126,7 +126,7 @@ class SoundStreamTask(Codec):
       'si_sdr': losses.si_sdr(target, output),
     }
 
-  def listen(
+  def audio_samples(
     self, params: Params, collections: Collections, batch: Batch
   ) -> Mapping[str, Waveform]:
     """Returns the first waveforms, and what comes of their codes."""
@@ -138,26 +138,28 @@ class SoundStreamTask(Codec):
       samples['noisy'] = batch['heard']
     return {name: rows[:_HEARD_SAMPLES] for name, rows in samples.items()}
 
-  def outlook(self, batch: Batch) -> Outlook:
+  def batch_info(self, batch: Batch) -> BatchInfo:
     """Seconds of audio; codebooks that collapse, discriminators that sleep."""
     size = batch['waveform'].size
     codes = min(self.codebook_size, size // self.hop_length)
     begins = round(self.adversarial_start * self.total_steps)
-    return Outlook(
+    return BatchInfo(
       size / self.sample_rate,
       'audio seconds',
       (
         *(
-          Sign('collapsed codebook', _perplexity(level), codes)
+          HealthCheck('collapsed codebook', _perplexity(level), codes)
           for level in range(self.num_quantizers)
         ),
-        Sign(
+        HealthCheck(
           'silent discriminator',
           'loss_discriminators',
           losses.SILENT_DISCRIMINATOR,
           begins,
         ),
-        Sign('silent discriminator', 'grad_norm_discriminators', 0.0, begins),
+        HealthCheck(
+          'silent discriminator', 'grad_norm_discriminators', 0.0, begins
+        ),
       ),
     )
 

@@ -12,12 +12,12 @@ from jaxtyping import Array, Float, Int
 from musiclm_jax.contracts.array_types import Codes, PRNGKey, Tokens
 from musiclm_jax.contracts.task import (
   Batch,
+  BatchInfo,
   Collections,
+  HealthCheck,
   LossFn,
   Metrics,
-  Outlook,
   Params,
-  Sign,
 )
 from musiclm_jax.token_lm import decode
 from musiclm_jax.token_lm.layout import DROPPED, Segment, flatten_codes
@@ -79,14 +79,14 @@ class TokenLMTask:
       'accuracy': hits.mean(axis=(1, 2))
     }
 
-  def outlook(self, batch: Batch) -> Outlook:
+  def batch_info(self, batch: Batch) -> BatchInfo:
     """Tokens, conditioning included; a loss that stays at that of a guess."""
     layout = self.lm.layout
     guess = math.log(layout.predicted.codebook_size)
-    return Outlook(
+    return BatchInfo(
       len(batch['mulan']) * layout.num_tokens,
       'tokens',
-      (Sign('at chance', 'loss', guess),),
+      (HealthCheck('at chance', 'loss', guess),),
     )
 
   def nll(

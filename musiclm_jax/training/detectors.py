@@ -2,7 +2,7 @@
 
 rows, oldest first -> a line that says what is wrong and what to do, or None.
 A detector knows no model: a task names the metrics to watch (`Task`'s
-`outlook`). All are functions of the record alone, so what they say is the
+`batch_info`). All are functions of the record alone, so what they say is the
 same for a run in one piece and for one that was killed and went on.
 """
 
@@ -10,10 +10,10 @@ import collections
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from musiclm_jax.contracts.task import Sign
+from musiclm_jax.contracts.task import HealthCheck
 
 Row = Mapping[str, Any]
-Detector = Callable[[Sequence[Row], Sign, int], str | None]
+Detector = Callable[[Sequence[Row], HealthCheck, int], str | None]
 
 LOGS, STEPS = 5, 100  # for so long at least a metric must look wrong
 GUESSING_SHARE = 0.1  # of the training, before a guess is no beginner's
@@ -24,58 +24,60 @@ _STILL = 1e-6
 
 
 def collapsed_codebook(
-  rows: Sequence[Row], sign: Sign, total_steps: int
+  rows: Sequence[Row], check: HealthCheck, total_steps: int
 ) -> str | None:
   """Finds a perplexity at less than 5 % of the way from 1 to the best."""
   since = _wrong_since(
     rows,
-    sign,
+    check,
     STEPS,
     lambda value, best: value - 1.0 < COLLAPSED * (best - 1.0),
   )
   if since is None:
     return None
-  value, best = _pair(rows[-1], sign)
+  value, best = _pair(rows[-1], check)
   return (
-    f'{sign.metric} is {value:.1f} where {best:.0f} codes could be in use, '
+    f'{check.metric} is {value:.1f} where {best:.0f} codes could be in use, '
     f'and was as low since step {since}: this codebook has collapsed; begin '
     'again with a lower learning_rate, a smaller codebook_size or larger '
     'batches'
   )
 
 
-def at_chance(rows: Sequence[Row], sign: Sign, total_steps: int) -> str | None:
+def at_chance(
+  rows: Sequence[Row], check: HealthCheck, total_steps: int
+) -> str | None:
   """Finds a loss that is still that of a guess after a tenth of the steps."""
   patience = max(STEPS, round(GUESSING_SHARE * total_steps))
   since = _wrong_since(
-    rows, sign, patience, lambda value, chance: value > (1 - _NEAR) * chance
+    rows, check, patience, lambda value, chance: value > (1 - _NEAR) * chance
   )
   if since is None:
     return None
-  value, chance = _pair(rows[-1], sign)
+  value, chance = _pair(rows[-1], check)
   return (
-    f'{sign.metric} is {value:.4f}, and a guess has {chance:.4f}: nothing was '
+    f'{check.metric} is {value:.4f}, and a guess has {chance:.4f}: nothing was '
     f'learned since step {since}; look whether the pairs of the data belong '
     'together, then lower learning_rate or lengthen warmup_steps'
   )
 
 
 def silent_discriminator(
-  rows: Sequence[Row], sign: Sign, total_steps: int
+  rows: Sequence[Row], check: HealthCheck, total_steps: int
 ) -> str | None:
   """Finds a discriminator that says the same of everything, or stands still."""
   since = _wrong_since(
     rows,
-    sign,
+    check,
     STEPS,
     lambda value, mute: abs(value - mute) <= max(_NEAR * abs(mute), _STILL),
   )
   if since is None:
     return None
   return (
-    f'{sign.metric} stays at {_pair(rows[-1], sign)[1]:g} since step {since}: '
-    'the discriminator tells nothing apart, so the codec learns nothing from '
-    'it; raise its learning_rate, or begin again'
+    f'{check.metric} stays at {_pair(rows[-1], check)[1]:g} since step '
+    f'{since}: the discriminator tells nothing apart, so the codec learns '
+    'nothing from it; raise its learning_rate, or begin again'
   )
 
 
@@ -112,16 +114,19 @@ class Alarms:
   """Runs the detectors of a task over its rows, each alarm once."""
 
   def __init__(
-    self, signs: Iterable[Sign], total_steps: int, rows: Iterable[Row] = ()
+    self,
+    health_checks: Iterable[HealthCheck],
+    total_steps: int,
+    rows: Iterable[Row] = (),
   ):
     """Takes up where a record ends.
 
     Args:
-      signs: What the task says to watch.
+      health_checks: What the task says to watch.
       total_steps: Of the training.
       rows: Of the record so far.
     """
-    self._signs, self._total = tuple(signs), total_steps
+    self._checks, self._total = tuple(health_checks), total_steps
     self._horizon = max(STEPS, round(GUESSING_SHARE * total_steps))
     self._rows: collections.deque[Row] = collections.deque()
     self._told: set[str] = set()
@@ -133,10 +138,10 @@ class Alarms:
     """Takes in a row; returns new alarms, cause -> line."""
     self._remember(row)
     found = {}
-    for sign in self._signs:
-      cause = f'{sign.trouble}: {sign.metric}'
+    for check in self._checks:
+      cause = f'{check.detector}: {check.metric}'
       if cause not in self._told:
-        line = DETECTORS[sign.trouble](tuple(self._rows), sign, self._total)
+        line = DETECTORS[check.detector](tuple(self._rows), check, self._total)
         if line:
           found[cause] = line
     self._told |= found.keys()
@@ -152,15 +157,15 @@ class Alarms:
 
 def _wrong_since(
   rows: Sequence[Row],
-  sign: Sign,
+  check: HealthCheck,
   patience: int,
   wrong: Callable[[float, float], bool],
 ) -> int | None:
   """The step since which a metric looks wrong, if that is long enough."""
   found = []
   for row in reversed(rows):
-    value, reference = _pair(row, sign)
-    if row['step'] <= sign.since or value is None or reference is None:
+    value, reference = _pair(row, check)
+    if row['step'] <= check.since or value is None or reference is None:
       break
     if not wrong(value, reference):
       break
@@ -170,9 +175,9 @@ def _wrong_since(
   return found[-1]
 
 
-def _pair(row: Row, sign: Sign) -> tuple[float | None, float | None]:
+def _pair(row: Row, check: HealthCheck) -> tuple[float | None, float | None]:
   """A row's value and reference; None where they are missing."""
-  reference = sign.reference
+  reference = check.reference
   if isinstance(reference, str):
     reference = row.get(reference)
-  return row.get(sign.metric), reference
+  return row.get(check.metric), reference

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
-from musiclm_jax.contracts.task import Audible, Task
+from musiclm_jax.contracts.task import HasAudioSamples, Task
 from musiclm_jax.training.state import TrainState
 
 Evaluator = Callable[
@@ -26,13 +26,13 @@ def make_evaluator(
   """Makes the function that a training is examined with.
 
   Args:
-    task: The game.
+    task: What is trained.
     batches: The held-out batches, the same at every call.
     mesh: Where they are placed.
 
   Returns:
     From a state to `eval_<metric>` means over all batches, and to what an
-    `Audible` task lets hear of the first batch, [N, S] by name.
+    `HasAudioSamples` task lets hear of the first batch, [N, S] by name.
   """
 
   def one(
@@ -41,9 +41,9 @@ def make_evaluator(
     with sharding.layout(mesh):
       metrics = task.evaluate(params, collections, batch)
       means = {k: jnp.mean(v.astype(jnp.float32)) for k, v in metrics.items()}
-      if not isinstance(task, Audible):
+      if not isinstance(task, HasAudioSamples):
         return means, {}
-      return means, dict(task.listen(params, collections, batch))
+      return means, dict(task.audio_samples(params, collections, batch))
 
   compiled = jax.jit(one, out_shardings=sharding.replicated(mesh))
 
@@ -77,7 +77,7 @@ def held_out_names(
   """Names what an evaluator yields, without evaluating.
 
   Args:
-    task: The game.
+    task: What is trained.
     batches: Held-out ones, perhaps none.
     state: May be abstract.
   """

@@ -75,7 +75,7 @@ def train(
   """Trains `task` in a claimed `workdir` until `schedule.total_steps`.
 
   Args:
-    task: The game.
+    task: What is trained.
     data: Its batches.
     workdir: Held by `workdir.claim`.
     config: The resolved config, stored beside the checkpoints.

@@ -29,7 +29,7 @@ def model_flops(
   anything the cheapest counts: the others are for the first steps.
 
   Args:
-    task: The game.
+    task: What is trained.
     params: Player -> parameters; shapes will do.
     collections: Player -> collections; shapes will do.
     batch: A global batch; shapes will do.

@@ -17,7 +17,7 @@ import numpy as np
 from musiclm_jax.contracts import standard_streams
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.printable import printable
-from musiclm_jax.contracts.task import Audible, Task
+from musiclm_jax.contracts.task import HasAudioSamples, Task
 from musiclm_jax.training import watchdog
 from musiclm_jax.training.clock import Clock
 from musiclm_jax.training.compilations import (
@@ -27,7 +27,7 @@ from musiclm_jax.training.compilations import (
 )
 from musiclm_jax.training.detectors import Alarms, slow_input
 from musiclm_jax.training.report import Report, as_row
-from musiclm_jax.training.speed import outlook_of, scale_of
+from musiclm_jax.training.speed import batch_info_of, scale_of
 from musiclm_jax.training.state import TrainState
 from musiclm_jax.training.trace_window import Tracer, Window
 
@@ -52,7 +52,7 @@ class Observer:
     """Opens the record.
 
     Args:
-      task: The game.
+      task: What is trained.
       state: Of it, described, with shardings.
       batch: A global one; only shapes matter.
       total_steps: Of the training.
@@ -62,14 +62,16 @@ class Observer:
       window: Steps to profile.
     """
     leads = jax.process_index() == 0
-    outlook = outlook_of(task, batch)
+    batch_info = batch_info_of(task, batch)
     self._report = Report(workdir, done) if leads else None
     rows = self._report.rows if self._report else ()
-    self._alarms = Alarms(outlook.signs, total_steps, rows)
+    self._alarms = Alarms(batch_info.health_checks, total_steps, rows)
     self._described, self._game = (state, batch), None
     self._clock, self._total = clock, total_steps
     self._speeds: collections.deque = collections.deque(maxlen=_SPEEDS)
-    self._sample_rate = task.sample_rate if isinstance(task, Audible) else 0
+    self._sample_rate = (
+      task.sample_rate if isinstance(task, HasAudioSamples) else 0
+    )
     self._tracer = Tracer(window if leads else None, workdir)
     if done:
       self.say(f'continuing {workdir} after step {done}')
@@ -146,8 +148,8 @@ class Observer:
     seconds = self._clock.lost['compile'] - before
     self.say(f'step {self._step}, compiled, in {seconds:.1f} s')
     self._game = game
-    outlook = outlook_of(game, self._described[1])
-    self._scale = scale_of(game, outlook, *self._described)
+    batch_info = batch_info_of(game, self._described[1])
+    self._scale = scale_of(game, batch_info, *self._described)
     return outcome
 
   def spending(self, what: str) -> contextlib.AbstractContextManager[None]:

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from musiclm_jax.contracts.array_types import PyTree
-from musiclm_jax.contracts.task import Observable, Outlook, Task
+from musiclm_jax.contracts.task import BatchInfo, HasBatchInfo, Task
 from musiclm_jax.training.clock import Pace, duration
 from musiclm_jax.training.hardware import chip_of
 from musiclm_jax.training.model_flops import model_flops
@@ -71,21 +71,21 @@ class Scale:
     return '  '.join([*parts, f'goodput {100 * speed["goodput"]:.0f} %'])
 
 
-def outlook_of(task: Task, batch: PyTree) -> Outlook:
-  """What a task says of itself; examples and no signs where it does not."""
-  if isinstance(task, Observable):
-    return task.outlook(batch)
-  return Outlook(len(next(iter(batch.values()))), 'examples')
+def batch_info_of(task: Task, batch: PyTree) -> BatchInfo:
+  """What a task says of itself; examples and no checks where it does not."""
+  if isinstance(task, HasBatchInfo):
+    return task.batch_info(batch)
+  return BatchInfo(len(next(iter(batch.values()))), 'examples')
 
 
 def scale_of(
-  task: Task, outlook: Outlook, state: TrainState, batch: PyTree
+  task: Task, batch_info: BatchInfo, state: TrainState, batch: PyTree
 ) -> Scale:
   """Counts what a step of a task is worth on the chips its state lies on.
 
   Args:
-    task: The game.
-    outlook: Of it.
+    task: What is trained.
+    batch_info: Of it.
     state: Described, with shardings.
     batch: A global batch, or its shapes.
   """
@@ -94,7 +94,7 @@ def scale_of(
   if chip is not None:
     flops = model_flops(task, state.params, state.collections, batch)
     share = flops / (chip.peak * mesh.size)
-  return Scale(outlook.amount, outlook.unit, share)
+  return Scale(batch_info.amount, batch_info.unit, share)
 
 
 def _rounded(value: float) -> str:

@@ -1,4 +1,4 @@
-"""One training step for any game: gradients, clipping, refusal, averages.
+"""One training step for any task: gradients, clipping, refusal, averages.
 
 (state, batch [B, ...]) -> (state, metrics of scalars)
 """
@@ -16,11 +16,11 @@ from musiclm_jax.contracts.array_types import PRNGKey, PyTree
 from musiclm_jax.contracts.task import (
   Batch,
   Collections,
+  HasCompilerOptions,
   LossFn,
   Metrics,
   Params,
   Task,
-  Tuned,
 )
 from musiclm_jax.training.state import TrainState, shardings
 
@@ -51,7 +51,7 @@ def make_step(
   the next batch.
 
   Args:
-    task: The game.
+    task: What is trained.
     optimizers: Player -> optimizer.
     accumulation: Microbatches that a batch is cut into; gradients and metrics
       are their means, all taken at the same collections, and the collections
@@ -144,7 +144,7 @@ def compile_step(
   """Jits the step of a task for the mesh that its described state lies on.
 
   Args:
-    task: The game.
+    task: What is trained.
     optimizers: Player -> optimizer.
     abstract: Of `state.abstract_state`.
     **options: Of `make_step`.
@@ -164,7 +164,7 @@ def compile_step(
 
 def _compiler_options(task: Task, platform: str) -> Mapping[str, str] | None:
   """What a task wants of the compiler, if this version of it has it."""
-  wanted = task.compiler_options if isinstance(task, Tuned) else {}
+  wanted = task.compiler_options if isinstance(task, HasCompilerOptions) else {}
   options = dict(wanted.get(platform, {}))
   if not options:
     return None
@@ -203,7 +203,7 @@ def _play(
   key: PRNGKey,
   where: TrainState | None,
 ) -> Outcome:
-  """Takes every player's gradient at one point of the game."""
+  """Takes every player's gradient at the same parameters."""
   gradients, collections, metrics = {}, {}, {}
   for player, loss in losses.items():
 

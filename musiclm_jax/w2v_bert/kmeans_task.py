@@ -1,7 +1,7 @@
 """Semantic tokens: features [B, T, D] -> codes [B, T, 1] by k-means.
 
-A game whose one player owns a codebook and no parameters: corpus statistics
-first, then k-means++ and Lloyd on one batch, then mini-batches.
+Its one player owns a codebook and no parameters: corpus statistics first,
+then k-means++ and Lloyd on one batch, then mini-batches.
 """
 
 import dataclasses
@@ -14,12 +14,12 @@ from musiclm_jax.contracts.array_types import Codes, Latents, PRNGKey, PyTree
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import (
   Batch,
+  BatchInfo,
   Collections,
+  HealthCheck,
   LossFn,
   Metrics,
-  Outlook,
   Params,
-  Sign,
 )
 from musiclm_jax.nn import kmeans
 from musiclm_jax.w2v_bert.statistics import (
@@ -114,14 +114,14 @@ class KMeansTask:
     metrics = {'inertia': distance, **self._usage(codes)}
     return {k: jnp.broadcast_to(v, len(features)) for k, v in metrics.items()}
 
-  def outlook(self, batch: Batch) -> Outlook:
+  def batch_info(self, batch: Batch) -> BatchInfo:
     """Frames; a codebook that collapses."""
     frames = batch['features'].shape[0] * batch['features'].shape[1]
     codes = min(self.codebook_size, frames)
-    sign = Sign(
+    check = HealthCheck(
       'collapsed codebook', 'code_perplexity', codes, self.statistics_steps
     )
-    return Outlook(frames, 'frames', (sign,))
+    return BatchInfo(frames, 'frames', (check,))
 
   def assign(self, collections: Collections, features: Latents) -> Codes:
     """Finds semantic tokens, int32 [B, T, 1] in [0, K)."""

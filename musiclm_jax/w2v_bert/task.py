@@ -1,4 +1,4 @@
-"""w2v-BERT as a game of one player: waveform [B, S] -> semantic features.
+"""w2v-BERT's training, one player: waveform [B, S] -> semantic features.
 
 L = L_w + 0.1 L_d + L_m: contrastive, diversity, masked prediction.
 """
@@ -19,12 +19,12 @@ from musiclm_jax.contracts.array_types import (
 )
 from musiclm_jax.contracts.task import (
   Batch,
+  BatchInfo,
   Collections,
+  HealthCheck,
   LossFn,
   Metrics,
-  Outlook,
   Params,
-  Sign,
 )
 from musiclm_jax.nn.kmeans import perplexity
 from musiclm_jax.nn.precision import exact
@@ -127,14 +127,14 @@ class W2vBertTask:
     metrics['loss'] = self._total(metrics, jnp.array(1.0))
     return {k: jnp.broadcast_to(v, len(mels)) for k, v in metrics.items()}
 
-  def outlook(self, batch: Batch) -> Outlook:
+  def batch_info(self, batch: Batch) -> BatchInfo:
     """Seconds of audio; targets that are all the same code."""
     size = batch['waveform'].size
     codes = min(self.model.codebook_size, size // self.hop_length)
-    return Outlook(
+    return BatchInfo(
       size / (self.hop_length * self.frame_rate),
       'audio seconds',
-      (Sign('collapsed codebook', 'code_perplexity', codes),),
+      (HealthCheck('collapsed codebook', 'code_perplexity', codes),),
     )
 
   @exact

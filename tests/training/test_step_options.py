@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from musiclm_jax.contracts.task import Tuned
+from musiclm_jax.contracts.task import HasCompilerOptions
 from musiclm_jax.token_lm.task import TokenLMTask
 from musiclm_jax.training.step import _compiler_options
 
@@ -34,6 +34,6 @@ def test_an_option_is_passed_where_it_is_known(task, platform, expected):
 
 
 def test_language_models_have_such_wishes_and_this_compiler_knows_them():
-  assert isinstance(TokenLMTask, Tuned)
+  assert isinstance(TokenLMTask, HasCompilerOptions)
   for options in TokenLMTask.compiler_options.values():
     jax.jit(abs, compiler_options=dict(options)).lower(1.0).compile()

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from musiclm_jax.contracts.task import Sign
+from musiclm_jax.contracts.task import HealthCheck
 from musiclm_jax.training.detectors import (
   DETECTORS,
   Alarms,
@@ -27,7 +27,7 @@ def rows(metric, values, every=20, **others):
   ]
 
 
-BOOK = Sign('collapsed codebook', 'perplexity_level_3', 256)
+BOOK = HealthCheck('collapsed codebook', 'perplexity_level_3', 256)
 
 
 def test_a_codebook_that_collapses_is_found_with_its_level():
@@ -42,13 +42,13 @@ def test_a_codebook_that_collapses_is_found_with_its_level():
   ):
     record = rows(BOOK.metric, healthy)
     assert collapsed_codebook(record, BOOK, TOTAL) is None, healthy
-  small = Sign('collapsed codebook', 'used', 4)
+  small = HealthCheck('collapsed codebook', 'used', 4)
   assert collapsed_codebook(rows('used', [1.0] * 9), small, TOTAL)
   assert not collapsed_codebook(rows('used', [1.5] * 9), small, TOTAL)
 
 
 def test_nothing_is_said_of_a_codebook_before_it_is_fitted():
-  late = Sign('collapsed codebook', 'used', 16, since=100)
+  late = HealthCheck('collapsed codebook', 'used', 16, since=100)
   record = rows('used', [1.0] * 5 + [12.0] * 5)
   assert collapsed_codebook(record, late, TOTAL) is None
   assert collapsed_codebook(rows('used', [1.0] * 10), late, TOTAL) is None
@@ -56,23 +56,23 @@ def test_nothing_is_said_of_a_codebook_before_it_is_fitted():
 
 
 def test_mulan_at_ln_batch_is_found_and_a_slow_start_is_not():
-  sign = Sign('at chance', 'loss', 'chance_loss')
+  check = HealthCheck('at chance', 'loss', 'chance_loss')
   chance = math.log(62)
   stuck = rows('loss', [chance + 0.01] * 6, chance_loss=chance)
-  assert 'a guess has 4.1271' in at_chance(stuck, sign, TOTAL)
-  assert at_chance(stuck, sign, 10 * TOTAL) is None  # not yet a tenth
+  assert 'a guess has 4.1271' in at_chance(stuck, check, TOTAL)
+  assert at_chance(stuck, check, 10 * TOTAL) is None  # not yet a tenth
   learning = [chance - 0.05] * 6
-  assert not at_chance(rows('loss', learning, chance_loss=chance), sign, TOTAL)
-  assert at_chance(rows('loss', [chance] * 6), sign, TOTAL) is None
+  assert not at_chance(rows('loss', learning, chance_loss=chance), check, TOTAL)
+  assert at_chance(rows('loss', [chance] * 6), check, TOTAL) is None
 
 
 @pytest.mark.parametrize('metric, mute', [('loss_d', 2.0), ('grad_norm_d', 0)])
 def test_a_silent_discriminator_is_found_by_loss_and_by_gradient(metric, mute):
-  sign = Sign('silent discriminator', metric, mute, since=60)
+  check = HealthCheck('silent discriminator', metric, mute, since=60)
   still = [0.5] * 3 + [mute + 1e-7] * 6
-  assert metric in silent_discriminator(rows(metric, still), sign, TOTAL)
+  assert metric in silent_discriminator(rows(metric, still), check, TOTAL)
   moving = [0.5] * 3 + [mute + 0.05] * 6
-  assert silent_discriminator(rows(metric, moving), sign, TOTAL) is None
+  assert silent_discriminator(rows(metric, moving), check, TOTAL) is None
 
 
 def test_a_slow_input_is_found_when_it_has_cost_something():
@@ -90,20 +90,20 @@ def test_a_slow_input_is_found_when_it_has_cost_something():
 
 def test_alarms_are_given_once_and_alike_in_one_part_or_two():
   """The rows of the record are all that an alarm depends on."""
-  signs = [
-    Sign('collapsed codebook', 'used', 64),
-    Sign('at chance', 'loss', 4.0),
+  health_checks = [
+    HealthCheck('collapsed codebook', 'used', 64),
+    HealthCheck('at chance', 'loss', 4.0),
   ]
   rng = np.random.default_rng(0)
   used = np.where(np.arange(60) < 20, 40.0, 1.5) + 0.1 * rng.random(60)
   record = rows('used', used.tolist(), loss=4.0)
 
   def play(cuts):
-    alarms, written, given = Alarms(signs, TOTAL), [], []
+    alarms, written, given = Alarms(health_checks, TOTAL), [], []
     for i, row in enumerate(record):
       if i in cuts:
         kept = [json.loads(line) for line in written]
-        alarms = Alarms(signs, TOTAL, kept)
+        alarms = Alarms(health_checks, TOTAL, kept)
       found = alarms.hear(row)
       given += [(row['step'], *pair) for pair in found.items()]
       said = {'warnings': list(found)} if found else {}

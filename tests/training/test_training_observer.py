@@ -15,7 +15,7 @@ from training_games import CodecGame, LMGame, codec_batch, lm_batch, play
 
 from musiclm_jax.contracts import standard_streams
 from musiclm_jax.contracts.errors import STOPPED, UsageError
-from musiclm_jax.contracts.task import Outlook, Sign
+from musiclm_jax.contracts.task import BatchInfo, HealthCheck
 from musiclm_jax.training import checkpoint, hardware, speed, watchdog
 from musiclm_jax.training.clock import Clock
 from musiclm_jax.training.compilations import describe, differences
@@ -90,14 +90,14 @@ def test_mfu_is_model_flops_over_the_peak_of_all_chips(monkeypatch):
   task, batch = LMGame(), lm_batch(0, 0)
   mesh = sharding.make_mesh()
   state = states.abstract_state(task, {}, batch, mesh)
-  outlook = speed.outlook_of(task, batch)
-  assert (outlook.amount, outlook.unit) == (8, 'examples')
-  assert speed.scale_of(task, outlook, state, batch).peak_share is None
+  batch_info = speed.batch_info_of(task, batch)
+  assert (batch_info.amount, batch_info.unit) == (8, 'examples')
+  assert speed.scale_of(task, batch_info, state, batch).peak_share is None
   chip = hardware.Chip('toy', 1e6, 0, 0)
   monkeypatch.setattr(speed, 'chip_of', lambda device: chip)
   # Two products of 16 x 8 a token; the first one's input needs no gradient.
   flops = 8 * 12 * (2 + 3) * 2 * 16 * 8
-  share = speed.scale_of(task, outlook, state, batch).peak_share
+  share = speed.scale_of(task, batch_info, state, batch).peak_share
   assert share == pytest.approx(flops / 1e6 / mesh.size)
 
 
@@ -130,14 +130,16 @@ class Loud(CodecGame):
     loss, rest = super()._critic(params, collections, batch, rng, step)
     return 2.0 + 0.0 * loss, rest
 
-  def outlook(self, batch):
-    signs = (
-      Sign('collapsed codebook', 'perplexity_level_1', 8),
-      Sign('silent discriminator', 'grad_norm_critic', 0.0),
+  def batch_info(self, batch):
+    health_checks = (
+      HealthCheck('collapsed codebook', 'perplexity_level_1', 8),
+      HealthCheck('silent discriminator', 'grad_norm_critic', 0.0),
     )
-    return Outlook(len(batch['waveform']) * 12 / 8000, 'audio seconds', signs)
+    return BatchInfo(
+      len(batch['waveform']) * 12 / 8000, 'audio seconds', health_checks
+    )
 
-  def listen(self, params, collections, batch):
+  def audio_samples(self, params, collections, batch):
     return {'reconstruction': self._play(params, collections, batch)[2][:2]}
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from musiclm_jax.contracts.task import Audible, Observable
+from musiclm_jax.contracts.task import HasAudioSamples, HasBatchInfo
 from musiclm_jax.training.detectors import DETECTORS
 
 WORTH = {  # of two rows, or of 80 embeddings
@@ -39,11 +39,11 @@ def metrics_of(task, batch):
 @pytest.mark.parametrize('stage', WORTH)
 def test_a_stage_says_what_a_batch_is_worth(stage, minute_game):
   task, batch = minute_game(stage)
-  assert isinstance(task, Observable)
-  outlook = task.outlook(batch)
-  assert (outlook.amount, outlook.unit) == WORTH[stage]
-  assert outlook.signs
-  assert all(sign.trouble in DETECTORS for sign in outlook.signs)
+  assert isinstance(task, HasBatchInfo)
+  batch_info = task.batch_info(batch)
+  assert (batch_info.amount, batch_info.unit) == WORTH[stage]
+  assert batch_info.health_checks
+  assert all(check.detector in DETECTORS for check in batch_info.health_checks)
 
 
 @pytest.mark.parametrize(
@@ -61,24 +61,24 @@ def test_a_stage_says_what_a_batch_is_worth(stage, minute_game):
 def test_what_a_stage_watches_is_what_it_reports(stage, minute_game):
   task, batch = minute_game(stage)
   names = metrics_of(task, batch)
-  for sign in task.outlook(batch).signs:
-    assert sign.metric in names
-    assert not isinstance(sign.reference, str) or sign.reference in names
+  for check in task.batch_info(batch).health_checks:
+    assert check.metric in names
+    assert not isinstance(check.reference, str) or check.reference in names
 
 
 def test_the_codec_lets_hear_originals_beside_what_comes_of_their_codes(
   minute_game,
 ):
   task, batch = minute_game('soundstream')
-  assert isinstance(task, Audible) and task.sample_rate == 24000
+  assert isinstance(task, HasAudioSamples) and task.sample_rate == 24000
   batch['waveform'] = np.zeros((3, 4800), np.float32)
   params, collections = nn.unbox(
     jax.eval_shape(task.init, jax.random.key(0), batch)
   )
-  heard = jax.eval_shape(task.listen, params, collections, batch)
+  heard = jax.eval_shape(task.audio_samples, params, collections, batch)
   assert {k: v.shape for k, v in heard.items()} == {
     'original': (2, 4800),
     'reconstruction': (2, 4800),
   }
-  watched = [sign.metric for sign in task.outlook(batch).signs]
+  watched = [check.metric for check in task.batch_info(batch).health_checks]
   assert watched[:2] == ['perplexity_level_1', 'perplexity_level_2']
