@@ -3,9 +3,7 @@
 `python -m musiclm_jax.rehearse --config=configs/semantic.py:paper
 --topology=v5e-256` compiles the training step for that slice: whether it fits,
 what its chips say to each other, and an upper bound of its MFU. `--json=FILE`
-writes the figures. `--all` rehearses every paper config on five machines and
-writes experiments/hardware/; it goes on where it was stopped, `--again` from
-the beginning.
+writes the figures.
 
 Without --topology it measures some steps on the devices that are here.
 """
@@ -23,8 +21,6 @@ _TOPOLOGY = flags.DEFINE_string(
   'topology', None, 'Slice, such as v5e-256 or v5e:16x16.'
 )
 _JSON = path_flags.DEFINE_path('json', None, 'File for the figures.')
-_ALL = flags.DEFINE_bool('all', False, 'Write the hardware table.')
-_AGAIN = flags.DEFINE_bool('again', False, 'With --all: forget what is there.')
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Replace the file at --json, whoever wrote it.'
 )
@@ -48,21 +44,10 @@ _EFFORTS = {'quick': '-1.0', 'full': '0.0'}
 
 
 def main() -> None:
-  """Rehearses one config on one slice, all of them, or measures here."""
-  if _ALL.value:
-    _check_alone()
-    _prepare()
-    from musiclm_jax.launch import devices
-    from musiclm_jax.rehearsal import hardware_table
-
-    devices.check()
-    hardware_table.write_all(again=_AGAIN.value, effort=_EFFORT.value)
-    return
+  """Rehearses a config on a slice, or measures it here."""
   config = _CONFIG.value
   if config is None:
     raise UsageError('--config is missing: give one like configs/semantic.py')
-  if _AGAIN.value:
-    raise UsageError('--again is of --all: leave it out')
   from musiclm_jax.rehearsal import table
 
   if _JSON.value:
@@ -95,15 +80,6 @@ def _prepare() -> None:
   os.environ.setdefault(
     'JAX_EXEC_TIME_OPTIMIZATION_EFFORT', _EFFORTS[_EFFORT.value]
   )
-
-
-def _check_alone() -> None:
-  for flag in (_CONFIG, _TOPOLOGY, _JSON):
-    if flag.value is not None:
-      raise UsageError(
-        f'--{flag.name} and --all came together: leave one out, the table is '
-        'of every paper config and its own machines'
-      )
 
 
 if __name__ == '__main__':

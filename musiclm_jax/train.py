@@ -111,7 +111,7 @@ def main() -> None:
   from musiclm_jax.launch import devices
   from musiclm_jax.training import loop
   from musiclm_jax.training import workdir as folder
-  from musiclm_jax.training.trace_window import Window
+  from musiclm_jax.training.observer import Window
 
   devices.check()
   _check_flags(config.stage)

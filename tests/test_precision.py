@@ -26,7 +26,7 @@ from musiclm_jax.rehearsal.program import plan
 from musiclm_jax.soundstream import losses as codec_losses
 from musiclm_jax.soundstream.codec import Codec
 from musiclm_jax.soundstream.seanet import SoundStream
-from musiclm_jax.training.product_flops import passes
+from musiclm_jax.training.flops import passes
 from musiclm_jax.w2v_bert import frontend, statistics
 from musiclm_jax.w2v_bert.quantizer import GumbelQuantizer
 
@@ -209,8 +209,10 @@ def needlessly_exact(jaxpr):
 def test_no_product_of_a_training_step_is_needlessly_exact(stage):
   # The sizes are small, the types and with them the policy are the paper's.
   config = ten_networks.small_config(stage, 10).to_dict()
-  program = plan(in_bfloat16(config), jax.devices()[:1])
-  jaxpr = program.step.trace(program.state, program.batch).jaxpr
+  training = plan(in_bfloat16(config), jax.devices()[:1])
+  jaxpr = (
+    training.step(training.task).trace(training.state, training.batch).jaxpr
+  )
   assert list(products(jaxpr.jaxpr))
   assert not needlessly_exact(jaxpr.jaxpr)
 

@@ -14,8 +14,7 @@ from musiclm_jax import stages
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.training.optimizer import matrix_axes
-from musiclm_jax.training.retention import Best
-from musiclm_jax.training.schedule import Schedule
+from musiclm_jax.training.schedule import Best, Schedule
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 

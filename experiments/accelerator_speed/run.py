@@ -23,12 +23,10 @@ import jax
 from cases import CASES, Case
 from kernels import kernel_times
 
-from musiclm_jax.contracts import sharding
-from musiclm_jax.rehearsal.measurement import draw
-from musiclm_jax.rehearsal.program import Program, plan
-from musiclm_jax.training import state as states
-from musiclm_jax.training.hardware import chip_of
-from musiclm_jax.training.speed import batch_info_of, scale_of
+from musiclm_jax.rehearsal.measurement import begin
+from musiclm_jax.rehearsal.program import plan
+from musiclm_jax.training.assembly import Training
+from musiclm_jax.training.speed import chip_of, scale_of
 
 HERE = Path(__file__).parent
 _TOP = 12  # kernels that are named
@@ -37,8 +35,9 @@ _TOP = 12  # kernels that are named
 def serve(case: Case, steps: int) -> None:
   """Compiles a step, says so, waits for its turn, and prints its row."""
   start = time.perf_counter()
-  program = plan(case.config(), jax.devices())
-  lowered = program.step.lower(program.state, program.batch)
+  training = plan(case.config(), jax.devices())
+  step = training.step(training.task)
+  lowered = step.lower(training.state, training.batch)
   traced = time.perf_counter()
   compiled = lowered.compile()
   times = {
@@ -47,23 +46,17 @@ def serve(case: Case, steps: int) -> None:
   }
   print(json.dumps(times), flush=True)
   sys.stdin.readline()
-  print(json.dumps(measure(case, program, compiled, steps) | times), flush=True)
+  print(
+    json.dumps(measure(case, training, compiled, steps) | times), flush=True
+  )
 
 
 def measure(
-  case: Case, program: Program, compiled: Any, steps: int
+  case: Case, training: Training, compiled: Any, steps: int
 ) -> dict[str, Any]:
   """Times the steps of one case; a row."""
-  config, device = program.config, jax.devices()[0]
-  batch = sharding.put_batch(draw(program.batch), program.mesh)
-  state = states.create_state(
-    program.task,
-    program.optimizers,
-    batch,
-    program.mesh,
-    seed=0,
-    with_ema=config['training']['ema_decay'] > 0,
-  )
+  device = jax.devices()[0]
+  state, batch = begin(training)
 
   def step() -> None:
     nonlocal state
@@ -77,9 +70,7 @@ def measure(
     state, _ = compiled(state, batch)
   jax.block_until_ready(state)
   seconds = (time.perf_counter() - start) / steps
-  scale = scale_of(
-    program.task, batch_info_of(program.task, batch), program.state, batch
-  )
+  scale = scale_of(training.task, training.state, batch)
   chip, kernels = chip_of(device), kernel_times(step)
   moved = (compiled.cost_analysis() or {}).get('bytes accessed', 0.0)
   memory = device.memory_stats() or {}
@@ -89,7 +80,7 @@ def measure(
     'date': datetime.date.today().isoformat(),
     'device': device.device_kind,
     'jax': jax.__version__,
-    'batch': config['data']['batch_size'],
+    'batch': len(next(iter(batch.values()))),
     'step_seconds': round(seconds, 6),
     'unit': scale.unit,
     'units_a_second': round(scale.amount / seconds, 1),

@@ -27,7 +27,7 @@ import numpy as np
 
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.nn.blockwise_attention import BLOCK, blockwise_attention
-from musiclm_jax.rehearsal import compiled_memory
+from musiclm_jax.rehearsal.program import Memory
 from musiclm_jax.rehearsal.topology import open_topology
 
 HERE = Path(__file__).parent
@@ -73,7 +73,7 @@ def temporaries(attend, length, dtype, device, backward) -> int | None:
     if compiled_memory.of_refusal(str(error)) is None:
       raise
     return None
-  return compiled_memory.of_compiled(program).temporaries
+  return Memory.of_compiled(program).temporaries
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:

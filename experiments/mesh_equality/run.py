@@ -28,9 +28,7 @@ import ten_networks
 
 from musiclm_jax import stages
 from musiclm_jax.contracts import sharding
-from musiclm_jax.training import state as states
-from musiclm_jax.training.optimizer import make_optimizers
-from musiclm_jax.training.step import compile_step
+from musiclm_jax.training.assembly import assemble
 
 STEPS, LIMIT = 3, 1e-5
 LAYOUTS = (
@@ -48,13 +46,13 @@ def play(stage: str, layout: str) -> dict[str, list[float]]:
   mesh = sharding.make_mesh(fsdp=fsdp, tensor=tensor, devices=devices)
   config = ten_networks.small_config(stage, STEPS)
   task = stages.build(config)
-  players = make_optimizers(config.optimizer.to_dict(), total_steps=STEPS)
   rows = [ten_networks.batch(config, step) for step in range(STEPS)]
   rows = [sharding.put_batch(batch, mesh) for batch in rows]
-  kwargs = {'seed': 0, 'with_ema': False}
-  abstract = states.abstract_state(task, players, rows[0], mesh, **kwargs)
-  state = states.create_state(task, players, rows[0], mesh, **kwargs)
-  step = compile_step(task, players, abstract)
+  optimizers = config.optimizer.to_dict()
+  training = assemble(
+    task, rows[0], mesh, optimizers=optimizers, total_steps=STEPS
+  )
+  state, step = training.create_state(), training.step(task)
   found: dict[str, list[float]] = {}
   for batch in rows:
     state, metrics = step(state, batch)

@@ -16,9 +16,7 @@ from worker import serve
 from musiclm_jax import stages
 from musiclm_jax.contracts import sharding
 from musiclm_jax.nn.conv import CausalConv, CausalTransposedConv
-from musiclm_jax.training import state as states
-from musiclm_jax.training.optimizer import make_optimizers
-from musiclm_jax.training.step import compile_step
+from musiclm_jax.training.assembly import assemble
 
 _CONFIGS = Path(__file__).parents[2] / 'configs'
 # The transformers of the peers: depth, width, heads, width of the MLP.
@@ -149,14 +147,16 @@ def make_training_step(config: ConfigDict) -> Callable[[], float]:
   """Compiles the step as the loop does; a call makes one and waits for it."""
   task = stages.build(config)
   mesh = sharding.make_mesh()
-  players = make_optimizers(
-    config.optimizer.to_dict(), total_steps=config.schedule.total_steps
-  )
   batch = sharding.put_batch(make_batch(config), mesh)
-  options = {'seed': 0, 'with_ema': config.training.ema_decay > 0}
-  abstract = states.abstract_state(task, players, batch, mesh, **options)
-  state = states.create_state(task, players, batch, mesh, **options)
-  compiled = compile_step(task, players, abstract, **config.training)
+  training = assemble(
+    task,
+    batch,
+    mesh,
+    optimizers=config.optimizer.to_dict(),
+    total_steps=config.schedule.total_steps,
+    **config.training,
+  )
+  state, compiled = training.create_state(), training.step(task)
 
   def step() -> float:
     nonlocal state

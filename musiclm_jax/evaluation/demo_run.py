@@ -15,7 +15,7 @@ from musiclm_jax.contracts.printable import printable
 from musiclm_jax.evaluation import lanes, stage_process
 from musiclm_jax.evaluation.demo_plan import Stage
 from musiclm_jax.evaluation.progress_line import ProgressLine
-from musiclm_jax.training.clock import duration
+from musiclm_jax.training.speed import duration
 
 
 def run_all(

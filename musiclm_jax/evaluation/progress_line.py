@@ -8,7 +8,7 @@ from typing import NamedTuple, TextIO
 
 from musiclm_jax.evaluation import lanes
 from musiclm_jax.evaluation.demo_plan import Stage
-from musiclm_jax.training.clock import duration
+from musiclm_jax.training.speed import duration
 
 _PRINT_EVERY_SECONDS = 30.0  # where the line cannot be rewritten
 _TRUSTED_PROGRESS = 0.1

@@ -46,7 +46,7 @@ def attend(
 ) -> Array:
   """Calls one of `KERNELS`; in and out of causal ones bear names.
 
-  By them `training.model_flops` counts the legal pairs, whatever happens
+  By them `training.flops` counts the legal pairs, whatever happens
   between the two. Where there is no NVIDIA GPU, cuDNN's place is taken by the
   blockwise kernel: what was trained with the one is the same with the other.
   """

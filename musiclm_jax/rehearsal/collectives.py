@@ -3,6 +3,10 @@
 Each has its kind, the bytes of one run, how often it runs in a step (scans
 are while loops with a constant bound), the mesh axes that its groups span and
 the seconds that the links need.
+
+A collective over k axes of the torus uses all of their links: two a chip and
+axis where the axis closes into a ring, one direction each. On an axis that
+does not close, the chips at its ends have one link.
 """
 
 import dataclasses
@@ -13,15 +17,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jax.sharding import Mesh
 
-from musiclm_jax.rehearsal.links import Links
+from musiclm_jax.rehearsal.topology import Topology
 
-_KINDS = (
-  'all-reduce',
-  'all-gather',
-  'reduce-scatter',
-  'all-to-all',
-  'collective-permute',
-)
+# Bytes that pass a chip, as shares of the whole array, for n chips.
+_PASSES = {
+  'all-reduce': lambda n: 2 * (n - 1) / n,
+  'all-gather': lambda n: (n - 1) / n,
+  'reduce-scatter': lambda n: (n - 1) / n,
+  'all-to-all': lambda n: (n - 1) / n,
+  'collective-permute': lambda n: 1.0,
+}
 # Reducers and conditions hold no collectives of interest.
 _NOT_RUN = ('to_apply', 'condition')
 _WRAPPERS = ('while', 'body', 'closed_call', 'checkpoint', 'jit(step)')
@@ -37,6 +42,52 @@ _ARRAY = re.compile(r'([a-z]+\d*)\[([\d,]*)\]')
 _TRIPS = re.compile(r'known_trip_count\W+n\W+(\d+)')
 _CHANNEL = re.compile(r'channel_id=(\d+)')
 _SOURCE = re.compile(r'op_name="([^"]*)"')
+
+
+@dataclasses.dataclass(frozen=True)
+class Links:
+  """The interconnect of a slice.
+
+  Attributes:
+    bandwidth: Of a link, one way, bytes/s.
+    rings: Of each axis of the slice, whether it closes.
+  """
+
+  bandwidth: float
+  rings: tuple[bool, ...]
+
+  def seconds(
+    self, kind: str, size: int, chips: Sequence[tuple[int, ...]]
+  ) -> float:
+    """Says how long the links need for one run.
+
+    Args:
+      kind: A key of `_PASSES`.
+      size: Bytes of the whole array on one chip.
+      chips: Coordinates of one group.
+    """
+    used = [
+      2 if ring else 1
+      for axis, ring in enumerate(self.rings)
+      if len({chip[axis] for chip in chips}) > 1
+    ]
+    links = 1 if kind == 'collective-permute' else sum(used)
+    moved = size * _PASSES[kind](len(chips))
+    return moved / (links * self.bandwidth) if links else 0.0
+
+
+def links_of(topology: Topology) -> Links:
+  """Reads the interconnect of a slice.
+
+  v4 and v5p close an axis into a ring where the slice is whole cubes of
+  4 x 4 x 4; v5e and v6e where it is 16 chips long.
+  """
+  shape = topology.shape
+  if topology.chip.torus_axes == 3:
+    rings = (all(size % 4 == 0 for size in shape),) * 3
+  else:
+    rings = tuple(size == 16 for size in shape)
+  return Links(topology.chip.link_bandwidth, rings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +237,7 @@ def _collective(line: str) -> tuple[str, int] | None:
   result, operation = match.group(2), match.group(3)
   begins = operation.endswith('-start')
   kind = operation.removesuffix('-start')
-  if kind not in _KINDS:
+  if kind not in _PASSES:
     return None
   sizes = [_size(*array) for array in _ARRAY.findall(result)]
   if begins and kind != 'all-reduce':  # operands come first, then results

@@ -5,21 +5,19 @@ from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
 
-import jax
-
-from musiclm_jax.rehearsal import compiled_memory, program, roofline
-from musiclm_jax.rehearsal.collectives import collectives
-from musiclm_jax.rehearsal.links import links_of
-from musiclm_jax.rehearsal.program import Config, Program
+from musiclm_jax.rehearsal import roofline
+from musiclm_jax.rehearsal.collectives import collectives, links_of
+from musiclm_jax.rehearsal.program import Config, compile_step, plan
 from musiclm_jax.rehearsal.suggestion import suggest
 from musiclm_jax.rehearsal.topology import Topology
-from musiclm_jax.training.placement import held
+from musiclm_jax.training.assembly import Training
+from musiclm_jax.training.sharding_report import held
 
 _VERSIONS = ('jax', 'jaxlib', 'libtpu')
 
 
 def rehearse(config: Config, topology: Topology) -> dict[str, Any]:
-  """Compiles the training step of a config for a slice and judges it.
+  """Compiles the training step of a config for a slice and reads it.
 
   Args:
     config: Resolved, as a nested dict.
@@ -33,9 +31,9 @@ def rehearse(config: Config, topology: Topology) -> dict[str, Any]:
   Raises:
     UsageError: If mesh or batch do not divide.
   """
-  planned = program.plan(config, topology.devices)
-  compiled, seconds, memory = _compile(planned)
-  work = roofline.work(planned)
+  planned = plan(config, topology.devices)
+  compiled, seconds, memory = compile_step(planned)
+  work = roofline.work(config, planned)
   chip, chips = topology.chip, planned.mesh.size
   times = work.times(chip, chips)
   limit = memory.limit or int(chip.hbm_bytes)
@@ -74,7 +72,7 @@ def rehearse(config: Config, topology: Topology) -> dict[str, Any]:
     'chips': chips,
     'peak_flops': chip.peak,
     'link_bandwidth': chip.link_bandwidth,
-    **described(planned, topology.name),
+    **described(config, planned, topology.name),
     'compile_seconds': round(seconds, 1),
   }
 
@@ -96,9 +94,10 @@ def rehearse_and_suggest(
   return result | {'suggestion': suggestion}
 
 
-def described(planned: Program, topology: str) -> dict[str, Any]:
+def described(
+  config: Config, planned: Training, topology: str
+) -> dict[str, Any]:
   """What a result is about."""
-  config = planned.config
   return {
     'stage': config['stage'],
     'topology': topology,
@@ -108,20 +107,6 @@ def described(planned: Program, topology: str) -> dict[str, Any]:
     'remat': _remat(config.get('model', {})),
     'versions': {name: _version(name) for name in _VERSIONS},
   }
-
-
-def _compile(
-  planned: Program,
-) -> tuple[Any, float, compiled_memory.Memory]:
-  """The executable, or None where it needs too much memory."""
-  try:
-    compiled, seconds = program.compile_program(planned)
-  except jax.errors.JaxRuntimeError as error:
-    memory = compiled_memory.of_refusal(str(error))
-    if memory is None:
-      raise
-    return None, 0.0, memory
-  return compiled, seconds, compiled_memory.of_compiled(compiled)
 
 
 def _remat(model: Mapping[str, Any]) -> str | None:

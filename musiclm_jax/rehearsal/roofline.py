@@ -7,10 +7,11 @@ import numpy as np
 
 from musiclm_jax.cascade.batch_shapes import batch_shapes
 from musiclm_jax.contracts.array_types import PyTree
-from musiclm_jax.rehearsal.program import Program, with_changes
-from musiclm_jax.training.hardware import Chip
-from musiclm_jax.training.model_flops import model_flops, program_flops
-from musiclm_jax.training.placement import held
+from musiclm_jax.rehearsal.program import Config, with_changes
+from musiclm_jax.training.assembly import Training
+from musiclm_jax.training.flops import model_flops, program_flops
+from musiclm_jax.training.sharding_report import held
+from musiclm_jax.training.speed import Chip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Work:
     }
 
 
-def work(program: Program) -> Work:
+def work(config: Config, training: Training) -> Work:
   """Counts the work of a training step.
 
   Between a chip and its memory pass at least: its share of the state, read
@@ -79,49 +80,34 @@ def work(program: Program) -> Work:
   backward pass, written and read; the batch. What XLA writes beside, because
   it does not fit on the chip, is left out: this is a lower bound.
   """
-  state, batch = program.state, program.batch
-  chips = program.mesh.size
-  used = _parameter_bytes(program)
-  kept = _kept_bytes(program) / chips
-  own = [held(part)[1] for part in (state, batch)]
-  traffic = 2 * own[0] + 4 * used + 2 * kept + own[1]
+  state, batch, mesh = training.state, training.batch, training.mesh
+  # Parameters in the type and parts in which they are used.
+  width = 2 if 'bfloat16' in str(config.get('model', {})) else 4
+  count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+  used = count * width / mesh.shape['tensor']
+  # What is kept includes parameters, which do not grow with the batch: a batch
+  # of twice the size tells how much is not theirs.
+  twice = {'data.batch_size': 2 * config['data']['batch_size']}
+  once, both = (
+    _residual_bytes(training, batch_shapes(each))
+    for each in (config, with_changes(config, twice))
+  )
+  kept = (both - once) / mesh.size
+  traffic = 2 * held(state)[1] + 4 * used + 2 * kept + held(batch)[1]
   return Work(
-    model_flops(program.task, state.params, state.collections, batch),
-    program_flops(program.step, state, batch),
+    model_flops(training.task, state.params, state.collections, batch),
+    program_flops(training.step(training.task), state, batch),
     traffic,
   )
 
 
-def _parameter_bytes(program: Program) -> float:
-  """Bytes of the parameters in the type and parts in which they are used."""
-  tensor = program.mesh.shape['tensor']
-  half = 'bfloat16' in str(program.config.get('model', {}))
-  count = sum(leaf.size for leaf in jax.tree.leaves(program.state.params))
-  return count * (2 if half else 4) / tensor
-
-
-def _kept_bytes(program: Program) -> int:
-  """Bytes that all forward passes keep for the backward passes.
-
-  The parameters among them do not grow with the batch: a batch of twice the
-  size tells.
-  """
-  size = program.config['data']['batch_size']
-  twice = with_changes(program.config, {'data.batch_size': 2 * size})
-  once, both = (
-    _residual_bytes(program, batch_shapes(config))
-    for config in (program.config, twice)
-  )
-  return both - once
-
-
-def _residual_bytes(program: Program, batch: PyTree) -> int:
+def _residual_bytes(training: Training, batch: PyTree) -> int:
   """Bytes of what all players' losses keep, parameters included."""
-  params, collections = program.state.params, program.state.collections
+  params, collections = training.state.params, training.state.collections
   key = jax.eval_shape(lambda: jax.random.key(0))
   step = jax.ShapeDtypeStruct((), np.int32)
   total = 0
-  for player, loss in program.task.losses().items():
+  for player, loss in training.task.losses().items():
 
     def keep(own, params, *rest, player=player, loss=loss):
       def of_own(own):

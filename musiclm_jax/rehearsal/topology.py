@@ -9,10 +9,8 @@ import re
 from typing import Any
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.training.hardware import Chip, chip_of
+from musiclm_jax.training.speed import Chip, chip_of
 
-# The machines of the hardware table.
-MACHINES = ('v4-8', 'v5e-16', 'v5e-256', 'v5p-2048', 'v6e-256')
 _PLANES = ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16')
 _CUBES = ('2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4', '4x4x8', '4x8x8')
 _CUBES += ('8x8x8', '8x8x16', '8x16x16')

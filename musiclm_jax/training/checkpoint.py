@@ -10,19 +10,43 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax.traverse_util import unflatten_dict
 
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.plain_path import plain_file
-from musiclm_jax.training import about
 from musiclm_jax.training import workdir as folder
-from musiclm_jax.training.retention import Best
+from musiclm_jax.training.schedule import Best
 
-STATE = 'state'
+STATE, METADATA = 'state', 'about'  # names of the items on disk
+# 1 had the players alone, in `names`; config and contract lay in the workdir,
+# and the state did not know `rolled_back`: it is read, but not continued.
+SCHEMA = 2
+_FIRST = 'names'
 _GROUP = 64  # arrays in memory at once while a checkpoint is checked
+
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+  """What must be known to use a checkpoint without anything beside it.
+
+  Attributes:
+    players: Those with parameters, some perhaps without arrays.
+    collections: Those with codebooks and statistics.
+    config: The resolved config of the training.
+    contract_json: The token contract of an LM, else None.
+    metrics: Held-out metrics of its step, where they were taken.
+    schema: Of the checkpoint.
+  """
+
+  players: tuple[str, ...]
+  collections: tuple[str, ...]
+  config: Mapping[str, Any]
+  contract_json: str | None
+  metrics: Mapping[str, float]
+  schema: int = SCHEMA
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +86,7 @@ def read(path: str | Path) -> Checkpoint:
     candidates, checkpoints = [path], path.parent
   else:
     checkpoints = path / folder.CHECKPOINTS
-    candidates = _by_choice(checkpoints)
+    candidates = _best_first(checkpoints)
   if not candidates:
     folder.read_config(path)
     raise UsageError(
@@ -78,91 +102,46 @@ def read(path: str | Path) -> Checkpoint:
   raise UsageError(all_damaged(checkpoints))
 
 
-def flatten(state: PyTree) -> dict[str, Any]:
-  """Names every leaf by its path: `'params/lm/decoder/kernel'`."""
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
-    for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]
-  }
+def read_metadata(path: Path) -> Metadata:
+  """Reads what the checkpoint in `<workdir>/checkpoints/<step>` says.
+
+  Raises:
+    UsageError: If its schema is not one that this version reads.
+    Exception: If it is damaged.
+  """
+  handler, given = ocp.JsonCheckpointHandler(), plain_file(path)
+  if not (path / METADATA).exists() and (path / _FIRST).exists():
+    return Metadata(
+      **handler.restore(given / _FIRST),
+      config=folder.read_config(path.parents[1]),
+      contract_json=folder.read_contract(path.parents[1]),
+      metrics={},
+      schema=1,
+    )
+  stored = handler.restore(given / METADATA)
+  if stored['schema'] != SCHEMA:
+    raise UsageError(
+      f'the checkpoint {path} has schema {stored["schema"]}, this version '
+      f'reads up to {SCHEMA}: use the version of musiclm_jax that wrote it, '
+      'or another workdir'
+    )
+  return Metadata(**stored)
 
 
-def nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
-  """Undoes `flatten` for nested dicts."""
-  tree: dict[str, Any] = {}
-  for name, leaf in leaves.items():
-    *parents, last = name.split('/')
-    node = tree
-    for parent in parents:
-      node = node.setdefault(parent, {})
-    node[last] = leaf
-  return tree
-
-
-def _by_choice(checkpoints: Path) -> list[Path]:
-  """Complete checkpoints, the one to read first."""
+def steps_in(checkpoints: Path) -> list[int]:
+  """Steps of the complete checkpoints of a folder, newest first."""
   if not checkpoints.is_dir():
     return []
-  names = [p.name for p in checkpoints.iterdir() if p.name.isdigit()]
-  steps = sorted(map(int, names), reverse=True)
-  paths = {step: checkpoints / str(step) for step in steps}
-  if best := _best_of_newest(paths.values()):
-    chosen = best.step({step: held_out(paths[step]) for step in steps})
-    steps.sort(key=lambda step: step != chosen)
-  return [paths[step] for step in steps]
-
-
-def _best_of_newest(paths: Iterable[Path]) -> Best | None:
-  """What the newest undamaged checkpoint's config calls best."""
-  for path in paths:
-    try:
-      config = about.read(path).config
-    except Exception:
-      continue
-    return Best.parse(config.get('schedule', {}).get('keep_best', ''))
-  return None
+  names = (path.name for path in checkpoints.iterdir())
+  return sorted((int(name) for name in names if name.isdigit()), reverse=True)
 
 
 def held_out(path: Path) -> Mapping[str, float]:
   """Held-out metrics of a checkpoint; a damaged one has none."""
   try:
-    return about.read(path).metrics
+    return read_metadata(path).metrics
   except Exception:
     return {}
-
-
-def _read_step(path: Path) -> Checkpoint:
-  described = about.read(path)
-  state = plain_file(path) / STATE
-  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-    stored = reader.metadata(state).item_metadata.tree
-    averaged = any(name.startswith('ema_params/') for name in stored)
-    source = 'ema_params' if averaged else 'params'
-    wanted = {
-      name: leaf
-      for name, leaf in stored.items()
-      if name.split('/')[0] in (source, 'collections')
-    }
-    leaves = reader.restore(state, args=_as_numpy(wanted))
-  tree = nest(leaves)
-  params, moved = tree.get(source, {}), tree.get('collections', {})
-  return Checkpoint(
-    step=int(path.name),
-    config=dict(described.config),
-    params={player: params.get(player, {}) for player in described.players},
-    collections={p: moved.get(p, {}) for p in described.collections},
-    contract_json=described.contract_json,
-  )
-
-
-def _as_numpy(wanted: Mapping[str, Any]) -> Any:
-  """Orbax's argument to read these arrays, and no others, into memory."""
-  return ocp.args.PyTreeRestore(
-    item=dict(wanted),
-    restore_args={
-      name: ocp.RestoreArgs(restore_type=np.ndarray) for name in wanted
-    },
-    partial_restore=True,
-  )
 
 
 def read_back(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
@@ -177,7 +156,7 @@ def read_back(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
   Raises:
     Exception: If one is missing, damaged or of another shape.
   """
-  about.read(path)
+  read_metadata(path)
   handler, state = ocp.PyTreeCheckpointHandler(), plain_file(path) / STATE
   names = iter(wanted)
   while group := list(itertools.islice(names, _GROUP)):
@@ -200,4 +179,58 @@ def all_damaged(checkpoints: Path) -> str:
   return (
     f'no checkpoint in {checkpoints} can be read: restore that folder from a '
     'copy, or give another --workdir to begin again'
+  )
+
+
+def _best_first(checkpoints: Path) -> list[Path]:
+  """Complete checkpoints, the one to read first."""
+  paths = {step: checkpoints / str(step) for step in steps_in(checkpoints)}
+  steps = list(paths)
+  if best := _best_of_newest(paths.values()):
+    chosen = best.step({step: held_out(paths[step]) for step in steps})
+    steps.sort(key=lambda step: step != chosen)
+  return [paths[step] for step in steps]
+
+
+def _best_of_newest(paths: Iterable[Path]) -> Best | None:
+  """What the newest undamaged checkpoint's config calls best."""
+  for path in paths:
+    try:
+      config = read_metadata(path).config
+    except Exception:
+      continue
+    return Best.parse(config.get('schedule', {}).get('keep_best', ''))
+  return None
+
+
+def _read_step(path: Path) -> Checkpoint:
+  metadata, state = read_metadata(path), plain_file(path) / STATE
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    stored = reader.metadata(state).item_metadata.tree
+    averaged = any(name.startswith('ema_params/') for name in stored)
+    source = 'ema_params' if averaged else 'params'
+    wanted = {
+      name: leaf
+      for name, leaf in stored.items()
+      if name.split('/')[0] in (source, 'collections')
+    }
+    leaves = reader.restore(state, args=_as_numpy(wanted))
+  tree = unflatten_dict(leaves, sep='/')
+  params, moved = tree.get(source, {}), tree.get('collections', {})
+  return Checkpoint(
+    step=int(path.name),
+    config=dict(metadata.config),
+    params={player: params.get(player, {}) for player in metadata.players},
+    collections={p: moved.get(p, {}) for p in metadata.collections},
+    contract_json=metadata.contract_json,
+  )
+
+
+def _as_numpy(wanted: Mapping[str, Any]) -> Any:
+  """Orbax's argument to read these arrays, and no others, into memory."""
+  as_array = ocp.RestoreArgs(restore_type=np.ndarray)
+  return ocp.args.PyTreeRestore(
+    item=dict(wanted),
+    restore_args=dict.fromkeys(wanted, as_array),
+    partial_restore=True,
   )

@@ -5,11 +5,12 @@ read by any other number of processes and devices.
 """
 
 import contextlib
+import dataclasses
 import errno
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,19 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
+from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from musiclm_jax.contracts import disk
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.plain_path import plain, plain_file
-from musiclm_jax.training import about, placement
+from musiclm_jax.training import checkpoint
 from musiclm_jax.training import workdir as folder
-from musiclm_jax.training.checkpoint import (
-  STATE,
-  all_damaged,
-  flatten,
-  held_out,
-  read_back,
-  skipping,
-)
-from musiclm_jax.training.retention import KEEP, Retention
-from musiclm_jax.training.schedule import Schedule
-from musiclm_jax.training.state import TrainState
+from musiclm_jax.training.checkpoint import METADATA, STATE
+from musiclm_jax.training.schedule import Best, Schedule
+from musiclm_jax.training.sharding_report import held
+from musiclm_jax.training.state import TrainState, flatten
 
+KEEP = 3  # so that an older one is there when the newest is damaged
 _FULL = (
   'No space left',
   'RESOURCE_EXHAUSTED',
@@ -44,6 +40,35 @@ _FULL = (
   'PERMISSION_DENIED',
   'Read-only file system',
 )
+
+
+@dataclasses.dataclass
+class BestAndReadable:
+  """Orbax's `PreservationPolicy` for what its own ones do not know.
+
+  `BestN` ranks by metrics that Orbax stored; ours are in the metadata, and a
+  run that goes on must rank those that its earlier part stored.
+
+  Attributes:
+    best: Whose best checkpoint stays, or None.
+    metrics: Step -> held-out metrics, of every checkpoint that has some.
+    readable: The newest checkpoint that has been read, which stays as well.
+  """
+
+  best: Best | None = None
+  metrics: dict[int, Mapping[str, float]] = dataclasses.field(
+    default_factory=dict
+  )
+  readable: int | None = None
+
+  def should_preserve(
+    self, checkpoints: Sequence[Any], *, context: Any
+  ) -> list[bool]:
+    """Says of each checkpoint, oldest first, whether it stays."""
+    del context
+    rows = {c.step: self.metrics.get(c.step, {}) for c in checkpoints}
+    best = self.best.step(rows) if self.best else None
+    return [step in (self.readable, best) for step in rows]
 
 
 class Checkpoints:
@@ -69,17 +94,19 @@ class Checkpoints:
     # Name -> shape of what was saved and has not been read back yet.
     self._unread: tuple[int, dict[str, tuple[int, ...]]] | None = None
     self._config, self._contract_json = dict(config), contract_json
-    self._retention = Retention(plan.best, plan.keep_every)
+    self._kept = BestAndReadable(plan.best)
+    kept = [policies.LatestN(KEEP), self._kept]
+    if plan.keep_every:
+      kept.append(policies.EveryNSteps(plan.keep_every))
     self._manager = ocp.CheckpointManager(
       plain(self._folder),
       options=ocp.CheckpointManagerOptions(
-        preservation_policy=self._retention, cleanup_tmp_directories=True
+        preservation_policy=policies.AnyPreservationPolicy(kept),
+        cleanup_tmp_directories=True,
       ),
     )
-    self._retention.metrics |= {
-      step: held_out(self._folder / str(step))
-      for step in self._manager.all_steps()
-    }
+    for step in self._manager.all_steps():
+      self._kept.metrics[step] = checkpoint.held_out(self._path(step))
 
   def save(self, state: TrainState, held_out: Mapping[str, float]) -> None:
     """Begins to write `state`; training may go on and donate it.
@@ -98,24 +125,26 @@ class Checkpoints:
     step = int(state.step)
     if step in self._manager.all_steps():
       return
-    with self._refusing_full_disks(step):
+    with self._refusing_full_disks():
       self._manager.wait_until_finished()
     trouble = self._read_back()
-    self._retention.metrics[step] = dict(held_out)
+    self._kept.metrics[step] = dict(held_out)
     leaves = flatten(state)
-    described = about.About(
+    metadata = checkpoint.Metadata(
       players=tuple(sorted(state.params)),
       collections=tuple(sorted(state.collections)),
       config=self._config,
       contract_json=self._contract_json,
       metrics=dict(held_out),
     )
-    with self._refusing_full_disks(step):
+    with self._refusing_full_disks():
       self._manager.save(
         step,
         args=ocp.args.Composite(
-          state=ocp.args.PyTreeSave(leaves),
-          about=about.save_args(described),
+          **{
+            STATE: ocp.args.PyTreeSave(leaves),
+            METADATA: ocp.args.JsonSave(dataclasses.asdict(metadata)),
+          }
         ),
         force=True,
       )
@@ -130,10 +159,10 @@ class Checkpoints:
     Raises:
       UsageError: If it cannot be written or read.
     """
-    with self._refusing_full_disks(None):
+    with self._refusing_full_disks():
       self._manager.wait_until_finished()
     if trouble := self._read_back():
-      raise UsageError(f'{trouble}; kept are those of steps {self._kept()}')
+      raise UsageError(f'{trouble}; kept are those of steps {self._steps()}')
 
   def close(self) -> None:
     """Waits for what is being written and ends the writing threads.
@@ -141,7 +170,7 @@ class Checkpoints:
     Raises:
       UsageError: If it cannot be written.
     """
-    with self._refusing_full_disks(None):
+    with self._refusing_full_disks():
       self._manager.close()
 
   def restore(
@@ -174,25 +203,25 @@ class Checkpoints:
     )
     damaged: list[int] = []
     for step in sorted(filter(among, self._manager.all_steps()), reverse=True):
-      path, leaves = self._folder / str(step), None
+      path, leaves = self._path(step), None
       try:
-        about.read(path).check_continuable(path)
+        _check_continuable(path)
         leaves = _restore(path, wanted, arguments)
       except UsageError:
         raise
       except Exception as error:
-        print(skipping(path, error), flush=True)
+        print(checkpoint.skipping(path, error), flush=True)
       # A file may be damaged that only one process reads.
       if not np.all(multihost_utils.process_allgather(leaves is not None)):
         damaged.append(step)
         continue
       self._put_aside(damaged)
-      self._retention.readable = step
+      self._kept.readable = step
       return jax.tree.unflatten(
         jax.tree.structure(abstract), [leaves[name] for name in wanted]
       )
     if damaged:
-      raise UsageError(all_damaged(self._folder))
+      raise UsageError(checkpoint.all_damaged(self._folder))
     return None
 
   def _read_back(self) -> str:
@@ -203,14 +232,14 @@ class Checkpoints:
     if self._unread is None:
       return ''
     (step, shapes), self._unread = self._unread, None
-    path, reason = self._folder / str(step), ''
+    path, reason = self._path(step), ''
     share = sorted(shapes)[jax.process_index() :: jax.process_count()]
     try:
-      read_back(path, {name: shapes[name] for name in share})
+      checkpoint.read_back(path, {name: shapes[name] for name in share})
     except Exception as error:
       reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
     if np.all(multihost_utils.process_allgather(not reason)):
-      self._retention.readable = step
+      self._kept.readable = step
       return ''
     self._put_aside([step])
     return (
@@ -229,16 +258,18 @@ class Checkpoints:
       for step in steps:
         names = (f'{step}{f"-{n}" if n else ""}' for n in itertools.count())
         free = next(n for n in names if not (aside / n).exists())
-        (self._folder / str(step)).rename(aside / free)
+        self._path(step).rename(aside / free)
     multihost_utils.sync_global_devices('damaged checkpoints are put aside')
     self._manager.reload()
 
-  def _kept(self) -> list[int]:
-    names = (path.name for path in self._folder.iterdir())
-    return sorted(int(name) for name in names if name.isdigit())
+  def _steps(self) -> list[int]:
+    return sorted(checkpoint.steps_in(self._folder))
+
+  def _path(self, step: int) -> Path:
+    return self._folder / str(step)
 
   @contextlib.contextmanager
-  def _refusing_full_disks(self, step: int | None) -> Iterator[None]:
+  def _refusing_full_disks(self) -> Iterator[None]:
     try:
       yield
     except Exception as error:
@@ -254,7 +285,7 @@ class Checkpoints:
       raise UsageError(
         f'cannot write a checkpoint to {self._folder} ({reason}): make room '
         f'or give another workdir; kept are the checkpoints of steps '
-        f'{self._kept()}'
+        f'{self._steps()}'
       ) from error
 
 
@@ -273,8 +304,19 @@ def check_room(workdir: Path, abstract: TrainState, plan: Schedule) -> None:
   there = len(os.listdir(path)) if path.is_dir() else 0
   steps = filter(plan.saves, range(1, plan.total_steps + 1))
   saves = len(list(itertools.islice(steps, KEEP + 1)))  # one beside the kept
-  each = placement.held(abstract)[0]
+  each = held(abstract)[0]
   disk.check_room(path, each * max(1, saves - there), 'checkpoints')
+
+
+def _check_continuable(path: Path) -> None:
+  """Refuses a checkpoint that an older version wrote."""
+  schema = checkpoint.read_metadata(path).schema
+  if schema != checkpoint.SCHEMA:
+    raise UsageError(
+      f'the checkpoint {path} has schema {schema}, from which this version '
+      f'reads weights but does not go on ({checkpoint.SCHEMA} is needed): '
+      'give another --workdir, with --init_from of this one to use its weights'
+    )
 
 
 def _restore(path: Path, wanted: dict, arguments: dict) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class Alarms:
       self._remember(row)
       self._told |= set(row.get('warnings', ()))
 
-  def hear(self, row: Row) -> dict[str, str]:
+  def add(self, row: Row) -> dict[str, str]:
     """Takes in a row; returns new alarms, cause -> line."""
     self._remember(row)
     found = {}

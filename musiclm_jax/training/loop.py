@@ -6,7 +6,6 @@ parameters and the same record, bit for bit.
 """
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,26 +17,24 @@ import numpy as np
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.progress import ProgressCallback, ignore
 from musiclm_jax.contracts.task import Task, task_at
-from musiclm_jax.training import microbatches, placement
-from musiclm_jax.training import state as states
+from musiclm_jax.training import sharding_report
 from musiclm_jax.training import workdir as folder
+from musiclm_jax.training.assembly import Training, assemble
 from musiclm_jax.training.checkpoints import Checkpoints, check_room
-from musiclm_jax.training.clock import Clock
-from musiclm_jax.training.held_out import (
+from musiclm_jax.training.evaluator import (
   Evaluator,
-  held_out_names,
+  evaluation_names,
   make_evaluator,
 )
-from musiclm_jax.training.observer import Observer
-from musiclm_jax.training.optimizer import make_optimizers
-from musiclm_jax.training.refusals import Refusals
+from musiclm_jax.training.non_finite import NonFiniteGuard
+from musiclm_jax.training.observer import Observer, Window
 from musiclm_jax.training.schedule import Schedule
-from musiclm_jax.training.state import TrainState
-from musiclm_jax.training.step import VERDICTS, compile_step
+from musiclm_jax.training.speed import Clock
+from musiclm_jax.training.state import TrainState, start_from
+from musiclm_jax.training.step import FINITE
 from musiclm_jax.training.stop_request import StopRequest
-from musiclm_jax.training.trace_window import Window
-from musiclm_jax.training.warm_start import start_from
 
 HostBatch = Mapping[str, np.ndarray]
 
@@ -71,6 +68,7 @@ def train(
   window: Window | None = None,
   fsdp: int = 1,
   tensor: int = 1,
+  progress: ProgressCallback = ignore,
 ) -> TrainState:
   """Trains `task` in a claimed `workdir` until `schedule.total_steps`.
 
@@ -86,11 +84,12 @@ def train(
     ema_decay: Of averaged parameters; 0.0 is off.
     contract_json: Token contract of an LM.
     initial: What to start from instead of random values: the arguments of
-      `warm_start.start_from` after the state.
+      `state.start_from` after the state.
     window: Steps to profile.
     fsdp: Devices that share one copy of the parameters, 0 for all; the
       others are data-parallel.
     tensor: Devices that share one layer.
+    progress: Takes an event of every logged step.
 
   Returns:
     The last state.
@@ -98,31 +97,36 @@ def train(
   Raises:
     UsageError: If the workdir belongs to another config or is not shared by
       all processes, a checkpoint cannot be written or read, or the loss stays
-      not finite; see `Refusals`.
+      not finite; see `NonFiniteGuard`.
     SystemExit: When the state is saved after a SIGTERM (code 75) or a Ctrl-C
       (code 130).
   """
   clock = Clock()
   mesh = sharding.make_mesh(fsdp=fsdp, tensor=tensor)
   plan = Schedule(**schedule)
-  players = make_optimizers(optimizers, total_steps=plan.total_steps)
   opening = data.train(0)
   head = next(opening)
-  first = sharding.put_batch(head, mesh)
-  kwargs = {'seed': seed, 'with_ema': ema_decay > 0}
-  abstract = states.abstract_state(task, players, first, mesh, **kwargs)
-  microbatches.check(first, accumulation, abstract)
-  _check_held_out(plan, task, data, abstract)
-  check_room(workdir, abstract, plan)
+  training = assemble(
+    task,
+    sharding.put_batch(head, mesh),
+    mesh,
+    optimizers=optimizers,
+    total_steps=plan.total_steps,
+    seed=seed,
+    accumulation=accumulation,
+    ema_decay=ema_decay,
+  )
+  _check_evaluation(plan, data, training)
+  check_room(workdir, training.state, plan)
   folder.describe_to_all(workdir, dict(config), contract_json)
   if jax.process_index() == 0:
-    placement.tell(workdir, abstract)
+    sharding_report.write(workdir, training.state)
   checkpoints = Checkpoints(workdir, config, contract_json, plan)
   try:
     with clock.spending('restore'):
-      state = checkpoints.restore(abstract)
+      state = checkpoints.restore(training.state)
     if state is None:
-      state = states.create_state(task, players, first, mesh, **kwargs)
+      state = training.create_state()
       state = start_from(state, *initial) if initial else state
     done = int(state.step)
     if done >= plan.total_steps:
@@ -130,26 +134,34 @@ def train(
         printable(f'done: {workdir} has {done} of {plan.total_steps} steps')
       )
       return state
-    options = {'accumulation': accumulation, 'ema_decay': ema_decay}
-    compiled = functools.cache(
-      lambda game: compile_step(game, players, abstract, **options)
-    )
     batches = data.train(done) if done else itertools.chain([head], opening)
-    evaluate = make_evaluator(task, data.evaluation, mesh)
     placed = (sharding.put_batch(batch, mesh) for batch in batches)
-    about = {'workdir': workdir, 'done': done, 'clock': clock, 'window': window}
-    with Observer(task, abstract, first, plan.total_steps, **about) as observer:
+    with Observer(
+      training,
+      plan.total_steps,
+      workdir=workdir,
+      done=done,
+      clock=clock,
+      stage=str(config['stage']),
+      window=window,
+      progress=progress,
+    ) as observer:
       return _run(
-        state, task, compiled, placed, plan, checkpoints, evaluate, observer
+        training,
+        state,
+        placed,
+        plan,
+        checkpoints,
+        make_evaluator(task, data.evaluation, mesh),
+        observer,
       )
   finally:
     checkpoints.close()
 
 
 def _run(
+  training: Training,
   state: TrainState,
-  task: Task,
-  compiled: Callable[[Task], Callable],
   batches: Iterator[PyTree],
   plan: Schedule,
   checkpoints: Checkpoints,
@@ -157,15 +169,15 @@ def _run(
   observer: Observer,
 ) -> TrainState:
   """Steps from where the state is to the end of the plan."""
-  refusals = Refusals(state, checkpoints, plan, observer.warn)
+  guard = NonFiniteGuard(state, checkpoints, plan, observer.warn)
   with StopRequest() as stop:
     for number in range(int(state.step) + 1, plan.total_steps + 1):
       with observer.waiting():
         batch = next(batches)
-      game = task_at(task, number - 1)
-      state, metrics = observer.run(game, compiled(game), state, batch)
+      phase = task_at(training.task, number - 1)
+      state, metrics = _step(training, phase, state, batch, observer)
       # Waits for the step before: no further ahead, or a stop comes too late.
-      state, held_out = refusals.settle(state, number, batch, metrics), {}
+      state, held_out = guard.check(state, number, batch, metrics), {}
       if plan.logs(number):
         values, samples = _scalars(observer.read(metrics), state), {}
         if plan.evaluates(number):
@@ -186,6 +198,20 @@ def _run(
   return state
 
 
+def _step(
+  training: Training,
+  phase: Task,
+  state: TrainState,
+  batch: PyTree,
+  observer: Observer,
+) -> tuple[TrainState, Mapping[str, jax.Array]]:
+  """Takes one step, with the observer beside it."""
+  step = training.step(phase)
+  with observer.stepping(phase, step, state, batch) as wait:
+    outcome = step(state, batch)
+    return jax.block_until_ready(outcome) if wait else outcome
+
+
 def _saves(plan: Schedule, number: int, state: TrainState) -> bool:
   """Whether to save: not while steps are refused, but for the last one."""
   if not plan.saves(number):
@@ -197,17 +223,15 @@ def _scalars(
   metrics: Mapping[str, np.ndarray], state: TrainState
 ) -> dict[str, float]:
   """What is recorded of a step."""
-  inner = ('refused_in_a_row', VERDICTS)
+  inner = ('refused_in_a_row', FINITE)
   values = {k: float(v) for k, v in metrics.items() if k not in inner}
   if rolled_back := int(state.rolled_back):
     values['rolled_back'] = rolled_back
   return values
 
 
-def _check_held_out(
-  plan: Schedule, task: Task, data: Data, abstract: TrainState
-) -> None:
+def _check_evaluation(plan: Schedule, data: Data, training: Training) -> None:
   """Draws a held-out batch, lest it fail at the first evaluation only."""
-  names = held_out_names(task, data.evaluation, abstract)
+  names = evaluation_names(training.task, data.evaluation, training.state)
   if plan.best:
     plan.best.check(names)

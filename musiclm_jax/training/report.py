@@ -8,6 +8,8 @@ goes into `speed.jsonl`.
 import contextlib
 import json
 import math
+import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ import numpy as np
 
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.training import workdir as folder
-from musiclm_jax.training.events import Events
+
+_FLUSH_SECONDS = 60.0  # between writes of the event file
 
 
 class Report:
@@ -37,7 +40,7 @@ class Report:
       self._files.enter_context(path.open('ab', buffering=0)) for path in paths
     )
     self.rows = read_metrics(paths[0])
-    self._writer = Events(Path(workdir), restored_step)
+    self._writer = _Events(Path(workdir), restored_step)
 
   def write(
     self, row: Mapping[str, float | None], warnings: Sequence[str] = ()
@@ -86,6 +89,65 @@ class Report:
   def __exit__(self, *_: object) -> None:
     with self._files:
       self._writer.close()
+
+
+class _Events:
+  """Appends scalars, texts and sounds to a TensorBoard event file of its own.
+
+  tensorboardX's own SummaryWriter has a thread write them, which a full disk
+  ends: what comes after fills a queue that nobody empties, and the run stands.
+  """
+
+  def __init__(self, folder: Path, restored_step: int):
+    """Opens a new file.
+
+    Args:
+      folder: Where TensorBoard looks for it.
+      restored_step: Steps that the run begins after; what earlier files say of
+        later ones is hidden.
+
+    Raises:
+      OSError: Naming the file, as all that is here.
+    """
+    from tensorboardX import summary
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    self._summary, self._event, self._flushed = summary, Event, 0.0
+    self._path = folder / 'events.out.tfevents.*'
+    with atomic_file.naming(self._path):
+      self._file = EventsWriter(os.fspath(folder / 'events'))
+    if restored_step:
+      start = SessionLog(status=SessionLog.START)
+      self._write(restored_step + 1, session_log=start)
+
+  def add_scalar(self, name: str, value: float, step: int) -> None:
+    """Adds a number."""
+    self._write(step, summary=self._summary.scalar(name, value))
+
+  def add_text(self, name: str, text: str, step: int) -> None:
+    """Adds a line."""
+    self._write(step, summary=self._summary.text(name, text))
+
+  def add_audio(
+    self, name: str, waveform: np.ndarray, step: int, sample_rate: int
+  ) -> None:
+    """Adds a waveform [S] in [-1, 1]."""
+    sound = self._summary.audio(name, waveform[:, None], sample_rate)
+    self._write(step, summary=sound)
+
+  def _write(self, step: int, **what) -> None:
+    now = time.time()
+    with atomic_file.naming(self._path):
+      self._file.write_event(self._event(wall_time=now, step=step, **what))
+      if now - self._flushed > _FLUSH_SECONDS:
+        self._file.flush()
+        self._flushed = now
+
+  def close(self) -> None:
+    """Writes what is left; a full disk, which has been reported, loses it."""
+    with contextlib.suppress(OSError):
+      self._file.close()
 
 
 def as_row(step: int, metrics: Mapping[str, float]) -> dict[str, Any]:

@@ -1,8 +1,68 @@
-"""When a training logs, evaluates and saves."""
+"""When a training logs, evaluates and saves, and which checkpoint is best."""
 
 import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 
-from musiclm_jax.training.retention import Best
+from musiclm_jax.contracts.errors import UsageError
+
+_WAYS = ('lowest', 'highest')
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+  """A held-out metric and which way is better.
+
+  Attributes:
+    metric: As the record names it, such as `'eval_nll'`.
+    way: `'lowest'` or `'highest'`.
+  """
+
+  metric: str
+  way: str
+
+  @classmethod
+  def parse(cls, text: str) -> 'Best | None':
+    """Reads `'lowest eval_nll'`; the empty text is none.
+
+    Raises:
+      UsageError: If it is something else.
+    """
+    if not text:
+      return None
+    way, _, metric = text.partition(' ')
+    if way not in _WAYS or not metric.startswith('eval_'):
+      raise UsageError(
+        f"schedule.keep_best='{text}': give 'lowest' or 'highest' and a "
+        "held-out metric, such as 'lowest eval_loss', or nothing"
+      )
+    return cls(metric, way)
+
+  def check(self, known: Sequence[str]) -> None:
+    """Checks that it is one of the metrics that an evaluation yields.
+
+    Raises:
+      UsageError: Naming those.
+    """
+    if self.metric not in known:
+      raise UsageError(
+        f"schedule.keep_best names '{self.metric}': choose one of "
+        f'{", ".join(sorted(known)) or "nothing, there is no held-out data"}'
+      )
+
+  def step(self, metrics: Mapping[int, Mapping[str, float]]) -> int | None:
+    """Picks the best step, of equal ones the newest; None where none has it.
+
+    Args:
+      metrics: Step -> held-out metrics, empty where none were taken.
+    """
+    sign = 1.0 if self.way == 'highest' else -1.0
+    values = {
+      step: sign * row[self.metric]
+      for step, row in metrics.items()
+      if math.isfinite(row.get(self.metric, math.nan))
+    }
+    return max(values, key=lambda step: (values[step], step), default=None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,18 +1,173 @@
-"""How fast a training is, in the units of its task, and the line that says so.
+"""How fast a training is, against the clock and against what its chips can do.
+
+Wall time is spent on `compile`, `restore`, `save`, `evaluate` and `data`
+(waiting for a batch while no step runs); goodput is what is left of it.
 
 step 120/2000  loss 3.1416  eval_nll 3.2000  5.20 steps/s  42,600 tokens/s
 MFU 51.3 %  ETA 6:01  goodput 93 %
+
+Peaks of chips are of dense bfloat16 products, in FLOP/s a chip; bandwidths in
+bytes/s. A link's figure is one way. Sources: for TPUs the key specifications
+of cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e} (bidirectional interchip
+bandwidth a chip / links / 2), for GPUs NVIDIA's data sheets without sparsity.
 """
 
+import collections
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.task import BatchInfo, HasBatchInfo, Task
-from musiclm_jax.training.clock import Pace, duration
-from musiclm_jax.training.hardware import chip_of
-from musiclm_jax.training.model_flops import model_flops
+from musiclm_jax.training.flops import model_flops
 from musiclm_jax.training.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+  """One chip, which is one device of jax.
+
+  Attributes:
+    name: As people say it.
+    peak: FLOP/s of bfloat16 products.
+    hbm_bytes: Memory that a program can use; what libtpu says of TPUs.
+    hbm_bandwidth: Between memory and chip.
+    link_bandwidth: Of one interconnect link, one way; 0.0 where unknown.
+    torus_axes: Of the interconnect, two links each.
+  """
+
+  name: str
+  peak: float
+  hbm_bytes: float
+  hbm_bandwidth: float
+  link_bandwidth: float = 0.0
+  torus_axes: int = 0
+
+
+GiB = 2**30
+# jax's device_kind -> chip.
+CHIPS = {
+  # 275 TFLOPS, 32 GiB at 1200 GB/s, 2400 Gbps one way over 6 links.
+  'TPU v4': Chip('v4', 275e12, 30.75 * GiB, 1200e9, 50e9, 3),
+  # 197 TFLOPS, 16 GiB at 819 GB/s, 1600 Gbps one way over 4 links.
+  'TPU v5 lite': Chip('v5e', 197e12, 15.75 * GiB, 819e9, 50e9, 2),
+  # 459 TFLOPS, 95 GB at 2765 GB/s, 1200 GB/s both ways over 6 links.
+  'TPU v5': Chip('v5p', 459e12, 95.74 * GiB, 2765e9, 100e9, 3),
+  # 918 TFLOPS, 32 GiB at 1638 GB/s, 800 GB/s both ways over 4 links.
+  'TPU v6 lite': Chip('v6e', 918e12, 31.25 * GiB, 1638e9, 100e9, 2),
+  'NVIDIA H100 80GB HBM3': Chip('H100', 989.4e12, 80e9, 3352e9),
+  'NVIDIA H200': Chip('H200', 989.4e12, 141e9, 4800e9),
+  'NVIDIA A100-SXM4-40GB': Chip('A100', 312e12, 40e9, 1555e9),
+  'NVIDIA A100-SXM4-80GB': Chip('A100', 312e12, 80e9, 2039e9),
+}
+
+
+def chip_of(device: Any) -> Chip | None:
+  """Finds the chip of a jax device; None where its peak is not known."""
+  return CHIPS.get(device.device_kind)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+  """How a run stands.
+
+  Attributes:
+    steps_per_second: Since the last look, without compiling, saving and
+      evaluating; None before there was a step to time.
+    seconds_left: To the last step, with all that goes with it, or None.
+    goodput: Share of the wall time that went into steps.
+    data_share: Of the time of `steps_per_second` that went into waiting.
+    lost: Seconds since the start, by what they went into.
+  """
+
+  steps_per_second: float | None
+  seconds_left: float | None
+  goodput: float
+  data_share: float
+  lost: Mapping[str, float]
+
+
+class Clock:
+  """Counts seconds; starts when it is made."""
+
+  def __init__(self, now: Callable[[], float] = time.monotonic):
+    """Begins to count. `now` returns the seconds since some moment."""
+    self._now = now
+    self._start = now()
+    self._lost: dict[str, float] = collections.defaultdict(float)
+    self._first: tuple[int, float] | None = None
+    self._lap: tuple[int, float, dict[str, float]] | None = None
+    self._step_seconds = 0.0
+
+  @property
+  def elapsed(self) -> float:
+    """Seconds since the start."""
+    return self._now() - self._start
+
+  @property
+  def lost(self) -> dict[str, float]:
+    """Seconds that were no steps, by what they went into."""
+    return dict(self._lost)
+
+  @contextlib.contextmanager
+  def spending(self, what: str) -> Iterator[None]:
+    """Books the time of a block, of which no step is part."""
+    begun = self._now()
+    try:
+      yield
+    finally:
+      self._lost[what] += self._now() - begun
+
+  @contextlib.contextmanager
+  def waiting(self) -> Iterator[None]:
+    """Books a wait for data, less what a step takes that runs meanwhile."""
+    begun = self._now()
+    try:
+      yield
+    finally:
+      waited = self._now() - begun - self._step_seconds
+      self._lost['data'] += max(0.0, waited)
+
+  @contextlib.contextmanager
+  def timing_step(self) -> Iterator[None]:
+    """Takes the time of a block that waits for the one step that runs."""
+    begun = self._now()
+    yield
+    self._step_seconds = self._now() - begun
+
+  def begin(self, step: int) -> None:
+    """Starts to count steps after `step`, the first, which compiled."""
+    self._first = step, self._now()
+    self._lap = step, self._now(), self.lost
+
+  def pace(self, step: int, total: int) -> Pace:
+    """Tells how the run stands after `step` of `total`; ends a lap."""
+    now = self._now()
+    first, first_at = self._first
+    lap, lap_at, lost_before = self._lap
+    self._lap = step, now, self.lost
+    lost = {k: v - lost_before.get(k, 0.0) for k, v in self._lost.items()}
+    data = lost.pop('data', 0.0)
+    stepping = max(now - lap_at - sum(lost.values()), 1e-9)
+    mean = (now - first_at) / (step - first) if step > first else None
+    return Pace(
+      steps_per_second=(step - lap) / stepping if step > lap else None,
+      seconds_left=None if mean is None else mean * (total - step),
+      goodput=1.0 - sum(self._lost.values()) / max(now - self._start, 1e-9),
+      data_share=data / stepping,
+      lost=self.lost,
+    )
+
+
+def duration(seconds: float) -> str:
+  """Seconds as m:ss or h:mm:ss."""
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f'{hours}:{minutes:02d}:{seconds:02d}'
+  return f'{minutes}:{seconds:02d}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,23 +233,20 @@ def batch_info_of(task: Task, batch: PyTree) -> BatchInfo:
   return BatchInfo(len(next(iter(batch.values()))), 'examples')
 
 
-def scale_of(
-  task: Task, batch_info: BatchInfo, state: TrainState, batch: PyTree
-) -> Scale:
+def scale_of(task: Task, state: TrainState, batch: PyTree) -> Scale:
   """Counts what a step of a task is worth on the chips its state lies on.
 
   Args:
     task: What is trained.
-    batch_info: Of it.
     state: Described, with shardings.
     batch: A global batch, or its shapes.
   """
-  mesh = state.step.sharding.mesh
+  info, mesh = batch_info_of(task, batch), state.step.sharding.mesh
   chip, share = chip_of(mesh.devices.flat[0]), None
   if chip is not None:
     flops = model_flops(task, state.params, state.collections, batch)
     share = flops / (chip.peak * mesh.size)
-  return Scale(batch_info.amount, batch_info.unit, share)
+  return Scale(info.amount, info.unit, share)
 
 
 def _rounded(value: float) -> str:

@@ -1,10 +1,11 @@
 """The state of a training: all that must survive a crash, in one struct."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
@@ -12,6 +13,7 @@ from jax.sharding import Mesh
 
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import Batch, Task
 
 _UNOPTIMISED = {'xla_backend_optimization_level': 0}
@@ -146,3 +148,55 @@ def create_state(
 def shardings(abstract: Any) -> Any:
   """Reads the shardings off a described state."""
   return jax.tree.map(lambda leaf: leaf.sharding, abstract)
+
+
+def flatten(tree: PyTree) -> dict[str, Any]:
+  """Names every leaf by its path: `'params/lm/decoder/kernel'`."""
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+  }
+
+
+def start_from(
+  state: TrainState,
+  params: PyTree,
+  collections: PyTree | None,
+  fresh: Collection[str] = (),
+) -> TrainState:
+  """Puts given weights and codebooks into a fresh state.
+
+  Args:
+    state: Of no steps.
+    params: By player; only a part of them where `collections` is None, such
+      as a pretrained tower. The others keep their random values.
+    collections: By player.
+    fresh: Players that are not given and keep their random values, such as
+      the discriminators that a bundle lacks.
+
+  Raises:
+    UsageError: Naming the first array that is missing, spare or of another
+      shape.
+  """
+  given = flatten({'params': params, 'collections': collections or {}})
+  ours = {'params': state.params, 'collections': state.collections}
+  wanted = flatten(ours)
+  compared = set(given)
+  if collections is not None:
+    compared |= {name for name in wanted if name.split('/')[1] not in fresh}
+  for name in sorted(compared):
+    theirs, needed = (
+      tuple(np.shape(leaves[name])) if name in leaves else 'nothing'
+      for leaves in (given, wanted)
+    )
+    if theirs != needed:
+      raise UsageError(
+        f'the weights to start from have {theirs} at {name}, this config '
+        f'needs {needed}: use the config of those weights'
+      )
+  for name in given:
+    leaf, value = wanted[name], np.asarray(given[name], wanted[name].dtype)
+    wanted[name] = jax.device_put(value, leaf.sharding)
+  placed = jax.tree.unflatten(jax.tree.structure(ours), wanted.values())
+  averaged = jax.tree.map(jnp.copy, placed['params'])
+  return state.replace(**placed, ema_params=state.ema_params and averaged)

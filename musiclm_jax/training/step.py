@@ -22,12 +22,12 @@ from musiclm_jax.contracts.task import (
   Params,
   Task,
 )
-from musiclm_jax.training.state import TrainState, shardings
+from musiclm_jax.training.state import TrainState, flatten, shardings
 
 # The metric that is no scalar: bool [N], which of `suspects` are finite.
-VERDICTS = 'finite'
+FINITE = 'finite'
 # Metrics that the step itself adds; no task may report one of these names.
-_COUNTED = ('grad_norm', 'refused_', VERDICTS)
+_COUNTED = ('grad_norm', 'refused_', FINITE)
 StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 Outcome = tuple[PyTree, Collections, Metrics]
 
@@ -100,7 +100,7 @@ def make_step(
     return new, metrics | {
       'refused_steps': new.refused,
       'refused_in_a_row': new.refused_in_a_row,
-      VERDICTS: jnp.stack(verdicts),
+      FINITE: jnp.stack(verdicts),
     }
 
   return step
@@ -129,9 +129,9 @@ def suspects(
     'gradient': gradients,
   }
   return {
-    f'{part}/{jax.tree_util.keystr(path, simple=True, separator="/")}': leaf
+    f'{part}/{name}': leaf
     for part, tree in parts.items()
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    for name, leaf in flatten(tree).items()
   }
 
 

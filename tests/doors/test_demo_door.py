@@ -21,7 +21,7 @@ from musiclm_jax.evaluation import (
 )
 from musiclm_jax.evaluation.lanes import makespan, next_stage
 from musiclm_jax.evaluation.progress_line import ProgressLine
-from musiclm_jax.training.clock import duration
+from musiclm_jax.training.speed import duration
 
 ROOT = Path(__file__).parents[2]
 NAMES = (

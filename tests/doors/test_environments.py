@@ -147,8 +147,10 @@ def test_a_mistaken_flag_is_refused_in_words(command, added, words, call):
 
 
 def test_of_a_key_of_the_config_that_comes_twice_the_last_one_counts(call):
-  given = ('--config.seed=-1', '--config.seed=3', '--again')
-  assert_refused(call('rehearse', CONFIG, *given), '--again is of --all')
+  given = ('--config.seed=-1', '--config.seed=3', '--json=no/such.json')
+  assert_refused(
+    call('rehearse', CONFIG, *given), 'the folder no does not exist'
+  )
 
 
 @pytest.mark.parametrize('text', CONFIG_FILES)

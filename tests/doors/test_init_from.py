@@ -8,9 +8,8 @@ from flax import linen as nn
 from musiclm_jax import door
 from musiclm_jax.cascade import bundle as bundles
 from musiclm_jax.cascade import networks, stage_data
-from musiclm_jax.training import checkpoint, loop
-from musiclm_jax.training.state import TrainState
-from musiclm_jax.training.warm_start import start_from
+from musiclm_jax.training import loop
+from musiclm_jax.training.state import TrainState, flatten, start_from
 
 
 def zeros_of(task, batch):
@@ -54,9 +53,7 @@ def test_every_stage_starts_from_a_bundle(stage, initial, bundle, minute_game):
   assert code == 0, err
   state = start_from(zeros_of(*minute_game(stage)), *given)
   kept = networks.load(bundle[0], stage).weights.arrays()
-  found = checkpoint.flatten(
-    {'params': state.params, 'collections': state.collections}
-  )
+  found = flatten({'params': state.params, 'collections': state.collections})
   for name, array in kept.items():
     np.testing.assert_array_equal(found.pop(name), array)
   fresh = {name.split('/')[1] for name in found}

@@ -62,6 +62,7 @@ def test_a_config_at_its_edge_is_built_or_refused_in_words(stage, key, value):
   try:
     bounds.check_config(config)
     planned = program.plan(config.to_dict(), jax.devices())
-    jax.eval_shape(planned.step, planned.state, planned.batch)
+    step = planned.step(planned.task)
+    jax.eval_shape(step, planned.state, planned.batch)
   except UsageError as refused:
     assert '\n' not in str(refused)

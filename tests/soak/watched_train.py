@@ -8,7 +8,7 @@ import contextlib
 import os
 
 from musiclm_jax import door, train
-from musiclm_jax.training.clock import Clock
+from musiclm_jax.training.speed import Clock
 
 _spending = Clock.spending
 

@@ -9,7 +9,7 @@ from training_games import play
 
 from musiclm_jax.contracts import own_folder
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.training import checkpoint, checkpoints, retention, workdir
+from musiclm_jax.training import checkpoint, checkpoints, workdir
 
 SHORT = {'total_steps': 2, 'save_every': 1, 'log_every': 1, 'eval_every': 0}
 
@@ -42,7 +42,7 @@ def test_a_workdir_of_any_name_trains_and_goes_on(name, tmp_path):
 @pytest.fixture
 def unreadable(monkeypatch):
   """Lets the checkpoints of some steps come out unreadable; a list of them."""
-  broken, before = [], checkpoints.read_back
+  broken, before = [], checkpoint.read_back
 
   def read_back(path, wanted):
     if int(path.name) in broken:
@@ -50,7 +50,7 @@ def unreadable(monkeypatch):
         file.unlink()
     return before(path, wanted)
 
-  monkeypatch.setattr(checkpoints, 'read_back', read_back)
+  monkeypatch.setattr(checkpoint, 'read_back', read_back)
   return broken
 
 
@@ -64,9 +64,9 @@ def test_the_last_readable_checkpoint_is_kept_whatever_follows(
   assert {p.name for p in (tmp_path / 'w' / 'damaged').iterdir()} == set('24')
   said = capsys.readouterr().out
   assert said.count('cannot be read back') == 2 and 'remove' not in said
-  policy, some = retention.Retention(readable=1), [1, 2, 3, 4, 5]
+  policy, some = checkpoints.BestAndReadable(readable=1), [1, 2, 3, 4, 5]
   kept = policy.should_preserve(list(map(Saved, some)), context=None)
-  assert kept == [True, False, True, True, True]
+  assert kept == [True, False, False, False, False]
 
 
 def test_a_run_that_cannot_save_ends_and_says_what_is_kept(

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 
 from musiclm_jax import stages
-from musiclm_jax.training.model_flops import model_flops, program_flops
+from musiclm_jax.training.flops import model_flops, program_flops
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 B = 3

@@ -9,9 +9,8 @@ import pytest
 from training_games import play
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.training import about, checkpoint, workdir
-from musiclm_jax.training.retention import Best
-from musiclm_jax.training.schedule import Schedule
+from musiclm_jax.training import checkpoint, workdir
+from musiclm_jax.training.schedule import Best, Schedule
 
 # Learns, then forgets: the best checkpoint is neither new nor the first.
 PLAN = {
@@ -108,10 +107,10 @@ def test_a_checkpoint_is_whole_without_its_workdir(tmp_path):
   read = checkpoint.read(alone)
   assert read.config == workdir.read_config(tmp_path / 'w')
   assert read.contract_json == contract
-  assert about.read(alone).schema == about.SCHEMA
+  assert checkpoint.read_metadata(alone).schema == checkpoint.SCHEMA
 
 
-@pytest.mark.parametrize('schema', [0, about.SCHEMA + 1])
+@pytest.mark.parametrize('schema', [0, checkpoint.SCHEMA + 1])
 def test_another_schema_is_one_clear_line_and_no_damage(schema, copy):
   file = next((copy / 'checkpoints' / '12' / 'about').glob('*'))
   file.write_text(json.dumps(json.loads(file.read_text()) | {'schema': schema}))

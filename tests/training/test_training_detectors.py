@@ -104,7 +104,7 @@ def test_alarms_are_given_once_and_alike_in_one_part_or_two():
       if i in cuts:
         kept = [json.loads(line) for line in written]
         alarms = Alarms(health_checks, TOTAL, kept)
-      found = alarms.hear(row)
+      found = alarms.add(row)
       given += [(row['step'], *pair) for pair in found.items()]
       said = {'warnings': list(found)} if found else {}
       written.append(json.dumps(row | said))

@@ -10,10 +10,12 @@ import jax
 import numpy as np
 import pytest
 import training_games
+from flax.traverse_util import unflatten_dict
 from training_games import play
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.training import checkpoint, workdir
+from musiclm_jax.training.state import flatten
 from musiclm_jax.training.stop_request import StopRequest
 
 STILL = {'optimizer': {'learning_rate': 0.0}}
@@ -224,10 +226,10 @@ def test_a_player_that_is_not_given_starts_fresh_and_averages_from_the_start(
 def test_a_given_part_is_started_from_once_and_the_rest_stays_random(tmp_path):
   plan, still = {'total_steps': 1}, {'learning_rate': 0.0}
   random = play('lm', tmp_path / 'w', schedule=plan, optimizer=still)
-  names = checkpoint.flatten(jax.device_get(random.params))
+  names = flatten(jax.device_get(random.params))
   name, *others = sorted(names)
   for value, steps in ((0.5, 1), (0.25, 2)):  # the second run resumes
-    part = checkpoint.nest({name: np.full_like(names[name], value)})
+    part = unflatten_dict({name: np.full_like(names[name], value)}, sep='/')
     started = play(
       'lm',
       tmp_path / 'v',
@@ -236,7 +238,7 @@ def test_a_given_part_is_started_from_once_and_the_rest_stays_random(tmp_path):
       optimizer=still,
     )
     assert int(started.step) == steps
-    found = checkpoint.flatten(jax.device_get(started.params))
+    found = flatten(jax.device_get(started.params))
     np.testing.assert_array_equal(found[name], 0.5)
     for other in others:
       np.testing.assert_array_equal(found[other], names[other])

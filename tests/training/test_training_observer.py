@@ -16,10 +16,9 @@ from training_games import CodecGame, LMGame, codec_batch, lm_batch, play
 from musiclm_jax.contracts import standard_streams
 from musiclm_jax.contracts.errors import STOPPED, UsageError
 from musiclm_jax.contracts.task import BatchInfo, HealthCheck
-from musiclm_jax.training import checkpoint, hardware, speed, watchdog
-from musiclm_jax.training.clock import Clock
-from musiclm_jax.training.compilations import describe, differences
-from musiclm_jax.training.trace_window import Window
+from musiclm_jax.training import checkpoint, observer, speed
+from musiclm_jax.training.observer import Window, describe, differences
+from musiclm_jax.training.speed import Clock
 
 
 def lines(path):
@@ -92,18 +91,18 @@ def test_mfu_is_model_flops_over_the_peak_of_all_chips(monkeypatch):
   state = states.abstract_state(task, {}, batch, mesh)
   batch_info = speed.batch_info_of(task, batch)
   assert (batch_info.amount, batch_info.unit) == (8, 'examples')
-  assert speed.scale_of(task, batch_info, state, batch).peak_share is None
-  chip = hardware.Chip('toy', 1e6, 0, 0)
+  assert speed.scale_of(task, state, batch).peak_share is None
+  chip = speed.Chip('toy', 1e6, 0, 0)
   monkeypatch.setattr(speed, 'chip_of', lambda device: chip)
   # Two products of 16 x 8 a token; the first one's input needs no gradient.
   flops = 8 * 12 * (2 + 3) * 2 * 16 * 8
-  share = speed.scale_of(task, batch_info, state, batch).peak_share
+  share = speed.scale_of(task, state, batch).peak_share
   assert share == pytest.approx(flops / 1e6 / mesh.size)
 
 
 def test_a_long_wait_is_told_while_it_lasts_and_a_short_one_is_not():
   told = []
-  with watchdog.Watchdog(told.append, 0.4) as dog:
+  with observer.Watchdog(told.append, 0.4) as dog:
     for _ in range(25):
       with dog.watching():
         time.sleep(0.02)
@@ -181,7 +180,7 @@ def test_a_step_that_compiles_again_and_a_stalled_input_are_told(
     batch = lm_batch(seed, step)
     return batch | {'tokens': batch['tokens'][:, : 13 - (step in (7, 8))]}
 
-  monkeypatch.setattr(watchdog, 'PATIENCE_SECONDS', 0.2)
+  monkeypatch.setattr(observer, 'PATIENCE_SECONDS', 0.2)
   monkeypatch.setitem(training_games.GAMES, 'lm', (LMGame(), ragged, ('lm',)))
   plan = {'total_steps': 12, 'save_every': 0, 'eval_every': 0, 'log_every': 4}
   play('lm', tmp_path, schedule=plan)

@@ -52,12 +52,12 @@ def make_evaluator(
   ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     rows, samples = [], {}
     for batch in batches():
-      row, heard = compiled(
+      row, sounds = compiled(
         state.inference_params,
         state.collections,
         sharding.put_batch(batch, mesh),
       )
-      samples = samples or jax.device_get(heard)
+      samples = samples or jax.device_get(sounds)
       rows.append(jax.device_get(row))
     names = rows[0] if rows else ()
     means = {
@@ -69,7 +69,7 @@ def make_evaluator(
   return evaluate
 
 
-def held_out_names(
+def evaluation_names(
   task: Task,
   batches: Callable[[], Iterable[Mapping[str, np.ndarray]]],
   state: TrainState,

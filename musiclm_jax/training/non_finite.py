@@ -22,13 +22,13 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.training.checkpoints import Checkpoints
 from musiclm_jax.training.schedule import Schedule
 from musiclm_jax.training.state import TrainState
-from musiclm_jax.training.step import VERDICTS, suspects
+from musiclm_jax.training.step import FINITE, suspects
 
 MAX_IN_A_ROW = 10
 _NAMED = 3  # tensors in one line
 
 
-class Refusals:
+class NonFiniteGuard:
   """Looks at each step when the next one is on its way, so nothing waits."""
 
   def __init__(
@@ -56,10 +56,10 @@ class Refusals:
     self._last = int(state.step), {}, {}
     self._in_a_row = int(state.refused_in_a_row)
 
-  def settle(
+  def check(
     self, state: TrainState, number: int, batch: PyTree, metrics: PyTree
   ) -> TrainState:
-    """Judges the step before `number`; returns the state to go on with.
+    """Looks at the step before `number`; returns the state to go on with.
 
     Args:
       state: After step `number`.
@@ -143,7 +143,7 @@ def unfinite(batch: PyTree, metrics: PyTree, params: PyTree) -> list[str]:
     metrics: As the step function returns them.
     params: Whose gradients were taken; their values do not matter.
   """
-  verdicts = np.asarray(jax.device_get(metrics[VERDICTS]))
+  verdicts = np.asarray(jax.device_get(metrics[FINITE]))
   names = list(suspects(batch, metrics, params))
   return [
     name for name, finite in zip(names, verdicts, strict=True) if not finite

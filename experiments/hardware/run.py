@@ -1,9 +1,12 @@
-"""The table of `--all`: every paper config on five machines, a file a row.
+"""What paper-sized trainings need: every paper config on five TPU slices.
 
-Each row is a rehearsal in a process of its own; rows that are there are left
-alone, so that the table goes on where it was stopped.
+  python experiments/hardware/run.py [--again] [--effort=full]
+
+Each row is a rehearsal in a process of its own, a file in `rows/`; rows that
+are there are left alone, so that the table goes on where it was stopped.
 """
 
+import argparse
 import json
 import math
 import runpy
@@ -14,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from musiclm_jax.contracts import atomic_file, seal
-from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.rehearsal.table import changes_in_words, gigabytes, percent
-from musiclm_jax.rehearsal.topology import MACHINES, open_topology
+from musiclm_jax.rehearsal.topology import spellings
 
-FOLDER = Path('experiments/hardware')
+FOLDER = Path(__file__).parent
+CONFIGS = FOLDER.parents[1] / 'configs'
+MACHINES = ('v4-8', 'v5e-16', 'v5e-256', 'v5p-2048', 'v6e-256')
 STAGES = ('semantic', 'coarse', 'fine', 'kmeans', 'mulan_rvq', 'melody_rvq')
 STAGES += ('melody', 'mulan', 'w2v_bert', 'soundstream')
 LANGUAGE_MODELS = STAGES[:3]
@@ -32,27 +36,21 @@ PLANTED_ON = 'v5e-16'
 _BEGIN, _END = '<!-- rows -->', '<!-- end of rows -->'
 
 
-def write_all(*, again: bool, effort: str) -> None:
-  """Writes what is missing of the table, and the page.
-
-  Args:
-    again: Whether to forget the rows that are there.
-    effort: Of XLA, see the door.
-
-  Raises:
-    UsageError: If this is not the project's folder.
-  """
-  if not Path('configs/semantic.py').is_file():
-    raise UsageError('--all reads configs/*.py: start it where they are')
+def main() -> None:
+  """Writes what is missing of the table, and the page."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--again', action='store_true', help='forget the rows')
+  parser.add_argument('--effort', default='quick', help='of XLA, see rehearse')
+  options = parser.parse_args()
   rows = FOLDER / 'rows'
-  rows.mkdir(parents=True, exist_ok=True)
-  if again:
+  rows.mkdir(exist_ok=True)
+  if options.again:
     for row in _plan():
       _file(rows, *row).unlink(missing_ok=True)
   for stage, machine, kind in _plan():
     file = _file(rows, stage, machine, kind)
     if not file.exists():
-      _write_row(file, stage, machine, kind, effort)
+      _write_row(file, stage, machine, kind, options.effort)
       write_page()
 
 
@@ -78,9 +76,10 @@ def _write_row(
   file: Path, stage: str, machine: str, kind: str, effort: str
 ) -> None:
   """Rehearses one row; a larger batch only where it is needed."""
-  config = runpy.run_path(f'configs/{stage}.py')['get_config']('paper')
+  config = runpy.run_path(str(CONFIGS / f'{stage}.py'))['get_config']('paper')
   own = config.data.batch_size
-  chips = len(open_topology(machine).devices)
+  shape = spellings()[machine].partition(':')[2]
+  chips = math.prod(map(int, shape.split('x')))
   size = math.ceil(own / chips) * chips  # what divides
   if kind == 'largest':
     plain = read_row(file.with_name(f'{stage}.{machine}.json'))
@@ -95,7 +94,7 @@ def _write_row(
     done = subprocess.run(
       [
         *(sys.executable, '-m', 'musiclm_jax.rehearse'),
-        f'--config=configs/{stage}.py:paper',
+        f'--config={CONFIGS / stage}.py:paper',
         f'--config.data.batch_size={size}',
         f'--topology={machine}',
         f'--effort={effort}',
@@ -193,3 +192,7 @@ def _proposal(suggestion: Mapping[str, Any] | None) -> str:
   reached = percent(suggestion['max_mfu'])
   size = gigabytes(suggestion['peak_hbm_bytes'])
   return f'`{changes_in_words(suggestion)}`: {size}, {reached}'
+
+
+if __name__ == '__main__':
+  main()

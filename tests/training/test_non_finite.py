@@ -15,7 +15,7 @@ from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.training import checkpoint
 from musiclm_jax.training import state as states
-from musiclm_jax.training.refusals import unfinite
+from musiclm_jax.training.non_finite import unfinite
 from musiclm_jax.training.step import make_step
 
 PLAN = {'total_steps': 40, 'log_every': 4}

@@ -26,7 +26,7 @@ class _Row(NamedTuple):
   share: int
 
 
-def tell(workdir: Path, abstract: TrainState) -> None:
+def write(workdir: Path, abstract: TrainState) -> None:
   """Prints how parameters lie over devices and keeps it in the workdir.
 
   On one device, where there is nothing to choose, one line is printed; the

@@ -1,0 +1,117 @@
+"""What is trained, put together in one place for whoever runs or rehearses it.
+
+task, batch, mesh, numbers of a config -> described state, one step a phase
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+from musiclm_jax.contracts import sharding
+from musiclm_jax.contracts.array_types import PyTree
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.task import Task
+from musiclm_jax.training import state as states
+from musiclm_jax.training.optimizer import make_optimizers
+from musiclm_jax.training.state import TrainState
+from musiclm_jax.training.step import compile_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """A task on a mesh, ready to be trained; holds no values.
+
+  Attributes:
+    task: What is trained.
+    mesh: Where it lies.
+    optimizers: Player -> optimizer.
+    batch: A global one; only shapes matter.
+    state: Described, with shardings.
+    step: The task in a phase -> its jitted `StepFn`, compiled once a phase.
+    options: How its first state is made.
+  """
+
+  task: Task
+  mesh: Mesh
+  optimizers: Mapping[str, optax.GradientTransformation]
+  batch: PyTree
+  state: TrainState
+  step: Callable[[Task], Callable]
+  options: Mapping[str, Any]
+
+  def create_state(self) -> TrainState:
+    """Makes the first state, each leaf born where its sharding says."""
+    return states.create_state(
+      self.task, self.optimizers, self.batch, self.mesh, **self.options
+    )
+
+
+def assemble(
+  task: Task,
+  batch: PyTree,
+  mesh: Mesh,
+  *,
+  optimizers: Mapping[str, Mapping[str, Any]],
+  total_steps: int,
+  seed: int = 0,
+  accumulation: int = 1,
+  ema_decay: float = 0.0,
+) -> Training:
+  """Puts a training together; computes nothing, so any mesh will do.
+
+  Args:
+    task: What is trained.
+    batch: A global one, or its shapes.
+    mesh: Of devices, which may be absent ones.
+    optimizers: Player -> keyword arguments of `make_optimizer`.
+    total_steps: Of the training.
+    seed: Of initial values and training noise.
+    accumulation: Microbatches a step.
+    ema_decay: Of averaged parameters; 0.0 is off.
+
+  Raises:
+    UsageError: If the batch cannot be cut into its microbatches.
+  """
+  players = make_optimizers(optimizers, total_steps=total_steps)
+  options = {'seed': seed, 'with_ema': ema_decay > 0}
+  state = states.abstract_state(task, players, batch, mesh, **options)
+  _check_microbatches(batch, accumulation, state)
+  compiled = functools.partial(
+    compile_step,
+    optimizers=players,
+    abstract=state,
+    accumulation=accumulation,
+    ema_decay=ema_decay,
+  )
+  step = functools.cache(compiled)
+  return Training(task, mesh, players, batch, state, step, options)
+
+
+def _check_microbatches(
+  batch: PyTree, accumulation: int, abstract: TrainState
+) -> None:
+  """Checks that a step can cut its batch into microbatches over its devices.
+
+  Raises:
+    UsageError: If the batch does not divide, or nothing has gradients.
+  """
+  if accumulation > 1 and not jax.tree.leaves(abstract.params):
+    # Only gradients accumulate; codebooks would see the last microbatch alone.
+    raise UsageError(
+      f'accumulation={accumulation} came to a fit, which has no gradients to '
+      'accumulate and would forget all microbatches but the last: set '
+      '--config.training.accumulation=1'
+    )
+  shards = sharding.batch_shards(abstract.step.sharding.mesh)
+  size = jax.tree.leaves(batch)[0].shape[0]
+  if accumulation < 1 or size % (accumulation * shards):
+    raise UsageError(
+      f'a batch of {size} cannot be cut into accumulation={accumulation} '
+      f'microbatches on {shards} devices: set --config.data.batch_size to a '
+      f'multiple of {max(accumulation, 1) * shards}'
+    )
