@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import optax
 from jax.sharding import Mesh
 
 from musiclm_jax.contracts import sharding
@@ -29,26 +28,22 @@ class Training:
   Attributes:
     task: What is trained.
     mesh: Where it lies.
-    optimizers: Player -> optimizer.
     batch: A global one; only shapes matter.
     state: Described, with shardings.
+    init: From a batch to the first state, boxed.
     step: The task in a phase -> its jitted `StepFn`, compiled once a phase.
-    options: How its first state is made.
   """
 
   task: Task
   mesh: Mesh
-  optimizers: Mapping[str, optax.GradientTransformation]
   batch: PyTree
   state: TrainState
+  init: Callable[[PyTree], TrainState]
   step: Callable[[Task], Callable]
-  options: Mapping[str, Any]
 
   def create_state(self) -> TrainState:
     """Makes the first state, each leaf born where its sharding says."""
-    return states.create_state(
-      self.task, self.optimizers, self.batch, self.mesh, **self.options
-    )
+    return states.create_state(self.init, self.batch, self.state)
 
 
 def assemble(
@@ -78,18 +73,19 @@ def assemble(
     UsageError: If the batch cannot be cut into its microbatches.
   """
   players = make_optimizers(optimizers, total_steps=total_steps)
-  options = {'seed': seed, 'with_ema': ema_decay > 0}
-  state = states.abstract_state(task, players, batch, mesh, **options)
+  init = functools.partial(
+    states.init_state, task, players, seed=seed, with_ema=ema_decay > 0
+  )
+  state = states.abstract_state(init, batch, mesh)
   _check_microbatches(batch, accumulation, state)
-  compiled = functools.partial(
+  step = functools.partial(
     compile_step,
     optimizers=players,
     abstract=state,
     accumulation=accumulation,
     ema_decay=ema_decay,
   )
-  step = functools.cache(compiled)
-  return Training(task, mesh, players, batch, state, step, options)
+  return Training(task, mesh, batch, state, init, functools.cache(step))
 
 
 def _check_microbatches(

@@ -23,62 +23,74 @@ _NEAR = 0.01
 _STILL = 1e-6
 
 
-def collapsed_codebook(
-  rows: Sequence[Row], check: HealthCheck, total_steps: int
-) -> str | None:
-  """Finds a perplexity at less than 5 % of the way from 1 to the best."""
-  since = _wrong_since(
-    rows,
-    check,
-    STEPS,
-    lambda value, best: value - 1.0 < COLLAPSED * (best - 1.0),
-  )
-  if since is None:
-    return None
-  value, best = _pair(rows[-1], check)
-  return (
-    f'{check.metric} is {value:.1f} where {best:.0f} codes could be in use, '
-    f'and was as low since step {since}: this codebook has collapsed; begin '
-    'again with a lower learning_rate, a smaller codebook_size or larger '
-    'batches'
-  )
+def _detector(
+  wrong: Callable[[float, float], bool], line: str, share: float = 0.0
+) -> Detector:
+  """Makes a detector of a metric that looks wrong against its reference.
+
+  Args:
+    wrong: Of value and reference.
+    line: What to say; has places for `metric`, `value`, `reference` and
+      `since`, the step since which it looks wrong.
+    share: Of the training's steps for which it must have, `STEPS` at least.
+  """
+
+  def find(
+    rows: Sequence[Row], check: HealthCheck, total_steps: int
+  ) -> str | None:
+    steps = []
+    for row in reversed(rows):
+      value, reference = row.get(check.metric), _reference(row, check)
+      if row['step'] <= check.since or value is None or reference is None:
+        break
+      if not wrong(value, reference):
+        break
+      steps.append(row['step'])
+    patience = max(STEPS, round(share * total_steps))
+    if len(steps) < LOGS or steps[0] - steps[-1] < patience:
+      return None
+    return line.format(
+      metric=check.metric,
+      value=rows[-1][check.metric],
+      reference=_reference(rows[-1], check),
+      since=steps[-1],
+    )
+
+  return find
 
 
-def at_chance(
-  rows: Sequence[Row], check: HealthCheck, total_steps: int
-) -> str | None:
-  """Finds a loss that is still that of a guess after a tenth of the steps."""
-  patience = max(STEPS, round(GUESSING_SHARE * total_steps))
-  since = _wrong_since(
-    rows, check, patience, lambda value, chance: value > (1 - _NEAR) * chance
-  )
-  if since is None:
-    return None
-  value, chance = _pair(rows[-1], check)
-  return (
-    f'{check.metric} is {value:.4f}, and a guess has {chance:.4f}: nothing was '
-    f'learned since step {since}; look whether the pairs of the data belong '
-    'together, then lower learning_rate or lengthen warmup_steps'
-  )
+def _reference(row: Row, check: HealthCheck) -> float | None:
+  named = isinstance(check.reference, str)
+  return row.get(check.reference) if named else check.reference
 
 
-def silent_discriminator(
-  rows: Sequence[Row], check: HealthCheck, total_steps: int
-) -> str | None:
-  """Finds a discriminator that says the same of everything, or stands still."""
-  since = _wrong_since(
-    rows,
-    check,
-    STEPS,
-    lambda value, mute: abs(value - mute) <= max(_NEAR * abs(mute), _STILL),
-  )
-  if since is None:
-    return None
-  return (
-    f'{check.metric} stays at {_pair(rows[-1], check)[1]:g} since step '
-    f'{since}: the discriminator tells nothing apart, so the codec learns '
-    'nothing from it; raise its learning_rate, or begin again'
-  )
+# A perplexity at less than 5 % of the way from 1 to the best.
+collapsed_codebook = _detector(
+  lambda value, best: value - 1.0 < COLLAPSED * (best - 1.0),
+  '{metric} is {value:.1f} where {reference:.0f} codes could be in use, and '
+  'was as low since step {since}: this codebook has collapsed; begin again '
+  'with a lower learning_rate, a smaller codebook_size or larger batches',
+)
+# A loss that is still that of a guess after a tenth of the steps.
+at_chance = _detector(
+  lambda value, chance: value > (1 - _NEAR) * chance,
+  '{metric} is {value:.4f}, and a guess has {reference:.4f}: nothing was '
+  'learned since step {since}; look whether the pairs of the data belong '
+  'together, then lower learning_rate or lengthen warmup_steps',
+  GUESSING_SHARE,
+)
+# A discriminator that says the same of everything, or stands still.
+silent_discriminator = _detector(
+  lambda value, mute: abs(value - mute) <= max(_NEAR * abs(mute), _STILL),
+  '{metric} stays at {reference:g} since step {since}: the discriminator '
+  'tells nothing apart, so the codec learns nothing from it; raise its '
+  'learning_rate, or begin again',
+)
+DETECTORS: Mapping[str, Detector] = {
+  'collapsed codebook': collapsed_codebook,
+  'at chance': at_chance,
+  'silent discriminator': silent_discriminator,
+}
 
 
 def slow_input(speeds: Sequence[Mapping[str, float]]) -> str | None:
@@ -101,13 +113,6 @@ def slow_input(speeds: Sequence[Mapping[str, float]]) -> str | None:
     f'data, {waited:.0f} s by now: put it on a faster disk, or give this '
     'machine more cores'
   )
-
-
-DETECTORS: Mapping[str, Detector] = {
-  'collapsed codebook': collapsed_codebook,
-  'at chance': at_chance,
-  'silent discriminator': silent_discriminator,
-}
 
 
 class Alarms:
@@ -153,31 +158,3 @@ class Alarms:
     limit = row['step'] - self._horizon
     while len(self._rows) > LOGS and self._rows[1]['step'] <= limit:
       self._rows.popleft()
-
-
-def _wrong_since(
-  rows: Sequence[Row],
-  check: HealthCheck,
-  patience: int,
-  wrong: Callable[[float, float], bool],
-) -> int | None:
-  """The step since which a metric looks wrong, if that is long enough."""
-  found = []
-  for row in reversed(rows):
-    value, reference = _pair(row, check)
-    if row['step'] <= check.since or value is None or reference is None:
-      break
-    if not wrong(value, reference):
-      break
-    found.append(row['step'])
-  if len(found) < LOGS or found[0] - found[-1] < patience:
-    return None
-  return found[-1]
-
-
-def _pair(row: Row, check: HealthCheck) -> tuple[float | None, float | None]:
-  """A row's value and reference; None where they are missing."""
-  reference = check.reference
-  if isinstance(reference, str):
-    reference = row.get(reference)
-  return row.get(check.metric), reference

@@ -378,17 +378,15 @@ def _convolution_flops(equation: Any) -> float:
   numbers = params['dimension_numbers']
   flops = 2.0 * left[numbers.lhs_spec[0]] / params['batch_group_count']
   flops *= right[numbers.rhs_spec[0]] * right[numbers.rhs_spec[1]]
-  for axis, stride in enumerate(params['window_strides']):
-    flops *= _pairs(
-      left[numbers.lhs_spec[2 + axis]],
-      right[numbers.rhs_spec[2 + axis]],
-      out[numbers.out_spec[2 + axis]],
-      stride,
-      params['padding'][axis][0],
-      params['lhs_dilation'][axis],
-      params['rhs_dilation'][axis],
-    )
-  return flops
+  specs = numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec
+  sizes = (
+    [shape[axis] for axis in spec[2:]]
+    for shape, spec in zip((left, right, out), specs, strict=True)
+  )
+  low = (before for before, _ in params['padding'])
+  stride, dilations = params['window_strides'], ('lhs_dilation', 'rhs_dilation')
+  axes = zip(*sizes, stride, low, *(params[d] for d in dilations), strict=True)
+  return flops * math.prod(_pairs(*axis) for axis in axes)
 
 
 @functools.cache

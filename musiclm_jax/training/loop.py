@@ -116,7 +116,10 @@ def train(
     accumulation=accumulation,
     ema_decay=ema_decay,
   )
-  _check_evaluation(plan, data, training)
+  # Draws a held-out batch, lest it fail at the first evaluation only.
+  names = evaluation_names(task, data.evaluation, training.state)
+  if plan.best:
+    plan.best.check(names)
   check_room(workdir, training.state, plan)
   folder.describe_to_all(workdir, dict(config), contract_json)
   if jax.process_index() == 0:
@@ -175,7 +178,10 @@ def _run(
       with observer.waiting():
         batch = next(batches)
       phase = task_at(training.task, number - 1)
-      state, metrics = _step(training, phase, state, batch, observer)
+      with observer.stepping(phase, state, batch) as wait:
+        state, metrics = training.step(phase)(state, batch)
+        if wait:
+          jax.block_until_ready((state, metrics))
       # Waits for the step before: no further ahead, or a stop comes too late.
       state, held_out = guard.check(state, number, batch, metrics), {}
       if plan.logs(number):
@@ -198,20 +204,6 @@ def _run(
   return state
 
 
-def _step(
-  training: Training,
-  phase: Task,
-  state: TrainState,
-  batch: PyTree,
-  observer: Observer,
-) -> tuple[TrainState, Mapping[str, jax.Array]]:
-  """Takes one step, with the observer beside it."""
-  step = training.step(phase)
-  with observer.stepping(phase, step, state, batch) as wait:
-    outcome = step(state, batch)
-    return jax.block_until_ready(outcome) if wait else outcome
-
-
 def _saves(plan: Schedule, number: int, state: TrainState) -> bool:
   """Whether to save: not while steps are refused, but for the last one."""
   if not plan.saves(number):
@@ -219,19 +211,10 @@ def _saves(plan: Schedule, number: int, state: TrainState) -> bool:
   return number == plan.total_steps or int(state.refused_in_a_row) == 0
 
 
-def _scalars(
-  metrics: Mapping[str, np.ndarray], state: TrainState
-) -> dict[str, float]:
+def _scalars(metrics: dict[str, np.ndarray], state: TrainState) -> dict:
   """What is recorded of a step."""
   inner = ('refused_in_a_row', FINITE)
   values = {k: float(v) for k, v in metrics.items() if k not in inner}
   if rolled_back := int(state.rolled_back):
     values['rolled_back'] = rolled_back
   return values
-
-
-def _check_evaluation(plan: Schedule, data: Data, training: Training) -> None:
-  """Draws a held-out batch, lest it fail at the first evaluation only."""
-  names = evaluation_names(training.task, data.evaluation, training.state)
-  if plan.best:
-    plan.best.check(names)

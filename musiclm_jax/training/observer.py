@@ -131,13 +131,12 @@ class Observer:
 
   @contextlib.contextmanager
   def stepping(
-    self, phase: Task, step: Callable, state: TrainState, batch: PyTree
+    self, phase: Task, state: TrainState, batch: PyTree
   ) -> Iterator[bool]:
     """Watches over one step, which the block takes.
 
     Args:
       phase: The task in its phase.
-      step: Of the phase, jitted.
       state: Before the step, which may donate it.
       batch: Of the step.
 
@@ -147,7 +146,8 @@ class Observer:
     """
     self._step += 1
     self._tracer.before(self._step)
-    compiled, begins = self._compilations.of(step), phase != self._phase
+    step, begins = self._training.step(phase), phase != self._phase
+    compiled = self._compilations.of(step)
     with self._beginning(phase) if begins else contextlib.nullcontext():
       yield begins or self._tracer.ends(self._step)
     arguments = {'batch': batch, 'state': state}

@@ -32,6 +32,9 @@ class Report:
       workdir: Of the training.
       restored_step: Steps that the restored state has done; 0 at the start.
     """
+    from tensorboardX import summary
+
+    self._summary = summary
     paths = [Path(workdir) / name for name in (folder.METRICS, folder.SPEED)]
     for path in paths:
       _truncate(path, restored_step)
@@ -40,7 +43,7 @@ class Report:
       self._files.enter_context(path.open('ab', buffering=0)) for path in paths
     )
     self.rows = read_metrics(paths[0])
-    self._writer = _Events(Path(workdir), restored_step)
+    self._events = _Events(Path(workdir), restored_step)
 
   def write(
     self, row: Mapping[str, float | None], warnings: Sequence[str] = ()
@@ -56,7 +59,7 @@ class Report:
     for name, value in row.items():
       if name != 'step' and value is not None:
         group = 'held_out' if name.startswith('eval_') else 'train'
-        self._writer.add_scalar(f'{group}/{name}', value, row['step'])
+        self._add_scalar(row['step'], f'{group}/{name}', value)
 
   def write_speed(self, step: int, speed: Mapping[str, float]) -> None:
     """Appends what depends on the clock, to four digits."""
@@ -64,11 +67,12 @@ class Report:
     _append(self._speed, {'step': step, **rounded})
     for name, value in rounded.items():
       if not name.startswith('seconds_'):
-        self._writer.add_scalar(f'speed/{name}', value, step)
+        self._add_scalar(step, f'speed/{name}', value)
 
   def write_warning(self, step: int, cause: str, line: str) -> None:
     """Puts a line that was printed beside the curves."""
-    self._writer.add_text(f'warnings/{cause}', line, step)
+    text = self._summary.text(f'warnings/{cause}', line)
+    self._events.write(step, summary=text)
 
   def write_samples(
     self, step: int, samples: Mapping[str, np.ndarray], sample_rate: int
@@ -76,23 +80,26 @@ class Report:
     """Makes waveforms [N, S] playable, the names of one example together."""
     for name, waveforms in samples.items():
       for index, waveform in enumerate(waveforms):
-        self._writer.add_audio(
+        sound = self._summary.audio(
           f'sample_{index + 1}/{name}',
-          np.clip(waveform, -1.0, 1.0),
-          step,
+          np.clip(waveform, -1.0, 1.0)[:, None],
           sample_rate,
         )
+        self._events.write(step, summary=sound)
+
+  def _add_scalar(self, step: int, name: str, value: float) -> None:
+    self._events.write(step, summary=self._summary.scalar(name, value))
 
   def __enter__(self) -> 'Report':
     return self
 
   def __exit__(self, *_: object) -> None:
     with self._files:
-      self._writer.close()
+      self._events.close()
 
 
 class _Events:
-  """Appends scalars, texts and sounds to a TensorBoard event file of its own.
+  """Appends summaries of tensorboardX to an event file of its own.
 
   tensorboardX's own SummaryWriter has a thread write them, which a full disk
   ends: what comes after fills a queue that nobody empties, and the run stands.
@@ -109,34 +116,19 @@ class _Events:
     Raises:
       OSError: Naming the file, as all that is here.
     """
-    from tensorboardX import summary
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-    self._summary, self._event, self._flushed = summary, Event, 0.0
+    self._event, self._flushed = Event, 0.0
     self._path = folder / 'events.out.tfevents.*'
     with atomic_file.naming(self._path):
       self._file = EventsWriter(os.fspath(folder / 'events'))
     if restored_step:
       start = SessionLog(status=SessionLog.START)
-      self._write(restored_step + 1, session_log=start)
+      self.write(restored_step + 1, session_log=start)
 
-  def add_scalar(self, name: str, value: float, step: int) -> None:
-    """Adds a number."""
-    self._write(step, summary=self._summary.scalar(name, value))
-
-  def add_text(self, name: str, text: str, step: int) -> None:
-    """Adds a line."""
-    self._write(step, summary=self._summary.text(name, text))
-
-  def add_audio(
-    self, name: str, waveform: np.ndarray, step: int, sample_rate: int
-  ) -> None:
-    """Adds a waveform [S] in [-1, 1]."""
-    sound = self._summary.audio(name, waveform[:, None], sample_rate)
-    self._write(step, summary=sound)
-
-  def _write(self, step: int, **what) -> None:
+  def write(self, step: int, **what: Any) -> None:
+    """Adds what an event holds, such as a `summary`."""
     now = time.time()
     with atomic_file.naming(self._path):
       self._file.write_event(self._event(wall_time=now, step=step, **what))

@@ -1,29 +1,18 @@
 """Where the state lies: a table of every parameter's shape, spec and bytes."""
 
-import itertools
+import collections
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
 
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.contracts.array_types import PyTree
-from musiclm_jax.training.state import TrainState
+from musiclm_jax.training.state import TrainState, flatten
 
 FILE = 'sharding.txt'
 _PARTS = ('params', 'ema_params', 'opt_state', 'collections')
-
-
-class _Row(NamedTuple):
-  """Equal parameters: name with * for numbers, shape, spec, bytes a device."""
-
-  name: str
-  shape: str
-  spec: str
-  share: int
 
 
 def write(workdir: Path, abstract: TrainState) -> None:
@@ -48,27 +37,28 @@ def table(abstract: TrainState) -> str:
     abstract: Of `state.abstract_state`.
   """
   mesh = abstract.step.sharding.mesh
-  count = sum(
-    math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract.params)
-  )
+  count = sum(leaf.size for leaf in jax.tree.leaves(abstract.params))
   axes = ' x '.join(f'{axis}={size}' for axis, size in mesh.shape.items())
   devices = axes if mesh.size > 1 else 'one device'
-  totals = ', '.join(
-    f'{part} {_size(whole)}' + (f' ({_size(own)})' if own != whole else '')
-    for part in _PARTS
-    if (whole := held(tree := getattr(abstract, part))[0])
-    for own in (held(tree)[1],)
-  )
-  heading = f'{count:,} parameters on {devices}: {totals}'
+  totals = []
+  for part in _PARTS:
+    whole, own = held(getattr(abstract, part))
+    if whole:
+      share = f' ({_size(own)})' if own != whole else ''
+      totals.append(f'{part} {_size(whole)}{share}')
+  heading = f'{count:,} parameters on {devices}: {", ".join(totals)}'
   if mesh.size > 1:
     heading += '; in brackets on each device'
-  rows = [('name', 'shape', 'spec', 'bytes a device')]
+  shares = collections.defaultdict(list)
   for part in ('params', 'collections'):
-    for row, number in _grouped(getattr(abstract, part)):
-      times = f' x{number}' if number > 1 else ''
-      rows.append(
-        (row.name + times, row.shape, row.spec, _size(number * row.share))
-      )
+    for name, leaf in flatten(getattr(abstract, part)).items():
+      shape = 'x'.join(map(str, leaf.shape)) or 'scalar'
+      row = part, re.sub(r'\d+', '*', name), shape, _spec(leaf)
+      shares[row].append(_share(leaf))
+  rows = [('name', 'shape', 'spec', 'bytes a device')]
+  for (_, name, *rest), alike in shares.items():
+    times = f' x{len(alike)}' if len(alike) > 1 else ''
+    rows.append((name + times, *rest, _size(sum(alike))))
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = [
     '  '.join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))
@@ -89,27 +79,12 @@ def _share(leaf: jax.ShapeDtypeStruct) -> int:
   return math.prod(own) * leaf.dtype.itemsize
 
 
-def _grouped(tree: PyTree) -> Iterator[tuple[_Row, int]]:
-  """Rows in the order of the tree, alike ones together, with their number."""
-
-  def row(path: Any, leaf: jax.ShapeDtypeStruct) -> _Row:
-    name = jax.tree_util.keystr(path, simple=True, separator='/')
-    where = leaf.sharding
-    spec = [
-      axis if axis and where.mesh.shape[axis] > 1 else None
-      for axis in (*where.spec, *(None,) * leaf.ndim)[: leaf.ndim]
-    ]
-    return _Row(
-      re.sub(r'\d+', '*', name),
-      'x'.join(map(str, leaf.shape)) or 'scalar',
-      ', '.join(axis or '-' for axis in spec) if any(spec) else 'whole',
-      _share(leaf),
-    )
-
-  rows = [row(*pair) for pair in jax.tree_util.tree_leaves_with_path(tree)]
-  order = {row: place for place, row in reversed(list(enumerate(rows)))}
-  for found, alike in itertools.groupby(sorted(rows, key=order.get)):
-    yield found, len(list(alike))
+def _spec(leaf: jax.ShapeDtypeStruct) -> str:
+  """Mesh axes of more than one device, by axis of the array."""
+  where = leaf.sharding
+  axes = (*where.spec, *(None,) * leaf.ndim)[: leaf.ndim]
+  cut = [axis if axis and where.mesh.shape[axis] > 1 else '-' for axis in axes]
+  return ', '.join(cut) if set(cut) - {'-'} else 'whole'
 
 
 def _size(count: float) -> str:

@@ -1,6 +1,6 @@
 """The state of a training: all that must survive a crash, in one struct."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -57,8 +57,8 @@ def init_state(
   optimizers: Mapping[str, optax.GradientTransformation],
   batch: Batch,
   *,
-  seed: int,
-  with_ema: bool,
+  seed: int = 0,
+  with_ema: bool = False,
 ) -> TrainState:
   """Makes the first state, boxed as `task.init` boxes its parameters.
 
@@ -88,26 +88,20 @@ def init_state(
 
 
 def abstract_state(
-  task: Task,
-  optimizers: Mapping[str, optax.GradientTransformation],
-  batch: Batch,
-  mesh: Mesh,
-  *,
-  seed: int = 0,
-  with_ema: bool = False,
+  init: Callable[[Batch], TrainState], batch: Batch, mesh: Mesh
 ) -> TrainState:
   """Describes the unboxed state: shape, dtype and sharding of every leaf.
 
   Nothing is computed, so this works for a network of any size and for a mesh
   of devices that are not there. Optimizer statistics inherit the axes of
   their parameter, since they are made from the boxed one.
+
+  Args:
+    init: `init_state` of a task.
+    batch: A global one, or its shapes.
+    mesh: Where the state will lie.
   """
-  boxed = jax.eval_shape(
-    lambda batch: init_state(
-      task, optimizers, batch, seed=seed, with_ema=with_ema
-    ),
-    batch,
-  )
+  boxed = jax.eval_shape(init, batch)
   return jax.tree.map(
     lambda leaf, where: jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=where
@@ -118,31 +112,20 @@ def abstract_state(
 
 
 def create_state(
-  task: Task,
-  optimizers: Mapping[str, optax.GradientTransformation],
-  batch: Batch,
-  mesh: Mesh,
-  *,
-  seed: int,
-  with_ema: bool = False,
+  init: Callable[[Batch], TrainState], batch: Batch, abstract: TrainState
 ) -> TrainState:
-  """Makes the first state, each leaf born where its sharding says.
+  """Makes the state that `abstract_state` described, each leaf where it lies.
 
   It runs once, so a CPU compiles it without optimising: 7 s instead of 35 for
   a codec of 70 random leaves.
   """
-  abstract = abstract_state(
-    task, optimizers, batch, mesh, seed=seed, with_ema=with_ema
-  )
-  platform = mesh.devices.flat[0].platform
-  init = jax.jit(
-    lambda batch: nn.unbox(
-      init_state(task, optimizers, batch, seed=seed, with_ema=with_ema)
-    ),
+  platform = abstract.step.sharding.mesh.devices.flat[0].platform
+  create = jax.jit(
+    lambda batch: nn.unbox(init(batch)),
     out_shardings=shardings(abstract),
     compiler_options=_UNOPTIMISED if platform == 'cpu' else None,
   )
-  return init(batch)
+  return create(batch)
 
 
 def shardings(abstract: Any) -> Any:

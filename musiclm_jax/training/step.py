@@ -146,7 +146,7 @@ def compile_step(
   Args:
     task: What is trained.
     optimizers: Player -> optimizer.
-    abstract: Of `state.abstract_state`.
+    abstract: Of `abstract_state`.
     **options: Of `make_step`.
 
   Returns:

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 from jax.experimental import multihost_utils
 
 from musiclm_jax.contracts import atomic_file, own_folder
@@ -171,7 +172,7 @@ def read_contract(path: Path) -> str | None:
 def _differences(
   old: dict[str, Any], new: dict[str, Any]
 ) -> Iterator[tuple[str, str, str]]:
-  old, new = dict(_fields(old)), dict(_fields(new))
+  old, new = (flatten_dict(each, sep='.') for each in (old, new))
   for field in old.keys() | new.keys():
     section, name = field.split('.')[0], field.split('.')[-1]
     if (
@@ -183,15 +184,6 @@ def _differences(
     values = [repr(d.get(field, 'nothing')) for d in (old, new)]
     if values[0] != values[1]:
       yield field, *values
-
-
-def _fields(node: Any, name: str = '') -> Iterator[tuple[str, Any]]:
-  """Nested dicts as dotted names and values."""
-  if isinstance(node, dict):
-    for key, value in node.items():
-      yield from _fields(value, f'{name}.{key}' if name else key)
-  else:
-    yield name, node
 
 
 def has_checkpoint(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Steps that are not finite: named, refused, undone once, then the end."""
 
+import functools
 import json
 import signal
 import socket
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 from training_games import CodecGame, codec_batch, play
 
 from musiclm_jax.contracts import sharding
@@ -87,7 +89,8 @@ def verdict(task, batch):
   optimizers = dict.fromkeys(('codec', 'critic', 'statistics'), optax.sgd(0.1))
   mesh = sharding.make_mesh(devices=jax.devices()[:1])
   batch = sharding.put_batch(batch, mesh)
-  state = states.create_state(task, optimizers, batch, mesh, seed=0)
+  init = functools.partial(states.init_state, task, optimizers)
+  state = nn.unbox(init(batch))
   _, metrics = jax.jit(make_step(task, optimizers))(state, batch)
   assert int(metrics['refused_steps']) == 1
   return unfinite(batch, metrics, state.params)

@@ -1,5 +1,7 @@
 """Where the state lies, told at the start; the ten networks at paper size."""
 
+import functools
+
 import jax
 import pytest
 import ten_networks
@@ -18,9 +20,9 @@ def described(stage, optimizer=None, **mesh):
   optimizers = config.optimizer.to_dict()
   for kwargs in optimizers.values():
     kwargs['name'] = optimizer or kwargs['name']
+  players = make_optimizers(optimizers, total_steps=10)
   return states.abstract_state(
-    stages.build(config),
-    make_optimizers(optimizers, total_steps=10),
+    functools.partial(states.init_state, stages.build(config), players),
     ten_networks.abstract_batch(config),
     jax.sharding.AbstractMesh(sizes, sharding.MESH_AXES),
   )

@@ -1,6 +1,7 @@
 """What is seen of a run, and that it changes nothing of it."""
 
 import dataclasses
+import functools
 import io
 import json
 import sys
@@ -88,7 +89,8 @@ def test_mfu_is_model_flops_over_the_peak_of_all_chips(monkeypatch):
 
   task, batch = LMGame(), lm_batch(0, 0)
   mesh = sharding.make_mesh()
-  state = states.abstract_state(task, {}, batch, mesh)
+  init = functools.partial(states.init_state, task, {})
+  state = states.abstract_state(init, batch, mesh)
   batch_info = speed.batch_info_of(task, batch)
   assert (batch_info.amount, batch_info.unit) == (8, 'examples')
   assert speed.scale_of(task, state, batch).peak_share is None

@@ -1,5 +1,7 @@
 """One step: gradients at one point, refusal, accumulation, averages."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,9 +22,9 @@ def begin(game, ema=False, optimizer=None):
     {player: ADAM | (optimizer or {}) for player in players}, total_steps=100
   )
   batch = sharding.put_batch(make(0, 0), MESH)
-  state = states.create_state(
-    task, optimizers, batch, MESH, seed=0, with_ema=ema
-  )
+  init = functools.partial(states.init_state, task, optimizers, with_ema=ema)
+  abstract = states.abstract_state(init, batch, MESH)
+  state = states.create_state(init, batch, abstract)
   return task, optimizers, batch, state
 
 
