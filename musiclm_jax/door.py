@@ -24,7 +24,7 @@ from musiclm_jax import path_flags
 from musiclm_jax.contracts import bounds, standard_streams
 from musiclm_jax.contracts.errors import INTERRUPTED, STOPPED, UsageError
 from musiclm_jax.contracts.printable import printable
-from musiclm_jax.contracts.progress import Progress, ProgressCallback
+from musiclm_jax.contracts.progress import Progress, ProgressCallback, ignore
 from musiclm_jax.launch import environment, trouble
 
 USAGE = 2
@@ -62,15 +62,20 @@ def report(line: str) -> None:
     print(printable(line), file=sys.stderr, flush=True)
 
 
-def progress() -> ProgressCallback:
+def progress(shown: bool = True) -> ProgressCallback:
   """The callback that shows progress on standard error.
 
   A bar on a terminal, elsewhere lines: at the beginning and the end of a
   stage, and every few seconds between. Where the environment variable
   `PROGRESS_FILE` names a file, each event is appended to it as a JSON object
   of a line, for a process that started this one.
+
+  Args:
+    shown: Whether to show it here, or leave it to what else is printed.
   """
-  show = _Bar() if sys.stderr.isatty() else _Lines()
+  show = ignore
+  if shown:
+    show = _Bar() if sys.stderr.isatty() else _Lines()
   path = os.environ.get(PROGRESS_FILE)
   if not path:
     return show

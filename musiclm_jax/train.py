@@ -146,6 +146,7 @@ def main() -> None:
       contract_json=contract and contract.to_json(),
       initial=initial,
       window=window or None,
+      progress=door.progress(shown=False),  # the loop prints lines of its own
       **config.training,
       **config.mesh,
     )

@@ -54,3 +54,13 @@ def test_a_parent_process_reads_events_from_a_file(monkeypatch, tmp_path):
     Progress(**json.loads(line)) for line in path.read_text().split('\n')[:-1]
   ]
   assert tuple(read) == EVENTS
+
+
+def test_where_lines_are_printed_already_the_file_alone_is_written(
+  monkeypatch, tmp_path, capsys
+):
+  path = tmp_path / 'events.jsonl'
+  monkeypatch.setenv(door.PROGRESS_FILE, str(path))
+  door.progress(shown=False)(EVENTS[0])
+  assert path.read_text().count('\n') == 1
+  assert capsys.readouterr().err == ''

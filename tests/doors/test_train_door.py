@@ -17,6 +17,7 @@ import soundfile
 from bert_checkpoints import SIZES, drawn_tensors, write_checkpoint
 
 from musiclm_jax import door
+from musiclm_jax.contracts.progress import Progress
 from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
 from musiclm_jax.data.token_record import TokenRecord
 from musiclm_jax.data.token_store import Plan, TokenStoreWriter
@@ -127,11 +128,22 @@ def trained(tmp_path_factory):
   """A token store and an uninterrupted training on it."""
   folder = tmp_path_factory.mktemp('door')
   tokens = write_store(folder / 'tokens')
-  _, err = finish(
-    start(*MINUTE, f'--tokens={tokens}', f'--workdir={folder / "whole"}')
-  )
+  call = (*MINUTE, f'--tokens={tokens}', f'--workdir={folder / "whole"}')
+  events = {door.PROGRESS_FILE: str(folder / 'events.jsonl')}
+  _, err = finish(start(*call, **events))
   assert err == ''
   return tokens, folder / 'whole'
+
+
+def test_a_parent_process_reads_how_far_a_training_is(trained):
+  text = (trained[0].parent / 'events.jsonl').read_text()
+  events = [Progress(**json.loads(line)) for line in text.splitlines()]
+  assert [event.done for event in events] == list(range(10, 101, 10))
+  assert {(e.stage, e.total, e.unit) for e in events} == {
+    ('semantic', 100, 'steps')
+  }
+  assert events[1].eta > 0 == events[-1].eta
+  assert events[-1].elapsed > events[0].elapsed > 0
 
 
 def kill_and_resume(call, workdir, step, whole):
