@@ -30,6 +30,7 @@ from musiclm_jax.training.schedule import Best, Schedule
 from musiclm_jax.training.sharding_report import held
 from musiclm_jax.training.state import TrainState, flatten
 
+Metrics = Mapping[str, float]
 KEEP = 3  # so that an older one is there when the newest is damaged
 _FULL = (
   'No space left',
@@ -56,9 +57,7 @@ class BestAndReadable:
   """
 
   best: Best | None = None
-  metrics: dict[int, Mapping[str, float]] = dataclasses.field(
-    default_factory=dict
-  )
+  metrics: dict[int, Metrics] = dataclasses.field(default_factory=dict)
   readable: int | None = None
 
   def should_preserve(
@@ -108,7 +107,7 @@ class Checkpoints:
     for step in self._manager.all_steps():
       self._kept.metrics[step] = checkpoint.held_out(self._path(step))
 
-  def save(self, state: TrainState, held_out: Mapping[str, float]) -> None:
+  def save(self, state: TrainState, held_out: Metrics) -> None:
     """Begins to write `state`; training may go on and donate it.
 
     The checkpoint before is read back first. Where that fails it is put aside
@@ -137,17 +136,12 @@ class Checkpoints:
       contract_json=self._contract_json,
       metrics=dict(held_out),
     )
+    items = {
+      STATE: ocp.args.PyTreeSave(leaves),
+      METADATA: ocp.args.JsonSave(dataclasses.asdict(metadata)),
+    }
     with self._refusing_full_disks():
-      self._manager.save(
-        step,
-        args=ocp.args.Composite(
-          **{
-            STATE: ocp.args.PyTreeSave(leaves),
-            METADATA: ocp.args.JsonSave(dataclasses.asdict(metadata)),
-          }
-        ),
-        force=True,
-      )
+      self._manager.save(step, args=ocp.args.Composite(**items), force=True)
     self._unread = step, {name: leaf.shape for name, leaf in leaves.items()}
     if trouble:
       print(trouble, flush=True)
@@ -195,18 +189,17 @@ class Checkpoints:
         another schema.
     """
     wanted = flatten(abstract)
-    arguments = jax.tree.map(
-      lambda leaf: ocp.ArrayRestoreArgs(
-        sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype
-      ),
-      wanted,
-    )
+    arguments = ocp.checkpoint_utils.construct_restore_args(wanted)
+    arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=arguments)
     damaged: list[int] = []
     for step in sorted(filter(among, self._manager.all_steps()), reverse=True):
       path, leaves = self._path(step), None
       try:
         _check_continuable(path)
-        leaves = _restore(path, wanted, arguments)
+        # Orbax's own `Checkpointer` waits for the other processes, in vain
+        # where one of them met a damaged file.
+        state, handler = plain_file(path) / STATE, ocp.PyTreeCheckpointHandler()
+        leaves = handler.restore(state, args=arguments)
       except UsageError:
         raise
       except Exception as error:
@@ -273,13 +266,11 @@ class Checkpoints:
     try:
       yield
     except Exception as error:
-      text = str(error)
-      number = getattr(error, 'errno', None)
-      if not isinstance(error, OSError) and not any(w in text for w in _FULL):
+      full = next((words for words in _FULL if words in str(error)), None)
+      if not isinstance(error, OSError) and full is None:
         raise
-      reason = errno.errorcode.get(number, '') or next(
-        (w for w in _FULL if w in text), type(error).__name__
-      )
+      number = getattr(error, 'errno', None)
+      reason = errno.errorcode.get(number) or full or type(error).__name__
       for part in self._folder.glob('*.orbax-checkpoint-tmp*'):
         shutil.rmtree(part, ignore_errors=True)
       raise UsageError(
@@ -317,15 +308,3 @@ def _check_continuable(path: Path) -> None:
       f'reads weights but does not go on ({checkpoint.SCHEMA} is needed): '
       'give another --workdir, with --init_from of this one to use its weights'
     )
-
-
-def _restore(path: Path, wanted: dict, arguments: dict) -> dict[str, Any]:
-  """Reads this process's shards; it waits for no other process.
-
-  Orbax's own `Checkpointer.restore` does, and would wait in vain for one that
-  met a damaged file.
-  """
-  return ocp.PyTreeCheckpointHandler().restore(
-    plain_file(path) / STATE,
-    args=ocp.args.PyTreeRestore(item=wanted, restore_args=arguments),
-  )

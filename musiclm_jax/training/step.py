@@ -3,6 +3,7 @@
 (state, batch [B, ...]) -> (state, metrics of scalars)
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -60,14 +61,13 @@ def make_step(
     where: Shardings of the state, see `state.shardings`; a gradient lies
       where its parameter does. None is for one device.
   """
-  losses = {
-    player: _on_mesh(loss, where) for player, loss in task.losses().items()
-  }
+  losses = task.losses()
+  differentiate = functools.partial(_differentiate, losses, where)
 
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
     gradients, collections, metrics = _accumulate(
-      losses, state, batch, key, accumulation, where
+      differentiate, state, batch, key, accumulation
     )
     squares = jax.tree.map(lambda g: jnp.sum(jnp.square(g)), gradients)
     norms = {
@@ -79,9 +79,8 @@ def make_step(
       for values in suspects(batch, metrics, squares).values()
     ]
     metrics |= _named_norms(norms)
-    finite = _all_finite(
-      [norms, {p: metrics[_loss(p, losses)] for p in losses}]
-    )
+    scalars = [*norms.values(), *(metrics[_loss(p, losses)] for p in losses)]
+    finite = jnp.all(jnp.stack([jnp.isfinite(each) for each in scalars]))
     params, opt_state = _apply(optimizers, gradients, state)
     new = state.replace(
       params=params, opt_state=opt_state, collections=collections
@@ -186,30 +185,21 @@ def _named_norms(norms: Mapping[str, Array]) -> Metrics:
   return {f'grad_norm_{player}': norm for player, norm in norms.items()}
 
 
-def _on_mesh(loss: LossFn, where: TrainState | None) -> LossFn:
-  """Traces a loss with the mesh known to its layers."""
-
-  def placed(*arguments: Any) -> Any:
-    with sharding.layout(where and where.step.mesh):
-      return loss(*arguments)
-
-  return placed
-
-
-def _play(
+def _differentiate(
   losses: Mapping[str, LossFn],
+  where: TrainState | None,
   state: TrainState,
   batch: Batch,
   key: PRNGKey,
-  where: TrainState | None,
 ) -> Outcome:
   """Takes every player's gradient at the same parameters."""
-  gradients, collections, metrics = {}, {}, {}
+  gradients, collections, metrics = {}, dict(state.collections), {}
   for player, loss in losses.items():
 
     def of_own(own: PyTree, player: str = player, loss: LossFn = loss) -> Any:
       params: Params = {**state.params, player: own}
-      return loss(params, state.collections, batch, key, state.step)
+      with sharding.layout(where and where.step.mesh):  # known to its layers
+        return loss(params, state.collections, batch, key, state.step)
 
     (value, (moved, own_metrics)), gradients[player] = jax.value_and_grad(
       of_own, has_aux=True
@@ -223,20 +213,19 @@ def _play(
   metrics = {k: jnp.asarray(v, jnp.float32) for k, v in metrics.items()}
   if where is not None:
     gradients = jax.lax.with_sharding_constraint(gradients, where.params)
-  return gradients, {**state.collections, **collections}, metrics
+  return gradients, collections, metrics
 
 
 def _accumulate(
-  losses: Mapping[str, LossFn],
+  differentiate: Callable[[TrainState, Batch, PRNGKey], Outcome],
   state: TrainState,
   batch: Batch,
   key: PRNGKey,
   accumulation: int,
-  where: TrainState | None,
 ) -> Outcome:
   """Means of gradients and metrics over microbatches, one after another."""
   if accumulation == 1:
-    return _play(losses, state, batch, key, where)
+    return differentiate(state, batch, key)
 
   def cut(rows: Array) -> Array:
     # Strided, so that each device's rows stay on the device.
@@ -244,28 +233,21 @@ def _accumulate(
     parts = rows.reshape(size, accumulation, *rows.shape[1:])
     return jnp.swapaxes(parts, 0, 1)
 
-  def one(total: PyTree, part: tuple[Batch, Array]) -> tuple[PyTree, PyTree]:
+  def one(total: PyTree, part: tuple[Batch, Array]) -> tuple[PyTree, None]:
     microbatch, index = part
-    gradients, collections, metrics = _play(
-      losses, state, microbatch, jax.random.fold_in(key, index), where
+    gradients, collections, metrics = differentiate(
+      state, microbatch, jax.random.fold_in(key, index)
     )
-    sums, _ = total
-    added = jax.tree.map(jnp.add, sums, (gradients, metrics))
+    added = jax.tree.map(jnp.add, total[0], (gradients, metrics))
     return (added, collections), None
 
   parts = (jax.tree.map(cut, dict(batch)), jnp.arange(accumulation))
-  shapes = jax.eval_shape(
-    lambda part: _play(losses, state, part, key, where),
-    jax.tree.map(lambda rows: rows[0], parts[0]),
-  )
+  first = jax.tree.map(lambda rows: rows[0], parts[0])
+  shapes = jax.eval_shape(lambda part: differentiate(state, part, key), first)
   zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-  gradients, _, metrics = zeros
-  ((gradients, metrics), collections), _ = jax.lax.scan(
-    one, ((gradients, metrics), state.collections), parts
-  )
-  gradients, metrics = jax.tree.map(
-    lambda total: total / accumulation, (gradients, metrics)
-  )
+  start = (zeros[0], zeros[2]), state.collections
+  (sums, collections), _ = jax.lax.scan(one, start, parts)
+  gradients, metrics = jax.tree.map(lambda total: total / accumulation, sums)
   return gradients, collections, metrics
 
 
@@ -292,10 +274,4 @@ def _average(state: TrainState, decay: float) -> PyTree:
     lambda mean, new: decay * mean + (1 - decay) * new,
     state.ema_params,
     state.params,
-  )
-
-
-def _all_finite(scalars: PyTree) -> Array:
-  return jnp.all(
-    jnp.stack([jnp.isfinite(leaf) for leaf in jax.tree.leaves(scalars)])
   )
