@@ -63,7 +63,7 @@ def _check_flags(stage: str) -> None:
     )
   if _INIT_TEXT.value and _INIT_FROM.value:
     raise UsageError(
-      '--init_text and --init_from came together: leave one out, the weights '
+      'got both --init_text and --init_from: leave one out, the weights '
       'of --init_from hold a text tower and its word pieces'
     )
 

@@ -8,13 +8,13 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.rehearsal.program import Config, with_changes
 
 Changes = dict[str, Any]
-Judge = Callable[[Config], Mapping[str, Any]]
+Rehearse = Callable[[Config], Mapping[str, Any]]
 
 
 def suggest(
   config: Config,
   refused: Mapping[str, Any],
-  judge: Judge,
+  rehearse: Rehearse,
   say: Callable[[str], None] = print,
 ) -> dict[str, Any] | None:
   """Tries changes in turn, those that change least before others.
@@ -27,7 +27,7 @@ def suggest(
   Args:
     config: That does not fit.
     refused: Its result.
-    judge: Of a config, `rehearsal.rehearse`.
+    rehearse: Of a config, `rehearsal.rehearse`.
     say: Is told of each try.
 
   Returns:
@@ -41,7 +41,7 @@ def suggest(
   for changes in candidates(config, refused['mesh'], need, holds, spread):
     words = ' '.join(f'--config.{key}={v}' for key, v in changes.items())
     try:
-      found = judge(with_changes(config, changes))
+      found = rehearse(with_changes(config, changes))
     except UsageError:
       continue
     say(f'{words}: {"fits" if found["fits"] else "does not fit"}')

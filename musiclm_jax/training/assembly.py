@@ -99,7 +99,7 @@ def _check_microbatches(
   if accumulation > 1 and not jax.tree.leaves(abstract.params):
     # Only gradients accumulate; codebooks would see the last microbatch alone.
     raise UsageError(
-      f'accumulation={accumulation} came to a fit, which has no gradients to '
+      f'got accumulation={accumulation} for a fit, which has no gradients to '
       'accumulate and would forget all microbatches but the last: set '
       '--config.training.accumulation=1'
     )

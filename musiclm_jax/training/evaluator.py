@@ -6,85 +6,72 @@ from collections.abc import Callable, Iterable, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
-from musiclm_jax.contracts.task import HasAudioSamples, Task
+from musiclm_jax.contracts.task import HasAudioSamples
+from musiclm_jax.training.assembly import Training
 from musiclm_jax.training.state import TrainState
 
-Evaluator = Callable[
-  [TrainState], tuple[dict[str, float], dict[str, np.ndarray]]
-]
+Means, Samples = dict[str, float], dict[str, np.ndarray]
 
 
-def make_evaluator(
-  task: Task,
-  batches: Callable[[], Iterable[Mapping[str, np.ndarray]]],
-  mesh: Mesh,
-) -> Evaluator:
-  """Makes the function that a training is examined with.
+class Evaluator:
+  """Measures a training on held-out batches."""
 
-  Args:
-    task: What is trained.
-    batches: The held-out batches, the same at every call.
-    mesh: Where they are placed.
+  def __init__(
+    self,
+    training: Training,
+    batches: Callable[[], Iterable[Mapping[str, np.ndarray]]],
+  ):
+    """Compiles nothing yet.
 
-  Returns:
-    From a state to `eval_<metric>` means over all batches, and to what an
-    `HasAudioSamples` task lets hear of the first batch, [N, S] by name.
-  """
+    Args:
+      training: That is evaluated.
+      batches: The held-out batches, perhaps none, the same at every call.
+    """
+    self._training, self._batches = training, batches
+    everywhere = sharding.replicated(training.mesh)
+    self._one = jax.jit(self._evaluate, out_shardings=everywhere)
 
-  def one(
-    params: PyTree, collections: PyTree, batch: PyTree
+  def names(self) -> list[str]:
+    """Names what it yields, without evaluating."""
+    state = self._training.state
+    batch = next(iter(self._batches()), None)
+    if batch is None:
+      return []
+    evaluate = self._training.task.evaluate
+    metrics = jax.eval_shape(
+      evaluate, state.inference_params, state.collections, batch
+    )
+    return [f'eval_{name}' for name in metrics]
+
+  def __call__(self, state: TrainState) -> tuple[Means, Samples]:
+    """Evaluates a state.
+
+    Returns:
+      `eval_<metric>` means over all batches, and the audio samples of the
+      first batch, [N, S] by name, where the task has some.
+    """
+    rows, samples = [], {}
+    for batch in self._batches():
+      placed = sharding.put_batch(batch, self._training.mesh)
+      row, sounds = self._one(state.inference_params, state.collections, placed)
+      samples = samples or jax.device_get(sounds)
+      rows.append(jax.device_get(row))
+    means = {
+      f'eval_{name}': math.fsum(float(row[name]) for row in rows) / len(rows)
+      for name in (rows[0] if rows else ())
+    }
+    return means, samples
+
+  def _evaluate(
+    self, params: PyTree, collections: PyTree, batch: PyTree
   ) -> tuple[PyTree, PyTree]:
-    with sharding.layout(mesh):
+    task = self._training.task
+    with sharding.layout(self._training.mesh):
       metrics = task.evaluate(params, collections, batch)
       means = {k: jnp.mean(v.astype(jnp.float32)) for k, v in metrics.items()}
       if not isinstance(task, HasAudioSamples):
         return means, {}
       return means, dict(task.audio_samples(params, collections, batch))
-
-  compiled = jax.jit(one, out_shardings=sharding.replicated(mesh))
-
-  def evaluate(
-    state: TrainState,
-  ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    rows, samples = [], {}
-    for batch in batches():
-      row, sounds = compiled(
-        state.inference_params,
-        state.collections,
-        sharding.put_batch(batch, mesh),
-      )
-      samples = samples or jax.device_get(sounds)
-      rows.append(jax.device_get(row))
-    names = rows[0] if rows else ()
-    means = {
-      f'eval_{name}': math.fsum(float(row[name]) for row in rows) / len(rows)
-      for name in names
-    }
-    return means, samples
-
-  return evaluate
-
-
-def evaluation_names(
-  task: Task,
-  batches: Callable[[], Iterable[Mapping[str, np.ndarray]]],
-  state: TrainState,
-) -> list[str]:
-  """Names what an evaluator yields, without evaluating.
-
-  Args:
-    task: What is trained.
-    batches: Held-out ones, perhaps none.
-    state: May be abstract.
-  """
-  batch = next(iter(batches()), None)
-  if batch is None:
-    return []
-  metrics = jax.eval_shape(
-    task.evaluate, state.inference_params, state.collections, batch
-  )
-  return [f'eval_{name}' for name in metrics]

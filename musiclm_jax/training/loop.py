@@ -23,11 +23,7 @@ from musiclm_jax.training import sharding_report
 from musiclm_jax.training import workdir as folder
 from musiclm_jax.training.assembly import Training, assemble
 from musiclm_jax.training.checkpoints import Checkpoints, check_room
-from musiclm_jax.training.evaluator import (
-  Evaluator,
-  evaluation_names,
-  make_evaluator,
-)
+from musiclm_jax.training.evaluator import Evaluator
 from musiclm_jax.training.non_finite import NonFiniteGuard
 from musiclm_jax.training.observer import Observer, Window
 from musiclm_jax.training.schedule import Schedule
@@ -116,8 +112,8 @@ def train(
     accumulation=accumulation,
     ema_decay=ema_decay,
   )
-  # Draws a held-out batch, lest it fail at the first evaluation only.
-  names = evaluation_names(task, data.evaluation, training.state)
+  evaluator = Evaluator(training, data.evaluation)
+  names = evaluator.names()  # draws a batch, lest it fail hours later
   if plan.best:
     plan.best.check(names)
   check_room(workdir, training.state, plan)
@@ -155,7 +151,7 @@ def train(
         placed,
         plan,
         checkpoints,
-        make_evaluator(task, data.evaluation, mesh),
+        evaluator,
         observer,
       )
   finally:
@@ -168,7 +164,7 @@ def _run(
   batches: Iterator[PyTree],
   plan: Schedule,
   checkpoints: Checkpoints,
-  evaluate: Evaluator,
+  evaluator: Evaluator,
   observer: Observer,
 ) -> TrainState:
   """Steps from where the state is to the end of the plan."""
@@ -188,7 +184,7 @@ def _run(
         values, samples = _scalars(observer.read(metrics), state), {}
         if plan.evaluates(number):
           with observer.spending('evaluate'):
-            held_out, samples = evaluate(state)
+            held_out, samples = evaluator(state)
           values |= held_out
         observer.log(values, samples)
       stopping = stop.asked(number)

@@ -362,7 +362,7 @@ def differences(old: Mapping[str, tuple], new: Mapping[str, tuple]) -> str:
   for name in names:
     was, now = (each.get(name, ('nothing', None)) for each in (old, new))
     if was[0] != now[0]:
-      found.append(f'{name} came as {now[0]}, not {was[0]}')
+      found.append(f'{name} is {now[0]}, not {was[0]}')
     elif was[1] != now[1]:
       found.append(f'{name} lies as {now[1]}, not as {was[1]}')
   more = len(found) - _NAMED

@@ -189,7 +189,7 @@ def make_optimizer(
   precondition = look_up(OPTIMIZERS, name, 'optimizer')(b1, b2)
   if name == 'adam' and weight_decay:
     raise UsageError(
-      f"optimizer 'adam' came with weight_decay={weight_decay}: choose "
+      f"optimizer 'adam' got weight_decay={weight_decay}: choose "
       "'adamw' or set it to 0.0"
     )
 

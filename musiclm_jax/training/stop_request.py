@@ -22,7 +22,7 @@ class StopRequest:
 
   Of several processes jax's preemption service listens to SIGTERM instead, in
   all from the moment they join, and a Ctrl-C is passed on to it. Where one
-  hears the signal, it asks all at which step they are and names the step after
+  gets the signal, it asks all at which step they are and names the step after
   the furthest, within two seconds.
   """
 

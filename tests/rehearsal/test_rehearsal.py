@@ -187,5 +187,5 @@ def test_microbatches_are_not_proposed_to_a_fit():
   """The loop refuses them, so a rehearsal must."""
   config = runpy.run_path(str(CONFIGS / 'kmeans.py'))['get_config']('tiny')
   config.training.accumulation = 2
-  with pytest.raises(UsageError, match='came to a fit'):
+  with pytest.raises(UsageError, match='for a fit'):
     plan(config.to_dict(), jax.devices())

@@ -175,7 +175,7 @@ def test_two_runs_in_one_workdir_are_refused(tmp_path):
 
 
 def test_a_refused_start_leaves_no_workdir(tmp_path):
-  with pytest.raises(UsageError, match='accumulation=2 came to a fit'):
+  with pytest.raises(UsageError, match='accumulation=2 for a fit'):
     play('fit', tmp_path / 'deep' / 'w', accumulation=2)
   with pytest.raises(UsageError, match='accumulation=3'):
     play('lm', tmp_path / 'deep' / 'w', accumulation=3)

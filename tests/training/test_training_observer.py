@@ -190,7 +190,7 @@ def test_a_step_that_compiles_again_and_a_stalled_input_are_told(
   assert 'step 6 has waited for its data' in out
   assert out.count('compiled the program again') == 1
   assert 'step 8 compiled' in out
-  assert 'batch/tokens came as int32[8, 12], not int32[8, 13]; every' in out
+  assert 'batch/tokens is int32[8, 12], not int32[8, 13]; every' in out
 
 
 def test_a_run_whose_output_nobody_reads_any_more_is_saved_and_ends(
@@ -236,8 +236,8 @@ def test_every_way_in_which_arguments_differ_is_named():
     'state': {'w': np.zeros(3, np.int32), 'v': here, 'u': here[0]},
   }
   assert differences(describe(old), describe(new)) == (
-    'batch/x came as nothing, not float32[3], state/u came as float32[], not '
-    'weakly typed float32[], state/w came as int32[3], not float32[3]'
+    'batch/x is nothing, not float32[3], state/u is float32[], not '
+    'weakly typed float32[], state/w is int32[3], not float32[3]'
   )
   assert 'what they were' in differences(describe(old), describe(old))
 
