@@ -168,9 +168,7 @@ class Checkpoints:
       self._manager.close()
 
   def restore(
-    self,
-    abstract: TrainState,
-    among: Callable[[int], bool] = lambda step: True,
+    self, abstract: TrainState, among: Callable[[int], bool] = lambda step: True
   ) -> TrainState | None:
     """Reads the newest whole checkpoint, each leaf to where it belongs.
 

@@ -149,11 +149,7 @@ class Ledger:
     return [_Value(self._number(_content(c)), False) for c in closed.consts]
 
   def _walk(
-    self,
-    jaxpr: Any,
-    constants: _Values,
-    values: _Values,
-    times: int,
+    self, jaxpr: Any, constants: _Values, values: _Values, times: int
   ) -> _Values:
     """Counts a jaxpr that runs `times` times; 0 only finds what is active."""
     known = dict(zip(jaxpr.constvars, constants, strict=True))
@@ -261,12 +257,7 @@ class Ledger:
     return self._loop(equation, inputs, carry, body, times)
 
   def _loop(
-    self,
-    equation: Any,
-    inputs: _Values,
-    carry: slice,
-    body: Any,
-    times: int,
+    self, equation: Any, inputs: _Values, carry: slice, body: Any, times: int
   ) -> _Values:
     """Walks a loop's body when it is known which of its carry is active."""
     outside = self._plain(equation, inputs)

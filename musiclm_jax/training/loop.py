@@ -146,13 +146,7 @@ def train(
       progress=progress,
     ) as observer:
       return _run(
-        training,
-        state,
-        placed,
-        plan,
-        checkpoints,
-        evaluator,
-        observer,
+        training, state, placed, plan, checkpoints, evaluator, observer
       )
   finally:
     checkpoints.close()
