@@ -113,25 +113,17 @@ def train(
     ema_decay=ema_decay,
   )
   evaluator = Evaluator(training, data.evaluation)
-  names = evaluator.names()  # draws a batch, lest it fail hours later
-  if plan.best:
-    plan.best.check(names)
-  check_room(workdir, training.state, plan)
+  _check(training, plan, evaluator, workdir)
   folder.describe_to_all(workdir, dict(config), contract_json)
   if jax.process_index() == 0:
     sharding_report.write(workdir, training.state)
   checkpoints = Checkpoints(workdir, config, contract_json, plan)
   try:
-    with clock.spending('restore'):
-      state = checkpoints.restore(training.state)
-    if state is None:
-      state = training.create_state()
-      state = start_from(state, *initial) if initial else state
+    state = _first_state(training, checkpoints, initial, clock)
     done = int(state.step)
     if done >= plan.total_steps:
-      print(
-        printable(f'done: {workdir} has {done} of {plan.total_steps} steps')
-      )
+      line = f'done: {workdir} has {done} of {plan.total_steps} steps'
+      print(printable(line))
       return state
     batches = data.train(done) if done else itertools.chain([head], opening)
     placed = (sharding.put_batch(batch, mesh) for batch in batches)
@@ -150,6 +142,31 @@ def train(
       )
   finally:
     checkpoints.close()
+
+
+def _check(
+  training: Training, plan: Schedule, evaluator: Evaluator, workdir: Path
+) -> None:
+  """Refuses what would fail at the first evaluation or checkpoint only."""
+  names = evaluator.names()  # draws a held-out batch
+  if plan.best:
+    plan.best.check(names)
+  check_room(workdir, training.state, plan)
+
+
+def _first_state(
+  training: Training,
+  checkpoints: Checkpoints,
+  initial: tuple | None,
+  clock: Clock,
+) -> TrainState:
+  """The state of the newest checkpoint, or one of no steps."""
+  with clock.spending('restore'):
+    state = checkpoints.restore(training.state)
+  if state is None:
+    state = training.create_state()
+    state = start_from(state, *initial) if initial else state
+  return state
 
 
 def _run(
