@@ -70,7 +70,7 @@ def temporaries(attend, length, dtype, device, backward) -> int | None:
   try:
     program = jax.jit(function).lower(*arguments).compile()
   except jax.errors.JaxRuntimeError as error:
-    if compiled_memory.of_refusal(str(error)) is None:
+    if Memory.of_refusal(str(error)) is None:
       raise
     return None
   return Memory.of_compiled(program).temporaries
