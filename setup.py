@@ -1,9 +1,11 @@
 """Packaging of musiclm_jax; exact versions are pinned in requirements.txt."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 VERSION = re.search(
@@ -55,6 +57,22 @@ EXTRAS = {
   ],
 }
 
+
+class BuildPy(build_py):
+  """Lays the configs into the package, beside which a checkout has them."""
+
+  def run(self):
+    """Builds the package and, but for an editable one, copies configs/."""
+    super().run()
+    if not self.editable_mode:
+      shutil.copytree(
+        ROOT / 'configs',
+        Path(self.build_lib, 'musiclm_jax/configs'),
+        ignore=shutil.ignore_patterns('__pycache__'),
+        dirs_exist_ok=True,
+      )
+
+
 setup(
   name='musiclm_jax',
   version=VERSION,
@@ -64,6 +82,7 @@ setup(
   license='Apache-2.0',
   python_requires='>=3.11,<3.14',
   packages=find_packages(include=['musiclm_jax', 'musiclm_jax.*']),
+  cmdclass={'build_py': BuildPy},
   install_requires=CORE,
   extras_require=EXTRAS,
 )

@@ -60,7 +60,7 @@ def main() -> None:
     return
   config = _CONFIG.value
   if config is None:
-    raise UsageError('--config is missing: give one like configs/semantic.py')
+    raise UsageError('--config is missing: give one like semantic:paper')
   if _AGAIN.value:
     raise UsageError('--again is of --all: leave it out')
   from musiclm_jax.rehearsal import table

@@ -102,7 +102,7 @@ def main() -> None:
   """Trains the stage that the config names."""
   config = _CONFIG.value
   if config is None:
-    raise UsageError('--config is missing: give one like configs/semantic.py')
+    raise UsageError('--config is missing: give one like semantic:tiny')
   membership.join()
   import jax
 
@@ -139,7 +139,7 @@ def main() -> None:
       task,
       stage_data.open_data(config.stage, inputs),
       workdir=workdir,
-      config=config.to_dict(),
+      config=stages.resolved(config.to_dict()),
       schedule=config.schedule.to_dict(),
       optimizers=config.optimizer.to_dict(),
       seed=config.seed,

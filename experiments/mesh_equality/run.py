@@ -48,7 +48,9 @@ def play(stage: str, layout: str) -> dict[str, list[float]]:
   mesh = sharding.make_mesh(fsdp=fsdp, tensor=tensor, devices=devices)
   config = ten_networks.small_config(stage, STEPS)
   task = stages.build(config)
-  players = make_optimizers(config.optimizer.to_dict(), total_steps=STEPS)
+  players = make_optimizers(
+    config.optimizer.to_dict(), players=task.losses(), total_steps=STEPS
+  )
   rows = [ten_networks.batch(config, step) for step in range(STEPS)]
   rows = [sharding.put_batch(batch, mesh) for batch in rows]
   kwargs = {'seed': 0, 'with_ema': False}

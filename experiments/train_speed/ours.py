@@ -150,7 +150,9 @@ def make_training_step(config: ConfigDict) -> Callable[[], float]:
   task = stages.build(config)
   mesh = sharding.make_mesh()
   players = make_optimizers(
-    config.optimizer.to_dict(), total_steps=config.schedule.total_steps
+    config.optimizer.to_dict(),
+    players=task.losses(),
+    total_steps=config.schedule.total_steps,
   )
   batch = sharding.put_batch(make_batch(config), mesh)
   options = {'seed': 0, 'with_ema': config.training.ema_decay > 0}

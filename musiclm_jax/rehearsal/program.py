@@ -82,7 +82,9 @@ def plan(config: Config, devices: Sequence[Any]) -> Program:
     name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
     for name, leaf in batch_shapes(config).items()
   }
-  players = make_optimizers(config['optimizer'], total_steps=total_steps)
+  players = make_optimizers(
+    config['optimizer'], players=task.losses(), total_steps=total_steps
+  )
   ema_decay = config['training']['ema_decay']
   state = states.abstract_state(
     task, players, batch, mesh, with_ema=ema_decay > 0

@@ -105,7 +105,9 @@ def train(
   clock = Clock()
   mesh = sharding.make_mesh(fsdp=fsdp, tensor=tensor)
   plan = Schedule(**schedule)
-  players = make_optimizers(optimizers, total_steps=plan.total_steps)
+  players = make_optimizers(
+    optimizers, players=task.losses(), total_steps=plan.total_steps
+  )
   opening = data.train(0)
   head = next(opening)
   first = sharding.put_batch(head, mesh)

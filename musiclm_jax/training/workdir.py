@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 
 from musiclm_jax.contracts import atomic_file, own_folder
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.training.optimizer import UNNAMED
 
 CONFIG = 'config.json'
 CONTRACT = 'contract.json'
@@ -180,7 +181,9 @@ def _differences(
       or (section, name) in _HOW
     ):
       continue
-    values = [repr(d.get(field, 'nothing')) for d in (old, new)]
+    # A player without parameters need not be named.
+    absent = UNNAMED if section == 'optimizer' else 'nothing'
+    values = [repr(d.get(field, absent)) for d in (old, new)]
     if values[0] != values[1]:
       yield field, *values
 

@@ -18,9 +18,10 @@ def described(stage, optimizer=None, **mesh):
   optimizers = config.optimizer.to_dict()
   for kwargs in optimizers.values():
     kwargs['name'] = optimizer or kwargs['name']
+  task = stages.build(config)
   return states.abstract_state(
-    stages.build(config),
-    make_optimizers(optimizers, total_steps=10),
+    task,
+    make_optimizers(optimizers, players=task.losses(), total_steps=10),
     ten_networks.abstract_batch(config),
     jax.sharding.AbstractMesh(sizes, sharding.MESH_AXES),
   )
