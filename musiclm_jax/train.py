@@ -21,7 +21,9 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.tables import look_up
 from musiclm_jax.launch import membership
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'FILE.py[:SIZE].')
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'FILE.py[:SIZE], or a name such as semantic:tiny.'
+)
 _WORKDIR = path_flags.DEFINE_path('workdir', None, 'Folder of this training.')
 _TOKENS = path_flags.DEFINE_path('tokens', None, 'Token store, for token LMs.')
 _NETWORK = path_flags.DEFINE_path(

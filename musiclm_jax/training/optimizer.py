@@ -126,9 +126,6 @@ OPTIMIZERS = {
   'muon': _muon,
 }
 
-# Of a player of which a config says nothing, since it has no parameters.
-UNNAMED = 'adam'
-
 
 def learning_rate_schedule(
   schedule: str, *, learning_rate: float, warmup_steps: int, total_steps: int
@@ -249,7 +246,7 @@ def make_optimizers(
 def _resting(player: str) -> optax.GradientTransformation:
   """Moves no parameters; its state is adam's, as checkpoints have it."""
   adam = make_optimizer(
-    name=UNNAMED,
+    name='adam',
     schedule='constant',
     learning_rate=0.0,
     warmup_steps=0,

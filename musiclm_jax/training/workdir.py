@@ -18,7 +18,6 @@ from jax.experimental import multihost_utils
 
 from musiclm_jax.contracts import atomic_file, own_folder
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.training.optimizer import UNNAMED
 
 CONFIG = 'config.json'
 CONTRACT = 'contract.json'
@@ -37,6 +36,7 @@ FOLDER = own_folder.Kind(
     {'stage', 'schedule'} <= own_folder.object_in(folder / CONFIG).keys()
   ),
 )
+_RESTING = 'adam'  # of a player without parameters, which a config leaves out
 _HOW = {
   ('training', 'accumulation'),
   ('model', 'remat'),
@@ -181,8 +181,7 @@ def _differences(
       or (section, name) in _HOW
     ):
       continue
-    # A player without parameters need not be named.
-    absent = UNNAMED if section == 'optimizer' else 'nothing'
+    absent = _RESTING if section == 'optimizer' else 'nothing'
     values = [repr(d.get(field, absent)) for d in (old, new)]
     if values[0] != values[1]:
       yield field, *values
