@@ -1,9 +1,11 @@
 """Packaging of musiclm_jax; exact versions are pinned in requirements.txt."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 VERSION = re.search(
@@ -15,11 +17,9 @@ CORE = [
   'flax>=0.12',
   'jax>=0.10.2',
   'jaxtyping',
-  'librosa>=0.11',
   'ml-collections',
   'numpy',
   'orbax-checkpoint>=0.12',
-  'optax',
   'safetensors',
   'soundfile',
   'soxr',
@@ -32,16 +32,15 @@ EXTRAS = {
     'grain',
     # tensorflow-datasets 4.9.10 imports it on Python 3.11 without saying so.
     'importlib_resources',
+    'optax',
+    'pretty_midi',  # for the SoundFont that its package carries
+    'scipy',
+    'symusic>=0.5.8,<0.6',
     'tensorboardX',
     'tensorflow-datasets',
   ],
-  'demo': [
-    'matplotlib',
-    'pretty_midi',  # for the SoundFont that its package carries
-    'psutil',
-    'scikit-learn',
-    'symusic>=0.5.8,<0.6',
-  ],
+  # Beside those of `train`.
+  'demo': ['librosa>=0.11', 'matplotlib', 'psutil', 'scikit-learn'],
   'gpu': ['jax[cuda12]'],
   # Also what rehearsals compile with, where no TPU is.
   'tpu': ['jax[tpu]'],
@@ -55,6 +54,22 @@ EXTRAS = {
   ],
 }
 
+
+class BuildPy(build_py):
+  """Lays the configs into the package, beside which a checkout has them."""
+
+  def run(self):
+    """Builds the package and, but for an editable one, copies configs/."""
+    super().run()
+    if not self.editable_mode:
+      shutil.copytree(
+        ROOT / 'configs',
+        Path(self.build_lib, 'musiclm_jax/configs'),
+        ignore=shutil.ignore_patterns('__pycache__'),
+        dirs_exist_ok=True,
+      )
+
+
 setup(
   name='musiclm_jax',
   version=VERSION,
@@ -64,6 +79,7 @@ setup(
   license='Apache-2.0',
   python_requires='>=3.11,<3.14',
   packages=find_packages(include=['musiclm_jax', 'musiclm_jax.*']),
+  cmdclass={'build_py': BuildPy},
   install_requires=CORE,
   extras_require=EXTRAS,
 )

@@ -9,10 +9,11 @@ they play.
 
 from ml_collections import ConfigDict
 
+from musiclm_jax.configs.base import sections
+
 # Two bands a semitone, compared with what was heard before: transposition is
 # not left to be learned, see experiments/query_by_humming.
 _INTERVALS = {
-  'num_mels': 128,
   'low_hz': 80.0,
   'high_hz': 3200.0,
   'intervals': {'lag_seconds': (0.16, 0.4, 0.8), 'reach_semitones': 16.0},
@@ -32,14 +33,11 @@ SIZES = {
       'hop_length': 1920,
       'fft_size': 4096,
     },
-    'tunes': 100_000,
-    'batch_size': 32,
-    'steps': 200,
-    'evaluate_every': 50,
-    'log_every': 5,
-    'optimizer': 'muon',
-    'learning_rate': 4e-3,
-    'warmup_steps': 20,
+    'optimizer': {
+      'melody': {'name': 'muon', 'learning_rate': 4e-3, 'warmup_steps': 20}
+    },
+    'schedule': {'total_steps': 200, 'log_every': 5, 'eval_every': 50},
+    'data': {'tunes': 100_000, 'batch_size': 32},
   },
   'small': {
     'model': {
@@ -52,18 +50,17 @@ SIZES = {
       'dtype': 'bfloat16',
       'scan_unroll': 6,
     },
-    'tunes': 1_000_000,
-    'batch_size': 256,
-    'steps': 20_000,
-    'evaluate_every': 500,
-    'log_every': 20,
-    'optimizer': 'adam',
-    'learning_rate': 5e-4,
-    'warmup_steps': 500,
+    'optimizer': {'melody': {'learning_rate': 5e-4, 'warmup_steps': 500}},
+    'schedule': {
+      'total_steps': 20_000,
+      'log_every': 20,
+      'eval_every': 500,
+      'keep_best': 'highest eval_recall_at_1',
+    },
+    'data': {'tunes': 1_000_000, 'batch_size': 256},
   },
   'paper': {
     'model': {
-      'num_mels': 128,
       'num_layers': 12,
       'embed_dim': 512,
       'num_heads': 6,
@@ -71,14 +68,15 @@ SIZES = {
       'mlp_dim': 1024,
       'dtype': 'bfloat16',
     },
-    'tunes': 10_000_000,
-    'batch_size': 1024,
-    'steps': 100_000,
-    'evaluate_every': 1_000,
-    'log_every': 50,
-    'optimizer': 'adam',
-    'learning_rate': 3e-4,
-    'warmup_steps': 2_000,
+    'optimizer': {'melody': {'learning_rate': 3e-4, 'warmup_steps': 2_000}},
+    'schedule': {
+      'total_steps': 100_000,
+      'log_every': 50,
+      'eval_every': 1_000,
+      'keep_every': 10_000,
+      'keep_best': 'highest eval_recall_at_1',
+    },
+    'data': {'tunes': 10_000_000, 'batch_size': 1024},
   },
 }
 # One of a family or two, such as sound unlike the rest of theirs.
@@ -93,6 +91,20 @@ _UNSEEN_LEADS = (
   'flute',
   'choir',
 )
+_EVERY = {
+  'model': {'output_dim': 192, 'num_mels': 128},
+  # FaceNet's margin; the paper's is unknown.
+  'loss': {'margin': 0.2, 'window_seconds': 4.0, 'window_hop_seconds': 3.0},
+  'optimizer': {'melody': {**sections.PLAYER, 'b2': 0.98}},
+  'data': {
+    'unseen_leads': _UNSEEN_LEADS,
+    'voice_share': 0.25,
+    'band_share': 0.5,
+    'tempo_change': 0.2,
+    'crop_seconds': 4.0,
+    'eval_batches': 2,
+  },
+}
 
 
 def get_config(size: str = 'paper') -> ConfigDict:
@@ -101,51 +113,5 @@ def get_config(size: str = 'paper') -> ConfigDict:
   Raises:
     ValueError: If there is no such size.
   """
-  if size not in SIZES:
-    raise ValueError(f"unknown size '{size}': choose one of {', '.join(SIZES)}")
-  chosen = SIZES[size]
-  return ConfigDict(
-    {
-      'stage': 'melody',
-      'seed': 0,
-      'model': {'output_dim': 192, **chosen['model']},
-      # FaceNet's margin; the paper's is unknown.
-      'loss': {
-        'margin': 0.2,
-        'window_seconds': 4.0,
-        'window_hop_seconds': 3.0,
-      },
-      'optimizer': {
-        'melody': {
-          'name': chosen['optimizer'],
-          'schedule': 'cosine',
-          'learning_rate': chosen['learning_rate'],
-          'warmup_steps': chosen['warmup_steps'],
-          'b1': 0.9,
-          'b2': 0.98,
-          'weight_decay': 0.0,
-          'clip_norm': 1.0,
-        }
-      },
-      'schedule': {
-        'total_steps': chosen['steps'],
-        'log_every': chosen['log_every'],
-        'eval_every': chosen['evaluate_every'],
-        'save_every': chosen['evaluate_every'],
-        'keep_every': 10_000 if size == 'paper' else 0,
-        'keep_best': '' if size == 'tiny' else 'highest eval_recall_at_1',
-      },
-      'data': {
-        'tunes': chosen['tunes'],
-        'unseen_leads': _UNSEEN_LEADS,
-        'voice_share': 0.25,
-        'band_share': 0.5,
-        'tempo_change': 0.2,
-        'batch_size': chosen['batch_size'],
-        'crop_seconds': 4.0,
-        'eval_batches': 2,
-      },
-      'training': {'accumulation': 1, 'ema_decay': 0.0},
-      'mesh': {'fsdp': 1, 'tensor': 1},
-    }
-  )
+  own = sections.of_size(SIZES, size)
+  return sections.make_config('melody', _EVERY, own)

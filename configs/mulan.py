@@ -14,18 +14,11 @@ the text tower by Adam at a rate of its own.
 
 from ml_collections import ConfigDict, config_dict
 
-_MEL_64 = {
-  'num_mels': 64,
-  'window_length': 400,
-  'hop_length': 160,
-  'fft_size': 512,
-  'low_hz': 60.0,
-  'high_hz': 7600.0,
-}
+from musiclm_jax.configs.base import sections
 
 # 40 ms from frame to frame quarter the cost; a longer window keeps pitches.
-_TINY_MODEL = {
-  **_MEL_64,
+_TINY = {
+  'audio': {'width': 16, 'stage_blocks': (1, 1, 1, 1)},
   'window_length': 800,
   'hop_length': 640,
   'fft_size': 1024,
@@ -33,112 +26,117 @@ _TINY_MODEL = {
   'frame_mask': 0.0,
   'band_mask': 0.0,
 }
+_PAPER_TEXT = {'dropout_rate': 0.1, 'dtype': 'bfloat16', 'remat': 'full'}
 
 SIZES = {
   'tiny': {
-    'audio_tower': 'resnet',
-    'audio': {'width': 16, 'stage_blocks': (1, 1, 1, 1)},
-    'model': _TINY_MODEL,
-    'text': {
-      'vocab_size': 4096,
-      'max_length': 40,
-      'num_layers': 2,
-      'embed_dim': 128,
-      'num_heads': 2,
-      'mlp_dim': 512,
-      'pooling': 'mean',
+    'model': {
+      **_TINY,
+      'text': {
+        'vocab_size': 4096,
+        'max_length': 40,
+        'num_layers': 2,
+        'embed_dim': 128,
+        'num_heads': 2,
+        'mlp_dim': 512,
+        'pooling': 'mean',
+      },
     },
-    'batch_size': 64,
-    'captions_per_crop': 4,
-    'optimizer': 'muon',
-    'steps': 320,
-    'evaluate_every': 80,
-    'log_every': 5,
-    'learning_rate': 4e-3,
-    'warmup_steps': 10,
-    'source': 'rendered_music:runs/demo/corpus',
+    'optimizer': {
+      'mulan': {'name': 'muon', 'learning_rate': 4e-3, 'warmup_steps': 10}
+    },
+    'schedule': {'total_steps': 320, 'log_every': 5, 'eval_every': 80},
+    'data': {
+      'source': sections.TINY_CORPUS,
+      'batch_size': 64,
+      'captions_per_crop': 4,
+    },
   },
   'small': {
-    'audio_tower': 'resnet',
-    'audio': {'width': 32, 'dtype': 'bfloat16'},
-    'model': _MEL_64,
-    'text': {
-      'vocab_size': 4096,
-      'max_length': 128,
-      'num_layers': 4,
-      'embed_dim': 256,
-      'num_heads': 4,
-      'mlp_dim': 1024,
-      'dropout_rate': 0.1,
-      'dtype': 'bfloat16',
-      'scan_unroll': 4,
+    'model': {
+      'audio': {'width': 32, 'dtype': 'bfloat16'},
+      'text': {
+        'vocab_size': 4096,
+        'max_length': 128,
+        'num_layers': 4,
+        'embed_dim': 256,
+        'num_heads': 4,
+        'mlp_dim': 1024,
+        'dropout_rate': 0.1,
+        'dtype': 'bfloat16',
+        'scan_unroll': 4,
+      },
     },
-    'batch_size': 512,
-    'captions_per_crop': 1,
-    'optimizer': 'adam',
-    'steps': 20_000,
-    'evaluate_every': 500,
-    'log_every': 20,
-    'learning_rate': 5e-4,
-    'warmup_steps': 500,
-    'source': 'rendered_music:runs/small/corpus',
+    'optimizer': {'mulan': {'learning_rate': 5e-4, 'warmup_steps': 500}},
+    'schedule': {
+      'total_steps': 20_000,
+      'log_every': 20,
+      'eval_every': 500,
+      'keep_best': 'lowest eval_loss',
+    },
+    'data': {'source': sections.SMALL_CORPUS, 'batch_size': 512},
   },
   # 14 epochs of 44 million clips.
   'paper': {
-    'audio_tower': 'resnet',
-    'audio': {'width': 64, 'dtype': 'bfloat16'},
-    'model': _MEL_64,
-    'text': {'dropout_rate': 0.1, 'dtype': 'bfloat16', 'remat': 'full'},
-    'batch_size': 6144,
-    'captions_per_crop': 1,
-    'optimizer': 'adam',
-    'steps': 100_000,
-    'evaluate_every': 1_000,
-    'log_every': 50,
-    'learning_rate': 1e-4,
-    'warmup_steps': 5_000,
-    'source': 'audio_folder:data/music',
+    'model': {
+      'audio': {'width': 64, 'dtype': 'bfloat16'},
+      'text': _PAPER_TEXT,
+    },
+    'optimizer': {'mulan': {'learning_rate': 1e-4, 'warmup_steps': 5_000}},
+    'schedule': {
+      'total_steps': 100_000,
+      'log_every': 50,
+      'eval_every': 1_000,
+      'keep_every': 10_000,
+      'keep_best': 'lowest eval_loss',
+    },
+    'data': {'source': 'audio_folder:data/music', 'batch_size': 6144},
   },
   'paper_ast': {
-    'audio_tower': 'ast',
-    'audio': {'dtype': 'bfloat16', 'remat': 'full'},
-    'model': {**_MEL_64, 'num_mels': 128, 'fft_size': 1024},
-    'text': {'dropout_rate': 0.1, 'dtype': 'bfloat16', 'remat': 'full'},
-    'batch_size': 5120,
-    'captions_per_crop': 1,
-    'optimizer': 'adam',
-    'steps': 120_000,
-    'evaluate_every': 1_000,
-    'log_every': 50,
-    'learning_rate': 5e-5,
-    'warmup_steps': 5_000,
-    'source': 'audio_folder:data/music',
+    'model': {
+      'audio_tower': 'ast',
+      'audio': {'dtype': 'bfloat16', 'remat': 'full'},
+      'text': _PAPER_TEXT,
+      'num_mels': 128,
+      'fft_size': 1024,
+    },
+    'optimizer': {'mulan': {'learning_rate': 5e-5, 'warmup_steps': 5_000}},
+    'schedule': {
+      'total_steps': 120_000,
+      'log_every': 50,
+      'eval_every': 1_000,
+      'keep_every': 10_000,
+      'keep_best': 'lowest eval_loss',
+    },
+    'data': {'source': 'audio_folder:data/music', 'batch_size': 5120},
   },
   # The text tower of all-MiniLM-L6-v2, for --init_text; its layers cost too
   # much for Muon and for four captions a crop.
   'tiny_minilm': {
-    'audio_tower': 'resnet',
-    'audio': {'width': 16, 'stage_blocks': (1, 1, 1, 1)},
-    'model': _TINY_MODEL,
-    'text': {
-      'max_length': 512,
-      'num_layers': 6,
-      'embed_dim': 384,
-      'num_heads': 12,
-      'mlp_dim': 1536,
-      'pooling': 'mean',
+    'model': {
+      **_TINY,
+      'text': {
+        'num_layers': 6,
+        'embed_dim': 384,
+        'num_heads': 12,
+        'mlp_dim': 1536,
+        'pooling': 'mean',
+      },
     },
-    'text_length': 20,
-    'batch_size': 32,
-    'captions_per_crop': 1,
-    'optimizer': 'muon',
-    'text_rate': 3e-4,
-    'steps': 120,
-    'evaluate_every': 120,
-    'log_every': 10,
-    'learning_rate': 4e-3,
-    'warmup_steps': 20,
-    'source': 'rendered_music:runs/demo/corpus',
+    'optimizer': {
+      'mulan': {
+        'name': 'muon',
+        'learning_rate': 4e-3,
+        'warmup_steps': 20,
+        'adam_rates': {'text_tower': 3e-4},
+      }
+    },
+    'schedule': {'total_steps': 120, 'eval_every': 120},
+    'data': {
+      'source': sections.TINY_CORPUS,
+      'batch_size': 32,
+      'text_length': 20,
+    },
   },
 }
 _BERT_BASE = {
@@ -154,6 +152,27 @@ _BERT_BASE = {
   'remat': 'none',
   'scan_unroll': 1,
 }
+_EVERY = {
+  'model': {
+    'audio_tower': 'resnet',
+    'text': _BERT_BASE,
+    'embed_dim': 128,
+    'initial_temperature': 0.1,
+    'num_mels': 64,
+    'window_length': 400,
+    'hop_length': 160,
+    'fft_size': 512,
+    'low_hz': 60.0,
+    'high_hz': 7600.0,
+    # SpecAugment as for AudioSet in the paper of AST; MuLan's is unknown.
+    'frame_mask': 0.2,
+    'band_mask': 0.375,
+    'norm_features': False,
+  },
+  'loss': {'window_seconds': 10.0, 'window_hop_seconds': 1.0},
+  'optimizer': {'mulan': {**sections.PLAYER, 'b2': 0.98}},
+  'data': {'crop_seconds': 10.0, 'captions_per_crop': 1, 'eval_batches': 2},
+}
 
 
 def get_config(size: str = 'paper') -> ConfigDict:
@@ -162,60 +181,12 @@ def get_config(size: str = 'paper') -> ConfigDict:
   Raises:
     ValueError: If there is no such size.
   """
-  if size not in SIZES:
-    raise ValueError(f"unknown size '{size}': choose one of {', '.join(SIZES)}")
-  chosen = SIZES[size]
-  text = {**_BERT_BASE, **chosen['text']}
-  text_rate = config_dict.placeholder(float)  # that of all the rest
-  text_rate = chosen.get('text_rate', text_rate)
-  return ConfigDict(
-    {
-      'stage': 'mulan',
-      'seed': 0,
-      'model': {
-        'audio_tower': chosen['audio_tower'],
-        'audio': chosen['audio'],
-        'text': text,
-        'embed_dim': 128,
-        'initial_temperature': 0.1,
-        # SpecAugment as for AudioSet in the paper of AST; MuLan's is unknown.
-        'frame_mask': 0.2,
-        'band_mask': 0.375,
-        'norm_features': False,
-        **chosen['model'],
-      },
-      'loss': {'window_seconds': 10.0, 'window_hop_seconds': 1.0},
-      'optimizer': {
-        'mulan': {
-          'name': chosen['optimizer'],
-          'schedule': 'cosine',
-          'learning_rate': chosen['learning_rate'],
-          'warmup_steps': chosen['warmup_steps'],
-          'b1': 0.9,
-          'b2': 0.98,
-          'weight_decay': 0.0,
-          'clip_norm': 1.0,
-          'adam_rates': {'text_tower': text_rate},
-        }
-      },
-      'schedule': {
-        'total_steps': chosen['steps'],
-        'log_every': chosen['log_every'],
-        'eval_every': chosen['evaluate_every'],
-        'save_every': chosen['evaluate_every'],
-        'keep_every': 10_000 if size.startswith('paper') else 0,
-        'keep_best': '' if size.startswith('tiny') else 'lowest eval_loss',
-      },
-      'data': {
-        'source': chosen['source'],
-        'batch_size': chosen['batch_size'],
-        'crop_seconds': 10.0,
-        'text_length': chosen.get('text_length', text['max_length']),
-        'captions_per_crop': chosen['captions_per_crop'],
-        'vocabulary_size': text['vocab_size'],
-        'eval_batches': 2,
-      },
-      'training': {'accumulation': 1, 'ema_decay': 0.0},
-      'mesh': {'fsdp': 1, 'tensor': 1},
-    }
-  )
+  own = sections.of_size(SIZES, size)
+  rate = config_dict.placeholder(float)  # that of all the rest
+  rates = {'optimizer': {'mulan': {'adam_rates': {'text_tower': rate}}}}
+  text = {**_BERT_BASE, **own['model']['text']}
+  lengths = {
+    'text_length': text['max_length'],
+    'vocabulary_size': text['vocab_size'],
+  }
+  return sections.make_config('mulan', _EVERY, rates, {'data': lengths}, own)

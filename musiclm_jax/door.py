@@ -20,7 +20,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from musiclm_jax import path_flags
+from musiclm_jax import configs, path_flags
 from musiclm_jax.contracts import bounds, standard_streams
 from musiclm_jax.contracts.errors import INTERRUPTED, STOPPED, UsageError
 from musiclm_jax.contracts.printable import printable
@@ -232,7 +232,8 @@ def _check_config(argv: list[str]) -> None:
   path, _, size = given.partition(':')
   if not Path(path).is_file():
     raise UsageError(
-      f'config file {path} does not exist: give one like configs/semantic.py'
+      f'config file {path} does not exist: give one, or the name of one of '
+      f'ours: {", ".join(configs.names())}'
     )
   config = _evaluate(path, size)
   for argument in argv:

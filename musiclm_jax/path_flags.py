@@ -5,6 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
+from musiclm_jax import configs
 from musiclm_jax.contracts import paths
 from musiclm_jax.contracts.errors import UsageError
 
@@ -45,7 +46,8 @@ def DEFINE_path(
 def expand_config(argv: Sequence[str]) -> list[str]:
   """Makes `--config=FILE.py:SIZE` name its file as a path.
 
-  ml_collections opens that file itself.
+  So does a name, `--config=semantic:SIZE`, of a config that comes with the
+  package. ml_collections opens that file itself.
 
   Raises:
     UsageError: If it is no path; see `contracts.paths.local`.
@@ -63,5 +65,8 @@ def expand_config(argv: Sequence[str]) -> list[str]:
 
 
 def _expand(given: str) -> str:
+  name, colon, size = given.partition(':')
+  if name in configs.names() and not Path(name).is_file():
+    return f'{configs.FOLDER / name}.py{colon}{size}'
   file, suffix, size = given.rpartition('.py')
   return f'{paths.local(file + suffix)}{size}' if suffix else given

@@ -16,7 +16,9 @@ from ml_collections import config_flags
 from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'FILE.py[:SIZE].')
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'FILE.py[:SIZE], or a name such as semantic:tiny.'
+)
 _TOPOLOGY = flags.DEFINE_string(
   'topology', None, 'Slice, such as v5e-256 or v5e:16x16.'
 )
@@ -47,7 +49,7 @@ def main() -> None:
   """Rehearses a config on a slice, or measures it here."""
   config = _CONFIG.value
   if config is None:
-    raise UsageError('--config is missing: give one like configs/semantic.py')
+    raise UsageError('--config is missing: give one like semantic:paper')
   from musiclm_jax.rehearsal import table
 
   if _JSON.value:

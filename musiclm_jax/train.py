@@ -21,7 +21,9 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.tables import look_up
 from musiclm_jax.launch import membership
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'FILE.py[:SIZE].')
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'FILE.py[:SIZE], or a name such as semantic:tiny.'
+)
 _WORKDIR = path_flags.DEFINE_path('workdir', None, 'Folder of this training.')
 _TOKENS = path_flags.DEFINE_path('tokens', None, 'Token store, for token LMs.')
 _NETWORK = path_flags.DEFINE_path(
@@ -102,7 +104,7 @@ def main() -> None:
   """Trains the stage that the config names."""
   config = _CONFIG.value
   if config is None:
-    raise UsageError('--config is missing: give one like configs/semantic.py')
+    raise UsageError('--config is missing: give one like semantic:tiny')
   membership.join()
   import jax
 
@@ -139,7 +141,7 @@ def main() -> None:
       task,
       stage_data.open_data(config.stage, inputs),
       workdir=workdir,
-      config=config.to_dict(),
+      config=stages.resolved(config.to_dict()),
       schedule=config.schedule.to_dict(),
       optimizers=config.optimizer.to_dict(),
       seed=config.seed,

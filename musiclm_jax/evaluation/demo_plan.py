@@ -271,7 +271,7 @@ def input_hashes(
     parts: list[str | Path] = [' '.join(stage.command()[1:])]
     parts += [hashes[name] for name in stage.needs]
     if stage.config:
-      parts.append(_CONFIGS / stage.config)
+      parts += [_CONFIGS / stage.config, *sorted(_CONFIGS.glob('base/*.py'))]
     if with_code:
       parts.append(
         source_code.digest(f'musiclm_jax.{stage.door}', stage.builds)

@@ -12,10 +12,14 @@ EXTRAS = {
     'array_record',
     'grain',
     'importlib_resources',
+    'optax',
+    'pretty_midi',
+    'scipy',
+    'symusic',
     'tensorboardX',
     'tensorflow_datasets',
   ),
-  'demo': ('matplotlib', 'pretty_midi', 'psutil', 'sklearn', 'symusic'),
+  'demo': ('librosa', 'matplotlib', 'psutil', 'sklearn'),
 }
 _MORE_PROCESSES = 'let the user start more: ulimit -u'
 _ADVICE = {

@@ -72,7 +72,9 @@ def assemble(
   Raises:
     UsageError: If the batch cannot be cut into its microbatches.
   """
-  players = make_optimizers(optimizers, total_steps=total_steps)
+  players = make_optimizers(
+    optimizers, players=task.losses(), total_steps=total_steps
+  )
   init = functools.partial(
     states.init_state, task, players, seed=seed, with_ema=ema_decay > 0
   )

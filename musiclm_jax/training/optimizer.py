@@ -220,13 +220,52 @@ def make_optimizer(
 
 
 def make_optimizers(
-  optimizers: Mapping[str, Mapping], *, total_steps: int
+  optimizers: Mapping[str, Mapping],
+  *,
+  players: Collection[str],
+  total_steps: int,
 ) -> dict[str, optax.GradientTransformation]:
-  """Makes each player's optimizer from its keyword arguments."""
-  return {
+  """Makes each player's optimizer from its keyword arguments.
+
+  Args:
+    optimizers: Player -> keyword arguments of `make_optimizer`.
+    players: All of the task's, of whom those without parameters need none.
+    total_steps: Of the whole training.
+
+  Returns:
+    Player -> optimizer. Its `init` raises a UsageError where parameters have
+    no optimizer.
+  """
+  made = {
     player: make_optimizer(**kwargs, total_steps=total_steps)
     for player, kwargs in optimizers.items()
   }
+  return made | {p: _resting(p) for p in players if p not in made}
+
+
+def _resting(player: str) -> optax.GradientTransformation:
+  """Moves no parameters; its state is adam's, as checkpoints have it."""
+  adam = make_optimizer(
+    name='adam',
+    schedule='constant',
+    learning_rate=0.0,
+    warmup_steps=0,
+    b1=0.9,
+    b2=0.99,
+    weight_decay=0.0,
+    clip_norm=0.0,
+    total_steps=0,
+  )
+
+  def init(params: PyTree) -> PyTree:
+    if jax.tree.leaves(params):
+      raise UsageError(
+        f'the config has no optimizer.{player}, and {player} has parameters: '
+        'say what moves them'
+      )
+    return adam.init(params)
+
+  return optax.GradientTransformation(init, adam.update)
 
 
 def _by_subtree(named: Collection[str]) -> Callable[[PyTree], PyTree]:

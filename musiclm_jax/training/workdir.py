@@ -37,6 +37,7 @@ FOLDER = own_folder.Kind(
     {'stage', 'schedule'} <= own_folder.object_in(folder / CONFIG).keys()
   ),
 )
+_RESTING = 'adam'  # of a player without parameters, which a config leaves out
 _HOW = {
   ('training', 'accumulation'),
   ('model', 'remat'),
@@ -181,7 +182,8 @@ def _differences(
       or (section, name) in _HOW
     ):
       continue
-    values = [repr(d.get(field, 'nothing')) for d in (old, new)]
+    absent = _RESTING if section == 'optimizer' else 'nothing'
+    values = [repr(d.get(field, absent)) for d in (old, new)]
     if values[0] != values[1]:
       yield field, *values
 

@@ -37,6 +37,8 @@ LAYOUT = {
   'model.mlp_dim': 16,
 }
 CROPS = {'semantic': 2.0, 'coarse': 0.4, 'fine': 0.24}
+# What the sound was pinned with.
+DISTANCES = {'semantic': 72, 'coarse': 552, 'fine': 972}
 MINUTE = {
   'soundstream': {
     'model.channels': 2,
@@ -77,7 +79,11 @@ MINUTE = {
   },
   'melody_rvq': {'model.codebook_size': 16, 'model.num_levels': 3},
   **{
-    stage: LAYOUT | {'data.crop_seconds': seconds}
+    stage: LAYOUT
+    | {
+      'data.crop_seconds': seconds,
+      'model.relative_max_distance': DISTANCES[stage],
+    }
     for stage, seconds in CROPS.items()
   },
 }

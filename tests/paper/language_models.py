@@ -72,7 +72,8 @@ MODEL = Chapter(
     Number(
       'distance of the last bucket, tokens',
       128,
-      _all('model.relative_max_distance'),
+      'tuple(task(stage).lm.transformer.relative_max_distance'
+      ' for stage in ("semantic", "coarse", "fine"))',
       'T5, memory',
       departs='the length of the sequence, for the same reason',
     ),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from musiclm_jax import stages
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.token_lm import layout as layouts
 
@@ -114,18 +115,17 @@ def test_segments_of_two_rates_share_their_time():
 @pytest.mark.parametrize('size', ['tiny', 'small', 'paper'])
 def test_configs_make_layouts_whose_distances_the_buckets_span(stage, size):
   config = config_module(stage).get_config(size)
-  layout = layouts.make_layout(
-    config.stage, crop_seconds=config.data.crop_seconds, **config.layout
-  )
-  assert config.model.relative_max_distance == layout.num_tokens
-  if stage == 'fine' or size == 'tiny':
-    return  # which hear no melody, and whose crops hold none
-  config.layout.melody = True
-  layout = layouts.make_layout(
-    config.stage, crop_seconds=config.data.crop_seconds, **config.layout
-  )
-  assert config.model.relative_max_distance == layout.num_tokens
-  assert config.to_dict()['layout']['melody'] is True
+  lm = stages.build(config).lm
+  assert lm.transformer.relative_max_distance == lm.layout.num_tokens
+  assert lm.layout.melody is None
+  if stage != 'fine':
+    config.layout.melody = True
+    config.data.crop_seconds = max(config.data.crop_seconds, 4.0)
+    lm = stages.build(config).lm
+    assert lm.layout.melody is not None
+    assert lm.transformer.relative_max_distance == lm.layout.num_tokens
+  config.model.relative_max_distance = 50  # as workdirs have it
+  assert stages.build(config).lm.transformer.relative_max_distance == 50
 
 
 def test_an_unknown_size_lists_the_known_ones():

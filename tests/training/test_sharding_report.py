@@ -20,9 +20,10 @@ def described(stage, optimizer=None, **mesh):
   optimizers = config.optimizer.to_dict()
   for kwargs in optimizers.values():
     kwargs['name'] = optimizer or kwargs['name']
-  players = make_optimizers(optimizers, total_steps=10)
+  task = stages.build(config)
+  players = make_optimizers(optimizers, players=task.losses(), total_steps=10)
   return states.abstract_state(
-    functools.partial(states.init_state, stages.build(config), players),
+    functools.partial(states.init_state, task, players),
     ten_networks.abstract_batch(config),
     jax.sharding.AbstractMesh(sizes, sharding.MESH_AXES),
   )

@@ -169,6 +169,15 @@ def test_how_a_step_is_computed_may_change_but_not_what(run):
     workdir.describe(path.parent, config, None)
 
 
+def test_a_config_may_leave_out_a_player_that_it_named_once(tmp_path):
+  old = {'stage': 'fit', 'optimizer': {'fit': {'name': 'adam', 'b1': 0.9}}}
+  workdir.describe(tmp_path, old, None)
+  workdir.describe(tmp_path, {'stage': 'fit', 'optimizer': {}}, None)
+  other = {'stage': 'fit', 'optimizer': {'fit': {'name': 'muon'}}}
+  with pytest.raises(UsageError, match=r"optimizer\.fit\.name='adam'"):
+    workdir.describe(tmp_path, other, None)
+
+
 @pytest.mark.parametrize('text', [b'', b'[]', b'7', b'{"a": ', b'\xff\xfe'])
 def test_a_damaged_config_is_named(tmp_path, text):
   (tmp_path / 'config.json').write_bytes(text)

@@ -12,6 +12,7 @@ from musiclm_jax.training.optimizer import (
   SCHEDULES,
   learning_rate_schedule,
   make_optimizer,
+  make_optimizers,
 )
 
 
@@ -109,6 +110,20 @@ def test_a_subtree_moves_by_adam_at_a_rate_of_its_own():
     ours, whole = ours['dense']['kernel'], whole['dense']['kernel']
     np.testing.assert_allclose(ours, whole, rtol=1e-3)
   assert not np.any(update('muon', text=0.0)['text']['dense']['kernel'])
+
+
+def test_a_player_without_parameters_needs_no_optimizer():
+  """Its state is as it was when configs named one, which checkpoints hold."""
+  named = ADAM | {'learning_rate': 0.0, 'clip_norm': 0.0}
+  kwargs = {'players': ('fit',), 'total_steps': 10}
+  stated = make_optimizers({'fit': named}, **kwargs)['fit']
+  silent = make_optimizers({}, **kwargs)['fit']
+  states = [optimizer.init({}) for optimizer in (stated, silent)]
+  assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])
+  jax.tree.map(np.testing.assert_array_equal, *states)
+  assert silent.update({}, states[1], {})[0] == {}
+  with pytest.raises(UsageError, match=r'no optimizer\.fit'):
+    silent.init({'kernel': jnp.zeros(2)})
 
 
 def test_weight_decay_leaves_biases_and_norms_alone_stacked_ones_too():

@@ -19,7 +19,9 @@ MESH = sharding.make_mesh(devices=jax.devices()[:1])
 def begin(game, ema=False, optimizer=None):
   task, make, players = GAMES[game]
   optimizers = make_optimizers(
-    {player: ADAM | (optimizer or {}) for player in players}, total_steps=100
+    {player: ADAM | (optimizer or {}) for player in players},
+    players=players,
+    total_steps=100,
   )
   batch = sharding.put_batch(make(0, 0), MESH)
   init = functools.partial(states.init_state, task, optimizers, with_ema=ema)
