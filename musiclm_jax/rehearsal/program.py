@@ -14,7 +14,6 @@ import optax
 from jax.sharding import Mesh
 
 from musiclm_jax import stages
-from musiclm_jax.cascade.batch_shapes import batch_shapes
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.task import Task, task_at
@@ -80,7 +79,7 @@ def plan(config: Config, devices: Sequence[Any]) -> Program:
   place = sharding.batch_sharding(mesh)
   batch = {
     name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-    for name, leaf in batch_shapes(config).items()
+    for name, leaf in stages.batch_shapes(config).items()
   }
   players = make_optimizers(config['optimizer'], total_steps=total_steps)
   ema_decay = config['training']['ema_decay']

@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import numpy as np
 
-from musiclm_jax.cascade.batch_shapes import batch_shapes
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.rehearsal.program import Program, with_changes
+from musiclm_jax.stages import batch_shapes
 from musiclm_jax.training.hardware import Chip
 from musiclm_jax.training.model_flops import model_flops, program_flops
 from musiclm_jax.training.placement import held

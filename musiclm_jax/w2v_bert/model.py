@@ -21,9 +21,8 @@ from musiclm_jax.contracts.array_types import (
 from musiclm_jax.nn.conformer import Conformer
 from musiclm_jax.nn.conv import Conv
 from musiclm_jax.nn.einsum import Einsum
-from musiclm_jax.w2v_bert.frontend import envelope
+from musiclm_jax.w2v_bert.frontend import add_frames, envelope, standardise
 from musiclm_jax.w2v_bert.quantizer import GumbelCodes, GumbelQuantizer
-from musiclm_jax.w2v_bert.statistics import add_frames, standardise
 
 # Batches over which the latents' statistics follow the subsampling.
 _MEMORY = 10.0
