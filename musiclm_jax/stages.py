@@ -1,19 +1,164 @@
-"""The one table: stage name -> builder of its task from a config.
+"""The one table: a stage's name -> what it builds, reads, needs and makes.
 
-Only this file and the doors read configs; a bundle stores the resolved config
-as JSON and is rebuilt here. A section of a config is splatted once, into what
-it is named after, so a key that nothing reads cannot exist.
+Only this file and the commands read configs; a bundle stores the resolved
+config as JSON and is rebuilt here. A section of a config is splatted once, into
+what it is named after, so a key that nothing reads cannot exist.
+
+Importing this loads no jax: what a stage builds is imported when it is built.
 """
 
+from __future__ import annotations
+
+import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from musiclm_jax.contracts.tables import look_up
-from musiclm_jax.contracts.task import Task
+
+if TYPE_CHECKING:
+  import jax
+
+  from musiclm_jax.contracts.task import Task
+  from musiclm_jax.embedding_rvq.quantizer import EmbeddingQuantizer
+  from musiclm_jax.melody.embedder import MelodyEmbedder
+  from musiclm_jax.mulan.embedder import MulanEmbedder
+  from musiclm_jax.soundstream.codec import Codec
+  from musiclm_jax.token_lm.language_model import LanguageModel
+  from musiclm_jax.token_lm.layout import Layout
+  from musiclm_jax.w2v_bert.features import SemanticCodebook, SemanticFeatures
+
+  Inference = (
+    Codec
+    | SemanticFeatures
+    | SemanticCodebook
+    | MulanEmbedder
+    | EmbeddingQuantizer
+    | MelodyEmbedder
+    | LanguageModel
+  )
+  Shapes = dict[str, jax.ShapeDtypeStruct]
 
 Config = Mapping[str, Any]
-# What an embedding can be of; the first one's are quantized.
-_MODALITIES = {'mulan_rvq': ('audio', 'text'), 'melody_rvq': ('audio',)}
+SAMPLE_RATE = 24_000
+_SEMANTIC_HOP = 960  # samples a frame of w2v-BERT's features
+_MELODY_WINDOW, _MELODY_HOP = 4 * SAMPLE_RATE, 3 * SAMPLE_RATE
+
+Kind = Literal['network', 'codebook', 'language model']
+# What `cascade.stage_data` opens; the shapes stand beside each stage.
+Batches = Literal[
+  'waveforms',
+  'captioned waveforms',
+  'melodies',
+  'features',
+  'embeddings of pairs',
+  'embeddings of windows',
+  'tokens',
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+  """The frozen network whose outputs a codebook stands for.
+
+  Attributes:
+    network: The network's stage.
+    width_key: Of the network's `config['model']`: how wide its outputs are.
+    width: That width at the paper's size.
+  """
+
+  network: str
+  width_key: str
+  width: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """One stage of the cascade.
+
+  Attributes:
+    kind: Whether it is a network, a codebook of one's outputs or a token LM.
+    task: Config -> how it is trained.
+    inference: Config -> how it is used: no losses, no players but its own.
+    batches: What it learns from.
+    shapes: Config -> the global batches, name -> shape and dtype.
+    fit: Of a codebook.
+    makes: The token stream that comes out of it.
+    reads: Token streams that an LM reads or predicts.
+    optional: Whether a cascade can do without.
+    layout: Config -> the sequence of a token LM.
+    text_tower: Config and a BERT's folder -> parameters to start from.
+  """
+
+  kind: Kind
+  task: Callable[[Config], Task]
+  inference: Callable[[Config], Inference]
+  batches: Batches
+  shapes: Callable[[Config], Shapes]
+  fit: Fit | None = None
+  makes: str | None = None
+  reads: tuple[str, ...] = ()
+  optional: bool = False
+  layout: Callable[[Config], Layout] | None = None
+  text_tower: Callable[[Config, str], dict[str, Any]] | None = None
+
+
+def build(config: Config) -> Task:
+  """Builds the training task of a ConfigDict, or of one stored as JSON.
+
+  Raises:
+    UsageError: If the config names no known stage.
+  """
+  return find(config.get('stage')).task(config)
+
+
+def build_inference(config: Config) -> Inference:
+  """Builds what a trained stage is used with, of a stored config.
+
+  What makes codes computes in float32, however it was trained; language
+  models compute as they were trained. What only training needs, such as
+  discriminators, need not be in the config.
+
+  Raises:
+    UsageError: As `build`.
+  """
+  stage = find(config.get('stage'))
+  makes_codes = stage.kind != 'language model'
+  return stage.inference(_in_float32(config) if makes_codes else config)
+
+
+def batch_shapes(config: Config) -> Shapes:
+  """Describes the global batches that `cascade.stage_data` draws, by name.
+
+  The first axis is `config['data']['batch_size']`, times the windows of a crop
+  where a melody quantizer is fitted; features are as wide as at paper size.
+  """
+  return find(config['stage']).shapes(config)
+
+
+def find(name: str | None) -> Stage:
+  """Looks a stage up.
+
+  Raises:
+    UsageError: If there is none of that name; the known ones are listed.
+  """
+  return look_up(STAGES, name, 'stage')
+
+
+def makers(stream: str) -> tuple[str, ...]:
+  """Names the stages that make a stream's tokens of music, in their order."""
+  last = next(name for name, stage in STAGES.items() if stage.makes == stream)
+  fit = STAGES[last].fit
+  return (fit.network, last) if fit else (last,)
+
+
+def _in_float32(section: Config) -> dict[str, Any]:
+  """A config in which every `dtype` is float32."""
+  return {
+    key: _in_float32(value)
+    if isinstance(value, Mapping)
+    else ('float32' if key == 'dtype' else value)
+    for key, value in section.items()
+  }
 
 
 def _frozen(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,82 +172,126 @@ def _frozen(section: Mapping[str, Any]) -> dict[str, Any]:
   return {key: freeze(value) for key, value in section.items()}
 
 
+def _loss(config: Config, *, windows: bool) -> dict[str, Any]:
+  """Arguments of an embedder, windows, or of its task, which stand together."""
+  loss = config['loss'].items()
+  return {key: v for key, v in loss if key.startswith('window_') == windows}
+
+
+def _codec(config: Config) -> Codec:
+  from musiclm_jax.soundstream.codec import Codec
+  from musiclm_jax.soundstream.seanet import SoundStream
+
+  return Codec(SoundStream(**_frozen(config['model'])))
+
+
 def _soundstream(config: Config) -> Task:
   from musiclm_jax.soundstream.discriminators import Discriminators
-  from musiclm_jax.soundstream.seanet import SoundStream
   from musiclm_jax.soundstream.task import SoundStreamTask
 
   return SoundStreamTask(
-    codec=SoundStream(**_frozen(config['model'])),
+    codec=_codec(config),
     discriminators=Discriminators(**_frozen(config['discriminators'])),
     total_steps=config['schedule']['total_steps'],
     **config['loss'],
   )
 
 
-def _w2v_bert(config: Config) -> Task:
+def _features(config: Config) -> SemanticFeatures:
+  from musiclm_jax.w2v_bert.features import SemanticFeatures
   from musiclm_jax.w2v_bert.model import W2vBert
+
+  return SemanticFeatures(W2vBert(**_frozen(config['model'])))
+
+
+def _w2v_bert(config: Config) -> Task:
   from musiclm_jax.w2v_bert.task import W2vBertTask
 
   return W2vBertTask(
-    model=W2vBert(**_frozen(config['model'])),
+    semantic=_features(config),
     total_steps=config['schedule']['total_steps'],
     **config['loss'],
   )
+
+
+def _codebook(config: Config) -> SemanticCodebook:
+  from musiclm_jax.w2v_bert.features import SemanticCodebook
+
+  return SemanticCodebook(**config['model'])
 
 
 def _kmeans(config: Config) -> Task:
   from musiclm_jax.w2v_bert.kmeans_task import KMeansTask
 
   return KMeansTask(
+    codebook=_codebook(config),
     total_steps=config['schedule']['total_steps'],
-    **config['model'],
     **config['loss'],
   )
 
 
-def _mulan(config: Config) -> Task:
+def _mulan_embedder(config: Config) -> MulanEmbedder:
+  from musiclm_jax.mulan.embedder import MulanEmbedder
   from musiclm_jax.mulan.model import make_mulan
+
+  model = make_mulan(**_frozen(config['model']))
+  return MulanEmbedder(model, **_loss(config, windows=True))
+
+
+def _mulan(config: Config) -> Task:
   from musiclm_jax.mulan.task import MulanTask
 
   return MulanTask(
-    model=make_mulan(**_frozen(config['model'])), **config['loss']
+    mulan=_mulan_embedder(config), **_loss(config, windows=False)
   )
+
+
+def _text_tower(config: Config, folder: str) -> dict[str, Any]:
+  from musiclm_jax.interop import bert
+  from musiclm_jax.mulan.embedder import PLAYER
+
+  params, _ = bert.read(folder, dict(config['model']['text']))
+  return {PLAYER: {'text_tower': params}}
+
+
+def _melody_embedder(config: Config) -> MelodyEmbedder:
+  from musiclm_jax.melody.embedder import MelodyEmbedder
+  from musiclm_jax.melody.model import Intervals, MelodyViT
+
+  model = _frozen(config['model'])
+  intervals = model.pop('intervals', None)
+  if intervals is not None:
+    model['intervals'] = Intervals(**intervals)
+  return MelodyEmbedder(MelodyViT(**model), **_loss(config, windows=True))
+
+
+def _melody(config: Config) -> Task:
+  from musiclm_jax.melody.task import MelodyTask
+
+  return MelodyTask(
+    melody=_melody_embedder(config), **_loss(config, windows=False)
+  )
+
+
+def _quantizer(config: Config) -> EmbeddingQuantizer:
+  from musiclm_jax.embedding_rvq.quantizer import EmbeddingQuantizer
+
+  return EmbeddingQuantizer(config['stage'], **config['model'])
 
 
 def _embedding_rvq(config: Config) -> Task:
   from musiclm_jax.embedding_rvq.task import EmbeddingRvqTask
 
   return EmbeddingRvqTask(
-    player=config['stage'],
-    modalities=_MODALITIES[config['stage']],
+    rvq=_quantizer(config),
+    # What an embedding can be of; the first one's are quantized.
+    modalities=tuple(batch_shapes(config)),
     total_steps=config['schedule']['total_steps'],
-    **config['model'],
     **config['loss'],
   )
 
 
-def _melody(config: Config) -> Task:
-  from musiclm_jax.melody.intervals import Intervals
-  from musiclm_jax.melody.model import MelodyViT
-  from musiclm_jax.melody.task import MelodyTask
-
-  model = _frozen(config['model'])
-  intervals = model.pop('intervals', None)
-  if intervals is not None:
-    model['intervals'] = Intervals(**intervals)
-  return MelodyTask(model=MelodyViT(**model), **config['loss'])
-
-
-def _token_lm(config: Config) -> Task:
-  from musiclm_jax.token_lm.model import make_lm
-  from musiclm_jax.token_lm.task import TokenLMTask
-
-  lm = make_lm(_layout(config), **resolved(config)['model'])
-  return TokenLMTask(lm=lm, **config['loss'])
-
-
-def _layout(config: Config) -> Any:
+def _layout(config: Config) -> Layout:
   from musiclm_jax.token_lm.layout import make_layout
 
   return make_layout(
@@ -112,44 +301,30 @@ def _layout(config: Config) -> Any:
   )
 
 
-def _text_tower(config: Config, folder: str) -> dict[str, Any]:
-  from musiclm_jax.mulan import bert_weights, task
+def _language_model(config: Config) -> LanguageModel:
+  from musiclm_jax.token_lm.language_model import LanguageModel
+  from musiclm_jax.token_lm.model import make_lm
 
-  tower = config['model']['text']
-  params, _ = bert_weights.read(folder, dict(tower))
-  return {task.PLAYER: {'text_tower': params}}
-
-
-STAGES: Mapping[str, Callable[[Config], Task]] = {
-  'soundstream': _soundstream,
-  'w2v_bert': _w2v_bert,
-  'kmeans': _kmeans,
-  'mulan': _mulan,
-  'mulan_rvq': _embedding_rvq,
-  'melody': _melody,
-  'melody_rvq': _embedding_rvq,
-  'semantic': _token_lm,
-  'coarse': _token_lm,
-  'fine': _token_lm,
-}
+  return LanguageModel(make_lm(_layout(config), **resolved(config)['model']))
 
 
-# Stages that can start from a published text tower, and its parameters.
-TEXT_TOWERS: Mapping[str, Callable[[Config, str], dict[str, Any]]] = {
-  'mulan': _text_tower,
-}
+def _token_lm(config: Config) -> Task:
+  from musiclm_jax.token_lm.task import TokenLMTask
+
+  return TokenLMTask(lm=_language_model(config), **config['loss'])
 
 
-def build(config: Config) -> Task:
-  """Builds the task that a config describes.
+def _rows(config: Config, *shape: int, dtype: str = 'float32') -> Any:
+  """An array with a batch's examples along its first axis."""
+  import jax
 
-  Args:
-    config: A ConfigDict, or the nested dict that a workdir or bundle stores.
+  size = config['data']['batch_size']
+  return jax.ShapeDtypeStruct((size, *shape), dtype)
 
-  Raises:
-    UsageError: If the config names no known stage.
-  """
-  return look_up(STAGES, config.get('stage'), 'stage')(config)
+
+def _samples(config: Config) -> int:
+  """Samples of a crop."""
+  return round(config['data']['crop_seconds'] * SAMPLE_RATE)
 
 
 def resolved(config: Config) -> dict[str, Any]:
@@ -169,20 +344,172 @@ def resolved(config: Config) -> dict[str, Any]:
   return config
 
 
-def build_exact(config: Config) -> Task:
-  """Builds a network that makes codes: in float32, however it was trained.
-
-  Raises:
-    UsageError: As `build`.
-  """
-  return build(_in_float32(config))
+def _width(config: Config) -> int:
+  """Width of what a codebook is fitted to."""
+  return STAGES[config['stage']].fit.width
 
 
-def _in_float32(section: Config) -> dict[str, Any]:
-  """A config in which every `dtype` is float32."""
+def _waveforms(config: Config) -> Shapes:
+  """`waveform` [B, S]; with noise also what goes in and where to denoise."""
+  waveform = _rows(config, _samples(config))
+  if not config['data'].get('noise_probability'):
+    return {'waveform': waveform}
+  denoise = _rows(config, dtype='bool')
+  return {'waveform': waveform, 'heard': waveform, 'denoise': denoise}
+
+
+def _captioned(config: Config) -> Shapes:
+  """`waveform` [B, S], `text_ids` [B, C, L], `group` [B]."""
+  data = config['data']
+  captions = data['captions_per_crop'], data['text_length']
   return {
-    key: _in_float32(value)
-    if isinstance(value, Mapping)
-    else ('float32' if key == 'dtype' else value)
-    for key, value in section.items()
+    'waveform': _rows(config, _samples(config)),
+    'text_ids': _rows(config, *captions, dtype='int32'),
+    'group': _rows(config, dtype='int32'),
   }
+
+
+def _takes(config: Config) -> Shapes:
+  """`waveform` [B, 2, S], two takes of each melody, `group` [B]."""
+  return {
+    'waveform': _rows(config, 2, _samples(config)),
+    'group': _rows(config, dtype='int32'),
+  }
+
+
+def _frames(config: Config) -> Shapes:
+  """`features` [B, T, D]."""
+  frames = _samples(config) // _SEMANTIC_HOP
+  return {'features': _rows(config, frames, _width(config))}
+
+
+def _pairs(config: Config) -> Shapes:
+  """`audio` and `text` [B, D]."""
+  return {name: _rows(config, _width(config)) for name in ('audio', 'text')}
+
+
+def _window_rows(config: Config) -> Shapes:
+  """`audio` [B * windows, D]."""
+  import jax
+
+  from musiclm_jax.dsp.framing import num_frames
+
+  windows = num_frames(_samples(config), _MELODY_WINDOW, _MELODY_HOP)
+  rows = config['data']['batch_size'] * windows
+  return {'audio': jax.ShapeDtypeStruct((rows, _width(config)), 'float32')}
+
+
+def _tokens(config: Config) -> Shapes:
+  """Streams that the layout reads or predicts, with all their levels."""
+  shapes = {}
+  for segment in _layout(config).segments:
+    shape = {
+      'mulan': (segment.num_levels,),
+      'semantic': (segment.num_frames,),
+      'acoustic': (segment.num_frames, config['layout']['acoustic_levels']),
+      'melody': (segment.num_frames, segment.num_levels),
+    }[segment.stream]
+    shapes[segment.stream] = _rows(config, *shape, dtype='int32')
+  return shapes
+
+
+STAGES: Mapping[str, Stage] = {
+  'soundstream': Stage(
+    kind='network',
+    task=_soundstream,
+    inference=_codec,
+    batches='waveforms',
+    shapes=_waveforms,
+    makes='acoustic',
+  ),
+  'w2v_bert': Stage(
+    kind='network',
+    task=_w2v_bert,
+    inference=_features,
+    batches='waveforms',
+    shapes=_waveforms,
+  ),
+  'kmeans': Stage(
+    kind='codebook',
+    task=_kmeans,
+    inference=_codebook,
+    batches='features',
+    shapes=_frames,
+    fit=Fit('w2v_bert', 'embed_dim', 1024),
+    makes='semantic',
+  ),
+  'mulan': Stage(
+    kind='network',
+    task=_mulan,
+    inference=_mulan_embedder,
+    batches='captioned waveforms',
+    shapes=_captioned,
+    text_tower=_text_tower,
+  ),
+  'mulan_rvq': Stage(
+    kind='codebook',
+    task=_embedding_rvq,
+    inference=_quantizer,
+    batches='embeddings of pairs',
+    shapes=_pairs,
+    fit=Fit('mulan', 'embed_dim', 128),
+    makes='mulan',
+  ),
+  'melody': Stage(
+    kind='network',
+    task=_melody,
+    inference=_melody_embedder,
+    batches='melodies',
+    shapes=_takes,
+    optional=True,
+  ),
+  'melody_rvq': Stage(
+    kind='codebook',
+    task=_embedding_rvq,
+    inference=_quantizer,
+    batches='embeddings of windows',
+    shapes=_window_rows,
+    fit=Fit('melody', 'output_dim', 192),
+    makes='melody',
+    optional=True,
+  ),
+  'semantic': Stage(
+    kind='language model',
+    task=_token_lm,
+    inference=_language_model,
+    batches='tokens',
+    shapes=_tokens,
+    reads=('mulan', 'melody', 'semantic'),
+    layout=_layout,
+  ),
+  'coarse': Stage(
+    kind='language model',
+    task=_token_lm,
+    inference=_language_model,
+    batches='tokens',
+    shapes=_tokens,
+    reads=('mulan', 'melody', 'semantic', 'acoustic'),
+    layout=_layout,
+  ),
+  'fine': Stage(
+    kind='language model',
+    task=_token_lm,
+    inference=_language_model,
+    batches='tokens',
+    shapes=_tokens,
+    reads=('mulan', 'acoustic'),
+    layout=_layout,
+  ),
+}
+
+LANGUAGE_MODELS = tuple(
+  name for name, stage in STAGES.items() if stage.kind == 'language model'
+)
+# Stages that music or texts become tokens with; a cascade needs all of these,
+TOKENIZERS = tuple(
+  name
+  for name, stage in STAGES.items()
+  if name not in LANGUAGE_MODELS and not stage.optional
+)
+# and these where it shall play melodies.
+OPTIONAL = tuple(name for name, stage in STAGES.items() if stage.optional)

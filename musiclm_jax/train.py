@@ -18,7 +18,6 @@ from ml_collections import config_flags
 
 from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.tables import look_up
 from musiclm_jax.launch import membership
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -44,21 +43,21 @@ _PROFILE = flags.DEFINE_string(
 
 def _check_flags(stage: str) -> None:
   """Refuses a call with a flag too few or too many."""
-  from musiclm_jax.cascade.stage_data import FITS, TOKEN_LMS
-  from musiclm_jax.stages import STAGES
+  from musiclm_jax import stages
 
-  look_up(STAGES, stage, 'stage')
-  network = f'the workdir of {FITS.get(stage)}, or a bundle'
+  record = stages.find(stage)
+  fitted_to = record.fit and record.fit.network
+  network = f'the workdir of {fitted_to}, or a bundle'
   for flag, value, needed, what in (
     ('workdir', _WORKDIR.value, True, 'the folder of this training'),
-    ('tokens', _TOKENS.value, stage in TOKEN_LMS, 'a token store'),
-    ('network', _NETWORK.value, stage in FITS, network),
+    ('tokens', _TOKENS.value, bool(record.reads), 'a token store'),
+    ('network', _NETWORK.value, bool(fitted_to), network),
   ):
     if needed and not value:
       raise UsageError(f'the stage {stage} needs --{flag}: {what}')
     if value and not needed:
       raise UsageError(f'the stage {stage} reads no --{flag}: leave it out')
-  if _INIT_TEXT.value and stage != 'mulan':
+  if _INIT_TEXT.value and not record.text_tower:
     raise UsageError(
       f'the stage {stage} reads no --init_text: leave it out, only mulan has '
       'a text tower'
@@ -75,7 +74,7 @@ def _initial(config: Any, contract: Any, players: Collection) -> tuple | None:
   if _INIT_TEXT.value:
     from musiclm_jax import stages
 
-    read = stages.TEXT_TOWERS[config.stage]
+    read = stages.find(config.stage).text_tower
     return read(config.to_dict(), _INIT_TEXT.value), None
   if not _INIT_FROM.value:
     return None
@@ -121,9 +120,10 @@ def main() -> None:
     _PROFILE.value, config.schedule.total_steps
   )
   task = stages.build(config)
-  contract = None
-  if config.stage in stage_data.TOKEN_LMS:
-    contract = stage_data.read_contract(_TOKENS.value, task.lm.layout)
+  contract = layout = None
+  if make_layout := stages.find(config.stage).layout:
+    layout = make_layout(config)
+    contract = stage_data.read_contract(_TOKENS.value, layout)
   initial = _initial(config, contract, task.losses())
   leads = jax.process_index() == 0
   with folder.claim(_WORKDIR.value, leads=leads) as workdir:
@@ -132,7 +132,7 @@ def main() -> None:
       config.seed,
       workdir,
       tokens=_TOKENS.value,
-      layout=contract and task.lm.layout,
+      layout=layout,
       network=_NETWORK.value,
       init_from=_INIT_FROM.value,
       init_text=_INIT_TEXT.value,

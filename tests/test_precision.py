@@ -15,9 +15,9 @@ from ml_collections import ConfigDict
 
 from musiclm_jax import stages
 from musiclm_jax.dsp import resample, spectrogram
-from musiclm_jax.embedding_rvq.task import EmbeddingRvqTask
-from musiclm_jax.melody import intervals
+from musiclm_jax.embedding_rvq.quantizer import EmbeddingQuantizer
 from musiclm_jax.melody import losses as melody_losses
+from musiclm_jax.melody import model as melody_model
 from musiclm_jax.mulan import losses as mulan_losses
 from musiclm_jax.nn import kmeans, quantizer
 from musiclm_jax.nn.conv import Conv
@@ -27,7 +27,7 @@ from musiclm_jax.soundstream import losses as codec_losses
 from musiclm_jax.soundstream.codec import Codec
 from musiclm_jax.soundstream.seanet import SoundStream
 from musiclm_jax.training.flops import passes
-from musiclm_jax.w2v_bert import frontend, statistics
+from musiclm_jax.w2v_bert import frontend
 from musiclm_jax.w2v_bert.quantizer import GumbelQuantizer
 
 WAVE = (2, 960)
@@ -39,7 +39,7 @@ BANDS = {
   'low_hz': 200.0,
   'high_hz': 7600.0,
 }
-RVQ = EmbeddingRvqTask('rvq', ('audio',), 2, 8, 9, 1)
+RVQ = EmbeddingQuantizer('rvq', 2, 8)
 
 
 @pytest.fixture(scope='module')
@@ -63,7 +63,7 @@ def log_mel(waveform):
 
 
 def pitches(waveform):
-  return intervals.salience(waveform, num_bands=16, **BANDS)
+  return melody_model.salience(waveform, num_bands=16, **BANDS)
 
 
 def books():
@@ -88,10 +88,10 @@ def codec(params, waveform):
 def frozen(stage, method, *inputs):
   """What a network makes when it is frozen: its function and arguments."""
   config = ten_networks.small_config(stage, 10).to_dict()
-  task = stages.build_exact(config)
+  task, frozen = stages.build(config), stages.build_inference(config)
   batch = ten_networks.abstract_batch(ConfigDict(config))
   variables = nn.unbox(jax.eval_shape(task.init, jax.random.key(0), batch))
-  return getattr(task, method), *variables, *inputs
+  return getattr(frozen, method), *variables, *inputs
 
 
 def rvq(embeddings):
@@ -134,11 +134,11 @@ CODES = {
   'log-mel': (log_mel, WAVE),
   'mel loss': (codec_losses.reconstruction_loss, (2, 128), (2, 128)),
   'pitches': (pitches, WAVE),
-  'intervals': (lambda x: intervals.compare(x, 2, 4), (2, 9, 16)),
+  'intervals': (lambda x: melody_model.compare(x, 2, 4), (2, 9, 16)),
   'resampling': (resample.resample_24k_to_16k, WAVE),
   'cepstra': (frontend.cepstra, (2, 8, 16)),
   'statistics': (
-    lambda x: statistics.add_frames(statistics.init_statistics(8), x), (9, 8)
+    lambda x: frontend.add_frames(frontend.init_statistics(8), x), (9, 8)
   ),
   'cosines': (mulan_losses.similarities, (8, 16), (8, 16)),
   'distances': (melody_losses.squared_distances, (8, 16), (8, 16)),
@@ -173,8 +173,8 @@ def test_a_product_of_default_precision_is_found(compile_for_tpu):
 EXACT = (
   'dsp/resample.py',
   'dsp/spectrogram.py',
-  'melody/intervals.py',
   'melody/losses.py',
+  'melody/model.py',
   'mulan/losses.py',
   'nn/kmeans.py',
   'w2v_bert/frontend.py',
@@ -238,7 +238,8 @@ def test_a_needlessly_exact_product_is_found():
 @pytest.mark.parametrize('stage', stages.STAGES)
 def test_only_what_makes_codes_forgets_the_type_that_it_was_trained_in(stage):
   config = ten_networks.paper_config(stage).to_dict()
-  assert 'bfloat16' not in repr(stages.build_exact(config))
+  inference = stages.build_inference(config)
+  assert ('bfloat16' in repr(inference)) == (stage in stages.LANGUAGE_MODELS)
   assert ('bfloat16' in repr(stages.build(config))) == (
     stage not in ten_networks.FITS
   )

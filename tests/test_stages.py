@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -31,6 +33,29 @@ def test_every_config_builds_and_its_json_builds_the_same(stage, size):
   config = load(stage, size)
   stored = json.loads(json.dumps(config.to_dict()))
   assert stages.build(config) == stages.build(stored)
+
+
+@pytest.mark.parametrize('stage', stages.STAGES)
+def test_inference_needs_nothing_that_only_training_needs(stage):
+  config = load(stage, 'tiny').to_dict()
+  for section in ('discriminators', 'schedule', 'optimizer', 'training'):
+    config.pop(section, None)
+  stages.build_inference(config)
+
+
+@pytest.mark.parametrize('stage', stages.LANGUAGE_MODELS)
+def test_a_language_model_reads_the_streams_that_the_table_says(stage):
+  record, config = stages.STAGES[stage], load(stage, 'paper').to_dict()
+  if 'melody' in record.reads:
+    config['layout']['melody'] = True
+  streams = [segment.stream for segment in record.layout(config).segments]
+  assert tuple(dict.fromkeys(streams)) == record.reads
+  assert all(stages.makers(stream) for stream in streams)
+
+
+def test_the_table_is_read_without_jax():
+  code = "import sys, musiclm_jax.stages; sys.exit('jax' in sys.modules)"
+  assert subprocess.run([sys.executable, '-c', code]).returncode == 0
 
 
 @pytest.mark.parametrize('stage', stages.STAGES)

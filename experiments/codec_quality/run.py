@@ -53,18 +53,18 @@ def _peers(python: str, script: str, *files: Path) -> Mapping:
 
 def _ours(network: networks.Network, clips: Clips) -> tuple[dict, dict, dict]:
   """Codes all clips: setting -> waveforms [N, S], its kbps; of codes."""
-  codec, task = Codec(network), network.task
+  codec, ours = Codec(network), network.model
   codes = codec.encode(clips.waveforms)
-  bits = math.log2(task.codebook_size) * task.frame_rate / 1000
+  bits = math.log2(ours.codebook_size) * ours.frame_rate / 1000
   decoded, rates = {}, {}
   for level in range(1, codes.shape[2] + 1):
     decoded[f'ours {level}'] = codec.decode(codes[:, :, :level])
     rates[f'ours {level}'] = level * bits
-  counts = np.zeros((codes.shape[2], task.codebook_size), np.int64)
+  counts = np.zeros((codes.shape[2], ours.codebook_size), np.int64)
   for row, length in zip(codes, clips.lengths, strict=True):
-    frames = row[None, : length // task.hop_length]
-    counts += codec_quality.code_histograms(frames, task.codebook_size)[0]
-  shares = codec_quality.perplexity(counts) / task.codebook_size
+    frames = row[None, : length // ours.hop_length]
+    counts += codec_quality.code_histograms(frames, ours.codebook_size)[0]
+  shares = codec_quality.perplexity(counts) / ours.codebook_size
   about = {
     'frames': int(counts[0].sum()),
     'perplexity_share': [round(float(share), 3) for share in shares],
@@ -170,7 +170,7 @@ def measure(
     }
     for name, own in values.items()
   }
-  best = f'ours {network.task.num_quantizers}'
+  best = f'ours {network.model.num_quantizers}'
   margins = {
     measure: _interval(
       statistics.bootstrap_difference(
@@ -204,7 +204,7 @@ def main() -> None:
   for name, clips in sets.items():
     results[name], coded = measure(clips, network, options.peers)
     middle = int(np.argsort(np.abs(clips.waveforms).mean(axis=1))[-10])
-    best = f'ours {network.task.num_quantizers}'
+    best = f'ours {network.model.num_quantizers}'
     shown[f'{name}: original'] = clips.waveforms[middle]
     for setting in (best, RIVAL, 'mp3 16'):
       rate = results[name]['codecs'][setting]['kbps']

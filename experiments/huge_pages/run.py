@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from musiclm_jax.cascade.stage_data import TOKEN_LMS
+from musiclm_jax.stages import LANGUAGE_MODELS
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {'4 kB': '', 'huge': 'glibc.malloc.hugetlb=1'}
@@ -36,7 +36,7 @@ def measure(stage: str, tunables: str, arguments, cache: str) -> tuple:
       f'--config.schedule.eval_every={10 * STEPS}',
       f'--config.schedule.save_every={10 * STEPS}',
       f'--tokens={arguments.tokens}'
-      if stage in TOKEN_LMS
+      if stage in LANGUAGE_MODELS
       else f'--config.data.source=rendered_music:{arguments.corpus}',
     ]
     environment = {**os.environ, 'JAX_COMPILATION_CACHE_DIR': cache}

@@ -42,8 +42,8 @@ class Ears:
     self.config = network.config
     self._length = int(network.config['data']['text_length'])
     self._words = Tokenizer.load(Path(workdir) / stage_data.VOCABULARY)
-    task, frozen = network.task, (network.params, network.collections)
-    hear, read = jax.jit(task.embed_audio), jax.jit(task.embed_text)
+    mulan, frozen = network.model, (network.params, network.collections)
+    hear, read = jax.jit(mulan.embed_audio), jax.jit(mulan.embed_text)
     self._hear = lambda rows: hear(*frozen, rows)
     self._read = lambda rows: read(*frozen, rows)
     self._known: dict[str, np.ndarray] = {}

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from musiclm_jax.data.text import Tokenizer
-from musiclm_jax.mulan import bert_weights
+from musiclm_jax.interop import bert
 from musiclm_jax.mulan.text_tower import TextTower
 
 TOLERANCE = 1e-5
@@ -37,7 +37,7 @@ def main() -> None:
   differs = (ours != ids * mask).any(axis=1)
   wrong = [text for text, other in zip(texts, differs, strict=True) if other]
   begun = time.monotonic()
-  params, settings = bert_weights.read(folder)
+  params, settings = bert.read(folder)
   seconds = time.monotonic() - begun
   tower = TextTower(**settings, pooling='mean')
   features = np.asarray(jax.jit(tower.apply)({'params': params}, ours))

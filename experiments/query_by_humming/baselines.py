@@ -6,7 +6,7 @@ they cost a comparison a key; an embedding costs one product.
 
 import numpy as np
 
-from musiclm_jax.melody.intervals import salience
+from musiclm_jax.melody.model import salience
 from musiclm_jax.rendered_music import tunes
 
 TEMPOS = np.linspace(0.9, 1.1, 9)

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from musiclm_jax import stages
 from musiclm_jax.cascade import networks
 from musiclm_jax.contracts import errors
 from musiclm_jax.rendered_music import tunes
@@ -95,10 +96,10 @@ def main() -> None:
   workdir = parser.parse_args().workdir
   network = networks.load(workdir, 'melody')
   unseen = tuple(network.config['data']['unseen_leads'])
-  task, embed = network.task, jax.jit(network.task.embed_audio)
+  embed = jax.jit(network.model.embed_audio)
   books = [render(unseen, seed) for seed in range(1 + FRESH)]
   keys, takes = books[0]
-  fresh, _ = jax.jit(task.init)(
+  fresh, _ = jax.jit(stages.build(network.config).init)(
     jax.random.key(0), {'waveform': np.stack([sound(keys[:2])] * 2, axis=1)}
   )
 

@@ -7,9 +7,9 @@ import numpy as np
 from flax import linen as nn
 from scipy import fft
 
+from musiclm_jax import stages
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.evaluation import semantic_probe
-from musiclm_jax.w2v_bert import layers
 
 RATE = 25.0
 _BATCH = 8
@@ -21,7 +21,9 @@ Layers = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 def representations(network: Network) -> dict[str, Layers]:
   """`trained`, `untrained` (same statistics of the input) and `front_end`."""
   example = {'waveform': np.zeros((1, 48_000), np.float32)}
-  fresh, _ = jax.jit(network.task.init)(jax.random.key(0), example)
+  fresh, _ = jax.jit(stages.build(network.config).init)(
+    jax.random.key(0), example
+  )
   return {
     'trained': _layers(network, network.params),
     'untrained': _layers(network, nn.unbox(fresh)),
@@ -33,7 +35,7 @@ def layer_names(network: Network, representation: str) -> list[str]:
   """Names in the order of depth."""
   if representation == 'front_end':
     return ['log_mel', 'mfcc', 'cepstra']
-  return layers.names(network.task)
+  return network.model.layer_names()
 
 
 def in_batches(function: Callable, waveforms: np.ndarray) -> list:
@@ -59,21 +61,19 @@ def tokenizers(networks: Mapping[str, Network]) -> dict[str, Callable]:
 
   @jax.jit
   def semantic(rows):
-    features = w2v.task.features(w2v.params, w2v.collections, rows)
-    return kmeans.task.assign(kmeans.collections, features)
+    features = w2v.model.features(w2v.params, w2v.collections, rows)
+    return kmeans.model.assign(kmeans.collections, features)
 
   @jax.jit
   def acoustic(rows):
-    return codec.task.encode(codec.params, codec.collections, rows)
+    return codec.model.encode(codec.params, codec.collections, rows)
 
   return {'semantic': semantic, 'acoustic': acoustic}
 
 
 def _layers(network: Network, params: Mapping) -> Layers:
   return jax.jit(
-    lambda rows: layers.features(
-      network.task, params, network.collections, rows
-    )
+    lambda rows: network.model.layers(params, network.collections, rows)
   )
 
 

@@ -25,7 +25,6 @@ import tokens
 from musiclm_jax.cascade import networks as trained
 from musiclm_jax.contracts import atomic_file, errors
 from musiclm_jax.evaluation import statistics, token_agreement
-from musiclm_jax.w2v_bert import layers
 
 _PARTS = ('tokens', 'trained', 'untrained', 'front_end')
 _STAGES = ('soundstream', 'w2v_bert', 'kmeans')
@@ -56,7 +55,7 @@ def main() -> None:
   _say(f'{len(test)} crops held out')
   if 'tokens' in options.parts.split(','):
     results['tokens'] = {
-      'codebook_size': found['kmeans'].task.codebook_size,
+      'codebook_size': found['kmeans'].model.codebook_size,
       'crops': len(test),
       'pieces': options.takes,
       'leads': {kind: sorted(set(both.leads)) for kind, both in played.items()},
@@ -71,7 +70,7 @@ def main() -> None:
     _say(f'{len(train)} crops to train on')
     results.setdefault('layers', {}).update(
       names=networks.layer_names(found['w2v_bert'], 'trained'),
-      token_layer=layers.token_layer(found['w2v_bert'].task),
+      token_layer=found['w2v_bert'].model.token_layer,
       crops={'train': len(train), 'test': len(test)},
     )
   for part in parts:
@@ -102,7 +101,7 @@ def of_layers(
     for rows in (both.first, both.second):
       streams += networks.in_batches(function, rows)
   _say(f'{name}: heard')
-  size = found['kmeans'].task.codebook_size
+  size = found['kmeans'].model.codebook_size
   for layer in networks.layer_names(found['w2v_bert'], name):
     codes = tokens.layer_tokens(layer, fit, streams, size)
     halves = codes[len(test) :].reshape(len(played), 2, -1, codes.shape[1], 1)

@@ -19,9 +19,9 @@ import jax
 import numpy as np
 
 from musiclm_jax.cascade import networks, weights
-from musiclm_jax.cascade.bundle import TOKENIZERS
 from musiclm_jax.cascade.tokenizer import Tokenizer
 from musiclm_jax.nn import precision
+from musiclm_jax.stages import TOKENIZERS
 
 HERE = Path(__file__).parent
 

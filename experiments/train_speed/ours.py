@@ -187,7 +187,7 @@ def codec_flops(config: ConfigDict) -> float:
   2 a multiply-add of its convolutions and of the nearest entries' products,
   from shapes: what PyTorch's counter finds in the peer's.
   """
-  network = stages.build(config).codec
+  network = stages.build_inference(config.to_dict()).model
   macs = 0
 
   def count(following, args, kwargs, context):

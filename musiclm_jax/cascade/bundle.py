@@ -25,14 +25,12 @@ from musiclm_jax.cascade.weights import Weights
 from musiclm_jax.contracts import atomic_file, disk, own_folder, paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenContract
+from musiclm_jax.stages import LANGUAGE_MODELS, OPTIONAL, TOKENIZERS
 
 SCHEMA_VERSION = 1
 MANIFEST = 'bundle.json'
 CONTRACT = 'contract.json'
 VOCABULARY = 'mulan/vocab.txt'
-TOKENIZERS = ('soundstream', 'w2v_bert', 'kmeans', 'mulan', 'mulan_rvq')
-OPTIONAL = ('melody', 'melody_rvq')  # they make melody tokens as well
-LANGUAGE_MODELS = ('semantic', 'coarse', 'fine')
 STAGES = (*TOKENIZERS, *LANGUAGE_MODELS)
 _BLOCK_BYTES = 1 << 22
 

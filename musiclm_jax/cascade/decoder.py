@@ -10,13 +10,14 @@ import numpy as np
 
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.contracts.kept_parts import Keep, unkept
+from musiclm_jax.soundstream.codec import Codec
 
 BLOCK_FRAMES = 1500  # 30 s at 50 Hz
 CONTEXT_FRAMES = 100  # the decoder hears about 20
 
 
 def decode(
-  codec: Network,
+  codec: Network[Codec],
   codes: np.ndarray,
   block_frames: int = BLOCK_FRAMES,
   context_frames: int = CONTEXT_FRAMES,
@@ -34,9 +35,9 @@ def decode(
   Returns:
     float32 [B, T * hop].
   """
-  function = jax.jit(codec.task.decode)
+  function = jax.jit(codec.model.decode)
   length = min(codes.shape[1], context_frames + block_frames)
-  hop = codec.task.hop_length
+  hop = codec.model.hop_length
   blocks, done = [], 0
   while done < codes.shape[1]:
     # The first block has no context and is all new; the last one is moved

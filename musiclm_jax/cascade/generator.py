@@ -24,8 +24,8 @@ from musiclm_jax.cascade.settings import Settings
 from musiclm_jax.cascade.windows import Window, chunks, windows
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.kept_parts import Arrays, Keep, unkept
+from musiclm_jax.token_lm.language_model import UNKNOWN
 from musiclm_jax.token_lm.layout import TICK_RATE
-from musiclm_jax.token_lm.task import UNKNOWN
 
 MAX_FINE_ROWS = 32  # chunks that the fine stage makes at once
 NETWORKS = ('soundstream', 'semantic', 'coarse', 'fine')
@@ -89,7 +89,7 @@ class Generator:
     self._networks = networks
     self._report = report
     self._layouts = {
-      stage: networks[stage].task.lm.layout for stage in _STAGE_KEYS
+      stage: networks[stage].model.layout for stage in _STAGE_KEYS
     }
     self._samplers: dict[tuple, Callable] = {}
 
@@ -125,8 +125,8 @@ class Generator:
         'the language models of this bundle hear no melody: leave --melody out'
       )
     codec = self._networks['soundstream']
-    hop = codec.task.hop_length
-    samples = check_seconds(seconds, hop * codec.task.frame_rate)
+    hop = codec.model.hop_length
+    samples = check_seconds(seconds, hop * codec.model.frame_rate)
     frames = math.ceil(samples / hop)
     mulan = jnp.asarray(mulan, jnp.int32)
     run = _Run(mulan, _row_keys(seed, len(mulan)), settings, melody, keep)
@@ -261,7 +261,7 @@ class Generator:
       self._report(f'{stage}: compiling')
       self._samplers[key] = jax.jit(
         functools.partial(
-          self._networks[stage].task.generate,
+          self._networks[stage].model.generate,
           num_frames=frames,
           num_mulan_levels=levels,
           guidance=guidance,

@@ -7,12 +7,15 @@ import numpy as np
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.token_store import TokenStore
+from musiclm_jax.token_lm.language_model import LanguageModel
 
 MAX_RECORDS = 64
 _BATCH_SIZE = 16
 
 
-def choose_mulan_levels(semantic: Network, store: TokenStore) -> int:
+def choose_mulan_levels(
+  semantic: Network[LanguageModel], store: TokenStore
+) -> int:
   """Picks the n >= 1 that makes held-out music likeliest given its captions.
 
   Text and audio codes agree on the first levels only; what is heard beyond
@@ -25,7 +28,7 @@ def choose_mulan_levels(semantic: Network, store: TokenStore) -> int:
   Raises:
     UsageError: If no record has captions.
   """
-  layout = semantic.task.lm.layout
+  layout = semantic.model.layout
   frames = layout.predicted.num_frames
   # Spread over the split, as neighbours are of one piece.
   picked = np.linspace(0, len(store) - 1, min(len(store), MAX_RECORDS))
@@ -40,7 +43,7 @@ def choose_mulan_levels(semantic: Network, store: TokenStore) -> int:
   music = {'semantic': np.stack([r.semantic[:frames] for r in records])}
   if melody := layout.melody:
     music['melody'] = np.stack([r.melody[: melody.num_frames] for r in records])
-  nll = jax.jit(semantic.task.nll)
+  nll = jax.jit(semantic.model.nll)
 
   def mean(levels: int) -> float:
     sums = [

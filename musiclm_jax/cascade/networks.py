@@ -5,34 +5,31 @@ import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from musiclm_jax import stages as table
 from musiclm_jax.cascade import bundle
 from musiclm_jax.cascade.weights import Weights
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.task import Collections, Params, Task
+from musiclm_jax.contracts.task import Collections, Params
 
-# Codebooks -> the network whose outputs they stand for, its key of their width.
-_FITTED_TO = {
-  'kmeans': ('w2v_bert', 'embed_dim'),
-  'mulan_rvq': ('mulan', 'embed_dim'),
-  'melody_rvq': ('melody', 'output_dim'),
-}
+Model = TypeVar('Model')  # one of `stages.Inference`
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class Network(Generic[Model]):
   """One trained stage.
 
   Attributes:
-    task: Its mathematics.
+    model: Its mathematics, such as a `Codec`: nothing that only training
+      needs.
     params: Player -> parameters, on the device.
     collections: Player -> codebooks and statistics, on the device.
     config: The resolved config it was built from.
     weights: The same as stored, as numpy arrays.
   """
 
-  task: Task
+  model: Model
   params: Params
   collections: Collections
   config: Mapping[str, Any]
@@ -119,20 +116,16 @@ def read_workdir(path: str | os.PathLike) -> Weights:
 
 
 def build(weights: Weights) -> Network:
-  """Rebuilds the task of stored weights and puts them on the device.
+  """Rebuilds the network of stored weights and puts them on the device.
 
   What makes codes computes in float32, language models as they were trained.
   """
   import jax
   import jax.numpy as jnp
 
-  from musiclm_jax import stages
-
   to_device = functools.partial(jax.tree.map, jnp.asarray)
-  speaks = weights.config.get('stage') in bundle.LANGUAGE_MODELS
-  make = stages.build if speaks else stages.build_exact
   return Network(
-    task=make(weights.config),
+    model=table.build_inference(weights.config),
     params=to_device(weights.params),
     collections=to_device(weights.collections),
     config=weights.config,
@@ -141,14 +134,17 @@ def build(weights: Weights) -> Network:
 
 
 def _check_widths(networks: Mapping[str, Network]) -> None:
-  for fit, (stage, key) in _FITTED_TO.items():
-    if fit not in networks or stage not in networks:
+  for name, network in networks.items():
+    fit = table.STAGES[name].fit
+    if fit is None or fit.network not in networks:
       continue
-    width = networks[stage].config['model'][key]
-    own = networks[fit].collections[fit]
-    entries = own['centroids'] if fit == 'kmeans' else own['codebooks']['embed']
+    width = networks[fit.network].config['model'][fit.width_key]
+    own = network.collections[name]
+    entries = (
+      own['centroids'] if 'centroids' in own else own['codebooks']['embed']
+    )
     if entries.shape[-1] != width:
       raise UsageError(
-        f'{fit} was fitted to features of width {entries.shape[-1]}, those of '
-        f'{stage} have {width}: train {fit} again'
+        f'{name} was fitted to features of width {entries.shape[-1]}, those of '
+        f'{fit.network} have {width}: train {name} again'
       )

@@ -17,8 +17,9 @@ from musiclm_jax.cascade import song_index
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.cascade.tokenizer import SAMPLE_RATE
 from musiclm_jax.data.audio_folder import AudioFolder
+from musiclm_jax.stages import makers
 
-NETWORKS = ('mulan', 'mulan_rvq')
+NETWORKS = makers('mulan')
 
 
 class SongSearch:
@@ -34,7 +35,7 @@ class SongSearch:
     self._mulan, self._rvq = (networks[stage] for stage in NETWORKS)
     self._vocabulary = vocabulary
     self._text_length = int(self._mulan.config['data']['text_length'])
-    self._hear = jax.jit(self._mulan.task.embed_audio)
+    self._hear = jax.jit(self._mulan.model.embed_audio)
 
   def hearing(self) -> song_index.Hearing:
     """Tells how songs become embeddings: by windows without overlap."""
@@ -46,7 +47,7 @@ class SongSearch:
       embed=lambda windows: jax.device_get(
         self._hear(mulan.params, mulan.collections, windows)
       ),
-      window_samples=round(mulan.task.window_seconds * SAMPLE_RATE),
+      window_samples=round(mulan.model.window_seconds * SAMPLE_RATE),
     )
 
   def remarks(self, text: str) -> list[str]:
@@ -82,10 +83,12 @@ class SongSearch:
     """The centred unit embedding [D] of a sentence."""
     ids = self._vocabulary.encode(text, self._text_length)[None]
     mulan = self._mulan
-    embed = jax.jit(mulan.task.embed_text)
+    embed = jax.jit(mulan.model.embed_text)
     found = embed(mulan.params, mulan.collections, ids)
     return self._centre(found, 'text')[0]
 
   def _centre(self, embedding: np.ndarray, modality: str) -> np.ndarray:
     rvq = self._rvq
-    return jax.device_get(rvq.task.centre(rvq.collections, embedding, modality))
+    return jax.device_get(
+      rvq.model.centre(rvq.collections, embedding, modality)
+    )

@@ -83,11 +83,15 @@ def _parsed(
 
 
 def _nodes(node: ast.AST, skipped: Collection[str]) -> Iterator[ast.AST]:
-  """All nodes but those of the functions to skip."""
+  """All nodes but those of functions to skip, and what only types need."""
   yield node
   for child in ast.iter_child_nodes(node):
-    if not (isinstance(child, ast.FunctionDef) and child.name in skipped):
-      yield from _nodes(child, skipped)
+    match child:
+      case ast.FunctionDef(name=name) if name in skipped:
+        continue
+      case ast.If(test=ast.Name(id='TYPE_CHECKING')):
+        continue
+    yield from _nodes(child, skipped)
 
 
 def _of_other_stages(tree: ast.Module, stages: Collection[str]) -> set[str]:
@@ -96,6 +100,7 @@ def _of_other_stages(tree: ast.Module, stages: Collection[str]) -> set[str]:
   for table in (getattr(node, 'value', None) for node in tree.body):
     if isinstance(table, ast.Dict):
       for key, value in zip(table.keys, table.values, strict=True):
-        if isinstance(key, ast.Constant) and isinstance(value, ast.Name):
-          (used if key.value in stages else others).add(value.id)
+        if isinstance(key, ast.Constant):
+          named = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}
+          (used if key.value in stages else others).update(named)
   return others - used

@@ -15,13 +15,13 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from musiclm_jax.cascade import networks
-from musiclm_jax.cascade.bundle import OPTIONAL
+from musiclm_jax.cascade.networks import Network
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.printable import printable
 from musiclm_jax.contracts.token_contract import TokenContract
@@ -30,13 +30,16 @@ from musiclm_jax.data.captions_file import NAME as CAPTIONS
 from musiclm_jax.data.token_store import TokenStore
 from musiclm_jax.data.tune_batches import TuneBook, tune_batches
 from musiclm_jax.rendered_music import tunes
+from musiclm_jax.stages import OPTIONAL, STAGES, Batches
 from musiclm_jax.training import workdir
 from musiclm_jax.training.loop import Data
 
+if TYPE_CHECKING:  # a training is not that of other networks' code
+  from musiclm_jax.melody.embedder import MelodyEmbedder
+  from musiclm_jax.mulan.embedder import MulanEmbedder
+  from musiclm_jax.w2v_bert.features import SemanticFeatures
+
 VOCABULARY = 'vocab.txt'
-# Stage that is fitted -> the frozen network that it hears through.
-FITS = {'kmeans': 'w2v_bert', 'mulan_rvq': 'mulan', 'melody_rvq': 'melody'}
-TOKEN_LMS = ('semantic', 'coarse', 'fine')
 _CAPTIONS_A_PIECE = 4
 
 
@@ -73,7 +76,11 @@ def open_data(stage: str, inputs: Inputs) -> Data:
     UsageError: If what they are made of is missing or does not fit.
   """
   inputs = dataclasses.replace(inputs, options=dict(inputs.options))
-  return _KINDS[stage](inputs)
+  record = STAGES[stage]
+  open_batches = _OPENERS[record.batches]
+  if record.fit is None:
+    return open_batches(inputs)
+  return open_batches(inputs, record.fit.network)
 
 
 def read_contract(tokens: str, layout: Any) -> TokenContract:
@@ -170,28 +177,38 @@ def _audio(inputs: Inputs) -> Data:
   return _both_splits(batches.audio_batches, _sources(inputs), inputs)
 
 
-def _heard(
-  inputs: Inputs, *, stage: str, name: str, method: Callable[..., Any]
+def _features(inputs: Inputs, stage: str) -> Data:
+  """Features of the frozen w2v-BERT."""
+  network: Network[SemanticFeatures] = networks.load(inputs.network, stage)
+  return _of_crops('features', network.model.features, inputs, network)
+
+
+def _window_embeddings(inputs: Inputs, stage: str) -> Data:
+  """Embeddings of all windows of all crops, one a row."""
+  network: Network[MelodyEmbedder] = networks.load(inputs.network, stage)
+  melody = network.model
+
+  def rows(*arguments: Any) -> jax.Array:
+    return melody.embed_audio(*arguments).reshape(-1, melody.embed_dim)
+
+  return _of_crops('audio', rows, inputs, network)
+
+
+def _of_crops(
+  name: str,
+  method: Callable[..., jax.Array],
+  inputs: Inputs,
+  network: Network,
 ) -> Data:
-  """What `method` of a frozen network's task makes of crops, as `name`."""
-  network = networks.load(inputs.network, FITS[stage])
-  hear = jax.jit(functools.partial(method, network.task))
+  """What `method` of a frozen network makes of crops, as `name`."""
+  apply = jax.jit(method)
 
   def draw(source: sources.Source, **options: Any) -> Iterator[dict]:
     for batch in batches.audio_batches(source, **options):
-      found = hear(network.params, network.collections, batch['waveform'])
+      found = apply(network.params, network.collections, batch['waveform'])
       yield {name: jax.device_get(found)}
 
   return _both_splits(draw, _sources(inputs), inputs)
-
-
-def _features(task: Any, *heard: Any) -> jax.Array:
-  return task.features(*heard)
-
-
-def _window_rows(task: Any, *heard: Any) -> jax.Array:
-  """Embeddings of all windows of all crops, one a row."""
-  return task.embed_audio(*heard).reshape(-1, task.embed_dim)
 
 
 def _captioned(inputs: Inputs) -> Data:
@@ -230,12 +247,14 @@ def _captioned(inputs: Inputs) -> Data:
   return _both_splits(batches.text_audio_batches, splits, inputs)
 
 
-def _embeddings(inputs: Inputs) -> Data:
+def _embeddings(inputs: Inputs, stage: str) -> Data:
+  """Embeddings of audio and of its caption by the frozen MuLan."""
   from musiclm_jax.data.text import Tokenizer
 
   splits = _captioned_sources(inputs)
-  network = networks.load(inputs.network, FITS['mulan_rvq'])
-  hear, read = map(jax.jit, (network.task.embed_audio, network.task.embed_text))
+  network: Network[MulanEmbedder] = networks.load(inputs.network, stage)
+  hear = jax.jit(network.model.embed_audio)
+  read = jax.jit(network.model.embed_text)
   frozen = network.params, network.collections
 
   def draw(source: sources.Source, **options: Any) -> Iterator[dict]:
@@ -281,19 +300,14 @@ def _tokens(inputs: Inputs) -> Data:
   return _both_splits(batches.token_batches, splits, inputs)
 
 
-_KINDS = {
-  'soundstream': _audio,
-  'w2v_bert': _audio,
-  'mulan': _captioned,
-  'kmeans': functools.partial(
-    _heard, stage='kmeans', name='features', method=_features
-  ),
-  'mulan_rvq': _embeddings,
-  'melody': _tunes,
-  'melody_rvq': functools.partial(
-    _heard, stage='melody_rvq', name='audio', method=_window_rows
-  ),
-  **dict.fromkeys(TOKEN_LMS, _tokens),
+_OPENERS: dict[Batches, Callable[..., Data]] = {
+  'waveforms': _audio,
+  'captioned waveforms': _captioned,
+  'melodies': _tunes,
+  'features': _features,
+  'embeddings of pairs': _embeddings,
+  'embeddings of windows': _window_embeddings,
+  'tokens': _tokens,
 }
 
 

@@ -19,9 +19,15 @@ from musiclm_jax.cascade.networks import Network
 from musiclm_jax.contracts.array_types import Codes, Tokens, Waveform
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
+from musiclm_jax.embedding_rvq.quantizer import EmbeddingQuantizer
+from musiclm_jax.melody.embedder import MelodyEmbedder
+from musiclm_jax.mulan.embedder import MulanEmbedder
+from musiclm_jax.soundstream.codec import Codec
+from musiclm_jax.stages import makers
+from musiclm_jax.w2v_bert.features import SemanticCodebook, SemanticFeatures
 
 SAMPLE_RATE = 24000
-TEXT_TOKENIZERS = ('mulan', 'mulan_rvq')
+TEXT_TOKENIZERS = makers('mulan')
 SEMANTIC_FRAME_RATE = 25.0
 
 
@@ -113,7 +119,7 @@ class Tokenizer:
     Raises:
       UsageError: If the codec has too few levels or another frame rate.
     """
-    codec = self._networks['soundstream'].task
+    codec = self._networks['soundstream'].model
     rvq = self._networks['mulan_rvq']
     if not 0 < coarse_levels < codec.num_quantizers:
       raise UsageError(
@@ -127,13 +133,13 @@ class Tokenizer:
         'whose product is 480'
       )
     audio_mean, text_mean = (
-      jax.device_get(rvq.task.mean(rvq.collections, modality))
+      jax.device_get(rvq.model.mean(rvq.collections, modality))
       for modality in ('audio', 'text')
     )
     streams = {
-      'mulan': TokenSpec(rvq.task.codebook_size, rvq.task.num_levels, 0.0),
+      'mulan': TokenSpec(rvq.model.codebook_size, rvq.model.num_levels, 0.0),
       'semantic': TokenSpec(
-        self._networks['kmeans'].task.codebook_size, 1, SEMANTIC_FRAME_RATE
+        self._networks['kmeans'].model.codebook_size, 1, SEMANTIC_FRAME_RATE
       ),
       'acoustic': TokenSpec(
         codec.codebook_size, codec.num_quantizers, float(codec.frame_rate)
@@ -161,12 +167,12 @@ class Tokenizer:
 
 def melody_spec(networks: Mapping[str, Network]) -> TokenSpec:
   """Says what melody tokens are: one frame a window of several seconds."""
-  task, rvq = (networks[stage].task for stage in OPTIONAL)
+  melody, rvq = (networks[stage].model for stage in OPTIONAL)
   return TokenSpec(
     rvq.codebook_size,
     rvq.num_levels,
-    1 / task.window_hop_seconds,
-    task.window_seconds,
+    1 / melody.window_hop_seconds,
+    melody.window_seconds,
   )
 
 
@@ -176,19 +182,22 @@ def _audio_tokens(
   collections: dict,
   waveform: Waveform,
 ) -> dict[str, Codes | Tokens]:
-  def call(stage: str, method: str, *inputs: Any) -> Any:
-    function = getattr(networks[stage].task, method)
-    return function(params[stage], collections[stage], *inputs)
+  semantic: SemanticFeatures = networks['w2v_bert'].model
+  codebook: SemanticCodebook = networks['kmeans'].model
+  mulan: MulanEmbedder = networks['mulan'].model
+  rvq: EmbeddingQuantizer = networks['mulan_rvq'].model
+  codec: Codec = networks['soundstream'].model
 
-  features = call('w2v_bert', 'features', waveform)
-  semantic = networks['kmeans'].task.assign(collections['kmeans'], features)
-  embedding = call('mulan', 'embed_audio', waveform)
+  features = semantic.features(
+    params['w2v_bert'], collections['w2v_bert'], waveform
+  )
+  embedding = mulan.embed_audio(params['mulan'], collections['mulan'], waveform)
   tokens = {
-    'mulan': networks['mulan_rvq'].task.quantize(
-      collections['mulan_rvq'], embedding, 'audio'
+    'mulan': rvq.quantize(collections['mulan_rvq'], embedding, 'audio'),
+    'semantic': codebook.assign(collections['kmeans'], features)[..., 0],
+    'acoustic': codec.encode(
+      params['soundstream'], collections['soundstream'], waveform
     ),
-    'semantic': semantic[..., 0],
-    'acoustic': call('soundstream', 'encode', waveform),
   }
   seconds = waveform.shape[-1] / SAMPLE_RATE
   if 'melody' in params and melody_spec(networks).num_frames(seconds):
@@ -202,10 +211,12 @@ def _melody_tokens(
   collections: dict,
   waveform: Waveform,
 ) -> Codes:
-  embedding = networks['melody'].task.embed_audio(
+  melody: MelodyEmbedder = networks['melody'].model
+  rvq: EmbeddingQuantizer = networks['melody_rvq'].model
+  embedding = melody.embed_audio(
     params['melody'], collections['melody'], waveform
   )
-  rows = networks['melody_rvq'].task.quantize(
+  rows = rvq.quantize(
     collections['melody_rvq'],
     embedding.reshape(-1, embedding.shape[-1]),
     'audio',
@@ -219,9 +230,7 @@ def _text_tokens(
   collections: dict,
   text_ids: jax.Array,
 ) -> Codes:
-  embedding = networks['mulan'].task.embed_text(
-    params['mulan'], collections['mulan'], text_ids
-  )
-  return networks['mulan_rvq'].task.quantize(
-    collections['mulan_rvq'], embedding, 'text'
-  )
+  mulan: MulanEmbedder = networks['mulan'].model
+  rvq: EmbeddingQuantizer = networks['mulan_rvq'].model
+  embedding = mulan.embed_text(params['mulan'], collections['mulan'], text_ids)
+  return rvq.quantize(collections['mulan_rvq'], embedding, 'text')

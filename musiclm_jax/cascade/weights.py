@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,10 @@ class Weights:
 
   def arrays(self) -> dict[str, np.ndarray]:
     """The arrays of `inference`, `'params/lm/…' -> array`, sorted by name."""
-    return dict(sorted(_flatten(self.inference())))
+    from flax.traverse_util import flatten_dict
+
+    flat = flatten_dict(self.inference(), sep='/')
+    return {name: np.asarray(flat[name]) for name in sorted(flat)}
 
   def sha256(self) -> str:
     """Hashes names, shapes, types and bytes of what inference needs."""
@@ -91,18 +94,17 @@ def write(folder: Path, weights: Weights) -> None:
 
 def read(folder: Path) -> Weights:
   """Reads what `write` wrote."""
+  from flax.traverse_util import unflatten_dict
   from safetensors.numpy import load_file
 
   tree = json.loads((folder / 'players.json').read_text())
   # A player without arrays leaves no trace among the tensors.
-  tree = {kind: {p: {} for p in players} for kind, players in tree.items()}
   arrays = load_file(plain_file(folder / 'weights.safetensors'))
-  for name, array in arrays.items():
-    *parents, last = name.split('/')
-    node = tree
-    for parent in parents:
-      node = node.setdefault(parent, {})
-    node[last] = array
+  found = unflatten_dict(arrays, sep='/')
+  tree = {
+    kind: {player: found.get(kind, {}).get(player, {}) for player in players}
+    for kind, players in tree.items()
+  }
   contract = folder / CONTRACT
   return Weights(
     config=json.loads((folder / 'config.json').read_text()),
@@ -113,11 +115,3 @@ def read(folder: Path) -> Weights:
 
 def _json(node: Any) -> str:
   return json.dumps(node, indent=1, sort_keys=True) + '\n'
-
-
-def _flatten(node: Any, name: str = '') -> Iterator[tuple[str, np.ndarray]]:
-  if isinstance(node, Mapping):
-    for key, value in node.items():
-      yield from _flatten(value, f'{name}/{key}' if name else key)
-  else:
-    yield name, np.asarray(node)

@@ -21,6 +21,7 @@ from musiclm_jax.contracts.task import (
   Metrics,
   Params,
 )
+from musiclm_jax.embedding_rvq.quantizer import EmbeddingQuantizer, sum_name
 from musiclm_jax.nn import quantizer
 from musiclm_jax.nn.norm import unit
 
@@ -35,34 +36,28 @@ class EmbeddingRvqTask:
   of pairs where MuLan hands over from text to audio, audio averaged over
   windows as the LM will see it; `audio` alone where windows of music become
   melody tokens. The first modality alone moves the codebooks, every other one
-  its mean. An embedding is centred by the mean of its own modality and scaled
-  to length 1 before it is quantized, so that the constant offset between
-  modalities does not become tokens.
+  its mean.
 
   The player's collections are `<modality>_sum` [D] and `count`, which move in
   the first `statistics_steps`, and `codebooks`, which move after. Nothing
   moves outside of training.
 
   Attributes:
-    player: Its name, which is the stage's.
+    rvq: What is fitted.
     modalities: Keys of a batch, the one that is quantized first.
-    num_levels: Q.
-    codebook_size: K.
     total_steps: Of the fit, statistics included.
     statistics_steps: First steps, which only gather the means.
     decay: Of the codebooks' running means.
     dead_threshold: See `nn.quantizer.update`.
     kmeans_iterations: On the first batch after the statistics.
-    pieces_per_code: Fewest distinct training pieces per code of a level.
+    pieces_per_code: Fewest embeddings that the fit sees per code of a level.
 
   Raises:
     UsageError: At construction, if no step is left for one of the phases.
   """
 
-  player: str
+  rvq: EmbeddingQuantizer
   modalities: tuple[str, ...]
-  num_levels: int
-  codebook_size: int
   total_steps: int
   statistics_steps: int
   decay: float = 0.95
@@ -70,30 +65,17 @@ class EmbeddingRvqTask:
   kmeans_iterations: int = 20
   pieces_per_code: int = 20
 
+  @property
+  def player(self) -> str:
+    """The name of the one player."""
+    return self.rvq.player
+
   def __post_init__(self):
     if not 0 < self.statistics_steps < self.total_steps:
       raise UsageError(
         f'{self.player} needs 0 < statistics_steps < total_steps, came '
         f'{self.statistics_steps} and {self.total_steps}: set '
         'config.schedule.total_steps or config.loss.statistics_steps'
-      )
-
-  def check_corpus(self, num_pieces: int) -> None:
-    """Refuses a corpus that is too small for the codebooks.
-
-    Args:
-      num_pieces: Distinct training pieces.
-
-    Raises:
-      UsageError: If there are fewer than `pieces_per_code` for each code.
-    """
-    needed = self.pieces_per_code * self.codebook_size
-    if num_pieces < needed:
-      raise UsageError(
-        f'{self.player}: {self.codebook_size} codes a level need {needed} '
-        f'training pieces, this corpus has {num_pieces}: set '
-        f'config.model.codebook_size to at most '
-        f'{num_pieces // self.pieces_per_code}, or use more music'
       )
 
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
@@ -105,19 +87,20 @@ class EmbeddingRvqTask:
     """
     size, dim = batch[self.modalities[0]].shape
     seen = size * (self.total_steps - self.statistics_steps)
-    needed = self.pieces_per_code * self.codebook_size
-    if size < 2 * self.codebook_size or seen < needed:
+    codes = self.rvq.codebook_size
+    needed = self.pieces_per_code * codes
+    if size < 2 * codes or seen < needed:
       raise UsageError(
-        f'{self.player}: {self.codebook_size} codes a level need batches of '
-        f'at least {2 * self.codebook_size} and {needed} embeddings in all; '
+        f'{self.player}: {codes} codes a level need batches of '
+        f'at least {2 * codes} and {needed} embeddings in all; '
         f'came {size} and {seen}: raise batch_size or total_steps, or lower '
         'codebook_size'
       )
     collections = {
-      **{_sum(modality): jnp.zeros(dim) for modality in self.modalities},
+      **{sum_name(modality): jnp.zeros(dim) for modality in self.modalities},
       'count': jnp.zeros(()),
       'codebooks': quantizer.init_codebooks(
-        rng, self.num_levels, self.codebook_size, dim
+        rng, self.rvq.num_levels, self.rvq.codebook_size, dim
       ),
     }
     return {self.player: {}}, {self.player: collections}
@@ -141,7 +124,7 @@ class EmbeddingRvqTask:
     codes = {}
     metrics = {}
     for modality in self.modalities:
-      found = self.quantize(collections, batch[modality], modality)
+      found = self.rvq.quantize(collections, batch[modality], modality)
       codes[modality] = found
       metrics[f'distortion_{modality}'] = self._distortion(
         collections, batch[modality], modality, found
@@ -154,40 +137,12 @@ class EmbeddingRvqTask:
   def batch_info(self, batch: Batch) -> BatchInfo:
     """Embeddings; a first or last codebook that collapses."""
     size = len(batch[self.modalities[0]])
-    codes = min(self.codebook_size, size)
+    codes = min(self.rvq.codebook_size, size)
     health_checks = (
       HealthCheck('collapsed codebook', metric, codes, self.statistics_steps)
       for metric in ('perplexity_first', 'perplexity_last')
     )
     return BatchInfo(size, 'embeddings', tuple(health_checks))
-
-  def mean(self, collections: Collections, modality: str) -> Float[Array, ' D']:
-    """Returns the mean embedding of a modality."""
-    own = collections[self.player]
-    return own[_sum(modality)] / jnp.maximum(own['count'], 1.0)
-
-  def centre(
-    self, collections: Collections, embedding: Embedding, modality: str
-  ) -> Embedding:
-    """Subtracts the modality's mean and scales to length 1.
-
-    Embeddings of all modalities are scaled alike (spec §9, mistake 16).
-    """
-    return unit(unit(embedding) - self.mean(collections, modality))
-
-  def quantize(
-    self, collections: Collections, embedding: Embedding, modality: str
-  ) -> Int[Array, 'B Q']:
-    """Turns embeddings into tokens, int32 [B, Q] in [0, K).
-
-    Args:
-      collections: By player; never changed here.
-      embedding: The frozen network's, [B, D].
-      modality: Whose mean is subtracted.
-    """
-    x = self.centre(collections, embedding, modality)
-    codebooks = collections[self.player]['codebooks']
-    return quantizer.codes_of(codebooks, x[:, None])[:, 0]
 
   def _loss(
     self,
@@ -209,8 +164,8 @@ class EmbeddingRvqTask:
     new = {**collections, self.player: own}
     metrics = {k: v.mean() for k, v in self.evaluate({}, new, batch).items()}
     first = self.modalities[0]
-    codes = self.quantize(new, batch[first], first)
-    used = quantizer.perplexity(codes, self.codebook_size)
+    codes = self.rvq.quantize(new, batch[first], first)
+    used = quantizer.perplexity(codes, self.rvq.codebook_size)
     metrics |= {
       'perplexity_first': used[0],
       'perplexity_last': used[-1],
@@ -225,7 +180,8 @@ class EmbeddingRvqTask:
     del rng
     own = collections[self.player]
     sums = {
-      _sum(modality): own[_sum(modality)] + unit(batch[modality]).sum(axis=0)
+      sum_name(modality): own[sum_name(modality)]
+      + unit(batch[modality]).sum(axis=0)
       for modality in self.modalities
     }
     return {
@@ -239,7 +195,7 @@ class EmbeddingRvqTask:
   ) -> PyTree:
     """Moves the codebooks towards the batch's first modality."""
     own, first = collections[self.player], self.modalities[0]
-    x = self.centre(collections, batch[first], first)[:, None]
+    x = self.rvq.centre(collections, batch[first], first)[:, None]
     codebooks = quantizer.update(
       own['codebooks'],
       x,
@@ -259,7 +215,7 @@ class EmbeddingRvqTask:
     codes: Int[Array, 'B Q'],
   ) -> Float[Array, ' B']:
     """Squared distance of centred embeddings to their quantized values."""
-    centred = self.centre(collections, embedding, modality)
+    centred = self.rvq.centre(collections, embedding, modality)
     codebooks = collections[self.player]['codebooks']
     values = quantizer.values_of(codebooks, codes[:, None])[:, 0]
     return jnp.sum((centred - values) ** 2, axis=-1)
@@ -270,7 +226,7 @@ class EmbeddingRvqTask:
     """How often the codes of pairs are equal, and those of strangers."""
     others = max(len(audio) - 1, 1)
     metrics = {}
-    for level in range(min(_REPORTED_LEVELS, self.num_levels)):
+    for level in range(min(_REPORTED_LEVELS, self.rvq.num_levels)):
       equal = text[:, None, level] == audio[None, :, level]
       own_equal = jnp.diagonal(equal).astype(jnp.float32)
       metrics[f'agreement_{level + 1}'] = own_equal
@@ -278,8 +234,3 @@ class EmbeddingRvqTask:
         equal.sum(axis=1) - own_equal
       ) / others
     return metrics
-
-
-def _sum(modality: str) -> str:
-  """The name of a modality's running sum."""
-  return f'{modality}_sum'

@@ -32,10 +32,10 @@ class HeldOut:
 
   def __init__(self, material: Material, stage: str):
     """Cuts one crop out of each record, at a place of its own."""
-    self.task = material.networks[stage].task
     self.network = material.networks[stage]
-    predicted = self.task.lm.layout.predicted
-    melody = self.task.lm.layout.melody
+    self.lm = self.network.model
+    predicted = self.lm.layout.predicted
+    melody = self.lm.layout.melody
     # Crops with a melody begin where one of its windows does.
     step = round(TICK_RATE / melody.frame_rate) if melody else 1
     is_semantic = predicted.stream == 'semantic'
@@ -65,7 +65,7 @@ class HeldOut:
   @functools.cached_property
   def predicted(self) -> np.ndarray:
     """The codes that the LM predicts [N, T, Q]."""
-    segment = self.task.lm.layout.predicted
+    segment = self.lm.layout.predicted
     codes = self.batch[segment.stream]
     codes = codes if codes.ndim == 3 else codes[..., None]
     last = segment.first_level + segment.num_levels
@@ -97,15 +97,15 @@ class HeldOut:
 
     network = self.network
     scored = jax.jit(
-      functools.partial(network.task.nll, num_mulan_levels=mulan_levels)
+      functools.partial(network.model.nll, num_mulan_levels=mulan_levels)
     )
     return lambda rows: scored(network.params, network.collections, rows)
 
   def logits(self, batch: Batch) -> np.ndarray:
     """Logits of the predicted tokens, teacher-forced [B, T Q, K]."""
-    tokens = self.task.tokens(batch)
-    logits = self.task.lm.apply({'params': self.network.params['lm']}, tokens)
-    return np.asarray(logits).reshape(len(tokens), -1, logits.shape[-1])
+    network = self.network
+    logits = self.lm.logits(network.params, network.collections, batch)
+    return np.asarray(logits)
 
   def by_piece(self, values: np.ndarray) -> np.ndarray:
     """Averages [N, Q] over the crops of each piece, [U, Q]."""
@@ -127,7 +127,7 @@ def nll_gates(
 
 def _nll(material: Material, stage: str, held_out: HeldOut) -> Nll:
   """One LM against the unigram, for semantic tokens also the bigram."""
-  segment = held_out.task.lm.layout.predicted
+  segment = held_out.lm.layout.predicted
   size = segment.codebook_size
   rivals = []
   for level in range(segment.num_levels):
@@ -229,7 +229,7 @@ def perturbation(
   """`lm_perturb` of all three LMs, in the middle of a crop."""
   measured = {}
   for stage, data in held_out.items():
-    segment = data.task.lm.layout.predicted
+    segment = data.lm.layout.predicted
     rows = {name: value[:2] for name, value in data.batch.items()}
     frame = segment.num_frames // 2
     level = segment.num_levels // 2

@@ -208,10 +208,10 @@ def open_split(demo: Path, name: str) -> Split:
 
 
 def _jitted(network: networks.Network, method: str) -> Callable:
-  """A method of a network's task as a compiled function of rows."""
+  """A method of a network as a compiled function of rows."""
   import jax
 
-  function = jax.jit(getattr(network.task, method))
+  function = jax.jit(getattr(network.model, method))
   return lambda rows: function(network.params, network.collections, rows)
 
 

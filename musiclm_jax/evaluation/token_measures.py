@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from musiclm_jax import stages
 from musiclm_jax.data.token_record import TokenRecord
 from musiclm_jax.evaluation import (
   codec_gates,
@@ -43,8 +44,8 @@ def codec(
     import jax
 
     def whole(rows):
-      task = network.task
-      return task.reconstruct(network.params, network.collections, rows)[0]
+      codec = network.model
+      return codec.reconstruct(network.params, network.collections, rows)[0]
 
     return in_batches(jax.jit(whole), waveforms)
 
@@ -53,7 +54,7 @@ def codec(
     material.codec.encode,
     material.codec.decode,
     forward,
-    network.task.codebook_size,
+    network.model.codebook_size,
   )
   return (
     codec_gates.all_gates(figures),
@@ -154,10 +155,10 @@ def _untrained_features(
 
   network = material.networks['w2v_bert']
   example = {'waveform': np.zeros((1, 48_000), np.float32)}
-  params, _ = network.task.init(jax.random.key(0), example)
+  params, _ = stages.build(network.config).init(jax.random.key(0), example)
   params = nn.unbox(params)
   return jax.jit(
-    lambda rows: network.task.features(params, network.collections, rows)
+    lambda rows: network.model.features(params, network.collections, rows)
   )
 
 

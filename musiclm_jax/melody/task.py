@@ -16,12 +16,9 @@ from musiclm_jax.contracts.task import (
   Metrics,
   Params,
 )
-from musiclm_jax.dsp.framing import frame
 from musiclm_jax.melody import losses
-from musiclm_jax.melody.model import SAMPLE_RATE, MelodyViT
-from musiclm_jax.nn.precision import exact
-
-PLAYER = 'melody'
+from musiclm_jax.melody.embedder import PLAYER, MelodyEmbedder
+from musiclm_jax.melody.model import SAMPLE_RATE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,25 +30,16 @@ class MelodyTask:
   other. The player has no collections.
 
   Attributes:
-    model: The network.
+    melody: What is trained.
     margin: Of the triplet loss, in squared distance.
-    window_seconds: What is heard at once.
-    window_hop_seconds: From window to window of a longer clip.
   """
 
-  model: MelodyViT
+  melody: MelodyEmbedder
   margin: float = 0.2
-  window_seconds: float = 4.0
-  window_hop_seconds: float = 3.0
-
-  @property
-  def embed_dim(self) -> int:
-    """Width of an embedding."""
-    return self.model.output_dim
 
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
     """Makes parameters; there are no collections."""
-    variables = self.model.init(rng, self._takes(batch)[0])
+    variables = self.melody.model.init(rng, self._takes(batch)[0])
     return {PLAYER: variables['params']}, {PLAYER: {}}
 
   def losses(self) -> dict[str, LossFn]:
@@ -73,43 +61,6 @@ class MelodyTask:
       (HealthCheck('at chance', 'loss', self.margin),),
     )
 
-  @exact
-  def embed_audio(
-    self, params: Params, collections: Collections, waveform: Waveform
-  ) -> Float[Array, 'B N D']:
-    """Embeds each window of clips as unit vectors [B, N, 192].
-
-    Windows of 4 s every 3 s (App. C): N = 1 + (S - 4 s) // 3 s, which is 3 in
-    10 s. What follows the last whole window is not heard.
-
-    Args:
-      params: By player.
-      collections: By player.
-      waveform: [B, S] at 24 kHz.
-
-    Raises:
-      UsageError: If the clips are shorter than a window.
-    """
-    del collections
-    window, hop = self._samples()
-    if waveform.shape[-1] < window:
-      raise UsageError(
-        f'a melody embedding needs {self.window_seconds} s, came '
-        f'{waveform.shape[-1] / SAMPLE_RATE} s: give longer clips'
-      )
-    windows = frame(waveform, window, hop)
-    rows = self.model.apply(
-      {'params': params[PLAYER]}, windows.reshape(-1, window)
-    )
-    return rows.reshape(*windows.shape[:2], -1)
-
-  def _samples(self) -> tuple[int, int]:
-    """Window and hop in samples."""
-    return (
-      round(self.window_seconds * SAMPLE_RATE),
-      round(self.window_hop_seconds * SAMPLE_RATE),
-    )
-
   def _takes(self, batch: Batch) -> tuple[Waveform, int]:
     """All takes one a row [2 B, S], and how many takes a tune has.
 
@@ -118,11 +69,11 @@ class MelodyTask:
     """
     waveform = batch['waveform']
     takes, samples = waveform.shape[1:]
-    if (takes, samples) != (2, self._samples()[0]):
+    if (takes, samples) != (2, self.melody.window_samples):
       raise UsageError(
-        f'melody trains on 2 takes of {self.window_seconds} s, came {takes} '
-        f'of {samples / SAMPLE_RATE} s: set config.data.crop_seconds and '
-        'config.loss.window_seconds alike'
+        f'melody trains on 2 takes of {self.melody.window_seconds} s, got '
+        f'{takes} of {samples / SAMPLE_RATE} s: set config.data.crop_seconds '
+        'and config.loss.window_seconds alike'
       )
     return waveform.reshape(-1, samples), takes
 
@@ -133,8 +84,8 @@ class MelodyTask:
     **options: bool | dict[str, PRNGKey],
   ) -> Float[Array, 'B P D']:
     rows, takes = self._takes(batch)
-    found = self.model.apply({'params': params[PLAYER]}, rows, **options)
-    return found.reshape(-1, takes, self.embed_dim)
+    found = self.melody.model.apply({'params': params[PLAYER]}, rows, **options)
+    return found.reshape(-1, takes, self.melody.embed_dim)
 
   def _compare(
     self, pairs: Float[Array, 'B P D'], batch: Batch

@@ -8,12 +8,15 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from musiclm_jax.contracts.array_types import (
   Embedding,
+  Mask,
+  PRNGKey,
   Spectrogram,
   TextIds,
   Waveform,
@@ -24,7 +27,6 @@ from musiclm_jax.dsp.framing import centre_on_hops
 from musiclm_jax.mulan.ast import AST
 from musiclm_jax.mulan.losses import bounded_temperature, free_temperature
 from musiclm_jax.mulan.resnet import ResNet
-from musiclm_jax.mulan.spec_augment import hide_stripes
 from musiclm_jax.mulan.text_tower import TextTower
 from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.nn.norm import unit
@@ -185,3 +187,36 @@ def make_mulan(
     text_tower=TextTower(**text),
     **options,
   )
+
+
+def hide_stripes(
+  rng: PRNGKey, x: Spectrogram, *, frames: float, bands: float
+) -> Spectrogram:
+  """Hides a stripe of frames and a stripe of bands: SpecAugment.
+
+  They become 0, the mean of a band (Park et al. 2019). Each is as wide as a
+  uniform draw between nothing and the given share, and lies anywhere; every
+  example has its own.
+
+  Args:
+    rng: Of widths and places.
+    x: Standardised per band.
+    frames: Widest stripe along time, as a share of T.
+    bands: Widest stripe along frequency, as a share of F.
+  """
+  batch, num_frames, num_bands = x.shape
+  frame_rng, band_rng = jax.random.split(rng)
+  hidden = (
+    _stripe(frame_rng, batch, num_frames, frames)[:, :, None]
+    | _stripe(band_rng, batch, num_bands, bands)[:, None, :]
+  )
+  return jnp.where(hidden, 0.0, x)
+
+
+def _stripe(rng: PRNGKey, batch: int, length: int, share: float) -> Mask:
+  """Marks one stripe of each row [B, length]."""
+  width_rng, start_rng = jax.random.split(rng)
+  width = length * share * jax.random.uniform(width_rng, (batch, 1))
+  start = (length - width) * jax.random.uniform(start_rng, (batch, 1))
+  at = jnp.arange(length)
+  return (at >= start) & (at < start + width)

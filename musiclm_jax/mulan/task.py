@@ -25,12 +25,14 @@ from musiclm_jax.contracts.task import (
   Params,
 )
 from musiclm_jax.dsp.resample import resample_24k_to_16k
-from musiclm_jax.mulan import losses, windows
-from musiclm_jax.mulan.model import SAMPLE_RATE, Mulan
-from musiclm_jax.nn.precision import exact
-
-PLAYER = 'mulan'
-INPUT_RATE = 24000  # of every waveform that comes in
+from musiclm_jax.mulan import losses
+from musiclm_jax.mulan.embedder import (
+  INPUT_RATE,
+  PLAYER,
+  MulanEmbedder,
+  variables_of,
+)
+from musiclm_jax.mulan.model import SAMPLE_RATE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,23 +47,14 @@ class MulanTask:
   collections are the running statistics of its norms, `batch_stats`.
 
   Attributes:
-    model: The network.
-    window_seconds: What the audio tower hears at once.
-    window_hop_seconds: From window to window of a longer clip.
+    mulan: What is trained.
   """
 
-  model: Mulan
-  window_seconds: float = 10.0
-  window_hop_seconds: float = 1.0
-
-  @property
-  def embed_dim(self) -> int:
-    """Width of the common space, D."""
-    return self.model.embed_dim
+  mulan: MulanEmbedder
 
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
     """Makes parameters and empty running statistics."""
-    variables = self.model.init(
+    variables = self.mulan.model.init(
       rng, self._one_window(batch['waveform']), batch['text_ids'][:, 0]
     )
     return (
@@ -81,11 +74,11 @@ class MulanTask:
     `chance_loss` is the loss of a model that knows nothing, `ln_batch` the
     chance level of an InfoNCE loss; both beside the loss for comparison.
     """
-    audio = self.embed_audio(params, collections, batch['waveform'])
+    audio = self.mulan.embed_audio(params, collections, batch['waveform'])
     text_ids = batch['text_ids']
-    text = self.embed_text(params, collections, _rows(text_ids))
-    temperature = self.model.apply(
-      _variables(params, collections), method='temperature'
+    text = self.mulan.embed_text(params, collections, _rows(text_ids))
+    temperature = self.mulan.model.apply(
+      variables_of(params, collections), method='temperature'
     )
     loss, _, metrics = _compare(
       audio, _by_caption(text, text_ids), batch['group'], temperature
@@ -101,39 +94,6 @@ class MulanTask:
       (HealthCheck('at chance', 'loss', 'chance_loss'),),
     )
 
-  @exact
-  def embed_audio(
-    self, params: Params, collections: Collections, waveform: Waveform
-  ) -> Embedding:
-    """Embeds clips of any length as unit vectors [B, 128].
-
-    The mean over windows of 10 s every second, scaled to length 1 (MusicLM
-    §3.1; 30 s are 21 windows). A clip shorter than a window is repeated.
-
-    Args:
-      params: By player.
-      collections: By player.
-      waveform: [B, S] at 24 kHz.
-    """
-    variables = _variables(params, collections)
-    shortest = round(self.window_seconds * INPUT_RATE)
-    waveform = windows.repeat_to(waveform, shortest)
-    return windows.mean_over_windows(
-      lambda one: self.model.apply(variables, one, method='embed_window'),
-      resample_24k_to_16k(waveform),
-      window=round(self.window_seconds * SAMPLE_RATE),
-      hop=round(self.window_hop_seconds * SAMPLE_RATE),
-    )
-
-  @exact
-  def embed_text(
-    self, params: Params, collections: Collections, text_ids: TextIds
-  ) -> Embedding:
-    """Embeds texts as unit vectors [B, 128]."""
-    return self.model.apply(
-      _variables(params, collections), text_ids, method='embed_text'
-    )
-
   def _loss(
     self,
     params: Params,
@@ -143,8 +103,8 @@ class MulanTask:
     step: Array,
   ) -> tuple[Array, tuple[Collections, Metrics]]:
     del step
-    (audio, text, temperature), moved = self.model.apply(
-      _variables(params, collections),
+    (audio, text, temperature), moved = self.mulan.model.apply(
+      variables_of(params, collections),
       self._one_window(batch['waveform']),
       _rows(batch['text_ids']),
       training=True,
@@ -166,18 +126,14 @@ class MulanTask:
       UsageError: If a crop is not exactly one window.
     """
     waveform = resample_24k_to_16k(waveform)
-    expected = round(self.window_seconds * SAMPLE_RATE)
+    expected = round(self.mulan.window_seconds * SAMPLE_RATE)
     if waveform.shape[1] != expected:
       raise UsageError(
-        f'MuLan trains on crops of {self.window_seconds} s, came '
+        f'MuLan trains on crops of {self.mulan.window_seconds} s, came '
         f'{waveform.shape[1] / SAMPLE_RATE} s: set config.data.crop_seconds '
         'and config.loss.window_seconds alike'
       )
     return waveform
-
-
-def _variables(params: Params, collections: Collections) -> dict:
-  return {'params': params[PLAYER], 'batch_stats': collections[PLAYER]}
 
 
 def _rows(text_ids: Array) -> TextIds:

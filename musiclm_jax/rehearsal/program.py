@@ -13,7 +13,6 @@ from typing import Any
 import jax
 
 from musiclm_jax import stages
-from musiclm_jax.cascade.batch_shapes import batch_shapes
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.task import task_at
 from musiclm_jax.training.assembly import Training, assemble
@@ -108,7 +107,7 @@ def plan(config: Config, devices: Sequence[Any]) -> Training:
   place = sharding.batch_sharding(mesh)
   batch = {
     name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-    for name, leaf in batch_shapes(config).items()
+    for name, leaf in stages.batch_shapes(config).items()
   }
   return assemble(
     task,

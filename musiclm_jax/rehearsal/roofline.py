@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import numpy as np
 
-from musiclm_jax.cascade.batch_shapes import batch_shapes
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.rehearsal.program import Config, with_changes
+from musiclm_jax.stages import batch_shapes
 from musiclm_jax.training.assembly import Training
 from musiclm_jax.training.flops import model_flops, program_flops
 from musiclm_jax.training.sharding_report import held

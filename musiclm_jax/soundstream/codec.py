@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
-from musiclm_jax.contracts.array_types import Codes, Waveform
+from musiclm_jax.contracts.array_types import Codes, Latents, Waveform
 from musiclm_jax.contracts.task import Collections, Params
 from musiclm_jax.nn import quantizer
 from musiclm_jax.nn.precision import exact
@@ -16,25 +16,32 @@ class Codec:
   """Encoder, frozen quantizer and decoder, as pure functions of their weights.
 
   Attributes:
-    codec: Encoder and decoder.
+    model: Encoder and decoder.
+    sample_rate: Of the waveform, in Hz.
   """
 
-  codec: SoundStream
+  model: SoundStream
+  sample_rate: int = 24_000
 
   @property
   def hop_length(self) -> int:
     """Samples from one frame of codes to the next."""
-    return self.codec.hop_length
+    return self.model.hop_length
+
+  @property
+  def frame_rate(self) -> float:
+    """Frames of codes a second."""
+    return self.sample_rate / self.hop_length
 
   @property
   def num_quantizers(self) -> int:
     """Levels of codes, Q."""
-    return self.codec.num_quantizers
+    return self.model.num_quantizers
 
   @property
   def codebook_size(self) -> int:
     """Entries a level, K."""
-    return self.codec.codebook_size
+    return self.model.codebook_size
 
   def encode(
     self,
@@ -46,7 +53,7 @@ class Codec:
     """Codes a waveform of a whole number of hops.
 
     Args:
-      params: Of both players.
+      params: By player; only the codec's are read.
       collections: Codebooks.
       waveform: float32.
       denoise: Rows to take the noise out of, if the codec can; None is none.
@@ -71,7 +78,7 @@ class Codec:
     """Codes the next chunk of a waveform, any whole number of hops.
 
     Args:
-      params: Of both players.
+      params: By player; only the codec's are read.
       collections: Codebooks.
       chunk: What follows the last chunk.
       pasts: What came with the last chunk's codes; None begins a waveform.
@@ -80,7 +87,7 @@ class Codec:
     Returns:
       The chunk's codes, those of `encode` on all chunks together, and pasts.
     """
-    latents, pasts = self.codec.apply(
+    latents, pasts = self.model.apply(
       {'params': params['codec']},
       chunk,
       pasts,
@@ -99,19 +106,34 @@ class Codec:
   ) -> tuple[Waveform, Pasts]:
     """Decodes the next frames of codes; as `encode_step`, the other way."""
     values = quantizer.values_of(collections['codec'], codes)
-    return self.codec.apply(
+    return self.model.apply(
       {'params': params['codec']}, values, pasts, method='decode_step'
     )
 
-  def _latents(
-    self, params: Params, waveform: Waveform, denoise: Array | None
-  ) -> Array:
-    flag = None if denoise is None else denoise[:, None]
-    return self.codec.apply(
-      {'params': params['codec']}, waveform, flag, method='encode'
-    )
+  def reconstruct(
+    self,
+    params: Params,
+    collections: Collections,
+    waveform: Waveform,
+    denoise: Bool[Array, ' B'] | None = None,
+    num_active: Int[Array, ' B'] | None = None,
+  ) -> tuple[Waveform, Latents, quantizer.Quantized]:
+    """Runs encoder, quantizer and decoder as in training, differentiable.
 
-  def _waveform(self, params: Params, values: Array) -> Waveform:
-    return self.codec.apply(
-      {'params': params['codec']}, values, method='decode'
-    )
+    Args:
+      params: By player; only the codec's are read.
+      collections: Codebooks.
+      waveform: Whole number of hops.
+      denoise: See `encode`.
+      num_active: Levels that each example uses; None is all of them.
+
+    Returns:
+      What comes out, latents, and what the quantizer made of them.
+    """
+    variables = {'params': params['codec']}
+    flag = None if denoise is None else denoise[:, None]
+    latents = self.model.apply(variables, waveform, flag, method='encode')
+    quantized = quantizer.quantize(collections['codec'], latents, num_active)
+    values = quantizer.straight_through(latents, quantized.values)
+    output = self.model.apply(variables, values, method='decode')
+    return output, latents, quantized

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array
 
-from musiclm_jax.contracts.array_types import PRNGKey, PyTree, Waveform
+from musiclm_jax.contracts.array_types import PRNGKey, Waveform
 from musiclm_jax.contracts.task import (
   Batch,
   BatchInfo,
@@ -31,19 +31,18 @@ _HEARD_SAMPLES = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class SoundStreamTask(Codec):
+class SoundStreamTask:
   """Trains the codec and its discriminators.
 
   Batches hold `waveform` [B, S], what shall come out. Where the codec
   denoises they also hold `heard` [B, S], what goes in, and `denoise` [B]:
   where true, `waveform` is `heard` without its noise. All losses compare with
-  `waveform` (mistake 9).
+  `waveform`.
 
   Attributes:
-    codec: See `Codec`.
+    codec: What is trained.
     discriminators: The other player.
     total_steps: Of the training; shares below refer to it.
-    sample_rate: In Hz.
     reconstruction_weight: Of the multi-scale mel loss (1).
     waveform_weight: Of the waveform loss (the paper has none).
     adversarial_weight: Of the codec's hinge (1).
@@ -61,9 +60,9 @@ class SoundStreamTask(Codec):
     opposed: Whether the codec feels them.
   """
 
+  codec: Codec
   discriminators: Discriminators
   total_steps: int
-  sample_rate: int = 24_000
   reconstruction_weight: float = 1.0
   waveform_weight: float = 0.0
   adversarial_weight: float = 1.0
@@ -89,20 +88,23 @@ class SoundStreamTask(Codec):
     )
 
   @property
-  def frame_rate(self) -> float:
-    """Frames of codes a second."""
-    return self.sample_rate / self.hop_length
+  def sample_rate(self) -> int:
+    """Of what `listen` returns, in Hz."""
+    return self.codec.sample_rate
 
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
     """Makes both players' parameters and the empty codebooks."""
     codec_rng, judge_rng, book_rng = jax.random.split(rng, 3)
     waveform = jnp.zeros_like(batch['waveform'][:1])
     params = {
-      'codec': self.codec.init(codec_rng, waveform)['params'],
+      'codec': self.codec.model.init(codec_rng, waveform)['params'],
       'discriminators': self.discriminators.init(judge_rng, waveform)['params'],
     }
     codebooks = quantizer.init_codebooks(
-      book_rng, self.num_quantizers, self.codebook_size, self.codec.latent_dim
+      book_rng,
+      self.codec.num_quantizers,
+      self.codec.codebook_size,
+      self.codec.model.latent_dim,
     )
     return params, {'codec': codebooks}
 
@@ -141,7 +143,7 @@ class SoundStreamTask(Codec):
   def batch_info(self, batch: Batch) -> BatchInfo:
     """Seconds of audio; codebooks that collapse, discriminators that sleep."""
     size = batch['waveform'].size
-    codes = min(self.codebook_size, size // self.hop_length)
+    codes = min(self.codec.codebook_size, size // self.codec.hop_length)
     begins = round(self.adversarial_start * self.total_steps)
     return BatchInfo(
       size / self.sample_rate,
@@ -149,7 +151,7 @@ class SoundStreamTask(Codec):
       (
         *(
           HealthCheck('collapsed codebook', _perplexity(level), codes)
-          for level in range(self.num_quantizers)
+          for level in range(self.codec.num_quantizers)
         ),
         HealthCheck(
           'silent discriminator',
@@ -163,36 +165,11 @@ class SoundStreamTask(Codec):
       ),
     )
 
-  def reconstruct(
-    self,
-    params: Params,
-    collections: Collections,
-    waveform: Waveform,
-    denoise: Bool[Array, ' B'] | None = None,
-    rng: PRNGKey | None = None,
-  ) -> tuple[Waveform, PyTree, quantizer.Quantized]:
-    """Runs the training forward pass: waveform, latents and quantization.
-
-    Args:
-      params: Of both players.
-      collections: Codebooks.
-      waveform: Whole number of hops.
-      denoise: See `encode`.
-      rng: Of the quantizer dropout; None is evaluation, all levels.
-    """
-    latents = self._latents(params, waveform, denoise)
-    num_active = None
-    if rng is not None:
-      num_active = self._draw_levels(rng, len(waveform))
-    quantized = quantizer.quantize(collections['codec'], latents, num_active)
-    values = quantizer.straight_through(latents, quantized.values)
-    return self._waveform(params, values), latents, quantized
-
   def _through_codes(
     self, params: Params, collections: Collections, batch: Batch
   ) -> Waveform:
-    codes = self.encode(params, collections, *_heard(batch))
-    return self.decode(params, collections, codes)
+    codes = self.codec.encode(params, collections, *_heard(batch))
+    return self.codec.decode(params, collections, codes)
 
   def _judge(self, params: Params, waveform: Waveform) -> tuple:
     return self.discriminators.apply(
@@ -204,9 +181,9 @@ class SoundStreamTask(Codec):
     drop_rng, level_rng = jax.random.split(rng)
     drop = jax.random.bernoulli(drop_rng, self.quantizer_dropout, (batch_size,))
     fewer = jax.random.randint(
-      level_rng, (batch_size,), 1, self.num_quantizers + 1
+      level_rng, (batch_size,), 1, self.codec.num_quantizers + 1
     )
-    return jnp.where(drop, fewer, self.num_quantizers)
+    return jnp.where(drop, fewer, self.codec.num_quantizers)
 
   def _codec_loss(
     self,
@@ -220,8 +197,9 @@ class SoundStreamTask(Codec):
     del step
     target = batch['waveform']
     level_rng, book_rng = jax.random.split(rng)
-    output, latents, quantized = self.reconstruct(
-      params, collections, *_heard(batch), level_rng
+    num_active = self._draw_levels(level_rng, len(target))
+    output, latents, quantized = self.codec.reconstruct(
+      params, collections, *_heard(batch), num_active
     )
 
     adversarial = feature = jnp.zeros(())
@@ -251,7 +229,7 @@ class SoundStreamTask(Codec):
       kmeans_iterations=self.kmeans_iterations,
       zero_entries=_ZERO_ENTRIES,
     )
-    used = quantizer.perplexity(quantized.codes, self.codebook_size)
+    used = quantizer.perplexity(quantized.codes, self.codec.codebook_size)
     metrics = {
       'reconstruction': reconstruction,
       'waveform': waveform,
@@ -277,8 +255,9 @@ class SoundStreamTask(Codec):
       return jnp.zeros(()), (collections, {})
     target = batch['waveform']
     level_rng, _ = jax.random.split(rng)
-    output, _, _ = self.reconstruct(
-      params, collections, *_heard(batch), level_rng
+    num_active = self._draw_levels(level_rng, len(target))
+    output, _, _ = self.codec.reconstruct(
+      params, collections, *_heard(batch), num_active
     )
     output = jax.lax.stop_gradient(output)
     # What the codec's loss computes too, so XLA computes it once.

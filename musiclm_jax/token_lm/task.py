@@ -1,4 +1,4 @@
-"""Training and use of a token LM: one player, `lm`."""
+"""Training of a token LM: one player, `lm`."""
 
 import dataclasses
 import math
@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
-from musiclm_jax.contracts.array_types import Codes, PRNGKey, Tokens
+from musiclm_jax.contracts.array_types import PRNGKey
 from musiclm_jax.contracts.task import (
   Batch,
   BatchInfo,
@@ -19,12 +19,8 @@ from musiclm_jax.contracts.task import (
   Metrics,
   Params,
 )
-from musiclm_jax.token_lm import decode
-from musiclm_jax.token_lm.layout import DROPPED, Segment, flatten_codes
+from musiclm_jax.token_lm.language_model import UNKNOWN, LanguageModel
 from musiclm_jax.token_lm.losses import by_level, draw_num_levels, token_nll
-from musiclm_jax.token_lm.model import TokenLM
-
-UNKNOWN = -1  # in the place of a code: its token is masked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +33,7 @@ class TokenLMTask:
   is not known: its token is masked.
 
   Attributes:
-    lm: The model, its layout included.
+    lm: What is trained, its layout included.
     all_levels_probability: Of keeping all MuLan levels of an example in
       training; 1.0 is the paper.
     no_levels_probability: Of masking all of them; in what remains a uniform
@@ -45,7 +41,7 @@ class TokenLMTask:
     no_melody_probability: Of masking an example's whole melody in training.
   """
 
-  lm: TokenLM
+  lm: LanguageModel
   all_levels_probability: float = 1.0
   no_levels_probability: float = 0.0
   no_melody_probability: float = 0.0
@@ -56,8 +52,8 @@ class TokenLMTask:
 
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
     """Makes `{'lm': …}` from the layout; see `Task`."""
-    tokens = self.tokens(batch)
-    return {'lm': self.lm.init(rng, tokens)['params']}, {}
+    tokens = self.lm.tokens(batch)
+    return {'lm': self.lm.model.init(rng, tokens)['params']}, {}
 
   def losses(self) -> Mapping[str, LossFn]:
     """The mean negative log-likelihood of predicted tokens; see `Task`."""
@@ -72,7 +68,7 @@ class TokenLMTask:
       `nll`, `accuracy` and `nll_level_<n>` where there are several levels,
       each [B].
     """
-    logits, codes = self._predict(params, self.tokens(batch), batch)
+    logits, codes = self.lm.predict(params, self.lm.tokens(batch), batch)
     first = self.lm.layout.predicted.first_level
     hits = (logits.argmax(-1) == codes).astype(jnp.float32)
     return by_level('nll', token_nll(logits, codes), first) | {
@@ -89,169 +85,12 @@ class TokenLMTask:
       (HealthCheck('at chance', 'loss', guess),),
     )
 
-  def nll(
-    self,
-    params: Params,
-    collections: Collections,
-    batch: Batch,
-    num_mulan_levels: int | Int[Array, 'B'] | None = None,
-  ) -> Float[Array, 'B N']:
-    """Computes the NLL of each predicted token, in nats.
-
-    Whose conditioning an example gets is the batch's matter: exchange its
-    `mulan` or `semantic` rows to measure what the LM makes of them.
-
-    Args:
-      params: Player -> parameters.
-      collections: Unused.
-      batch: See the class.
-      num_mulan_levels: MuLan levels kept, others are masked; None keeps all.
-
-    Returns:
-      [B, T*Q], row-major by time: `reshape(B, T, Q)` gives levels.
-    """
-    tokens = self.tokens(batch, num_mulan_levels)
-    nll = token_nll(*self._predict(params, tokens, batch))
-    return nll.reshape(nll.shape[0], -1)
-
-  def logits(
-    self,
-    params: Params,
-    collections: Collections,
-    batch: Batch,
-    num_mulan_levels: int | Int[Array, 'B'] | None = None,
-  ) -> Float[Array, 'B N K']:
-    """Computes teacher-forced logits; arguments as of `nll`.
-
-    Returns:
-      [B, T*Q, K]: row n is what the LM expects as predicted token n, over the
-      legal codes of its level.
-    """
-    tokens = self.tokens(batch, num_mulan_levels)
-    logits, _ = self._predict(params, tokens, batch)
-    return logits.reshape(logits.shape[0], -1, logits.shape[-1])
-
-  def generate(
-    self,
-    params: Params,
-    conditioning: Batch,
-    *,
-    num_frames: int,
-    keys: PRNGKey,
-    temperature: float | Array,
-    prefix: Codes | None = None,
-    num_mulan_levels: int | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    guidance: float = 1.0,
-  ) -> Codes:
-    """Samples the predicted segment, continuing a prefix where given.
-
-    Pure and static in shapes: jit it with the other arguments bound. For
-    music beyond a crop call it on windows, each with the last frames of the
-    one before as prefix and with the conditioning of its own time.
-
-    Args:
-      params: Player -> parameters.
-      conditioning: As a batch, without what is predicted; the conditioning
-        segments span the whole crop even where `num_frames` does not.
-      num_frames: Frames in all, prefix included; at most the crop's.
-      keys: One key a row [B]: a row's result depends on no other row.
-      temperature: Divides the logits; 0 takes the likeliest code.
-      prefix: [B, P, Q] codes that the segment begins with, P < num_frames.
-      num_mulan_levels: MuLan levels kept, others are masked; None keeps all.
-      top_k: Sample among the k likeliest codes only; None among all.
-      top_p: Sample among the likeliest codes of this total probability only.
-      guidance: Scale of classifier-free guidance against the model with all
-        MuLan levels masked, which hears the same melody; 1.0 is off and costs
-        nothing. Nor does it with no level kept, where both are the same.
-
-    Returns:
-      [B, num_frames, Q] codes, of which the first P are the prefix.
-    """
-    predicted = self.lm.layout.predicted
-    if not 0 < num_frames <= predicted.num_frames:
-      raise ValueError(
-        f'num_frames is {num_frames}, a crop has {predicted.num_frames}'
-      )
-    batch_size = keys.shape[0]
-    if prefix is None:
-      prefix = jnp.zeros((batch_size, 0, predicted.num_levels), jnp.int32)
-    if prefix.shape[1] >= num_frames:
-      raise ValueError(f'prefix {prefix.shape} leaves nothing to generate')
-    known = flatten_codes(
-      prefix, self.lm.layout.predicted_offset, predicted.codebook_size
-    )
-    guided = guidance != 1.0 and num_mulan_levels != 0
-    kept = [num_mulan_levels] + ([0] if guided else [])
-    rows = [
-      jnp.concatenate([self._conditioning(conditioning, n), known], axis=1)
-      for n in kept
-    ]
-    codes = decode.sample(
-      self.lm,
-      params['lm'],
-      jnp.concatenate(rows),
-      num_tokens=num_frames * predicted.num_levels - known.shape[1],
-      keys=keys,
-      rule=decode.Rule(temperature, top_k, top_p, guidance),
-    )
-    codes = codes.reshape(batch_size, -1, predicted.num_levels)
-    return jnp.concatenate([prefix, codes], axis=1)
-
-  def tokens(
-    self, batch: Batch, num_mulan_levels: int | Array | None = None
-  ) -> Tokens:
-    """Lays a batch out as vocabulary ids [B, N].
-
-    Args:
-      batch: See the class.
-      num_mulan_levels: MuLan levels kept, one number or one per row.
-
-    Raises:
-      ValueError: If a stream is not as long as the layout's crop.
-    """
-    layout = self.lm.layout
-    predicted = flatten_codes(
-      _codes(batch, layout.predicted),
-      layout.predicted_offset,
-      layout.predicted.codebook_size,
-    )
-    return jnp.concatenate(
-      [self._conditioning(batch, num_mulan_levels), predicted], axis=1
-    )
-
-  def _conditioning(
-    self, batch: Batch, num_mulan_levels: int | Array | None
-  ) -> Tokens:
-    """The ids before the predicted segment."""
-    layout, parts = self.lm.layout, []
-    for index, segment in enumerate(layout.segments[:-1]):
-      codes = _codes(batch, segment)
-      if segment is layout.mulan and num_mulan_levels is not None:
-        kept = jnp.reshape(jnp.asarray(num_mulan_levels), (-1, 1, 1))
-        levels = jnp.arange(segment.num_levels)
-        codes = jnp.where(levels < kept, codes, UNKNOWN)
-      ids = flatten_codes(codes, layout.offset(index), segment.codebook_size)
-      if segment.stream in DROPPED:
-        known = codes.reshape(ids.shape) >= 0
-        ids = jnp.where(known, ids, layout.mask_id(segment.stream))
-      parts.append(ids)
-    return jnp.concatenate(parts, axis=1)
-
   def _without_melodies(self, batch: Batch, rng: PRNGKey) -> Batch:
     """Forgets the melody of some examples."""
     melody = batch['melody']
     draws = jax.random.uniform(rng, (len(melody), 1, 1))
     forgotten = draws < self.no_melody_probability
     return batch | {'melody': jnp.where(forgotten, UNKNOWN, melody)}
-
-  def _predict(
-    self, params: Params, tokens: Tokens, batch: Batch, **options
-  ) -> tuple[Float[Array, 'B T Q K'], Codes]:
-    """Logits of all predicted tokens, and what they should say."""
-    logits = self.lm.apply({'params': params['lm']}, tokens, **options)
-    return logits, _codes(batch, self.lm.layout.predicted)
 
   def _loss(
     self,
@@ -273,9 +112,9 @@ class TokenLMTask:
     if self.lm.layout.melody:
       # The next key after those of `split`: without a melody nothing changes.
       batch = self._without_melodies(batch, jax.random.fold_in(rng, 2))
-    logits, codes = self._predict(
+    logits, codes = self.lm.predict(
       params,
-      self.tokens(batch, kept),
+      self.lm.tokens(batch, kept),
       batch,
       deterministic=False,
       rngs={'dropout': dropout_rng},
@@ -285,20 +124,3 @@ class TokenLMTask:
     )
     metrics = {name: values.mean() for name, values in nll.items()}
     return metrics['nll'], ({}, metrics)
-
-
-def _codes(batch: Batch, segment: Segment) -> Codes:
-  """A segment's codes [B, T, Q], cut out of its stream."""
-  codes = jnp.asarray(batch[segment.stream])
-  if segment.frame_rate == 0.0:  # one frame a clip
-    codes = codes[:, None]
-  elif codes.ndim == 2:
-    codes = codes[..., None]
-  stop = segment.first_level + segment.num_levels
-  if codes.shape[1] != segment.num_frames or codes.shape[2] < stop:
-    raise ValueError(
-      f"stream '{segment.stream}' has {codes.shape[1]} frames of "
-      f'{codes.shape[2]} levels; the layout wants {segment.num_frames} frames '
-      f'and levels up to {stop}'
-    )
-  return codes[:, :, segment.first_level : stop]

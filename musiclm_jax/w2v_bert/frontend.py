@@ -3,10 +3,17 @@
 Everything counts from the same start: log-mel frame k is centred on the 10 ms
 that it stands for, and four of them make one of the T frames of 40 ms, so
 that a semantic frame is exactly two codec frames.
+
+Corpus statistics standardise each dimension over the data, not each vector
+(AudioLM §4.1). They are a plain dict, a collection: `mean` [D], `variance` [D]
+and `count`, the frames that they were taken from.
 """
+
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from musiclm_jax.contracts.array_types import Spectrogram, Waveform
 from musiclm_jax.contracts.errors import UsageError
@@ -23,6 +30,8 @@ _HOP = 160  # 10 ms
 # Of log-mels of music at usual levels, until the corpus has been seen.
 TYPICAL_MEAN = -1.0
 TYPICAL_VARIANCE = 5.0
+
+Statistics = Mapping[str, Array]
 
 
 def log_mels(waveform: Waveform, num_mels: int) -> Spectrogram:
@@ -83,3 +92,51 @@ def envelope(x: Spectrogram, count: int) -> Spectrogram:
   kept = jnp.where((order > 0) & (order <= count), x, 0.0)
   bands = jax.scipy.fft.idct(kept, axis=-1, norm='ortho')
   return (size / count) ** 0.5 * bands
+
+
+def init_statistics(
+  dim: int, mean: float = 0.0, variance: float = 1.0
+) -> Statistics:
+  """Makes statistics of no frames, with values that hold until some come."""
+  return {
+    'mean': jnp.full((dim,), mean, jnp.float32),
+    'variance': jnp.full((dim,), variance, jnp.float32),
+    'count': jnp.zeros((), jnp.float32),
+  }
+
+
+def add_frames(
+  statistics: Statistics,
+  x: Float[Array, '... D'],
+  memory: float = float('inf'),
+) -> Statistics:
+  """Merges a batch of frames into the statistics (Chan et al., 1979).
+
+  Args:
+    statistics: So far.
+    x: Frames.
+    memory: Most batches of this size that the past may weigh; finite where
+      the data drift, for statistics that follow.
+  """
+  frames = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
+  new = len(frames)
+  past = jnp.minimum(statistics['count'], memory * new)
+  total = past + new
+  mean = frames.mean(axis=0)
+  variance = jnp.mean((frames - mean) ** 2, axis=0)
+  gap = mean - statistics['mean']
+  return {
+    'mean': statistics['mean'] + gap * (new / total),
+    'variance': (past / total) * statistics['variance']
+    + (new / total) * variance
+    + gap**2 * (past / total) * (new / total),
+    'count': total,
+  }
+
+
+def standardise(
+  statistics: Statistics, x: Float[Array, '... D']
+) -> Float[Array, '... D']:
+  """Gives each dimension zero mean and unit variance over the corpus."""
+  deviation = jnp.sqrt(statistics['variance'] + 1e-5)
+  return (x.astype(jnp.float32) - statistics['mean']) / deviation

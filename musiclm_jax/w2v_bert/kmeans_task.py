@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from musiclm_jax.contracts.array_types import Codes, Latents, PRNGKey, PyTree
+from musiclm_jax.contracts.array_types import PRNGKey, PyTree
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import (
   Batch,
@@ -22,13 +22,13 @@ from musiclm_jax.contracts.task import (
   Params,
 )
 from musiclm_jax.nn import kmeans
-from musiclm_jax.w2v_bert.statistics import (
+from musiclm_jax.w2v_bert.features import CODEBOOK_PLAYER as PLAYER
+from musiclm_jax.w2v_bert.features import SemanticCodebook
+from musiclm_jax.w2v_bert.frontend import (
   add_frames,
   init_statistics,
   standardise,
 )
-
-PLAYER = 'kmeans'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class KMeansTask:
   `initialized`.
 
   Attributes:
-    codebook_size: K.
+    codebook: What is fitted.
     total_steps: Of the fit, statistics included.
     statistics_steps: First steps, which only gather mean and variance.
     lloyd_iterations: On the first batch after those.
@@ -53,7 +53,7 @@ class KMeansTask:
     UsageError: At construction, if no step is left for one of the phases.
   """
 
-  codebook_size: int
+  codebook: SemanticCodebook
   total_steps: int
   statistics_steps: int
   lloyd_iterations: int = 20
@@ -78,18 +78,19 @@ class KMeansTask:
     del rng
     per_batch = batch['features'].shape[0] * batch['features'].shape[1]
     seen = per_batch * (self.total_steps - self.statistics_steps)
-    needed = self.frames_per_centroid * self.codebook_size
-    if seen < needed or per_batch < self.codebook_size:
+    size = self.codebook.codebook_size
+    needed = self.frames_per_centroid * size
+    if seen < needed or per_batch < size:
       raise UsageError(
-        f'k-means with K={self.codebook_size} needs {needed} frames, at least '
-        f'{self.codebook_size} a batch; it would see {seen}, {per_batch} a '
-        'batch: raise total_steps or batch_size, or lower codebook_size'
+        f'k-means with K={size} needs {needed} frames, at least {size} a '
+        f'batch; it would see {seen}, {per_batch} a batch: raise total_steps '
+        'or batch_size, or lower codebook_size'
       )
     dim = batch['features'].shape[-1]
     collections = {
       'statistics': init_statistics(dim),
-      'centroids': jnp.zeros((self.codebook_size, dim), jnp.float32),
-      'counts': jnp.zeros((self.codebook_size,), jnp.float32),
+      'centroids': jnp.zeros((size, dim), jnp.float32),
+      'counts': jnp.zeros((size,), jnp.float32),
       'initialized': jnp.zeros((), bool),
     }
     return {PLAYER: {}}, {PLAYER: collections}
@@ -108,7 +109,7 @@ class KMeansTask:
     """
     del params
     own, features = collections[PLAYER], batch['features']
-    codes = self.assign(collections, features)[..., 0]
+    codes = self.codebook.assign(collections, features)[..., 0]
     x = standardise(own['statistics'], features)
     distance = jnp.mean((x - own['centroids'][codes]) ** 2, axis=(1, 2))
     metrics = {'inertia': distance, **self._usage(codes)}
@@ -117,18 +118,11 @@ class KMeansTask:
   def batch_info(self, batch: Batch) -> BatchInfo:
     """Frames; a codebook that collapses."""
     frames = batch['features'].shape[0] * batch['features'].shape[1]
-    codes = min(self.codebook_size, frames)
+    codes = min(self.codebook.codebook_size, frames)
     check = HealthCheck(
       'collapsed codebook', 'code_perplexity', codes, self.statistics_steps
     )
     return BatchInfo(frames, 'frames', (check,))
-
-  def assign(self, collections: Collections, features: Latents) -> Codes:
-    """Finds semantic tokens, int32 [B, T, 1] in [0, K)."""
-    own = collections[PLAYER]
-    x = standardise(own['statistics'], features)
-    codes = kmeans.assign(x.reshape(-1, x.shape[-1]), own['centroids'])
-    return codes.reshape(*features.shape[:2], 1)
 
   def _loss(
     self,
@@ -171,7 +165,9 @@ class KMeansTask:
   ) -> tuple[PyTree, Array]:
     """Phase 1: k-means++ and Lloyd on the whole of one batch."""
     points = _points(own, features)
-    centroids = kmeans.kmeans_plus_plus(rng, points, self.codebook_size)
+    centroids = kmeans.kmeans_plus_plus(
+      rng, points, self.codebook.codebook_size
+    )
     centroids = kmeans.lloyd(points, centroids, self.lloyd_iterations)
     _, counts, _ = kmeans.cluster_sums(points, centroids)
     begun = {
@@ -198,9 +194,11 @@ class KMeansTask:
     return moved, replaced.astype(jnp.int32)
 
   def _usage(self, codes: Array) -> dict[str, Array]:
-    used = jnp.bincount(codes.reshape(-1), length=self.codebook_size) > 0
+    used = (
+      jnp.bincount(codes.reshape(-1), length=self.codebook.codebook_size) > 0
+    )
     return {
-      'code_perplexity': kmeans.perplexity(codes, self.codebook_size),
+      'code_perplexity': kmeans.perplexity(codes, self.codebook.codebook_size),
       'used_share': used.mean(),
     }
 

@@ -21,9 +21,8 @@ from musiclm_jax.contracts.array_types import (
 from musiclm_jax.nn.conformer import Conformer
 from musiclm_jax.nn.conv import Conv
 from musiclm_jax.nn.einsum import Einsum
-from musiclm_jax.w2v_bert.frontend import envelope
+from musiclm_jax.w2v_bert.frontend import add_frames, envelope, standardise
 from musiclm_jax.w2v_bert.quantizer import GumbelCodes, GumbelQuantizer
-from musiclm_jax.w2v_bert.statistics import add_frames, standardise
 
 # Batches over which the latents' statistics follow the subsampling.
 _MEMORY = 10.0
@@ -48,19 +47,6 @@ class W2vBertOutput:
   quantized: GumbelCodes
   logits: Float[Array, 'B T K']
   latent_statistics: PyTree
-
-
-def _low_pass(rng: PRNGKey, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-  """Initial kernels: any pattern over frequency, a smooth one over time.
-
-  Kernels that are random over time too begin with codes that flicker: two
-  neighbouring frames share one half as often (25 % against 49 % in music),
-  and a short run has nothing to predict.
-  """
-  window = jnp.array([0.5, 1.0, 0.5], dtype)[:, None, None, None]
-  kernel = window * jax.random.normal(rng, (1, *shape[1:]), dtype)
-  fan_in = jnp.sum(window**2) * shape[1] * shape[2]
-  return kernel / jnp.sqrt(fan_in)
 
 
 class Subsampling(nn.Module):

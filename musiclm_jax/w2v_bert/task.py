@@ -10,13 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from musiclm_jax.contracts.array_types import (
-  Latents,
-  PRNGKey,
-  PyTree,
-  Spectrogram,
-  Waveform,
-)
+from musiclm_jax.contracts.array_types import PRNGKey
 from musiclm_jax.contracts.task import (
   Batch,
   BatchInfo,
@@ -27,16 +21,15 @@ from musiclm_jax.contracts.task import (
   Params,
 )
 from musiclm_jax.nn.kmeans import perplexity
-from musiclm_jax.nn.precision import exact
 from musiclm_jax.w2v_bert import frontend, losses
-from musiclm_jax.w2v_bert.model import W2vBert, W2vBertOutput
-from musiclm_jax.w2v_bert.statistics import (
+from musiclm_jax.w2v_bert.features import PLAYER, SemanticFeatures, variables_of
+from musiclm_jax.w2v_bert.frontend import (
   add_frames,
   init_statistics,
   standardise,
 )
+from musiclm_jax.w2v_bert.model import W2vBertOutput
 
-PLAYER = 'w2v_bert'
 _COLLAPSED_PERPLEXITY = 0.1  # share of K
 _COLLAPSED_ACCURACY = 0.95
 
@@ -52,7 +45,7 @@ class W2vBertTask:
   BatchNorm.
 
   Attributes:
-    model: The network.
+    semantic: What is trained: the network, and its features.
     total_steps: Of the training; schedules are shares of it.
     mask_probability: Of a span beginning at a frame.
     mask_span: Frames in a span.
@@ -64,7 +57,7 @@ class W2vBertTask:
     contrastive_only: Share of the steps before L_m joins.
   """
 
-  model: W2vBert
+  semantic: SemanticFeatures
   total_steps: int
   mask_probability: float = 0.065
   mask_span: int = 10
@@ -75,30 +68,19 @@ class W2vBertTask:
   last_temperature: float = 0.5
   contrastive_only: float = 0.1
 
-  frame_rate = 25.0
-  hop_length = frontend.SAMPLES_PER_FRAME
-
-  @property
-  def feature_block(self) -> int:
-    """Blocks of the masked-prediction module below the features: 7 of 12."""
-    return max(1, round(7 / 12 * self.model.masked_blocks))
-
-  @property
-  def feature_dim(self) -> int:
-    """Width of the features, D."""
-    return self.model.embed_dim
-
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
     """Makes parameters, and statistics of no frames."""
-    mels = self._mels(batch['waveform'])
+    mels = self.semantic.log_mels(batch['waveform'])
     mask = jnp.zeros(
       (len(mels), mels.shape[1] // frontend.MELS_PER_FRAME), bool
     )
-    latents = init_statistics(self.model.latent_dim)
-    variables = self.model.init(rng, mels, mask, latents, rng)
+    latents = init_statistics(self.semantic.model.latent_dim)
+    variables = self.semantic.model.init(rng, mels, mask, latents, rng)
     collections = {
       'statistics': init_statistics(
-        self.model.num_mels, frontend.TYPICAL_MEAN, frontend.TYPICAL_VARIANCE
+        self.semantic.model.num_mels,
+        frontend.TYPICAL_MEAN,
+        frontend.TYPICAL_VARIANCE,
       ),
       'latents': latents,
       'batch_stats': nn.unbox(variables.get('batch_stats', {})),
@@ -118,10 +100,10 @@ class W2vBertTask:
     """
     own = collections[PLAYER]
     mask_rng, *rngs = jax.random.split(jax.random.key(0), 3)
-    mels = self.inputs(collections, batch['waveform'])
+    mels = self.semantic.inputs(collections, batch['waveform'])
     mask = self._mask(mask_rng, mels)
-    output = self.model.apply(
-      _variables(params, own), mels, mask, own['latents'], rngs[0]
+    output = self.semantic.model.apply(
+      variables_of(params, own), mels, mask, own['latents'], rngs[0]
     )
     metrics = self._metrics(output, mask, rngs[1], axis=1)
     metrics['loss'] = self._total(metrics, jnp.array(1.0))
@@ -130,38 +112,14 @@ class W2vBertTask:
   def batch_info(self, batch: Batch) -> BatchInfo:
     """Seconds of audio; targets that are all the same code."""
     size = batch['waveform'].size
-    codes = min(self.model.codebook_size, size // self.hop_length)
+    codes = min(
+      self.semantic.model.codebook_size, size // self.semantic.hop_length
+    )
     return BatchInfo(
-      size / (self.hop_length * self.frame_rate),
+      size / (self.semantic.hop_length * self.semantic.frame_rate),
       'audio seconds',
       (HealthCheck('collapsed codebook', 'code_perplexity', codes),),
     )
-
-  @exact
-  def features(
-    self, params: Params, collections: Collections, waveform: Waveform
-  ) -> Latents:
-    """Computes semantic features [B, S // 960, D], deterministic, unmasked.
-
-    They leave block round(7/12 n) of the masked-prediction module's n
-    (AudioLM §4.1); blocks above it are not computed.
-    """
-    own = collections[PLAYER]
-    variables = dict(_variables(params, own))
-    for name in variables.keys() & {'params', 'batch_stats'}:
-      if 'masked_prediction' in variables[name]:
-        first = jax.tree.map(
-          lambda leaf: leaf[: self.feature_block],
-          variables[name]['masked_prediction'],
-        )
-        variables[name] = {**variables[name], 'masked_prediction': first}
-    model = self.model.clone(masked_blocks=self.feature_block)
-    mels = self.inputs(collections, waveform)
-    return model.apply(variables, mels, method='features')
-
-  def inputs(self, collections: Collections, waveform: Waveform) -> Spectrogram:
-    """Computes what the network is given, standardised [B, 4T, M]."""
-    return standardise(collections[PLAYER]['statistics'], self._mels(waveform))
 
   def _loss(
     self,
@@ -174,7 +132,7 @@ class W2vBertTask:
     own = collections[PLAYER]
     mask_rng, noise_rng, distractor_rng, dropout_rng = jax.random.split(rng, 4)
     joined = step >= self.contrastive_only * self.total_steps
-    mels = self._mels(batch['waveform'])
+    mels = self.semantic.log_mels(batch['waveform'])
     statistics = jax.tree.map(
       lambda new, old: jnp.where(joined, old, new),
       add_frames(own['statistics'], mels),
@@ -182,8 +140,8 @@ class W2vBertTask:
     )
     mask = self._mask(mask_rng, mels)
     temperature = self.temperature(step)
-    output, moved = self.model.apply(
-      _variables(params, own),
+    output, moved = self.semantic.model.apply(
+      variables_of(params, own),
       standardise(statistics, mels),
       mask,
       own['latents'],
@@ -208,10 +166,6 @@ class W2vBertTask:
     share = jnp.clip(step / max(self.total_steps - 1, 1), 0.0, 1.0)
     ratio = self.last_temperature / self.first_temperature
     return self.first_temperature * ratio**share
-
-  def _mels(self, waveform: Waveform) -> Spectrogram:
-    mels = frontend.log_mels(waveform, self.model.num_mels)
-    return frontend.cepstra(mels) if self.model.num_cepstra else mels
 
   def _mask(self, rng: PRNGKey, mels: Array) -> Array:
     return losses.span_mask(
@@ -239,11 +193,11 @@ class W2vBertTask:
       self.contrastive_temperature,
     )
     masked, hit = losses.masked_prediction_loss(output.logits, codes)
-    used = perplexity(codes, self.model.codebook_size)
+    used = perplexity(codes, self.semantic.model.codebook_size)
     accuracy = losses.masked_mean(hit, mask, axis)
-    collapsed = (used < _COLLAPSED_PERPLEXITY * self.model.codebook_size) | (
-      losses.masked_mean(hit, mask) > _COLLAPSED_ACCURACY
-    )
+    collapsed = (
+      used < _COLLAPSED_PERPLEXITY * self.semantic.model.codebook_size
+    ) | (losses.masked_mean(hit, mask) > _COLLAPSED_ACCURACY)
     return {
       'contrastive_loss': losses.masked_mean(contrastive, mask, axis),
       'contrastive_accuracy': losses.masked_mean(found, mask, axis),
@@ -260,9 +214,3 @@ class W2vBertTask:
       + self.diversity_weight * metrics['diversity_loss']
       + masked_weight * metrics['masked_loss']
     )
-
-
-def _variables(params: Params, own: PyTree) -> dict[str, PyTree]:
-  # Without BatchNorm they are empty, and a stored network has no empty nodes.
-  statistics = own.get('batch_stats', {})
-  return {'params': params[PLAYER], 'batch_stats': statistics}

@@ -14,9 +14,9 @@ from musiclm_jax.cascade.weights import Weights
 from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
 from musiclm_jax.nn import quantizer
 from musiclm_jax.nn.transformer import Transformer
-from musiclm_jax.soundstream.discriminators import Discriminators
+from musiclm_jax.soundstream.codec import Codec
 from musiclm_jax.soundstream.seanet import SoundStream
-from musiclm_jax.soundstream.task import SoundStreamTask
+from musiclm_jax.token_lm.language_model import LanguageModel
 from musiclm_jax.token_lm.layout import make_layout
 from musiclm_jax.token_lm.model import TokenLM
 from musiclm_jax.token_lm.task import TokenLMTask
@@ -37,10 +37,10 @@ CONTRACT = TokenContract(
 CROPS = {'semantic': 0.8, 'coarse': 0.4, 'fine': 0.24}
 
 
-def network(task, params, collections, config=None):
+def network(model, params, collections, config=None):
   params, collections = jax.tree.map(jax.numpy.asarray, (params, collections))
   weights = Weights(config or {}, *jax.device_get((params, collections)))
-  return Network(task, params, collections, config or {}, weights)
+  return Network(model, params, collections, config or {}, weights)
 
 
 def drawn(shapes):
@@ -77,35 +77,31 @@ def language_model(stage):
     acoustic_frame_rate=50.0,
     coarse_levels=2,
   )
-  task = TokenLMTask(TokenLM(layout, transformer))
+  model = LanguageModel(TokenLM(layout, transformer))
   frames = round(CROPS[stage] * 25)
   batch = {
     'mulan': jax.numpy.zeros((1, 12), int),
     'semantic': jax.numpy.zeros((1, frames), int),
     'acoustic': jax.numpy.zeros((1, 2 * frames, 4), int),
   }
-  shapes, _ = jax.eval_shape(task.init, jax.random.key(0), batch)
-  return network(task, drawn(shapes), {})
+  shapes, _ = jax.eval_shape(TokenLMTask(model).init, jax.random.key(0), batch)
+  return network(model, drawn(shapes), {})
 
 
 def codec():
-  task = SoundStreamTask(
-    SoundStream(
-      channels=2,
-      latent_dim=8,
-      strides=(3, 4, 5, 8),
-      num_quantizers=4,
-      codebook_size=16,
-    ),
-    Discriminators(),
-    total_steps=1,
+  model = SoundStream(
+    channels=2,
+    latent_dim=8,
+    strides=(3, 4, 5, 8),
+    num_quantizers=4,
+    codebook_size=16,
   )
   waveform = jax.numpy.zeros((1, 960))
-  shapes = jax.eval_shape(task.codec.init, jax.random.key(0), waveform)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), waveform)
   params = {'codec': drawn(shapes)['params']}
   books = quantizer.init_codebooks(jax.random.key(1), 4, 16, 8)
   books['embed'] = jax.random.normal(jax.random.key(2), (4, 16, 8))
-  return network(task, params, {'codec': books})
+  return network(Codec(model), params, {'codec': books})
 
 
 def stages(contract):

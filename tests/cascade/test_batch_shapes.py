@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from musiclm_jax import stages
-from musiclm_jax.cascade.batch_shapes import batch_shapes
 from musiclm_jax.data import noise
 from musiclm_jax.data.tune_batches import TuneBook, tune_batches
 from musiclm_jax.rendered_music import tunes
@@ -24,7 +23,7 @@ def load(stage, size='paper'):
 @pytest.mark.parametrize('stage', stages.STAGES)
 def test_every_task_takes_the_shapes_of_its_paper_config(stage):
   config = load(stage)
-  batch = batch_shapes(config)
+  batch = stages.batch_shapes(config)
   task = stages.build(config)
   jax.eval_shape(task.init, jax.random.key(0), batch)
   assert {leaf.shape[0] for leaf in batch.values()} == {
@@ -38,7 +37,7 @@ def test_tunes_have_the_shapes_that_are_said():
   book = TuneBook('train', 4, tunes.Variety())
   seconds = config['data']['crop_seconds']
   drawn = next(tune_batches(book, batch_size=2, crop_seconds=seconds, seed=0))
-  described = batch_shapes(config)
+  described = stages.batch_shapes(config)
   assert {k: (v.shape, v.dtype) for k, v in drawn.items()} == {
     k: (v.shape, v.dtype) for k, v in described.items()
   }
@@ -50,7 +49,7 @@ def test_noisy_crops_have_the_entries_that_are_said():
   samples = round(24_000 * config['data']['crop_seconds'])
   rng = np.random.default_rng(0)
   drawn = noise.mixed(np.zeros(samples, np.float32), rng, 0.5)
-  described = batch_shapes(config)
+  described = stages.batch_shapes(config)
   assert {k: (v[None].shape, v.dtype) for k, v in drawn.items()} == {
     k: (v.shape, v.dtype) for k, v in described.items()
   }

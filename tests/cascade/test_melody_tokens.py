@@ -17,16 +17,19 @@ from musiclm_jax.cascade.tokenizer import Tokenizer
 from musiclm_jax.cascade.weights import Weights
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenSpec
+from musiclm_jax.embedding_rvq.quantizer import EmbeddingQuantizer
 from musiclm_jax.embedding_rvq.task import EmbeddingRvqTask
+from musiclm_jax.melody.embedder import MelodyEmbedder
 from musiclm_jax.melody.model import MelodyViT
 from musiclm_jax.melody.task import MelodyTask
+from musiclm_jax.token_lm.language_model import LanguageModel
 
 SPEC = TokenSpec(16, 24, 1 / 3.0, window_seconds=4.0)
 LEVELS, K = 24, 16
 
 
-def network(task, params, collections):
-  return Network(task, params, collections, {}, Weights({}, {}, {}))
+def network(model, params, collections):
+  return Network(model, params, collections, {}, Weights({}, {}, {}))
 
 
 @pytest.fixture(scope='module')
@@ -44,11 +47,13 @@ def networks():
     hop_length=1920,
     fft_size=2048,
   )
-  heard = MelodyTask(model)
+  heard = MelodyEmbedder(model)
   batch = {'waveform': np.zeros((1, 2, 96_000), np.float32)}
-  params, _ = nn.unbox(jax.jit(heard.init)(jax.random.key(0), batch))
-  rvq = EmbeddingRvqTask('melody_rvq', ('audio',), LEVELS, K, 2, 1)
-  _, books = rvq.init(
+  params, _ = nn.unbox(
+    jax.jit(MelodyTask(heard).init)(jax.random.key(0), batch)
+  )
+  rvq = EmbeddingQuantizer('melody_rvq', LEVELS, K)
+  _, books = EmbeddingRvqTask(rvq, ('audio',), 2, 1).init(
     jax.random.key(0), {'audio': np.zeros((K * 20, 8), np.float32)}
   )
   own = dict(books['melody_rvq'])
@@ -143,14 +148,14 @@ def hearing(tiny):
   """The tiny networks, semantic and coarse with 2 windows of the melody."""
 
   def hear(network):
-    lm = network.task.lm
+    lm = network.model.model
     mulan, *rest = lm.layout.segments
     melody = dataclasses.replace(
       mulan, stream='melody', num_levels=3, num_frames=2, frame_rate=5.0
     )
     layout = dataclasses.replace(lm.layout, segments=(mulan, melody, *rest))
-    task = dataclasses.replace(network.task, lm=lm.clone(layout=layout))
-    return dataclasses.replace(network, task=task)
+    model = LanguageModel(lm.clone(layout=layout))
+    return dataclasses.replace(network, model=model)
 
   more = {stage: hear(tiny.networks[stage]) for stage in ('semantic', 'coarse')}
   return tiny.networks | more

@@ -36,15 +36,15 @@ class Store:
 def test_the_likeliest_number_is_chosen(tiny):
   network = tiny.networks['semantic']
 
-  class Best(type(network.task)):
+  class Best(type(network.model)):
     def nll(self, params, collections, batch, num_mulan_levels=None):
       assert batch['mulan'].shape[1:] == (12,)
       cost = jnp.abs(num_mulan_levels - 5.0) + 1.0
       return jnp.broadcast_to(cost, batch['semantic'].shape)
 
-  task = Best(lm=network.task.lm)
+  model = Best(network.model.model)
   assert (
-    choose_mulan_levels(dataclasses.replace(network, task=task), Store()) == 5
+    choose_mulan_levels(dataclasses.replace(network, model=model), Store()) == 5
   )
 
 

@@ -48,7 +48,7 @@ def test_what_a_training_imports_in_truth_is_among_its_files():
       ('embedding_rvq/task.py', 'stages.py', 'cascade/stage_data.py'),
       ('mulan/task.py', 'token_lm/task.py'),
     ),
-    (TRAIN, ['mulan'], ('mulan/bert_weights.py', 'nn/conv.py'), ('melody/',)),
+    (TRAIN, ['mulan'], ('interop/bert.py', 'nn/conv.py'), ('melody/',)),
     (TRAIN, ['fine'], ('contracts/sharding.py',), ('soundstream/task.py',)),
     (
       'musiclm_jax.prepare',

@@ -58,7 +58,7 @@ def test_every_window_of_a_crop_is_a_row_of_the_melody_fit(inputs, monkeypatch):
       heard.append(waveform.shape)
       return params + jnp.arange(12.0).reshape(2, 2, 3)
 
-  frozen = types.SimpleNamespace(task=Melody(), params=10.0, collections={})
+  frozen = types.SimpleNamespace(model=Melody(), params=10.0, collections={})
   loaded = []
   monkeypatch.setattr(
     stage_data.networks,

@@ -58,10 +58,10 @@ class Words:
     return [f'{text} in {length}']
 
 
-def fake(task, params=None, collections=None, config=None):
+def fake(model, params=None, collections=None, config=None):
   params, collections = params or {}, collections or {}
   weights = Weights(config or {}, {'p': params}, {'p': collections})
-  return Network(task, params, collections, config or {}, weights)
+  return Network(model, params, collections, config or {}, weights)
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_both_acoustic_stages_need_levels(tokenizer, levels):
 
 def test_a_codec_of_another_frame_rate_is_refused_before_any_token(tokenizer):
   faster = types.SimpleNamespace(frame_rate=75.0, num_quantizers=4)
-  codec = dataclasses.replace(tokenizer._networks['soundstream'], task=faster)
+  codec = dataclasses.replace(tokenizer._networks['soundstream'], model=faster)
   networks = tokenizer._networks | {'soundstream': codec}
   with pytest.raises(UsageError, match='75 frames a second, the cascade take'):
     Tokenizer(networks, Words()).contract(2)

@@ -23,7 +23,7 @@ def test_a_network_is_the_same_from_workdir_and_bundle(bundle, workdirs):
     here = networks.load(workdirs / stage, stage)
     there = networks.load(bundle[0], stage)
     assert here.sha256 == there.sha256
-    assert here.task == there.task
+    assert here.model == there.model
 
 
 def test_a_language_model_of_other_tokens_is_refused(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from musiclm_jax import door
+from musiclm_jax import door, stages
 from musiclm_jax.cascade import bundle as bundles
 from musiclm_jax.cascade import networks, stage_data
 from musiclm_jax.training import loop
@@ -37,9 +37,9 @@ def initial(call, door_flags, monkeypatch, tokens, tmp_path):
     )
     monkeypatch.setattr(stage_data, 'open_data', lambda *_: None)
     more = [f'--init_from={source}', f'--workdir={tmp_path}/w']
-    if stage in stage_data.FITS:
+    if stages.STAGES[stage].fit:
       more.append('--network=any')
-    if stage in stage_data.TOKEN_LMS:
+    if stage in stages.LANGUAGE_MODELS:
       more.append(f'--tokens={tokens[0]}')
     outcome = call('train', *door_flags(stage, **changes), *more)
     return given.get('initial'), outcome

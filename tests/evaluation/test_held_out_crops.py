@@ -38,9 +38,7 @@ def test_crops_of_all_streams_describe_one_time(melody):
   )
   lm = types.SimpleNamespace(layout=layout)
   material = types.SimpleNamespace(
-    networks={
-      'coarse': types.SimpleNamespace(task=types.SimpleNamespace(lm=lm))
-    },
+    networks={'coarse': types.SimpleNamespace(model=lm)},
     test=types.SimpleNamespace(
       spread_records=lambda *limits: [record(k) for k in range(20)]
     ),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from musiclm_jax.melody.embedder import MelodyEmbedder
 from musiclm_jax.melody.model import MelodyViT
 from musiclm_jax.melody.task import MelodyTask
 
@@ -43,7 +44,7 @@ def task():
     hop_length=800,
     fft_size=2048,
   )
-  return MelodyTask(model, window_seconds=0.5, window_hop_seconds=0.375)
+  return MelodyTask(MelodyEmbedder(model, 0.5, 0.375))
 
 
 @pytest.fixture(scope='session')
@@ -54,7 +55,7 @@ def initial(task, batch):
 
 @pytest.fixture(scope='session')
 def embed_audio(task):
-  return jax.jit(task.embed_audio)
+  return jax.jit(task.melody.embed_audio)
 
 
 @pytest.fixture(scope='session')

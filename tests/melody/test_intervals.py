@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.melody import intervals
-from musiclm_jax.melody.model import MelodyViT
+from musiclm_jax.melody.model import Intervals, MelodyViT, compare, salience
 
 SPECTROGRAM = {
   'window_length': 3072,
@@ -21,10 +20,8 @@ TUNE, OTHER = (0, 4, 2, 7, 5), (0, -3, 5, 5, -1)
 
 @jax.jit
 def _intervals(waveform):
-  salient = intervals.salience(
-    waveform, sample_rate=24_000, num_bands=128, **SPECTROGRAM
-  )
-  return intervals.Intervals()(
+  salient = salience(waveform, sample_rate=24_000, num_bands=128, **SPECTROGRAM)
+  return Intervals()(
     salient, frame_rate=12.5, bands_per_semitone=BANDS_PER_SEMITONE
   )
 
@@ -51,7 +48,7 @@ def test_comparison_is_that_of_a_plain_loop():
       for f in range(9):
         if 0 <= f + k < 9:
           expected[:, t, 3 + k] += x[:, t, f + k] * x[:, t - 2, f]
-  np.testing.assert_allclose(intervals.compare(x, 2, 3), expected, atol=1e-5)
+  np.testing.assert_allclose(compare(x, 2, 3), expected, atol=1e-5)
 
 
 def test_an_interval_is_where_it_is_said_to_be():
@@ -81,7 +78,7 @@ def test_an_untrained_network_recognises_a_transposed_tune_by_intervals():
   """And by mel bands it does not: that is what they are for."""
   clips = [_play(tune, p) for tune in (TUNE, OTHER) for p in (57, 62)]
   apart = {}
-  for heard in (None, intervals.Intervals()):
+  for heard in (None, Intervals()):
     network = MelodyViT(
       num_layers=1, intervals=heard, segments=5, **SPECTROGRAM
     )

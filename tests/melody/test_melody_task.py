@@ -8,6 +8,7 @@ import pytest
 from flax import linen as nn
 
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.melody.embedder import MelodyEmbedder
 from musiclm_jax.melody.model import MelodyViT
 from musiclm_jax.melody.task import MelodyTask
 
@@ -71,12 +72,12 @@ def test_an_embedding_does_not_depend_on_the_rest_of_its_batch(
 
 @pytest.mark.parametrize(('seconds', 'count'), [(4, 1), (10, 3), (30, 9)])
 def test_ten_seconds_are_three_windows(seconds, count):
-  task = MelodyTask(MelodyViT(num_layers=1))
+  task = MelodyTask(MelodyEmbedder(MelodyViT(num_layers=1)))
   params = jax.eval_shape(
     task.init, jax.random.key(0), {'waveform': jnp.zeros((2, 2, 96_000))}
   )
   found = jax.eval_shape(
-    task.embed_audio, *nn.unbox(params), jnp.zeros((5, seconds * 24_000))
+    task.melody.embed_audio, *nn.unbox(params), jnp.zeros((5, seconds * 24_000))
   )
   assert found.shape == (5, count, 192)
 
@@ -105,7 +106,7 @@ def test_silence_has_a_finite_embedding_and_gradient(
 
 def test_parameters_at_paper_size_are_counted():
   """12 layers of 6 heads of 64, width 512, MLP 1024, 192 out (App. C)."""
-  task = MelodyTask(MelodyViT())
+  task = MelodyTask(MelodyEmbedder(MelodyViT()))
   params, collections = jax.eval_shape(
     task.init, jax.random.key(0), {'waveform': jnp.zeros((1, 2, 96_000))}
   )
@@ -120,7 +121,7 @@ def test_parameters_at_paper_size_are_counted():
 
 def test_short_clips_and_other_crops_are_refused(task, initial, batch):
   with pytest.raises(UsageError, match=r'needs 0\.5 s'):
-    task.embed_audio(*initial, batch['waveform'][:, 0, :6_000])
+    task.melody.embed_audio(*initial, batch['waveform'][:, 0, :6_000])
   longer = {**batch, 'waveform': batch['waveform'][..., :11_000]}
   with pytest.raises(UsageError, match='crop_seconds'):
     task.evaluate(*initial, longer)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from musiclm_jax.mulan.embedder import MulanEmbedder
 from musiclm_jax.mulan.model import make_mulan
 from musiclm_jax.mulan.task import MulanTask
 
@@ -44,9 +45,7 @@ def batch():
 
 @pytest.fixture(scope='session')
 def task():
-  return MulanTask(
-    make_mulan(**MODEL), window_seconds=0.5, window_hop_seconds=0.1
-  )
+  return MulanTask(MulanEmbedder(make_mulan(**MODEL), 0.5, 0.1))
 
 
 @pytest.fixture(scope='session')
@@ -57,9 +56,9 @@ def initial(task, batch):
 
 @pytest.fixture(scope='session')
 def embed_audio(task):
-  return jax.jit(task.embed_audio)
+  return jax.jit(task.mulan.embed_audio)
 
 
 @pytest.fixture(scope='session')
 def embed_text(task):
-  return jax.jit(task.embed_text)
+  return jax.jit(task.mulan.embed_text)

@@ -10,7 +10,7 @@ import pytest
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp.resample import resample_24k_to_16k
-from musiclm_jax.mulan.windows import mean_over_windows, num_windows
+from musiclm_jax.mulan.embedder import mean_over_windows, num_windows
 from musiclm_jax.nn.norm import unit
 
 
@@ -91,7 +91,9 @@ def test_windows_are_averaged_and_scaled_again(task, initial, embed_audio):
     'params': params['mulan'],
     'batch_stats': collections['mulan'],
   }
-  one = jax.jit(lambda w: task.model.apply(variables, w, method='embed_window'))
+  one = jax.jit(
+    lambda w: task.mulan.model.apply(variables, w, method='embed_window')
+  )
   parts = [one(at_16k[:, s : s + 8000]) for s in range(0, 6401, 1600)]
   expected = unit(np.mean(parts, axis=0))
   assert len(parts) == 5

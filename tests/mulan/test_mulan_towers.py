@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.mulan.ast import AST
+from musiclm_jax.mulan.embedder import MulanEmbedder
 from musiclm_jax.mulan.model import make_mulan
 from musiclm_jax.mulan.resnet import ResNet
 from musiclm_jax.mulan.task import MulanTask
@@ -280,7 +281,7 @@ def _config(size):
 )
 def test_sizes_are_the_papers(size, audio, text):
   config = _config(size)
-  task = MulanTask(make_mulan(**config.model), **config.loss)
+  task = MulanTask(MulanEmbedder(make_mulan(**config.model), **config.loss))
   samples = round(config.data.crop_seconds * 24_000)
   shapes = {
     'waveform': jax.ShapeDtypeStruct((2, samples), jnp.float32),
@@ -296,7 +297,7 @@ def test_sizes_are_the_papers(size, audio, text):
     for name in ('audio_tower', 'text_tower')
   }
   assert counts == {'audio_tower': audio, 'text_tower': text}
-  assert task.embed_dim == 128
+  assert task.mulan.embed_dim == 128
   for name in ('audio_head', 'text_head'):
     assert params[name]['kernel'].shape[-1] == 128
 

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from musiclm_jax.mulan.model import Mulan
-from musiclm_jax.mulan.spec_augment import hide_stripes
+from musiclm_jax.mulan.model import Mulan, hide_stripes
 from musiclm_jax.mulan.text_tower import TextTower
 
 

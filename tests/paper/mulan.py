@@ -117,7 +117,7 @@ NETWORK = Chapter(
       'The text tower can start from a published BERT.',
       'MusicLM §2.5',
       (
-        'mulan/test_bert_weights.py::'
+        'interop/test_bert.py::'
         'test_a_loaded_tower_is_the_bert_of_its_checkpoint',
       ),
       'MuLan always does; here only where `--init_text` names one',

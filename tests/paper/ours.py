@@ -21,8 +21,8 @@ from musiclm_jax.cascade.settings import Settings
 from musiclm_jax.contracts.task import Task
 from musiclm_jax.data import noise
 from musiclm_jax.evaluation import copying
+from musiclm_jax.mulan import embedder as mulan_windows
 from musiclm_jax.mulan import model as mulan_model
-from musiclm_jax.mulan import windows as mulan_windows
 from musiclm_jax.soundstream import discriminators, losses
 from musiclm_jax.token_lm.layout import make_layout
 from musiclm_jax.w2v_bert import frontend

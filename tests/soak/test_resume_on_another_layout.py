@@ -214,15 +214,15 @@ def equal_codes(left, right, folder):
   @jax.jit
   def encode(params, collections):
     if config['stage'] == 'soundstream':
-      return task.encode(params, collections, waveform)
+      return task.codec.encode(params, collections, waveform)
     own = collections['w2v_bert']
-    mels = task.inputs(collections, waveform)
+    mels = task.semantic.inputs(collections, waveform)
     mask = np.zeros((len(mels), mels.shape[1] // 4), bool)
     variables = {
       'params': params['w2v_bert'],
       'batch_stats': own.get('batch_stats', {}),
     }
-    output = task.model.apply(
+    output = task.semantic.model.apply(
       variables, mels, mask, own['latents'], jax.random.key(0)
     )
     return output.quantized.codes

@@ -1,6 +1,7 @@
 """Claims about SoundStream's game."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn import quantizer
+from musiclm_jax.soundstream.codec import Codec
 from musiclm_jax.soundstream.discriminators import Discriminators
 from musiclm_jax.soundstream.seanet import SoundStream
 from musiclm_jax.soundstream.task import SoundStreamTask
@@ -30,7 +32,7 @@ def _task(denoises=False, **kwargs):
   judges = Discriminators(
     num_scales=2, wave_channels=2, wave_max_channels=8, stft_channels=2
   )
-  return SoundStreamTask(codec, judges, total_steps=100, **kwargs)
+  return SoundStreamTask(Codec(codec), judges, total_steps=100, **kwargs)
 
 
 def _batch(samples=2048):
@@ -45,7 +47,7 @@ def game():
   """A task with fitted codebooks: (task, params, collections, batch)."""
   task, batch = _task(), _batch()
   params, collections = jax.jit(task.init)(jax.random.key(0), batch)
-  latents = task._latents(params, batch['waveform'], None)
+  _, latents, _ = task.codec.reconstruct(params, collections, batch['waveform'])
   books = collections['codec']
   codes = quantizer.codes_of(books, latents)
   books = quantizer.update(
@@ -54,20 +56,20 @@ def game():
   return task, params, {'codec': books}, batch
 
 
-def test_task_tells_its_token_stream():
-  task = SoundStreamTask(SoundStream(), Discriminators(), total_steps=1)
-  assert (task.hop_length, task.frame_rate) == (480, 50.0)
-  assert (task.num_quantizers, task.codebook_size) == (12, 1024)
+def test_codec_tells_its_token_stream():
+  codec = Codec(SoundStream())
+  assert (codec.hop_length, codec.frame_rate) == (480, 50.0)
+  assert (codec.num_quantizers, codec.codebook_size) == (12, 1024)
 
 
 def test_decoding_the_codes_is_the_forward_pass_bit_for_bit(game):
   """Mistake 9b: the decode path differs from the training path."""
   task, params, collections, batch = game
   x = batch['waveform']
-  codes = jax.jit(task.encode)(params, collections, x)
+  codes = jax.jit(task.codec.encode)(params, collections, x)
   assert codes.shape == (2, 2048 // HOP, Q) and codes.dtype == jnp.int32
-  forward, _, _ = jax.jit(task.reconstruct)(params, collections, x)
-  decoded = jax.jit(task.decode)(params, collections, codes)
+  forward, _, _ = jax.jit(task.codec.reconstruct)(params, collections, x)
+  decoded = jax.jit(task.codec.decode)(params, collections, codes)
   np.testing.assert_array_equal(decoded, forward)
   assert np.std(decoded) > 0.0
 
@@ -75,9 +77,11 @@ def test_decoding_the_codes_is_the_forward_pass_bit_for_bit(game):
 def test_streaming_has_the_codes_and_the_waveform_of_the_whole(game):
   task, params, collections, batch = game
   x = batch['waveform']
-  codes = jax.jit(task.encode)(params, collections, x)
-  whole = jax.jit(task.decode)(params, collections, codes)
-  encode_step, decode_step = map(jax.jit, (task.encode_step, task.decode_step))
+  codes = jax.jit(task.codec.encode)(params, collections, x)
+  whole = jax.jit(task.codec.decode)(params, collections, codes)
+  encode_step, decode_step = map(
+    jax.jit, (task.codec.encode_step, task.codec.decode_step)
+  )
   heard, spoken, start, parts, waveforms = None, None, 0, [], []
   for count in (64, 64):
     chunk = x[:, start : start + count * HOP]
@@ -94,15 +98,18 @@ def test_streaming_has_the_codes_and_the_waveform_of_the_whole(game):
 def test_silence_in_gives_silence_out(game):
   task, params, collections, _ = game
   silence = jnp.zeros((1, 10 * HOP))
-  codes = task.encode(params, collections, silence)
+  codes = task.codec.encode(params, collections, silence)
   assert not codes.any()
-  assert not task.decode(params, collections, codes).any()
+  assert not task.codec.decode(params, collections, codes).any()
 
 
 def test_fewer_levels_decode(game):
   task, params, collections, batch = game
-  codes = task.encode(params, collections, batch['waveform'])
-  assert task.decode(params, collections, codes[..., :1]).shape == (2, 2048)
+  codes = task.codec.encode(params, collections, batch['waveform'])
+  assert task.codec.decode(params, collections, codes[..., :1]).shape == (
+    2,
+    2048,
+  )
 
 
 def test_levels_are_drawn_per_example():
@@ -247,13 +254,18 @@ def test_the_flag_is_heard_per_row_and_an_untrained_one_changes_nothing():
   task, plain = _task(denoises=True), _task()
   x = _batch()['waveform']
   params, _ = jax.jit(task.init)(jax.random.key(0), {'waveform': x})
-  run = jax.jit(task._latents)
+
+  def latents(codec, flag):
+    variables = {'params': params['codec']}
+    encode = jax.jit(functools.partial(codec.model.apply, method='encode'))
+    return encode(variables, x, None if flag is None else flag[:, None])
+
   on = jnp.array([True, False])
   np.testing.assert_array_equal(
-    run(params, x, on), jax.jit(plain._latents)(params, x, None)
+    latents(task.codec, on), latents(plain.codec, None)
   )
   params['codec']['film']['beta'] = jnp.ones((2, 8)) * jnp.array([[0], [3.0]])
-  change = run(params, x, on) - run(params, x, None)
+  change = latents(task.codec, on) - latents(task.codec, None)
   np.testing.assert_allclose(change[0], 3.0, atol=1e-5)
   np.testing.assert_array_equal(change[1], 0.0)
 
@@ -263,5 +275,9 @@ def test_a_codec_that_does_not_denoise_says_so():
   params, collections = jax.eval_shape(task.init, jax.random.key(0), batch)
   with pytest.raises(UsageError, match='denoises=True'):
     jax.eval_shape(
-      task.encode, params, collections, batch['waveform'], jnp.ones(2, bool)
+      task.codec.encode,
+      params,
+      collections,
+      batch['waveform'],
+      jnp.ones(2, bool),
     )

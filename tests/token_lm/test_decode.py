@@ -38,7 +38,7 @@ def conditioning(batch_size=3, seed=0):
 @functools.cache
 def sampler(stage, **options):
   task, _ = made(stage)
-  return jax.jit(functools.partial(task.generate, **options))
+  return jax.jit(functools.partial(task.lm.generate, **options))
 
 
 def sample(stage, *, batch=None, keys=None, temperature=1.0, prefix=None, **o):
@@ -69,7 +69,7 @@ def forced_logits(stage, batch, codes, **options):
     batch = batch | {'acoustic': jnp.concatenate(whole, axis=-1)}
   else:
     batch = batch | {'semantic': codes[..., 0]}
-  logits = jax.jit(functools.partial(task.logits, **options))(
+  logits = jax.jit(functools.partial(task.lm.logits, **options))(
     sharpened(params), {}, batch
   )
   return np.asarray(logits).reshape(*codes.shape, -1)
@@ -177,7 +177,7 @@ def test_draws_have_the_softmaxs_frequencies():
 def test_defaults_are_plain_sampling():
   """Mistake 38: top-k and guidance by default, which no paper has."""
   task, _ = made('semantic')
-  defaults = task.generate.__kwdefaults__
+  defaults = task.lm.generate.__kwdefaults__
   assert defaults['top_k'] is None and defaults['top_p'] is None
   assert defaults['guidance'] == 1.0
 

@@ -10,9 +10,10 @@ import pytest
 from flax import linen as nn
 
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.token_lm.language_model import UNKNOWN, LanguageModel
 from musiclm_jax.token_lm.layout import make_layout
 from musiclm_jax.token_lm.model import make_lm
-from musiclm_jax.token_lm.task import UNKNOWN, TokenLMTask
+from musiclm_jax.token_lm.task import TokenLMTask
 
 STAGES = ('semantic', 'coarse')
 K, LEVELS, WINDOWS = 8, 3, 2
@@ -54,7 +55,7 @@ def make_task(stage, **options):
     relative_buckets=16,
     relative_max_distance=layout.num_tokens,
   )
-  return TokenLMTask(lm, **options)
+  return TokenLMTask(LanguageModel(lm), **options)
 
 
 def make_batch(rows=2, seed=0):
@@ -81,7 +82,7 @@ def made(stage):
 @functools.cache
 def logits_of(stage):
   task, params = made(stage)
-  compiled = jax.jit(lambda batch: task.logits(params, {}, batch))
+  compiled = jax.jit(lambda batch: task.lm.logits(params, {}, batch))
   return lambda batch: np.asarray(compiled(batch))
 
 
@@ -123,7 +124,7 @@ def test_a_crop_without_a_window_is_refused():
 @pytest.mark.parametrize('stage', STAGES)
 def test_melody_ids_are_time_major_level_minor_after_mulans(stage):
   task, batch = make_task(stage), make_batch()
-  layout, ids = task.lm.layout, np.asarray(task.tokens(batch))
+  layout, ids = task.lm.layout, np.asarray(task.lm.tokens(batch))
   first = 12 * K
   for window in range(WINDOWS):
     for level in range(LEVELS):
@@ -136,7 +137,7 @@ def test_melody_ids_are_time_major_level_minor_after_mulans(stage):
   assert masks == (layout.vocabulary_size - 2, layout.vocabulary_size - 1)
   masked = batch | {'melody': batch['melody'].copy()}
   masked['melody'][0, 1] = UNKNOWN
-  ids = np.asarray(task.tokens(masked, 5))
+  ids = np.asarray(task.lm.tokens(masked, 5))
   heard = 12 + WINDOWS * LEVELS
   assert (ids[:, 5:12] == masks[0]).all() and (ids[:, :5] < first).all()
   assert (ids[0, 12 + LEVELS : heard] == masks[1]).all()
@@ -221,7 +222,7 @@ def test_what_only_the_melody_tells_is_learned_from_it():
     return jax.lax.scan(step, (params, state), keys)[0][0]
 
   params = train(params, optimizer.init(params))
-  nll = jax.jit(functools.partial(task.nll, params, {}))
+  nll = jax.jit(functools.partial(task.lm.nll, params, {}))
   deaf = batch | {'melody': np.full_like(batch['melody'], UNKNOWN)}
   heard, guessed = (np.asarray(nll(x))[:, 0].mean() for x in (batch, deaf))
   assert heard < 0.1 and guessed > np.log(rows) - 0.2
@@ -233,7 +234,7 @@ def test_guidance_and_generation_hear_the_melody():
 
   @functools.partial(jax.jit, static_argnames='guidance')
   def sample(melody, guidance):
-    return task.generate(
+    return task.lm.generate(
       params,
       {'mulan': batch['mulan'], 'melody': melody},
       num_frames=10,

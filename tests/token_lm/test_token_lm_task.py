@@ -12,6 +12,7 @@ import optax
 import pytest
 from flax import linen as nn
 
+from musiclm_jax.token_lm.language_model import LanguageModel
 from musiclm_jax.token_lm.layout import make_layout
 from musiclm_jax.token_lm.losses import draw_num_levels
 from musiclm_jax.token_lm.model import make_lm
@@ -48,7 +49,7 @@ def make_task(stage, *, dropout_rate=0.0, **options):
     relative_max_distance=layout.num_tokens,
     dropout_rate=dropout_rate,
   )
-  return TokenLMTask(lm, **options)
+  return TokenLMTask(LanguageModel(lm), **options)
 
 
 def make_batch(batch_size=3, seed=0):
@@ -72,7 +73,7 @@ def made(stage):
 def _nll(stage):
   task, params = made(stage)
   compiled = jax.jit(
-    lambda batch, count=None: task.nll(params, {}, batch, count)
+    lambda batch, count=None: task.lm.nll(params, {}, batch, count)
   )
   return lambda batch, count=None: np.asarray(compiled(batch, count))
 
@@ -80,7 +81,7 @@ def _nll(stage):
 @functools.cache
 def _logits(stage):
   task, params = made(stage)
-  compiled = jax.jit(lambda batch: task.logits(params, {}, batch))
+  compiled = jax.jit(lambda batch: task.lm.logits(params, {}, batch))
   return lambda batch: np.asarray(compiled(batch))
 
 
@@ -95,7 +96,9 @@ def test_paper_size_has_the_papers_parameters(stage, millions):
   layout = make_layout(
     stage, crop_seconds=config.data.crop_seconds, **config.layout
   )
-  task = TokenLMTask(make_lm(layout, **config.model), **config.loss)
+  task = TokenLMTask(
+    LanguageModel(make_lm(layout, **config.model)), **config.loss
+  )
   seconds = config.data.crop_seconds
   batch = {
     'mulan': jnp.zeros((1, 12), int),
@@ -182,7 +185,7 @@ def test_half_of_the_heads_begin_at_the_time_they_predict():
   """Mistake 30: segments whose cross offsets are lost."""
   task, params = made('coarse')
   layout = task.lm.layout
-  bias = task.lm.apply(
+  bias = task.lm.model.apply(
     {'params': params['lm']},
     0,
     layout.num_tokens,
@@ -246,7 +249,7 @@ def test_crops_of_the_wrong_length_are_refused():
   for name in ('semantic', 'acoustic'):
     short = batch | {name: batch[name][:, :-1]}
     with pytest.raises(ValueError, match=f"'{name}' has"):
-      task.nll(params, {}, short)
+      task.lm.nll(params, {}, short)
 
 
 @pytest.mark.parametrize('stage', STAGES)

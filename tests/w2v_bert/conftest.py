@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from musiclm_jax.w2v_bert.features import SemanticFeatures
 from musiclm_jax.w2v_bert.model import W2vBert
 from musiclm_jax.w2v_bert.task import W2vBertTask
 
@@ -34,7 +35,7 @@ def waveform():
 @pytest.fixture(scope='session')
 def task():
   return W2vBertTask(
-    W2vBert(**MODEL),
+    SemanticFeatures(W2vBert(**MODEL)),
     total_steps=120,
     mask_span=4,
     num_distractors=20,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.w2v_bert.features import SemanticCodebook
 from musiclm_jax.w2v_bert.kmeans_task import KMeansTask
 
 STEPS = 14
@@ -32,9 +33,10 @@ def make_batches(seed=0):
   ]
 
 
-def make_task(**kwargs):
+def make_task(codebook_size=8, **kwargs):
   return KMeansTask(
-    **{'codebook_size': 8, 'total_steps': STEPS, 'statistics_steps': 4} | kwargs
+    SemanticCodebook(codebook_size),
+    **{'total_steps': STEPS, 'statistics_steps': 4} | kwargs,
   )
 
 
@@ -97,7 +99,8 @@ def test_fit_reaches_the_inertia_of_sklearn(fitted, batches):
 def test_no_cluster_is_empty(fitted, batches):
   collections, log = fitted
   codes = [
-    make_task().assign(collections, jnp.asarray(b['features'])) for b in batches
+    make_task().codebook.assign(collections, jnp.asarray(b['features']))
+    for b in batches
   ]
   assert np.bincount(np.concatenate(codes).ravel(), minlength=8).min() > 0
   assert log[-1]['used_share'] == 1.0
@@ -106,7 +109,7 @@ def test_no_cluster_is_empty(fitted, batches):
 def test_tokens_are_indices_of_the_nearest_centroid(fitted, batches):
   collections, _ = fitted
   features = jnp.asarray(batches[0]['features'])
-  codes = make_task().assign(collections, features)
+  codes = make_task().codebook.assign(collections, features)
   assert codes.shape == (4, 40, 1)
   assert codes.dtype == jnp.int32
   own = collections['kmeans']

@@ -7,25 +7,24 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from musiclm_jax.w2v_bert import layers
+from musiclm_jax.w2v_bert.features import SemanticFeatures
 
 
 @pytest.mark.parametrize(
   'change', [{}, {'num_cepstra': 12}, {'conv_norm': 'batch'}]
 )
 def test_the_token_layer_is_what_becomes_tokens(task, waveform, change):
-  other = dataclasses.replace(task, model=task.model.clone(**change))
+  semantic = SemanticFeatures(task.semantic.model.clone(**change))
+  other = dataclasses.replace(task, semantic=semantic)
   made = jax.jit(other.init)(jax.random.key(1), {'waveform': waveform})
   params, collections = nn.unbox(made)
-  found = jax.jit(lambda *a: layers.features(other, *a))(
-    params, collections, waveform
-  )
-  assert set(found) == set(layers.names(other))
-  assert layers.names(other)[-2:] == ['masked_2', 'masked_3']
-  assert layers.token_layer(other) == 'masked_2'
+  found = jax.jit(semantic.layers)(params, collections, waveform)
+  assert set(found) == set(semantic.layer_names())
+  assert semantic.layer_names()[-2:] == ['masked_2', 'masked_3']
+  assert semantic.token_layer == 'masked_2'
   np.testing.assert_allclose(
     found['masked_2'],
-    jax.jit(other.features)(params, collections, waveform),
+    jax.jit(semantic.features)(params, collections, waveform),
     atol=2e-5,
   )
   assert np.abs(found['masked_3'] - found['masked_2']).max() > 0.1
@@ -33,9 +32,9 @@ def test_the_token_layer_is_what_becomes_tokens(task, waveform, change):
 
 def test_the_input_is_what_the_network_hears(task, initial, waveform):
   params, collections = initial
-  found = layers.features(task, params, collections, waveform)
-  mels = task.inputs(collections, waveform)
+  found = task.semantic.layers(params, collections, waveform)
+  mels = task.semantic.inputs(collections, waveform)
   np.testing.assert_array_equal(
-    found['input'], np.reshape(mels, (4, 50, 4 * task.model.num_mels))
+    found['input'], np.reshape(mels, (4, 50, 4 * task.semantic.model.num_mels))
   )
-  assert found['subsampling'].shape == (4, 50, task.model.latent_dim)
+  assert found['subsampling'].shape == (4, 50, task.semantic.model.latent_dim)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from musiclm_jax.w2v_bert.statistics import (
+from musiclm_jax.w2v_bert.frontend import (
   add_frames,
   init_statistics,
   standardise,

@@ -1,4 +1,3 @@
-import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -13,12 +12,13 @@ from musiclm_jax import stages
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp.resample import resample_24k_to_16k
 from musiclm_jax.w2v_bert import frontend
-from musiclm_jax.w2v_bert.model import W2vBert
-from musiclm_jax.w2v_bert.statistics import (
+from musiclm_jax.w2v_bert.features import SemanticFeatures
+from musiclm_jax.w2v_bert.frontend import (
   add_frames,
   init_statistics,
   standardise,
 )
+from musiclm_jax.w2v_bert.model import W2vBert
 from musiclm_jax.w2v_bert.task import W2vBertTask
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -43,7 +43,7 @@ def config(name, size):
 
 @pytest.fixture(scope='module')
 def features(task):
-  return jax.jit(task.features)
+  return jax.jit(task.semantic.features)
 
 
 @pytest.fixture(scope='module')
@@ -55,15 +55,17 @@ def loss(task):
 def test_one_frame_every_960_samples_exactly(task, initial, samples):
   """Mistake 22: one frame too few or too many for rate times seconds."""
   shape = jax.eval_shape(
-    task.features, *initial, jax.ShapeDtypeStruct((2, samples), jnp.float32)
+    task.semantic.features,
+    *initial,
+    jax.ShapeDtypeStruct((2, samples), jnp.float32),
   )
-  assert shape.shape == (2, samples // 960, task.feature_dim)
-  assert task.frame_rate * task.hop_length == 24_000
+  assert shape.shape == (2, samples // 960, task.semantic.feature_dim)
+  assert task.semantic.frame_rate * task.semantic.hop_length == 24_000
 
 
 def test_less_than_one_frame_is_refused(task, initial):
   with pytest.raises(UsageError, match='960 samples'):
-    task.features(*initial, jnp.zeros((1, 959)))
+    task.semantic.features(*initial, jnp.zeros((1, 959)))
 
 
 def test_log_mels_hear_24_khz_as_16_khz():
@@ -140,7 +142,7 @@ def test_training_hides_the_masked_frames(task, initial, waveform):
 
   @jax.jit
   def output(mels):
-    return task.model.apply(
+    return task.semantic.model.apply(
       {'params': params['w2v_bert']},
       mels,
       mask,
@@ -161,11 +163,11 @@ def test_features_leave_block_seven_of_twelve(
   """Mistake 21: off by one in the block whose output is used."""
 
   def of(masked_blocks):
-    model = task.model.clone(masked_blocks=masked_blocks)
-    return dataclasses.replace(task, model=model).feature_block
+    model = task.semantic.model.clone(masked_blocks=masked_blocks)
+    return SemanticFeatures(model).feature_block
 
   assert [of(n) for n in (1, 2, 4, 12)] == [1, 1, 2, 7]
-  assert task.feature_block == 2
+  assert task.semantic.feature_block == 2
   params, collections = initial
 
   def scaled(block):
@@ -294,7 +296,7 @@ def test_collapse_is_detected(task, initial, waveform):
 @pytest.mark.soak
 def test_batch_norm_statistics_are_a_collection(waveform):
   task = W2vBertTask(
-    W2vBert(**MODEL, conv_norm='batch', dropout_rate=0.1),
+    SemanticFeatures(W2vBert(**MODEL, conv_norm='batch', dropout_rate=0.1)),
     total_steps=10,
   )
   batch = {'waveform': waveform}
@@ -310,7 +312,7 @@ def test_batch_norm_statistics_are_a_collection(waveform):
     lambda a, b: bool((a != b).any()), before, after['w2v_bert']['batch_stats']
   )
   assert all(jax.tree.leaves(moved))
-  out = jax.jit(task.features)(params, after, waveform)
+  out = jax.jit(task.semantic.features)(params, after, waveform)
   assert out.shape == (4, 50, 8)
 
 

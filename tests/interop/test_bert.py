@@ -9,13 +9,13 @@ from bert_checkpoints import CONFIG, SIZES, drawn_tensors, write_checkpoint
 from safetensors.numpy import load_file
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.mulan import bert_weights
+from musiclm_jax.interop import bert
 from musiclm_jax.mulan.text_tower import TextTower
 
 QUERY = 'encoder.layer.1.attention.self.query.weight'
 
 
-def bert(tensors, ids):
+def reference(tensors, ids):
   """Devlin et al. 2019 in plain numpy, float64: [B, L] -> [B, L, D]."""
   tensors = {name: x.astype(np.float64) for name, x in tensors.items()}
 
@@ -62,11 +62,9 @@ def tensors():
 def test_a_loaded_tower_is_the_bert_of_its_checkpoint(tensors, tmp_path):
   ids = np.random.default_rng(1).integers(1, 30, (3, 9)).astype(np.int32)
   ids[1, 4:], ids[2, 7:] = 0, 0
-  params, settings = bert_weights.read(
-    write_checkpoint(tmp_path / 'a', tensors), SIZES
-  )
+  params, settings = bert.read(write_checkpoint(tmp_path / 'a', tensors), SIZES)
   assert settings == SIZES
-  hidden, mask = bert(tensors, ids), (ids != 0)[..., None]
+  hidden, mask = reference(tensors, ids), (ids != 0)[..., None]
   tower = TextTower(**settings, pooling='mean')
   found = jax.jit(tower.apply)({'params': params}, ids)
   expected = (hidden * mask).sum(axis=1) / mask.sum(axis=1)
@@ -86,8 +84,8 @@ def test_names_of_other_releases_and_a_missing_config_make_no_difference(
   }
   renamed['cls.predictions.bias'] = np.zeros(30, np.float32)
   folder = write_checkpoint(tmp_path / 'a', renamed, config=None)
-  plain, _ = bert_weights.read(write_checkpoint(tmp_path / 'b', tensors))
-  params, settings = bert_weights.read(folder, SIZES)
+  plain, _ = bert.read(write_checkpoint(tmp_path / 'b', tensors))
+  params, settings = bert.read(folder, SIZES)
   assert settings == SIZES
   jax.tree.map(np.testing.assert_array_equal, params, plain)
 
@@ -111,7 +109,7 @@ def test_tensors_that_do_not_fit_are_named_in_one_line(
       spoiled[name] = np.zeros(shape, np.float32)
   folder = write_checkpoint(tmp_path / 'a', spoiled)
   with pytest.raises(UsageError) as error:
-    bert_weights.read(folder, SIZES)
+    bert.read(folder, SIZES)
   assert words in str(error.value) and '\n' not in str(error.value)
 
 
@@ -138,26 +136,26 @@ def test_a_checkpoint_of_another_network_says_what_to_change(
 ):
   folder = write_checkpoint(tmp_path / 'a', tensors, CONFIG | config)
   with pytest.raises(UsageError) as error:
-    bert_weights.read(folder, SIZES | tower)
+    bert.read(folder, SIZES | tower)
   assert words in str(error.value) and '\n' not in str(error.value)
 
 
 def test_damaged_and_missing_files_are_named(tensors, tmp_path):
   folder = write_checkpoint(tmp_path / 'a', tensors, lines=31)
   with pytest.raises(UsageError, match=r'31 pieces .* embeddings for 30'):
-    bert_weights.read(folder, SIZES)
+    bert.read(folder, SIZES)
   (folder / 'vocab.txt').unlink()
   with pytest.raises(UsageError, match=r'vocab\.txt.* is missing'):
-    bert_weights.read(folder, SIZES)
+    bert.read(folder, SIZES)
   (folder / 'config.json').write_text('{')
   with pytest.raises(UsageError, match='no JSON object'):
-    bert_weights.read(folder, SIZES)
+    bert.read(folder, SIZES)
   with open(folder / 'model.safetensors', 'r+b') as file:
     file.truncate(100)
   with pytest.raises(UsageError, match='cannot be read'):
-    bert_weights.read(folder, SIZES)
+    bert.read(folder, SIZES)
   with pytest.raises(UsageError, match=r'has no model\.safetensors'):
-    bert_weights.read(tmp_path / 'nowhere', SIZES)
+    bert.read(tmp_path / 'nowhere', SIZES)
 
 
 def test_half_precision_is_read_as_float32_and_nan_is_refused(
@@ -165,9 +163,9 @@ def test_half_precision_is_read_as_float32_and_nan_is_refused(
 ):
   halves = {name: x.astype(np.float16) for name, x in tensors.items()}
   folder = write_checkpoint(tmp_path / 'a', halves)
-  params, _ = bert_weights.read(folder, SIZES)
+  params, _ = bert.read(folder, SIZES)
   assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype('f4')}
   broken = load_file(folder / 'model.safetensors')
   broken[QUERY][0, 0] = np.nan
   with pytest.raises(UsageError, match=QUERY):
-    bert_weights.read(write_checkpoint(folder, broken), SIZES)
+    bert.read(write_checkpoint(folder, broken), SIZES)

@@ -1,0 +1,70 @@
+"""The melody network applied: waveform [B, S] -> unit vectors [B, N, 192]."""
+
+import dataclasses
+
+from jaxtyping import Array, Float
+
+from musiclm_jax.contracts.array_types import Waveform
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.task import Collections, Params
+from musiclm_jax.dsp.framing import frame
+from musiclm_jax.melody.model import SAMPLE_RATE, MelodyViT
+from musiclm_jax.nn.precision import exact
+
+PLAYER = 'melody'
+
+
+@dataclasses.dataclass(frozen=True)
+class MelodyEmbedder:
+  """Embeds windows of clips, as a pure function of its weights.
+
+  Attributes:
+    model: The network.
+    window_seconds: What it reads at once.
+    window_hop_seconds: From window to window of a longer clip.
+  """
+
+  model: MelodyViT
+  window_seconds: float = 4.0
+  window_hop_seconds: float = 3.0
+
+  @property
+  def embed_dim(self) -> int:
+    """Width of an embedding."""
+    return self.model.output_dim
+
+  @property
+  def window_samples(self) -> int:
+    """Samples of a window."""
+    return round(self.window_seconds * SAMPLE_RATE)
+
+  @exact
+  def embed_audio(
+    self, params: Params, collections: Collections, waveform: Waveform
+  ) -> Float[Array, 'B N D']:
+    """Embeds each window of clips as unit vectors [B, N, 192].
+
+    Windows of 4 s every 3 s (App. C): N = 1 + (S - 4 s) // 3 s, which is 3 in
+    10 s. What follows the last whole window is not heard.
+
+    Args:
+      params: By player.
+      collections: By player.
+      waveform: [B, S] at 24 kHz.
+
+    Raises:
+      UsageError: If the clips are shorter than a window.
+    """
+    del collections
+    window = self.window_samples
+    hop = round(self.window_hop_seconds * SAMPLE_RATE)
+    if waveform.shape[-1] < window:
+      raise UsageError(
+        f'a melody embedding needs {self.window_seconds} s, came '
+        f'{waveform.shape[-1] / SAMPLE_RATE} s: give longer clips'
+      )
+    windows = frame(waveform, window, hop)
+    rows = self.model.apply(
+      {'params': params[PLAYER]}, windows.reshape(-1, window)
+    )
+    return rows.reshape(*windows.shape[:2], -1)

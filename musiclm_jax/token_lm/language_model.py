@@ -1,0 +1,208 @@
+"""A token LM applied: codes -> likelihoods, or more codes."""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from musiclm_jax.contracts.array_types import Codes, PRNGKey, Tokens
+from musiclm_jax.contracts.task import Batch, Collections, Params
+from musiclm_jax.token_lm import decode
+from musiclm_jax.token_lm.layout import DROPPED, Layout, Segment, flatten_codes
+from musiclm_jax.token_lm.losses import token_nll
+from musiclm_jax.token_lm.model import TokenLM
+
+UNKNOWN = -1  # in the place of a code: its token is masked
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModel:
+  """What a token LM says and samples, as pure functions of its weights.
+
+  Batches are those of `TokenLMTask`. A MuLan or melody code below 0 is not
+  known: its token is masked.
+
+  Attributes:
+    model: The network, its layout included.
+  """
+
+  model: TokenLM
+
+  @property
+  def layout(self) -> Layout:
+    """What is read and what is predicted."""
+    return self.model.layout
+
+  def nll(
+    self,
+    params: Params,
+    collections: Collections,
+    batch: Batch,
+    num_mulan_levels: int | Int[Array, 'B'] | None = None,
+  ) -> Float[Array, 'B N']:
+    """Computes the NLL of each predicted token, in nats.
+
+    Whose conditioning an example gets is the batch's matter: exchange its
+    `mulan` or `semantic` rows to measure what the LM makes of them.
+
+    Args:
+      params: Player -> parameters.
+      collections: Unused.
+      batch: See `TokenLMTask`.
+      num_mulan_levels: MuLan levels kept, others are masked; None keeps all.
+
+    Returns:
+      [B, T*Q], row-major by time: `reshape(B, T, Q)` gives levels.
+    """
+    tokens = self.tokens(batch, num_mulan_levels)
+    nll = token_nll(*self.predict(params, tokens, batch))
+    return nll.reshape(nll.shape[0], -1)
+
+  def logits(
+    self,
+    params: Params,
+    collections: Collections,
+    batch: Batch,
+    num_mulan_levels: int | Int[Array, 'B'] | None = None,
+  ) -> Float[Array, 'B N K']:
+    """Computes teacher-forced logits; arguments as of `nll`.
+
+    Returns:
+      [B, T*Q, K]: row n is what the LM expects as predicted token n, over the
+      legal codes of its level.
+    """
+    tokens = self.tokens(batch, num_mulan_levels)
+    logits, _ = self.predict(params, tokens, batch)
+    return logits.reshape(logits.shape[0], -1, logits.shape[-1])
+
+  def generate(
+    self,
+    params: Params,
+    conditioning: Batch,
+    *,
+    num_frames: int,
+    keys: PRNGKey,
+    temperature: float | Array,
+    prefix: Codes | None = None,
+    num_mulan_levels: int | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    guidance: float = 1.0,
+  ) -> Codes:
+    """Samples the predicted segment, continuing a prefix where given.
+
+    Pure and static in shapes: jit it with the other arguments bound. For
+    music beyond a crop call it on windows, each with the last frames of the
+    one before as prefix and with the conditioning of its own time.
+
+    Args:
+      params: Player -> parameters.
+      conditioning: As a batch, without what is predicted; the conditioning
+        segments span the whole crop even where `num_frames` does not.
+      num_frames: Frames in all, prefix included; at most the crop's.
+      keys: One key a row [B]: a row's result depends on no other row.
+      temperature: Divides the logits; 0 takes the likeliest code.
+      prefix: [B, P, Q] codes that the segment begins with, P < num_frames.
+      num_mulan_levels: MuLan levels kept, others are masked; None keeps all.
+      top_k: Sample among the k likeliest codes only; None among all.
+      top_p: Sample among the likeliest codes of this total probability only.
+      guidance: Scale of classifier-free guidance against the model with all
+        MuLan levels masked, which hears the same melody; 1.0 is off and costs
+        nothing. Nor does it with no level kept, where both are the same.
+
+    Returns:
+      [B, num_frames, Q] codes, of which the first P are the prefix.
+    """
+    predicted = self.layout.predicted
+    if not 0 < num_frames <= predicted.num_frames:
+      raise ValueError(
+        f'num_frames is {num_frames}, a crop has {predicted.num_frames}'
+      )
+    batch_size = keys.shape[0]
+    if prefix is None:
+      prefix = jnp.zeros((batch_size, 0, predicted.num_levels), jnp.int32)
+    if prefix.shape[1] >= num_frames:
+      raise ValueError(f'prefix {prefix.shape} leaves nothing to generate')
+    known = flatten_codes(
+      prefix, self.layout.predicted_offset, predicted.codebook_size
+    )
+    guided = guidance != 1.0 and num_mulan_levels != 0
+    kept = [num_mulan_levels] + ([0] if guided else [])
+    rows = [
+      jnp.concatenate([self._conditioning(conditioning, n), known], axis=1)
+      for n in kept
+    ]
+    codes = decode.sample(
+      self.model,
+      params['lm'],
+      jnp.concatenate(rows),
+      num_tokens=num_frames * predicted.num_levels - known.shape[1],
+      keys=keys,
+      rule=decode.Rule(temperature, top_k, top_p, guidance),
+    )
+    codes = codes.reshape(batch_size, -1, predicted.num_levels)
+    return jnp.concatenate([prefix, codes], axis=1)
+
+  def tokens(
+    self, batch: Batch, num_mulan_levels: int | Array | None = None
+  ) -> Tokens:
+    """Lays a batch out as vocabulary ids [B, N].
+
+    Args:
+      batch: See `TokenLMTask`.
+      num_mulan_levels: MuLan levels kept, one number or one per row.
+
+    Raises:
+      ValueError: If a stream is not as long as the layout's crop.
+    """
+    layout = self.layout
+    predicted = flatten_codes(
+      _codes(batch, layout.predicted),
+      layout.predicted_offset,
+      layout.predicted.codebook_size,
+    )
+    return jnp.concatenate(
+      [self._conditioning(batch, num_mulan_levels), predicted], axis=1
+    )
+
+  def _conditioning(
+    self, batch: Batch, num_mulan_levels: int | Array | None
+  ) -> Tokens:
+    """The ids before the predicted segment."""
+    layout, parts = self.layout, []
+    for index, segment in enumerate(layout.segments[:-1]):
+      codes = _codes(batch, segment)
+      if segment is layout.mulan and num_mulan_levels is not None:
+        kept = jnp.reshape(jnp.asarray(num_mulan_levels), (-1, 1, 1))
+        levels = jnp.arange(segment.num_levels)
+        codes = jnp.where(levels < kept, codes, UNKNOWN)
+      ids = flatten_codes(codes, layout.offset(index), segment.codebook_size)
+      if segment.stream in DROPPED:
+        known = codes.reshape(ids.shape) >= 0
+        ids = jnp.where(known, ids, layout.mask_id(segment.stream))
+      parts.append(ids)
+    return jnp.concatenate(parts, axis=1)
+
+  def predict(
+    self, params: Params, tokens: Tokens, batch: Batch, **options
+  ) -> tuple[Float[Array, 'B T Q K'], Codes]:
+    """Logits of all predicted tokens, and what they should say."""
+    logits = self.model.apply({'params': params['lm']}, tokens, **options)
+    return logits, _codes(batch, self.layout.predicted)
+
+
+def _codes(batch: Batch, segment: Segment) -> Codes:
+  """A segment's codes [B, T, Q], cut out of its stream."""
+  codes = jnp.asarray(batch[segment.stream])
+  if segment.frame_rate == 0.0:  # one frame a clip
+    codes = codes[:, None]
+  elif codes.ndim == 2:
+    codes = codes[..., None]
+  stop = segment.first_level + segment.num_levels
+  if codes.shape[1] != segment.num_frames or codes.shape[2] < stop:
+    raise ValueError(
+      f"stream '{segment.stream}' has {codes.shape[1]} frames of "
+      f'{codes.shape[2]} levels; the layout wants {segment.num_frames} frames '
+      f'and levels up to {stop}'
+    )
+  return codes[:, :, segment.first_level : stop]
