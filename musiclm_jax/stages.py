@@ -95,21 +95,16 @@ def _melody(config: Config) -> Task:
 
 
 def _token_lm(config: Config) -> Task:
+  from musiclm_jax.token_lm.layout import make_layout
   from musiclm_jax.token_lm.model import make_lm
   from musiclm_jax.token_lm.task import TokenLMTask
 
-  lm = make_lm(_layout(config), **resolved(config)['model'])
-  return TokenLMTask(lm=lm, **config['loss'])
-
-
-def _layout(config: Config) -> Any:
-  from musiclm_jax.token_lm.layout import make_layout
-
-  return make_layout(
+  layout = make_layout(
     config['stage'],
     crop_seconds=config['data']['crop_seconds'],
     **config['layout'],
   )
+  return TokenLMTask(lm=make_lm(layout, **config['model']), **config['loss'])
 
 
 def _text_tower(config: Config, folder: str) -> dict[str, Any]:
@@ -155,18 +150,16 @@ def build(config: Config) -> Task:
 def resolved(config: Config) -> dict[str, Any]:
   """Fills in what a config leaves open, as a workdir and a bundle store it.
 
-  Distances of a token LM span all of its layout, if nothing else is said.
+  Which is how far the distances of a token LM reach; see `make_lm`.
 
   Raises:
-    UsageError: If the layout is impossible.
+    UsageError: As `build`.
   """
-  config = dict(config)
-  if 'layout' in config:
-    model = dict(config['model'])
-    if model.get('relative_max_distance') is None:
-      model['relative_max_distance'] = _layout(config).num_tokens
-    config['model'] = model
-  return config
+  if 'layout' not in config:
+    return dict(config)
+  distance = build(config).lm.transformer.relative_max_distance
+  model = {**config['model'], 'relative_max_distance': distance}
+  return {**config, 'model': model}
 
 
 def build_exact(config: Config) -> Task:
