@@ -135,6 +135,24 @@ def batch_shapes(config: Config) -> Shapes:
   return find(config['stage']).shapes(config)
 
 
+def resolved(config: Config) -> dict[str, Any]:
+  """Fills in what a config leaves open, as a workdir and a bundle store it.
+
+  Which is how far the distances of a token LM reach; see `make_lm`.
+
+  Raises:
+    UsageError: As `build`.
+  """
+  if 'layout' not in config:
+    return dict(config)
+  transformer = _language_model(config).model.transformer
+  distance = transformer.relative_max_distance
+  return {
+    **config,
+    'model': {**config['model'], 'relative_max_distance': distance},
+  }
+
+
 def find(name: str | None) -> Stage:
   """Looks a stage up.
 
@@ -305,7 +323,7 @@ def _language_model(config: Config) -> LanguageModel:
   from musiclm_jax.token_lm.language_model import LanguageModel
   from musiclm_jax.token_lm.model import make_lm
 
-  return LanguageModel(make_lm(_layout(config), **resolved(config)['model']))
+  return LanguageModel(make_lm(_layout(config), **config['model']))
 
 
 def _token_lm(config: Config) -> Task:
@@ -325,23 +343,6 @@ def _rows(config: Config, *shape: int, dtype: str = 'float32') -> Any:
 def _samples(config: Config) -> int:
   """Samples of a crop."""
   return round(config['data']['crop_seconds'] * SAMPLE_RATE)
-
-
-def resolved(config: Config) -> dict[str, Any]:
-  """Fills in what a config leaves open, as a workdir and a bundle store it.
-
-  Distances of a token LM span all of its layout, if nothing else is said.
-
-  Raises:
-    UsageError: If the layout is impossible.
-  """
-  config = dict(config)
-  if 'layout' in config:
-    model = dict(config['model'])
-    if model.get('relative_max_distance') is None:
-      model['relative_max_distance'] = _layout(config).num_tokens
-    config['model'] = model
-  return config
 
 
 def _width(config: Config) -> int:

@@ -8,10 +8,12 @@ import sys
 import venv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import musiclm_jax
 from musiclm_jax import configs, path_flags, stages
+from musiclm_jax.nn.relative_bias import relative_bucket
 
 ROOT = Path(__file__).parents[1]
 CASES = [
@@ -110,6 +112,21 @@ def test_distances_span_the_layout_if_nothing_else_is_said(name, size):
     assert layout.melody.num_frames == 3
   config.model.relative_max_distance = 50
   assert distance() == 50
+
+
+def test_a_short_crop_has_a_bucket_for_every_distance():
+  config = load('semantic', 'tiny')
+  config.data.crop_seconds = 1.0
+  lm = stages.build(config).lm
+  assert lm.layout.num_tokens == 37
+  distances = np.arange(lm.layout.num_tokens)
+  buckets = relative_bucket(
+    distances,
+    num_buckets=config.model.relative_buckets,
+    max_distance=lm.transformer.relative_max_distance,
+    bidirectional=False,
+  )
+  np.testing.assert_array_equal(buckets, distances)
 
 
 def test_a_name_is_a_config_and_a_file_of_that_name_is_a_file(

@@ -159,6 +159,8 @@ class TokenLM(nn.Module):
 def make_lm(
   layout: Layout,
   *,
+  relative_buckets: int = 0,
+  relative_max_distance: int | None = None,
   time_buckets: int = 0,
   time_peak: float = 0.0,
   embedding_scale: float = 1.0,
@@ -168,14 +170,25 @@ def make_lm(
 
   Args:
     layout: Of the stage.
+    relative_buckets: See `Transformer`.
+    relative_max_distance: See `Transformer`. None is the layout's length: the
+      buckets tell where any token of another segment is.
     time_buckets: See `TokenLM`.
     time_peak: See `TokenLM`.
     embedding_scale: See `TokenLM`.
     **transformer: Arguments of `Transformer`; it is causal.
   """
+  if relative_max_distance is None:
+    # In a short layout every distance has a bucket of its own.
+    relative_max_distance = max(layout.num_tokens, relative_buckets // 2 + 1)
   return TokenLM(
     layout=layout,
-    transformer=Transformer(causal=True, **transformer),
+    transformer=Transformer(
+      causal=True,
+      relative_buckets=relative_buckets,
+      relative_max_distance=relative_max_distance,
+      **transformer,
+    ),
     time_buckets=time_buckets,
     time_peak=time_peak,
     embedding_scale=embedding_scale,
