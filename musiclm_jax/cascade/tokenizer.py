@@ -3,24 +3,28 @@
   waveform [B, S] -> mulan [B, 12], semantic [B, Ts], acoustic [B, 2 Ts, Q],
                      melody [B, N, 24] with the networks for it
   captions [B]    -> mulan [B, 12]
+  both            -> MuLan's embeddings [B, D]
 
 All networks are frozen (mistake 14): nothing here returns new collections.
 """
 
 import functools
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from musiclm_jax.cascade import networks as trained
 from musiclm_jax.cascade.bundle import OPTIONAL, TOKENIZERS
+from musiclm_jax.cascade.inputs import SAMPLE_RATE
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.contracts.array_types import Codes, Tokens, Waveform
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
 
-SAMPLE_RATE = 24000
 TEXT_TOKENIZERS = ('mulan', 'mulan_rvq')
 SEMANTIC_FRAME_RATE = 25.0
 
@@ -38,11 +42,11 @@ class Tokenizer:
     """
     self._networks = networks
     self._vocabulary = vocabulary
-    mulan = networks['mulan']
-    self._text_length = int(mulan.config['data']['text_length'])
     self._audio_tokens = jax.jit(functools.partial(_audio_tokens, networks))
     self._text_tokens = jax.jit(functools.partial(_text_tokens, networks))
     self._melody_tokens = jax.jit(functools.partial(_melody_tokens, networks))
+    self._audio_embedding = jax.jit(functools.partial(_embed_audio, networks))
+    self._text_embedding = jax.jit(functools.partial(_embed_text, networks))
     self._stages = tuple(
       stage for stage in (*TOKENIZERS, *OPTIONAL) if stage in networks
     )
@@ -94,11 +98,33 @@ class Tokenizer:
     Text and audio share the codebooks; the text's mean is subtracted where
     training subtracted the audio's (recipe section 1).
     """
-    ids = np.stack(
-      [self._vocabulary.encode(text, self._text_length) for text in captions]
-    )
     parts = self._parts(TEXT_TOKENIZERS)
-    return jax.device_get(self._text_tokens(*parts, ids))
+    return jax.device_get(self._text_tokens(*parts, self._ids(captions)))
+
+  def embed_text(self, captions: Sequence[str]) -> np.ndarray:
+    """MuLan's embeddings of captions, unit length, float32 [B, D]."""
+    parts = self._parts(('mulan',))
+    return jax.device_get(self._text_embedding(*parts, self._ids(captions)))
+
+  def embed_audio(self, waveform: Waveform) -> np.ndarray:
+    """MuLan's embeddings of clips, unit length, float32 [B, D].
+
+    Args:
+      waveform: float32 [B, S] at 24 kHz; each embedding is the mean over the
+        windows of its clip, which is repeated where it is shorter than one.
+    """
+    parts = self._parts(('mulan',))
+    return jax.device_get(self._audio_embedding(*parts, waveform))
+
+  def centre(self, embedding: np.ndarray, modality: str) -> np.ndarray:
+    """Embeddings [B, D] without the mean of `'text'` or `'audio'`, unit."""
+    rvq = self._networks['mulan_rvq']
+    return jax.device_get(rvq.task.centre(rvq.collections, embedding, modality))
+
+  @property
+  def mulan(self) -> Network:
+    """The network that embeds."""
+    return self._networks['mulan']
 
   def remarks(self, caption: str) -> list[str]:
     """Says in a line each what of a caption MuLan does not know or read."""
@@ -150,6 +176,16 @@ class Tokenizer:
       networks={stage: self._networks[stage].sha256 for stage in self._stages},
     )
 
+  @property
+  def _text_length(self) -> int:
+    return int(self.mulan.config['data']['text_length'])
+
+  def _ids(self, captions: Sequence[str]) -> np.ndarray:
+    """Word pieces of captions [B, L]."""
+    return np.stack(
+      [self._vocabulary.encode(text, self._text_length) for text in captions]
+    )
+
   def _parts(self, stages: Sequence[str]) -> tuple[dict, dict]:
     """Parameters and collections, which are arguments of the programs."""
     networks = self._networks
@@ -157,6 +193,39 @@ class Tokenizer:
       {stage: networks[stage].params for stage in stages},
       {stage: networks[stage].collections for stage in stages},
     )
+
+
+def load(
+  workdirs: str | os.PathLike, networks: Mapping[str, Network] | None = None
+) -> Tokenizer:
+  """Opens the tokenizer of a folder of workdirs, or of a bundle.
+
+  Args:
+    workdirs: The folder.
+    networks: Those of it that are loaded already; None loads what there is.
+
+  Raises:
+    UsageError: If a network or MuLan's vocabulary is missing.
+  """
+  from musiclm_jax.data.text import Tokenizer as Vocabulary
+
+  if networks is None:
+    networks = trained.load_all(workdirs, TOKENIZERS, OPTIONAL)
+  return Tokenizer(networks, Vocabulary.load(vocabulary_of(workdirs)))
+
+
+def vocabulary_of(workdirs: str | os.PathLike) -> Path:
+  """Finds MuLan's word pieces below a folder of workdirs or a bundle.
+
+  Raises:
+    UsageError: If they are not there.
+  """
+  path = Path(workdirs) / 'mulan' / 'vocab.txt'
+  if not path.is_file():
+    raise UsageError(
+      f"'{path}' is missing: train the mulan stage, which leaves it there"
+    )
+  return path
 
 
 def melody_spec(networks: Mapping[str, Network]) -> TokenSpec:
@@ -176,19 +245,19 @@ def _audio_tokens(
   collections: dict,
   waveform: Waveform,
 ) -> dict[str, Codes | Tokens]:
-  def call(stage: str, method: str, *inputs: Any) -> Any:
-    function = getattr(networks[stage].task, method)
-    return function(params[stage], collections[stage], *inputs)
+  def parts(stage: str) -> tuple[Any, Any]:
+    return params[stage], collections[stage]
 
-  features = call('w2v_bert', 'features', waveform)
+  w2v_bert, codec = networks['w2v_bert'].task, networks['soundstream'].task
+  features = w2v_bert.features(*parts('w2v_bert'), waveform)
   semantic = networks['kmeans'].task.assign(collections['kmeans'], features)
-  embedding = call('mulan', 'embed_audio', waveform)
+  embedding = _embed_audio(networks, params, collections, waveform)
   tokens = {
     'mulan': networks['mulan_rvq'].task.quantize(
       collections['mulan_rvq'], embedding, 'audio'
     ),
     'semantic': semantic[..., 0],
-    'acoustic': call('soundstream', 'encode', waveform),
+    'acoustic': codec.encode(*parts('soundstream'), waveform),
   }
   seconds = waveform.shape[-1] / SAMPLE_RATE
   if 'melody' in params and melody_spec(networks).num_frames(seconds):
@@ -219,9 +288,29 @@ def _text_tokens(
   collections: dict,
   text_ids: jax.Array,
 ) -> Codes:
-  embedding = networks['mulan'].task.embed_text(
-    params['mulan'], collections['mulan'], text_ids
-  )
+  embedding = _embed_text(networks, params, collections, text_ids)
   return networks['mulan_rvq'].task.quantize(
     collections['mulan_rvq'], embedding, 'text'
+  )
+
+
+def _embed_audio(
+  networks: Mapping[str, Network],
+  params: dict,
+  collections: dict,
+  waveform: Waveform,
+) -> jax.Array:
+  return networks['mulan'].task.embed_audio(
+    params['mulan'], collections['mulan'], waveform
+  )
+
+
+def _embed_text(
+  networks: Mapping[str, Network],
+  params: dict,
+  collections: dict,
+  text_ids: jax.Array,
+) -> jax.Array:
+  return networks['mulan'].task.embed_text(
+    params['mulan'], collections['mulan'], text_ids
   )
