@@ -10,12 +10,13 @@ All networks are frozen (mistake 14): nothing here returns new collections.
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 
 from musiclm_jax.cascade import networks as trained
 from musiclm_jax.cascade.bundle import OPTIONAL, TOKENIZERS
@@ -23,16 +24,19 @@ from musiclm_jax.cascade.inputs import SAMPLE_RATE
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.contracts.array_types import Codes, Tokens, Waveform
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.task import Collections, Params
 from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
 
 TEXT_TOKENIZERS = ('mulan', 'mulan_rvq')
 SEMANTIC_FRAME_RATE = 25.0
+Networks = Mapping[str, Network]  # by stage
+Parts = Mapping[str, tuple[Params, Collections]]  # by stage
 
 
 class Tokenizer:
   """Turns music and sentences into tokens with frozen networks."""
 
-  def __init__(self, networks: Mapping[str, Network], vocabulary: Any):
+  def __init__(self, networks: Networks, vocabulary: Any):
     """Takes the networks.
 
     Args:
@@ -42,11 +46,16 @@ class Tokenizer:
     """
     self._networks = networks
     self._vocabulary = vocabulary
-    self._audio_tokens = jax.jit(functools.partial(_audio_tokens, networks))
-    self._text_tokens = jax.jit(functools.partial(_text_tokens, networks))
-    self._melody_tokens = jax.jit(functools.partial(_melody_tokens, networks))
-    self._audio_embedding = jax.jit(functools.partial(_embed_audio, networks))
-    self._text_embedding = jax.jit(functools.partial(_embed_text, networks))
+    self._programs = {
+      program: jax.jit(functools.partial(program, networks))
+      for program in (
+        _audio_tokens,
+        _text_tokens,
+        _melody_tokens,
+        _embed_audio,
+        _embed_text,
+      )
+    }
     self._stages = tuple(
       stage for stage in (*TOKENIZERS, *OPTIONAL) if stage in networks
     )
@@ -73,8 +82,7 @@ class Tokenizer:
         f'a crop of {samples} samples is no whole number of semantic frames: '
         f'choose a multiple of {1 / SEMANTIC_FRAME_RATE} s'
       )
-    parts = self._parts(self._stages)
-    tokens = jax.device_get(self._audio_tokens(*parts, waveform))
+    tokens = self._run(_audio_tokens, self._stages, waveform)
     frames = samples // per_frame
     made = tokens['acoustic'].shape[1], tokens['semantic'].shape[1]
     # The contract has checked the codec: else a stream would slip unseen.
@@ -90,7 +98,7 @@ class Tokenizer:
     Raises:
       UsageError: If the clips are shorter than a window.
     """
-    return jax.device_get(self._melody_tokens(*self._parts(OPTIONAL), waveform))
+    return self._run(_melody_tokens, OPTIONAL, waveform)
 
   def encode_text(self, captions: Sequence[str]) -> np.ndarray:
     """Encodes captions into MuLan tokens, int32 [B, 12].
@@ -98,13 +106,11 @@ class Tokenizer:
     Text and audio share the codebooks; the text's mean is subtracted where
     training subtracted the audio's (recipe section 1).
     """
-    parts = self._parts(TEXT_TOKENIZERS)
-    return jax.device_get(self._text_tokens(*parts, self._ids(captions)))
+    return self._run(_text_tokens, TEXT_TOKENIZERS, self._ids(captions))
 
   def embed_text(self, captions: Sequence[str]) -> np.ndarray:
     """MuLan's embeddings of captions, unit length, float32 [B, D]."""
-    parts = self._parts(('mulan',))
-    return jax.device_get(self._text_embedding(*parts, self._ids(captions)))
+    return self._run(_embed_text, ('mulan',), self._ids(captions))
 
   def embed_audio(self, waveform: Waveform) -> np.ndarray:
     """MuLan's embeddings of clips, unit length, float32 [B, D].
@@ -113,8 +119,7 @@ class Tokenizer:
       waveform: float32 [B, S] at 24 kHz; each embedding is the mean over the
         windows of its clip, which is repeated where it is shorter than one.
     """
-    parts = self._parts(('mulan',))
-    return jax.device_get(self._audio_embedding(*parts, waveform))
+    return self._run(_embed_audio, ('mulan',), waveform)
 
   def centre(self, embedding: np.ndarray, modality: str) -> np.ndarray:
     """Embeddings [B, D] without the mean of `'text'` or `'audio'`, unit."""
@@ -186,17 +191,17 @@ class Tokenizer:
       [self._vocabulary.encode(text, self._text_length) for text in captions]
     )
 
-  def _parts(self, stages: Sequence[str]) -> tuple[dict, dict]:
-    """Parameters and collections, which are arguments of the programs."""
-    networks = self._networks
-    return (
-      {stage: networks[stage].params for stage in stages},
-      {stage: networks[stage].collections for stage in stages},
-    )
+  def _run(
+    self, program: Callable, stages: Sequence[str], inputs: Array
+  ) -> Any:
+    """Runs a program; what its networks have learned are arguments of it."""
+    used = {stage: self._networks[stage] for stage in stages}
+    parts = {stage: (n.params, n.collections) for stage, n in used.items()}
+    return jax.device_get(self._programs[program](parts, inputs))
 
 
 def load(
-  workdirs: str | os.PathLike, networks: Mapping[str, Network] | None = None
+  workdirs: str | os.PathLike, networks: Networks | None = None
 ) -> Tokenizer:
   """Opens the tokenizer of a folder of workdirs, or of a bundle.
 
@@ -228,7 +233,7 @@ def vocabulary_of(workdirs: str | os.PathLike) -> Path:
   return path
 
 
-def melody_spec(networks: Mapping[str, Network]) -> TokenSpec:
+def melody_spec(networks: Networks) -> TokenSpec:
   """Says what melody tokens are: one frame a window of several seconds."""
   task, rvq = (networks[stage].task for stage in OPTIONAL)
   return TokenSpec(
@@ -240,77 +245,48 @@ def melody_spec(networks: Mapping[str, Network]) -> TokenSpec:
 
 
 def _audio_tokens(
-  networks: Mapping[str, Network],
-  params: dict,
-  collections: dict,
-  waveform: Waveform,
+  networks: Networks, parts: Parts, waveform: Waveform
 ) -> dict[str, Codes | Tokens]:
-  def parts(stage: str) -> tuple[Any, Any]:
-    return params[stage], collections[stage]
-
   w2v_bert, codec = networks['w2v_bert'].task, networks['soundstream'].task
-  features = w2v_bert.features(*parts('w2v_bert'), waveform)
-  semantic = networks['kmeans'].task.assign(collections['kmeans'], features)
-  embedding = _embed_audio(networks, params, collections, waveform)
+  features = w2v_bert.features(*parts['w2v_bert'], waveform)
+  semantic = networks['kmeans'].task.assign(parts['kmeans'][1], features)
+  embedding = _embed_audio(networks, parts, waveform)
   tokens = {
-    'mulan': networks['mulan_rvq'].task.quantize(
-      collections['mulan_rvq'], embedding, 'audio'
-    ),
+    'mulan': _quantize(networks, parts, embedding, 'audio'),
     'semantic': semantic[..., 0],
-    'acoustic': codec.encode(*parts('soundstream'), waveform),
+    'acoustic': codec.encode(*parts['soundstream'], waveform),
   }
   seconds = waveform.shape[-1] / SAMPLE_RATE
-  if 'melody' in params and melody_spec(networks).num_frames(seconds):
-    tokens['melody'] = _melody_tokens(networks, params, collections, waveform)
+  if 'melody' in parts and melody_spec(networks).num_frames(seconds):
+    tokens['melody'] = _melody_tokens(networks, parts, waveform)
   return tokens
 
 
 def _melody_tokens(
-  networks: Mapping[str, Network],
-  params: dict,
-  collections: dict,
-  waveform: Waveform,
+  networks: Networks, parts: Parts, waveform: Waveform
 ) -> Codes:
-  embedding = networks['melody'].task.embed_audio(
-    params['melody'], collections['melody'], waveform
-  )
-  rows = networks['melody_rvq'].task.quantize(
-    collections['melody_rvq'],
-    embedding.reshape(-1, embedding.shape[-1]),
-    'audio',
-  )
-  return rows.reshape(*embedding.shape[:2], -1)
+  melody, rvq = networks['melody'].task, networks['melody_rvq'].task
+  embedding = melody.embed_audio(*parts['melody'], waveform)
+  rows = embedding.reshape(-1, embedding.shape[-1])
+  codes = rvq.quantize(parts['melody_rvq'][1], rows, 'audio')
+  return codes.reshape(*embedding.shape[:2], -1)
 
 
-def _text_tokens(
-  networks: Mapping[str, Network],
-  params: dict,
-  collections: dict,
-  text_ids: jax.Array,
+def _text_tokens(networks: Networks, parts: Parts, ids: Array) -> Codes:
+  embedding = _embed_text(networks, parts, ids)
+  return _quantize(networks, parts, embedding, 'text')
+
+
+def _quantize(
+  networks: Networks, parts: Parts, embedding: Array, modality: str
 ) -> Codes:
-  embedding = _embed_text(networks, params, collections, text_ids)
-  return networks['mulan_rvq'].task.quantize(
-    collections['mulan_rvq'], embedding, 'text'
-  )
+  rvq = networks['mulan_rvq'].task
+  return rvq.quantize(parts['mulan_rvq'][1], embedding, modality)
 
 
-def _embed_audio(
-  networks: Mapping[str, Network],
-  params: dict,
-  collections: dict,
-  waveform: Waveform,
-) -> jax.Array:
-  return networks['mulan'].task.embed_audio(
-    params['mulan'], collections['mulan'], waveform
-  )
+def _embed_audio(networks: Networks, parts: Parts, waveform: Waveform) -> Array:
+  return networks['mulan'].task.embed_audio(*parts['mulan'], waveform)
 
 
-def _embed_text(
-  networks: Mapping[str, Network],
-  params: dict,
-  collections: dict,
-  text_ids: jax.Array,
-) -> jax.Array:
-  return networks['mulan'].task.embed_text(
-    params['mulan'], collections['mulan'], text_ids
-  )
+def _embed_text(networks: Networks, parts: Parts, ids: Array) -> Array:
+  return networks['mulan'].task.embed_text(*parts['mulan'], ids)
