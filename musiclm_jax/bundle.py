@@ -2,8 +2,8 @@
 
 `python -m musiclm_jax.bundle --workdirs=DIR --out=DIR [--tokens=DIR]`
 
-With `--tokens`, the number of MuLan levels that prompts are heard with is
-chosen on held-out captions (recipe section 1); without, all are.
+With `--tokens`, the number of MuLan levels of a prompt that are used is chosen
+on held-out captions; without, all are.
 """
 
 from absl import flags
@@ -19,7 +19,7 @@ _TOKENS = path_flags.DEFINE_path(
   'tokens', None, 'Token store on whose validation split to choose settings.'
 )
 _MULAN_LEVELS = flags.DEFINE_integer(
-  'mulan_levels', None, 'MuLan levels of a prompt that are heard.'
+  'mulan_levels', None, 'MuLan levels of a prompt that are used.'
 )
 _GUIDANCE = flags.DEFINE_float(
   'guidance', 1.0, 'Classifier-free guidance to propose; 1 is off.'
@@ -36,51 +36,23 @@ def main() -> None:
       raise UsageError(
         f'--{flag.name} is missing: {flags.FLAGS[flag.name].help}'
       )
-  from musiclm_jax.cascade import bundle, networks, provenance, settings
-  from musiclm_jax.cascade.mulan_levels import choose_mulan_levels
-  from musiclm_jax.cascade.tokenizer import Tokenizer
-  from musiclm_jax.cascade.vocabulary import find_vocabulary
-  from musiclm_jax.contracts.token_contract import TokenContract
-  from musiclm_jax.data.text import Tokenizer as Vocabulary
-  from musiclm_jax.data.token_store import TokenStore
+  from musiclm_jax.cascade import assembly, bundle, sampling
   from musiclm_jax.launch import devices
 
-  settings.check('guidance', _GUIDANCE.value)
+  sampling.check({'guidance': _GUIDANCE.value})
   bundle.check_out(_OUT.value, _OVERWRITE.value)
   devices.check()
-  loaded = networks.load_all(_WORKDIRS.value, bundle.STAGES)
-  # The tokens that the language models learned say which networks made them.
-  trained = TokenContract.from_json(
-    loaded['semantic'].weights.contract_json or '{}'
-  )
-  more = set(bundle.stages_of(trained)) - loaded.keys()
-  loaded |= networks.load_all(_WORKDIRS.value, tuple(sorted(more)))
-  vocabulary = find_vocabulary(_WORKDIRS.value)
-  tokenizer = Tokenizer(loaded, Vocabulary.load(vocabulary))
-  contract = tokenizer.contract(trained.coarse_levels)
-  levels = contract.streams['mulan'].num_levels
-  if _MULAN_LEVELS.value is not None:
-    if not 0 <= _MULAN_LEVELS.value <= levels:
-      raise UsageError(
-        f'--mulan_levels={_MULAN_LEVELS.value}: choose 0 to {levels}'
-      )
-    levels = _MULAN_LEVELS.value
-  elif _TOKENS.value:
-    store = TokenStore(_TOKENS.value, 'validation')
-    contract.check(store.contract, 'the networks', f'store {_TOKENS.value}')
-    levels = choose_mulan_levels(loaded['semantic'], store)
-  written = bundle.write(
+  written = assembly.assemble(
+    _WORKDIRS.value,
     _OUT.value,
-    {stage: network.weights for stage, network in loaded.items()},
-    contract,
-    vocabulary.read_text(encoding='utf-8'),
-    settings.Settings(mulan_levels=levels, guidance=_GUIDANCE.value),
-    provenance.versions(),
-    _OVERWRITE.value,
+    tokens=_TOKENS.value,
+    mulan_levels=_MULAN_LEVELS.value,
+    guidance=_GUIDANCE.value,
+    overwrite=_OVERWRITE.value,
   )
   door.report(
-    f'bundle {written.path}: {levels} MuLan levels, guidance '
-    f'{_GUIDANCE.value}, sha256 {written.sha256}'
+    f'bundle {written.path}: {written.settings.mulan_levels} MuLan levels, '
+    f'guidance {written.settings.guidance}, sha256 {written.sha256}'
   )
 
 

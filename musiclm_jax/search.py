@@ -3,8 +3,8 @@
 `python -m musiclm_jax.search --bundle=DIR --index=FOLDER --text="slow piano"`
 
 FOLDER holds sound files (wav, flac, mp3, ogg, …), at any depth. The first
-call hears all of them and keeps an index in the folder; later calls hear what
-is new or changed. Each line of the answer: rank, cosine, file.
+call embeds all of them and keeps an index in the folder; later calls embed
+what is new or changed. Each line of the answer: rank, cosine, file.
 """
 
 from absl import flags
@@ -19,42 +19,23 @@ _TEXT = flags.DEFINE_string('text', None, 'What to look for.')
 _TOP = flags.DEFINE_integer('top', 10, 'Songs to show.', lower_bound=1)
 
 
-def _check_flags() -> str:
-  """The sentence; refuses all that can be before anything is read."""
-  from musiclm_jax.cascade import prompt
+def main() -> None:
+  """Brings the index up to date and prints the best songs."""
+  from musiclm_jax.cascade import inputs
 
   if not _BUNDLE.value:
     raise UsageError('--bundle is missing: give the folder of a bundle')
   if not _INDEX.value:
     raise UsageError('--index is missing: give the folder of your songs')
-  return prompt.read(
-    _TEXT.value, 'say what to look for, such as --text="slow piano"'
-  )
-
-
-def main() -> None:
-  """Brings the index up to date and prints the best songs."""
-  text = _check_flags()
-  from musiclm_jax.cascade import bundle as bundles
-  from musiclm_jax.data.audio_folder import AudioFolder
-  from musiclm_jax.data.text import Tokenizer as Vocabulary
-
-  bundle = bundles.read(_BUNDLE.value)
-  folder = AudioFolder(_INDEX.value, 'all')
-  from musiclm_jax.cascade import networks, song_search
+  example = 'say what to look for, such as --text="slow piano"'
+  text = inputs.read_text(_TEXT.value, example)
+  from musiclm_jax.cascade.musiclm import MusicLM
   from musiclm_jax.launch import devices
 
+  model = MusicLM.load(_BUNDLE.value, door.report)
   devices.check()
-  door.report(f'loading {bundle.path}')
-  loaded = {
-    stage: networks.build(bundle.weights(stage))
-    for stage in song_search.NETWORKS
-  }
-  search = song_search.SongSearch(loaded, Vocabulary.load(bundle.vocabulary))
-  for line in search.remarks(text):
-    door.report(line)
-  found = search.rank(text, folder, _INDEX.value, door.report)
-  for rank, (name, cosine) in enumerate(found[: _TOP.value], 1):
+  found = model.search(_INDEX.value, text, _TOP.value, door.progress())
+  for rank, (name, cosine) in enumerate(found, 1):
     print(f'{rank:3d}  {cosine:6.3f}  {printable(name)}')
 
 

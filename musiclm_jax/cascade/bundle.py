@@ -20,14 +20,15 @@ from pathlib import Path
 
 from musiclm_jax.cascade import bundle_card as card
 from musiclm_jax.cascade import weights as weights_file
-from musiclm_jax.cascade.settings import Settings
+from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.cascade.weights import Weights
 from musiclm_jax.contracts import atomic_file, disk, own_folder, paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.stages import LANGUAGE_MODELS, OPTIONAL, TOKENIZERS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_READABLE = (1, 2)  # the first has no top_k and top_p among its settings
 MANIFEST = 'bundle.json'
 CONTRACT = 'contract.json'
 VOCABULARY = 'mulan/vocab.txt'
@@ -49,7 +50,7 @@ class Bundle:
 
   path: Path
   contract: TokenContract
-  settings: Settings
+  settings: SamplingConfig
   sha256: str
   versions: Mapping[str, str]
 
@@ -88,7 +89,7 @@ def write(
   stages: Mapping[str, Weights],
   contract: TokenContract,
   vocabulary: str,
-  settings: Settings,
+  settings: SamplingConfig,
   versions: Mapping[str, str],
   overwrite: bool = False,
 ) -> Bundle:
@@ -186,13 +187,13 @@ def read(path: str | os.PathLike) -> Bundle:
     manifest = json.loads(raw)
     version = manifest['schema_version']
     files = dict(manifest['files'])
-    settings = Settings(**manifest['settings'])
+    settings = SamplingConfig(**manifest['settings'])
     versions = dict(manifest['versions'])
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, UsageError) as error:
     raise UsageError(
       f"bundle '{path}': {MANIFEST} is damaged ({error!r}): copy it again"
     ) from error
-  if version != SCHEMA_VERSION:
+  if version not in _READABLE:
     raise UsageError(
       f"bundle '{path}' has schema_version {version}, this release reads "
       f'{SCHEMA_VERSION}: make the bundle again'

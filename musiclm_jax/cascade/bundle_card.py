@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 
-from musiclm_jax.cascade.settings import Settings
+from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.cascade.weights import Weights
 from musiclm_jax.contracts.token_contract import TokenContract
 
 
 def text(
-  stages: Mapping[str, Weights], contract: TokenContract, settings: Settings
+  stages: Mapping[str, Weights],
+  contract: TokenContract,
+  settings: SamplingConfig,
 ) -> str:
   """Writes the card as Markdown."""
   rows = '\n'.join(

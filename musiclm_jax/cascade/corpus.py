@@ -8,27 +8,131 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import itertools
-import time
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from musiclm_jax.cascade import source_code, tokenizer
 from musiclm_jax.cascade.tokenizer import SEMANTIC_FRAME_RATE, Tokenizer
-from musiclm_jax.contracts import file_names
+from musiclm_jax.contracts import bounds, file_names, own_folder
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.kept_parts import KeptParts
+from musiclm_jax.contracts.progress import Meter, ProgressCallback
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data import stale_shards
 from musiclm_jax.data.crop_places import crop_starts
 from musiclm_jax.data.shard_origins import Origins, ShardOrigins
-from musiclm_jax.data.sources import Source
+from musiclm_jax.data.sources import Source, open_source
 from musiclm_jax.data.token_record import TokenRecord
-from musiclm_jax.data.token_store import Plan, TokenStoreWriter
+from musiclm_jax.data.token_store import FOLDER, Plan, TokenStoreWriter
 from musiclm_jax.dsp.level import rms_dbfs
 
 CAPTIONS_PER_CROP = 4
 _GRID_SECONDS = 1 / SEMANTIC_FRAME_RATE
-_REPORT_SECONDS = 5.0
+Report = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cutting:
+  """How music is cut into crops.
+
+  Attributes:
+    crop_seconds: Length of a record, a multiple of 40 ms.
+    hop_seconds: From one crop of a piece to the next; None: no overlap.
+    batch_size: Crops that go through the networks at once.
+    max_pieces: Most pieces, the first ones of a split; None takes all.
+    min_dbfs: Softer crops are left out, none at -120: an LM that has learned
+      silence falls into it, and each silent token keeps it there.
+  """
+
+  crop_seconds: float
+  hop_seconds: float | None = None
+  batch_size: int = 8
+  max_pieces: int | None = None
+  min_dbfs: float = -120.0
+
+  def check(self) -> None:
+    """Refuses what a user cannot mean.
+
+    Raises:
+      UsageError: Naming the flag.
+    """
+    for name in ('crop_seconds', 'hop_seconds'):
+      if (value := getattr(self, name)) is not None:
+        bounds.check(f'--{name}', value, (_GRID_SECONDS, 86_400.0))
+    if not -120 <= self.min_dbfs <= 0:
+      raise UsageError(
+        f'--min_dbfs={self.min_dbfs}: choose a level from -120 (all) to 0'
+      )
+    frames = self.crop_seconds / _GRID_SECONDS
+    if abs(frames - round(frames)) > 1e-6:
+      raise UsageError(
+        f'--crop_seconds={self.crop_seconds}: choose a multiple of 0.04 s, so '
+        'that it is a whole number of semantic frames'
+      )
+
+  @property
+  def hop(self) -> float:
+    """Seconds from crop to crop."""
+    return self.hop_seconds or self.crop_seconds
+
+
+def tokenize(
+  workdirs: str | os.PathLike,
+  source: str,
+  out: str | os.PathLike,
+  cutting: Cutting,
+  *,
+  splits: Sequence[str],
+  coarse_levels: int,
+  overwrite: bool = False,
+  process_index: int = 0,
+  process_count: int = 1,
+  report: Report = lambda line: None,
+  progress: ProgressCallback | None = None,
+) -> None:
+  """Turns splits of a source into a token store, or this process's share.
+
+  Args:
+    workdirs: Folder of the workdirs of the networks, or a bundle.
+    source: `kind:DIR`.
+    out: Folder of the store, which the caller holds.
+    cutting: Of the music.
+    splits: Names.
+    coarse_levels: Acoustic levels of the coarse stage.
+    overwrite: Whether a store that is there is replaced.
+    process_index: Of this process.
+    process_count: Of all.
+    report: Takes lines for the user.
+    progress: Takes events, counted in crops.
+
+  Raises:
+    UsageError: If a network or a split is missing, or the store is another's.
+  """
+  opened = {split: open_source(source, split) for split in splits}
+  for split, pieces in opened.items():
+    if split != 'train':
+      pieces.num_captioned()  # what is wrong with them is said before the work
+  trained = tokenizer.load(workdirs)
+  contract = trained.contract(coarse_levels)
+  code = source_code.digest(__name__, contract.networks)
+  if overwrite:
+    own_folder.clear(out, FOLDER)
+  for split, pieces in opened.items():
+    corpus = Corpus(trained, pieces, split, cutting, report, progress, code)
+    left_out = corpus.write(out, source, contract, process_index, process_count)
+    if left_out.short_pieces:
+      report(
+        f'{split}: {left_out.short_pieces} pieces of less than half a crop '
+        'left out'
+      )
+    if left_out.soft_crops:
+      report(
+        f'{split}: {left_out.soft_crops} crops below {cutting.min_dbfs:g} dBFS '
+        'left out'
+      )
+  report(f'tokens of {", ".join(opened)} are in {out}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,25 +164,18 @@ class Corpus:
     tokenizer: The frozen networks.
     source: The split's pieces.
     split: Its name; captions are read unless it is `'train'`.
-    crop_seconds: Length of a record, a multiple of 40 ms.
-    hop_seconds: From one crop of a piece to the next.
-    batch_size: Crops that go through the networks at once.
-    max_pieces: Most pieces, the first ones of the split; None takes all.
-    min_dbfs: Softer crops are left out, none at -120: an LM that has learned
-      silence falls into it, and each silent token keeps it there.
-    report: Gets a line of progress every few seconds.
+    cutting: Of its music.
+    report: Takes lines for the user.
+    progress: Takes events, counted in crops.
     code: Hash of the code that makes the tokens.
   """
 
   tokenizer: Tokenizer
   source: Source
   split: str
-  crop_seconds: float
-  hop_seconds: float
-  batch_size: int
-  max_pieces: int | None = None
-  min_dbfs: float = -120.0
-  report: Callable[[str], None] = lambda line: None
+  cutting: Cutting
+  report: Report = lambda line: None
+  progress: ProgressCallback | None = None
   code: str = ''
 
   def write(
@@ -102,19 +199,20 @@ class Corpus:
       UsageError: If no piece is long enough, the store belongs to others, or
         its music has changed and its place too.
     """
-    pieces = range(len(self.source))[: self.max_pieces]
+    cutting = self.cutting
+    pieces = range(len(self.source))[: cutting.max_pieces]
     starts = [self._starts(i) for i in pieces]
     if not any(starts):
       raise UsageError(
-        f'no piece of the {self.split} split has the {self.crop_seconds / 2:g} '
-        f's that half a crop needs: bring longer music or choose a shorter '
-        '--crop_seconds'
+        f'no piece of the {self.split} split has the '
+        f'{cutting.crop_seconds / 2:g} s that half a crop needs: bring longer '
+        'music or choose a shorter --crop_seconds'
       )
     plan = Plan(
       tuple(self.source.piece_id(i) for i in pieces),
-      self.crop_seconds,
-      self.hop_seconds,
-      self.min_dbfs,
+      cutting.crop_seconds,
+      cutting.hop,
+      cutting.min_dbfs,
       source_name,
     )
     writer = TokenStoreWriter(folder, self.split, plan, contract)
@@ -122,12 +220,8 @@ class Corpus:
     shards = range(process_index, plan.num_shards, process_count)
     stale_shards.remove(writer, plan, origins, shards, self.code, self.report)
     missing = writer.missing(process_index, process_count)
-    progress = _Progress(
-      self.split,
-      sum(len(starts[i]) for s in missing for i in plan.shard_pieces(s)),
-      self.crop_seconds,
-      self.report,
-    )
+    total = sum(len(starts[i]) for s in missing for i in plan.shard_pieces(s))
+    meter = Meter(self.split, total, 'crops', self.progress)
     given, written = 0, 0
     for shard in missing:
       crops = [
@@ -139,20 +233,20 @@ class Corpus:
         self.code,
       )
       with writer.begin(shard, made_of) as kept:
-        written += writer.write(shard, self._records(crops, progress, kept))
+        written += writer.write(shard, self._records(crops, meter, kept))
     return LeftOut(sum(not some for some in starts), given - written)
 
   def _starts(self, piece: int) -> list[float]:
     seconds = self.source.num_samples(piece) / self.source.sample_rate
     return crop_starts(
-      seconds, self.crop_seconds, self.hop_seconds, _GRID_SECONDS
+      seconds, self.cutting.crop_seconds, self.cutting.hop, _GRID_SECONDS
     )
 
   def _records(
-    self, crops: list[Crop], progress: '_Progress', kept: KeptParts
+    self, crops: list[Crop], meter: Meter, kept: KeptParts
   ) -> Iterator[TokenRecord]:
     """Makes the records of whole pieces, in the order of the crops."""
-    pairs = self._encoded(crops, progress, kept)
+    pairs = self._encoded(crops, meter, kept)
     for piece, group in itertools.groupby(pairs, lambda pair: pair[0].piece):
       group = list(group)
       piece_mulan = np.stack([tokens['mulan'] for _, tokens in group])
@@ -161,21 +255,21 @@ class Corpus:
         yield TokenRecord(
           piece_id=self.source.piece_id(piece),
           start_seconds=crop.start_seconds,
-          crop_seconds=self.crop_seconds,
+          crop_seconds=self.cutting.crop_seconds,
           piece_mulan=piece_mulan,
           piece_starts=piece_starts,
           **tokens,
         )
 
   def _encoded(
-    self, crops: list[Crop], progress: '_Progress', kept: KeptParts
+    self, crops: list[Crop], meter: Meter, kept: KeptParts
   ) -> Iterator[tuple[Crop, dict[str, np.ndarray]]]:
     """Encodes the crops that are loud enough, each batch while one is read."""
     batches = {
-      f'{self.batch_size} crops from {first}': crops[
-        first : first + self.batch_size
+      f'{self.cutting.batch_size} crops from {first}': crops[
+        first : first + self.cutting.batch_size
       ]
-      for first in range(0, len(crops), self.batch_size)
+      for first in range(0, len(crops), self.cutting.batch_size)
     }
     waveforms = self._read_ahead(
       [batch for name, batch in batches.items() if name not in kept]
@@ -183,7 +277,7 @@ class Corpus:
     for name, batch in batches.items():
       is_kept = name in kept
       made = kept(name, lambda batch=batch: self._encode(batch, waveforms))
-      progress.add(len(batch), made=not is_kept)
+      meter.advance(len(batch), skipped=is_kept)
       for row, crop in enumerate(batch):
         if made['loud'][row]:
           one = {stream: made[stream][row] for stream in made['streams']}
@@ -201,7 +295,7 @@ class Corpus:
     made = {
       **tokens,
       'streams': np.array(list(tokens)),
-      'loud': np.array([level >= self.min_dbfs for level in levels]),
+      'loud': np.array([level >= self.cutting.min_dbfs for level in levels]),
     }
     return made | self._texts(batch)
 
@@ -218,12 +312,12 @@ class Corpus:
   def _read(self, batch: list[Crop]) -> np.ndarray:
     """Reads crops [batch_size, S]; missing rows repeat the last one."""
     rate = self.source.sample_rate
-    samples = round(self.crop_seconds * rate)
+    samples = round(self.cutting.crop_seconds * rate)
     rows = [
       self.source.read(c.piece, round(c.start_seconds * rate), samples)
       for c in batch
     ]
-    rows += rows[-1:] * (self.batch_size - len(rows))
+    rows += rows[-1:] * (self.cutting.batch_size - len(rows))
     return np.stack(rows)
 
   def _texts(self, batch: list[Crop]) -> dict[str, np.ndarray]:
@@ -231,13 +325,15 @@ class Corpus:
     if self.split == 'train':
       return {}
     captions = [self._captions(crop) for crop in batch]
-    captions += [[]] * (self.batch_size - len(batch))
+    captions += [[]] * (self.cutting.batch_size - len(batch))
     filled = [c or [''] * CAPTIONS_PER_CROP for c in captions]
     tokens = self.tokenizer.encode_text(
       list(itertools.chain.from_iterable(filled))
     )
     return {
-      'mulan_text': tokens.reshape(self.batch_size, CAPTIONS_PER_CROP, -1),
+      'mulan_text': tokens.reshape(
+        self.cutting.batch_size, CAPTIONS_PER_CROP, -1
+      ),
       'captioned': np.array([bool(texts) for texts in captions]),
     }
 
@@ -246,39 +342,9 @@ class Corpus:
     name = f'{self.source.piece_id(crop.piece)} {crop.start_seconds:.2f}'
     digest = hashlib.blake2b(file_names.to_bytes(name), digest_size=8).digest()
     rng = np.random.default_rng(int.from_bytes(digest, 'big'))
-    end = crop.start_seconds + self.crop_seconds
+    end = crop.start_seconds + self.cutting.crop_seconds
     drawn = [
       self.source.caption(crop.piece, crop.start_seconds, end, rng)
       for _ in range(CAPTIONS_PER_CROP)
     ]
     return [] if None in drawn else drawn
-
-
-class _Progress:
-  """Says from time to time how far a split is, how fast, and how long yet."""
-
-  def __init__(
-    self,
-    split: str,
-    total: int,
-    crop_seconds: float,
-    report: Callable[[str], None],
-  ):
-    self._split, self._total = split, total
-    self._crop_seconds, self._report = crop_seconds, report
-    self._done, self._made, self._began = 0, 0, time.monotonic()
-    self._last = self._began
-
-  def add(self, crops: int, made: bool) -> None:
-    self._done += crops
-    self._made += crops if made else 0
-    now = time.monotonic()
-    if now - self._last < _REPORT_SECONDS and self._done < self._total:
-      return
-    self._last = now
-    rate = max(self._made, 1) / (now - self._began)
-    left = (self._total - self._done) / rate
-    self._report(
-      f'{self._split}: {self._done} of {self._total} crops, '
-      f'{rate * self._crop_seconds:.0f} x real time, {left:.0f} s left'
-    )

@@ -1,4 +1,4 @@
-"""The generator: MuLan tokens, perhaps a melody -> waveform, of any length.
+"""The generator: a conditioning -> tokens -> waveform, of any length.
 
   mulan [B, 12] -> semantic [B, Ts] -> coarse [B, 2 Ts, 4]
                 -> fine [B, 2 Ts, 8] -> waveform [B, S]
@@ -9,43 +9,52 @@ row's tokens depend on the seed and its own number alone, not on its company.
 
 import dataclasses
 import functools
+import itertools
 import math
-import time
 from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from musiclm_jax.cascade.decoder import decode
-from musiclm_jax.cascade.length import check_seconds
+from musiclm_jax.cascade.conditioning import Conditioning
+from musiclm_jax.cascade.inputs import check_seconds
 from musiclm_jax.cascade.networks import Network
-from musiclm_jax.cascade.settings import Settings
+from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.cascade.windows import Window, chunks, windows
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.kept_parts import Arrays, Keep, unkept
-from musiclm_jax.token_lm.language_model import UNKNOWN
-from musiclm_jax.token_lm.layout import TICK_RATE
+from musiclm_jax.contracts.kept_parts import Arrays, Keep, KeptParts, unkept
+from musiclm_jax.contracts.progress import Meter, ProgressCallback
 
-MAX_FINE_ROWS = 32  # chunks that the fine stage makes at once
-NETWORKS = ('soundstream', 'semantic', 'coarse', 'fine')
-Melody = Callable[[float, int], np.ndarray]  # see `melody_prompt`
-_STAGE_KEYS = {'semantic': 0, 'coarse': 1, 'fine': 2}
+MAX_CHUNKS = 32  # that the fine stage makes at once
+BLOCK_FRAMES = 1500  # 30 s at 50 Hz, that the codec decodes at once
 
 
 @dataclasses.dataclass(frozen=True)
-class Music:
-  """What was generated.
+class _Stage:
+  """How a stage covers a piece.
 
   Attributes:
-    waveform: float32 [B, S] in [-1, 1] at 24 kHz, S exactly as asked.
-    semantic: int32 [B, Ts], at least as long as the waveform.
-    acoustic: int32 [B, Ta, Q], as long as the waveform, rounded up.
+    key: Number that its random keys are folded with.
+    reads: Stream of the stage before that it reads.
+    frames: It predicts for each frame that it reads.
+    plan: Cuts a piece of so many of these into windows. Those of `windows`
+      continue each other; `chunks` do not depend on each other, so that they
+      go through as rows of one batch, of all pieces together.
   """
 
-  waveform: np.ndarray
-  semantic: np.ndarray
-  acoustic: np.ndarray
+  key: int
+  reads: str | None
+  frames: int
+  plan: Callable[[int, int], list[Window]]
+
+
+_STAGES = {
+  'semantic': _Stage(0, None, 1, windows),
+  # Two acoustic frames are one semantic frame (mistake 34).
+  'coarse': _Stage(1, 'semantic', 2, windows),
+  'fine': _Stage(2, 'acoustic', 1, chunks),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,237 +62,263 @@ class _Run:
   """One call of the generator.
 
   Attributes:
-    mulan: What conditions, int32 [B, 12].
+    conditioning: See `Generator.generate`.
     keys: One a row [B].
-    settings: How to draw.
-    melody: See `Generator.generate`.
+    sampling: How to draw.
     keep: Keeps what each window makes.
+    progress: Takes the events.
   """
 
-  mulan: jax.Array
+  conditioning: Conditioning
   keys: jax.Array
-  settings: Settings
-  melody: Melody | None
+  sampling: SamplingConfig
   keep: Keep
-
-  def window_keys(self, stage: str, number: int) -> jax.Array:
-    """The keys of a window of a stage, one a row [B]."""
-    fold = jax.vmap(jax.random.fold_in, (0, None))
-    return fold(fold(self.keys, _STAGE_KEYS[stage]), number)
+  progress: ProgressCallback | None
 
 
 class Generator:
-  """Makes music from MuLan tokens with three token LMs and a codec."""
+  """Makes music with three token LMs and a codec."""
 
-  def __init__(
-    self,
-    networks: Mapping[str, Network],
-    report: Callable[[str], None] = lambda line: None,
-  ):
+  def __init__(self, networks: Mapping[str, Network]):
     """Takes the networks; nothing is compiled before it is needed.
 
     Args:
-      networks: `NETWORKS` -> network, possibly more.
-      report: Gets a line whenever a window of a stage is done.
+      networks: `'soundstream'`, `'semantic'`, `'coarse'`, `'fine'` -> network,
+        possibly more.
     """
     self._networks = networks
-    self._report = report
-    self._layouts = {
-      stage: networks[stage].model.layout for stage in _STAGE_KEYS
-    }
+    self._layouts = {stage: networks[stage].model.layout for stage in _STAGES}
     self._samplers: dict[tuple, Callable] = {}
+
+  @property
+  def melody_stages(self) -> tuple[str, ...]:
+    """The stages that have learned to follow a melody."""
+    return tuple(stage for stage, la in self._layouts.items() if la.melody)
 
   def generate(
     self,
-    mulan: np.ndarray,
+    conditioning: Conditioning,
     *,
     seconds: float,
     seed: int,
-    settings: Settings,
-    melody: Melody | None = None,
+    sampling: SamplingConfig,
     keep: Keep = unkept,
-  ) -> Music:
-    """Generates one piece for each row of MuLan tokens.
+    progress: ProgressCallback | None = None,
+  ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Generates a batch of pieces.
 
     Args:
-      mulan: int [B, 12], of texts or of audio.
+      conditioning: Of B pieces.
       seconds: Length, in (0, 3600].
       seed: Another seed gives other music.
-      settings: Temperatures, guidance, and the MuLan levels that are heard:
-        0 is the unconditional model, which hears none and needs no guidance.
-      melody: Tells the melody tokens [N, Q] of a stretch of the music, given
-        its beginning in seconds and N, the same for all rows. Without, stages
-        that have learned to hear one get the mask.
+      sampling: How to draw; with 0 MuLan levels it is the unconditional
+        model, which reads none and needs no guidance.
       keep: Keeps the windows of a call, so that one with the same arguments
         goes on after an interruption.
+      progress: Takes events of the stages and of the decoding.
+
+    Returns:
+      The waveform, float32 [B, S] in [-1, 1] at 24 kHz, S exactly as asked;
+      and tokens, `semantic` int32 [B, Ts] and `acoustic` [B, Ta, Q], as long
+      as the waveform, rounded up.
 
     Raises:
-      UsageError: If the length is out of bounds, or no stage hears melodies.
+      UsageError: If the length is out of bounds, or no stage follows a melody.
     """
-    if melody and not self.melody_stages:
+    if conditioning.melody and not self.melody_stages:
       raise UsageError(
-        'the language models of this bundle hear no melody: leave --melody out'
+        'the language models of this bundle follow no melody: leave --melody '
+        'out'
       )
     codec = self._networks['soundstream']
     hop = codec.model.hop_length
     samples = check_seconds(seconds, hop * codec.model.frame_rate)
     frames = math.ceil(samples / hop)
-    mulan = jnp.asarray(mulan, jnp.int32)
-    run = _Run(mulan, _row_keys(seed, len(mulan)), settings, melody, keep)
+    keys = _row_keys(seed, len(conditioning))
+    run = _Run(conditioning, keys, sampling, keep, progress)
     # Each stage makes as much as the next one must see.
-    fine = self._layouts['fine'].predicted.num_frames
-    ticks = math.ceil(max(frames, fine) / 2)
-    heard = max(ticks, self._coarse_ticks)
-    semantic = self._semantic(run, heard)
-    coarse = self._coarse(run, semantic, ticks)
-    acoustic = self._fine(run, coarse, frames)
-    self._report('decoding')
-    waveform = decode(codec, acoustic, keep=keep)[:, :samples]
+    ticks = math.ceil(max(frames, self._crop('fine')) / 2)
+    semantic = self._make('semantic', run, max(ticks, self._crop('coarse')))
+    coarse = self._make('coarse', run, ticks, semantic[..., 0])
+    fine = self._make('fine', run, frames, coarse)
+    acoustic = np.concatenate([coarse[:, :frames], fine], axis=2)
+    waveform = decode(codec, acoustic, keep=keep, progress=progress)
+    waveform = waveform[:, :samples]
     peak = np.abs(waveform).max(axis=1, keepdims=True)
-    return Music(
-      waveform=waveform / np.maximum(peak, 1.0),
-      semantic=semantic[:, : math.ceil(frames / 2)],
-      acoustic=acoustic,
-    )
+    return waveform / np.maximum(peak, 1.0), {
+      'semantic': semantic[:, : math.ceil(frames / 2), 0],
+      'acoustic': acoustic,
+    }
 
-  @property
-  def melody_stages(self) -> tuple[str, ...]:
-    """The stages that have learned to hear a melody."""
-    return tuple(stage for stage, la in self._layouts.items() if la.melody)
+  def _crop(self, name: str) -> int:
+    """Frames that a stage reads of the one before in a crop."""
+    return self._layouts[name].predicted.num_frames // _STAGES[name].frames
 
-  @property
-  def _coarse_ticks(self) -> int:
-    """Semantic frames in a crop of the coarse stage."""
-    return self._layouts['coarse'].predicted.num_frames // 2
+  def _make(
+    self, name: str, run: _Run, total: int, read: np.ndarray | None = None
+  ) -> np.ndarray:
+    """Makes all codes of a stage, window by window.
 
-  def _tune(self, run: _Run, stage: str, start: int) -> dict[str, np.ndarray]:
-    """What a window of a stage that begins at a tick hears of the melody."""
-    segment = self._layouts[stage].melody
-    if segment is None:
-      return {}
-    shape = (segment.num_frames, segment.num_levels)
-    codes = np.full(shape, UNKNOWN, np.int32)
-    if run.melody:
-      codes = run.melody(start / TICK_RATE, segment.num_frames)
-    return {'melody': np.broadcast_to(codes, (len(run.mulan), *shape))}
+    Args:
+      name: Of the stage.
+      run: The call.
+      total: Frames to cover, counted as in `read`.
+      read: Tokens of the stage before [B, T, ...]; a crop of them at least.
 
-  def _semantic(self, run: _Run, total: int) -> np.ndarray:
-    """Makes `total` semantic frames, [B, Ts]."""
-    plan = windows(total, self._layouts['semantic'].predicted.num_frames)
-    codes = np.zeros((len(run.mulan), 0, 1), np.int32)
-    for number, window in enumerate(plan):
-      made = self._sample(
-        'semantic',
-        {'mulan': run.mulan, **self._tune(run, 'semantic', window.start)},
-        codes[:, window.start :],
-        window.prefix + window.frames,
-        run.window_keys('semantic', number),
-        f'{number + 1}/{len(plan)}',
-        run,
-      )
-      codes = np.concatenate([codes, made[:, window.prefix :]], axis=1)
-    return codes[..., 0]
-
-  def _coarse(self, run: _Run, semantic: np.ndarray, ticks: int) -> np.ndarray:
-    """Makes coarse codes [B, Ta, 4] window by window, each hearing its time.
-
-    Two acoustic frames are one semantic frame (mistake 34).
+    Returns:
+      int32 [B, total * frames, Q].
     """
-    plan = windows(ticks, self._coarse_ticks)
-    levels = self._layouts['coarse'].predicted.num_levels
-    codes = np.zeros((len(run.mulan), 0, levels), np.int32)
-    for number, window in enumerate(plan):
-      heard = semantic[:, window.start : window.start + self._coarse_ticks]
+    stage, ratio = _STAGES[name], _STAGES[name].frames
+    levels = self._layouts[name].predicted.num_levels
+    plan = stage.plan(total, self._crop(name))
+    groups = _groups(stage.plan is chunks, len(run.conditioning), len(plan))
+    codes = np.zeros((len(run.keys), total * ratio, levels), np.int32)
+    meter = Meter(name, codes.size, 'tokens', run.progress)
+    for number, group in enumerate(groups):
+      rows, places = np.transpose(group)
+      first = plan[places[0]]
+      # A chunk makes again what the one before it has made, and drops it.
+      prefix = 0 if stage.plan is chunks else ratio * first.prefix
+      begun = ratio * first.start
+      part = f'{number + 1}/{len(groups)}'
+      kept = isinstance(run.keep, KeptParts) and f'{name} {part}' in run.keep
       made = self._sample(
-        'coarse',
-        {
-          'mulan': run.mulan,
-          'semantic': heard,
-          **self._tune(run, 'coarse', window.start),
-        },
-        codes[:, 2 * window.start :],
-        2 * (window.prefix + window.frames),
-        run.window_keys('coarse', number),
-        f'{number + 1}/{len(plan)}',
+        name,
+        self._inputs(name, run, group, plan, read),
+        codes[rows, begun : begun + prefix],
+        ratio * (first.prefix + first.frames),
+        _window_keys(run.keys[rows], stage.key, places),
+        part,
         run,
       )
-      codes = np.concatenate([codes, made[:, 2 * window.prefix :]], axis=1)
+      for row, place, own in zip(rows, places, made, strict=True):
+        cut = plan[place]
+        begun, end = ratio * (cut.start + cut.prefix), ratio * cut.end
+        codes[row, begun:end] = own[ratio * cut.prefix :]
+      # The last of several groups repeats its last row to be as long.
+      new = sum(plan[place].frames for _, place in set(group))
+      meter.advance(new * ratio * levels, skipped=kept)
     return codes
 
-  def _fine(self, run: _Run, coarse: np.ndarray, frames: int) -> np.ndarray:
-    """Adds the fine levels to `frames` frames of coarse codes, [B, Ta, Q].
-
-    Chunks do not depend on each other, so they go through as rows of one
-    batch, of all pieces together.
-    """
-    crop = self._layouts['fine'].predicted.num_frames
-    plan = chunks(max(frames, crop), crop)
-    rows = [(row, window) for row in range(len(run.mulan)) for window in plan]
-    heard = np.stack([coarse[row, w.start : w.start + crop] for row, w in rows])
-    chunk_keys = jnp.stack(
-      [run.window_keys('fine', number) for number in range(len(plan))], 1
-    ).reshape(-1)
-    of_row = run.mulan[np.asarray([row for row, _ in rows])]
-    size = min(len(rows), MAX_FINE_ROWS)
-    made = []
-    for first in range(0, len(rows), size):
-      # The last group is filled up with its last row: one shape, one program.
-      group = np.minimum(np.arange(first, first + size), len(rows) - 1)
-      codes = self._sample(
-        'fine',
-        {'mulan': of_row[group], 'acoustic': heard[group]},
-        np.zeros((size, 0, self._layouts['fine'].predicted.num_levels), int),
-        min(frames, crop),
-        chunk_keys[group],
-        f'{first // size + 1}/{math.ceil(len(rows) / size)}',
-        run,
+  def _inputs(
+    self,
+    name: str,
+    run: _Run,
+    group: list[tuple[int, int]],
+    plan: list[Window],
+    read: np.ndarray | None,
+  ) -> dict[str, np.ndarray]:
+    """What a stage reads of windows: stream -> one row a (row, window)."""
+    stage, layout, crop = _STAGES[name], self._layouts[name], self._crop(name)
+    rate = layout.predicted.frame_rate / stage.frames
+    known = {
+      place: run.conditioning.at(plan[place].start / rate, layout)
+      for place in sorted({place for _, place in group})
+    }
+    streams = known[group[0][1]]
+    given = {
+      stream: np.stack([known[place][stream][row] for row, place in group])
+      for stream in streams
+    }
+    if stage.reads:
+      given[stage.reads] = np.stack(
+        [
+          read[row, plan[place].start : plan[place].start + crop]
+          for row, place in group
+        ]
       )
-      made.extend(codes[: len(rows) - first])
-    fine = _join(made, rows, len(run.mulan), frames)
-    return np.concatenate([coarse[:, :frames], fine], axis=2)
+    return given
 
   def _sample(
-    self, stage, conditioning, prefix, frames, keys, at, run
+    self, stage, conditioning, prefix, frames, keys, part, run
   ) -> np.ndarray:
     """Makes one window of a stage, or finds it kept, int32 [B, frames, Q]."""
-    draw = functools.partial(self._draw, stage, conditioning, prefix, frames)
-    made = run.keep(f'{stage} {at}', lambda: draw(keys, at, run.settings))
+    made = run.keep(
+      f'{stage} {part}',
+      lambda: self._draw(
+        stage, conditioning, prefix, frames, keys, run.sampling
+      ),
+    )
     return made['codes']
 
   def _draw(
-    self, stage, conditioning, prefix, frames, keys, at, settings
+    self, stage, conditioning, prefix, frames, keys, sampling
   ) -> Arrays:
-    """Runs one window of a stage and reports it."""
-    levels, guidance = settings.mulan_levels, settings.guidance
-    key = (stage, prefix.shape, frames, levels, guidance)
-    first = key not in self._samplers
-    if first:
-      self._report(f'{stage}: compiling')
-      self._samplers[key] = jax.jit(
-        functools.partial(
-          self._networks[stage].model.generate,
-          num_frames=frames,
-          num_mulan_levels=levels,
-          guidance=guidance,
-        )
-      )
-    began = time.monotonic()
-    codes = jax.device_get(
-      self._samplers[key](
-        self._networks[stage].params,
-        conditioning,
-        keys=keys,
-        temperature=jnp.float32(getattr(settings, f'temperature_{stage}')),
-        prefix=jnp.asarray(prefix, jnp.int32),
-      )
+    """Runs one window of a stage."""
+    options = {
+      'num_frames': frames,
+      'num_mulan_levels': sampling.mulan_levels,
+      'guidance': sampling.guidance,
+      'top_k': getattr(sampling, f'top_k_{stage}'),
+      'top_p': getattr(sampling, f'top_p_{stage}'),
+    }
+    key = (stage, prefix.shape, *options.values())
+    if key not in self._samplers:
+      generate = self._networks[stage].model.generate
+      self._samplers[key] = jax.jit(functools.partial(generate, **options))
+    codes = self._samplers[key](
+      self._networks[stage].params,
+      conditioning,
+      keys=keys,
+      temperature=jnp.float32(getattr(sampling, f'temperature_{stage}')),
+      prefix=jnp.asarray(prefix, jnp.int32),
     )
-    seconds = time.monotonic() - began
-    count = codes[:, prefix.shape[1] :].size
-    self._report(
-      f'{stage}: window {at}, {count} tokens in {seconds:.1f} s'
-      + (' with compiling' if first else f', {count / seconds:.0f} a second')
+    return {'codes': jax.device_get(codes)}
+
+
+def decode(
+  codec: Network,
+  codes: np.ndarray,
+  block_frames: int = BLOCK_FRAMES,
+  keep: Keep = unkept,
+  progress: ProgressCallback | None = None,
+) -> np.ndarray:
+  """Decodes codes in blocks, whose state is carried: memory is bounded.
+
+  Args:
+    codec: The `soundstream` network.
+    codes: int [B, T, Q], any T.
+    block_frames: Frames in a block.
+    keep: Keeps the samples and the state of each block.
+    progress: Takes events.
+
+  Returns:
+    float32 [B, T * hop].
+  """
+  step = jax.jit(codec.model.decode_step)
+  total = codes.shape[1]
+  length = min(total, block_frames)
+  # Of one length, one program: what follows changes nothing before it.
+  codes = np.pad(codes, ((0, 0), (0, -total % length), (0, 0)))
+  meter = Meter('decoding', total, 'frames', progress)
+  pasts, blocks = None, []
+
+  def run(block: np.ndarray) -> Arrays:
+    samples, new = jax.device_get(
+      step(codec.params, codec.collections, block, pasts)
     )
-    return {'codes': codes}
+    return {'samples': samples} | {f'past {k}': p for k, p in enumerate(new)}
+
+  for start in range(0, total, length):
+    block = codes[:, start : start + length]
+    made = keep(f'decoded from {start}', functools.partial(run, block))
+    pasts = tuple(made[f'past {k}'] for k in range(len(made) - 1))
+    blocks.append(made['samples'])
+    meter.at(start + length)
+  return np.concatenate(blocks, axis=1)[:, : total * codec.model.hop_length]
+
+
+def _groups(
+  independent: bool, num_rows: int, num_windows: int
+) -> list[list[tuple[int, int]]]:
+  """Which (row, window) go through a stage together."""
+  if not independent:
+    return [[(r, w) for r in range(num_rows)] for w in range(num_windows)]
+  pairs = list(itertools.product(range(num_rows), range(num_windows)))
+  size = min(len(pairs), MAX_CHUNKS)
+  # The last group is filled up with its last pair: one shape, one program.
+  pairs += pairs[-1:] * (-len(pairs) % size)
+  return [pairs[k : k + size] for k in range(0, len(pairs), size)]
 
 
 def _row_keys(seed: int, count: int) -> jax.Array:
@@ -291,16 +326,7 @@ def _row_keys(seed: int, count: int) -> jax.Array:
   return fold(jax.random.key(seed), jnp.arange(count))
 
 
-def _join(
-  made: list[np.ndarray],
-  rows: list[tuple[int, Window]],
-  count: int,
-  frames: int,
-) -> np.ndarray:
-  """Puts the new frames of all chunks where they belong."""
-  out = np.zeros((count, frames, made[0].shape[-1]), np.int32)
-  for codes, (row, window) in zip(made, rows, strict=True):
-    new = codes[window.prefix :]
-    start = window.start + window.prefix
-    out[row, start : start + len(new)] = new
-  return out
+def _window_keys(keys: jax.Array, stage: int, places: np.ndarray) -> jax.Array:
+  """The keys of windows of a stage, one a row."""
+  keys = jax.vmap(jax.random.fold_in, (0, None))(keys, stage)
+  return jax.vmap(jax.random.fold_in)(keys, jnp.asarray(places))

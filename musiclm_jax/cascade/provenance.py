@@ -13,9 +13,15 @@ from typing import Any
 import numpy as np
 
 from musiclm_jax import __version__
-from musiclm_jax.contracts import paths, seal
-from musiclm_jax.contracts.atomic_file import atomic_open, write_text
+from musiclm_jax.contracts import disk, paths, seal
+from musiclm_jax.contracts.atomic_file import (
+  atomic_open,
+  remove_leftovers,
+  write_text,
+)
 from musiclm_jax.contracts.errors import UsageError
+
+_BYTES_PER_SECOND = 48_000
 
 
 def versions() -> dict[str, str]:
@@ -60,6 +66,35 @@ def sidecar(path: Path) -> Path | None:
   beside = path.with_suffix('.json')
   size = len(os.fsencode(beside.name))
   return beside if size <= paths.name_limit(path) else None
+
+
+def outputs(
+  out: Path, count: int | None, seconds: float, overwrite: bool = False
+) -> list[Path]:
+  """Names the sound files to write, each of which can be written.
+
+  Args:
+    out: What was asked for.
+    count: None for one piece; pieces of a list get `x_0.wav`, `x_1.wav`, …
+    seconds: Length of each.
+    overwrite: See `check_out`.
+
+  Raises:
+    UsageError: If one cannot, would replace a file that is not ours, or the
+      disk has no room for them.
+  """
+  if out.suffix.lower() != '.wav':
+    raise UsageError(f"--out='{out}': the name must end in .wav")
+  files = [out]
+  if count is not None:
+    files = [out.with_stem(f'{out.stem}_{k}') for k in range(count)]
+  for file in files:
+    check_out(file, overwrite)
+  disk.check_room(
+    out, len(files) * seconds * _BYTES_PER_SECOND, 'the sound files'
+  )
+  remove_leftovers(out.parent)
+  return files
 
 
 def check_out(path: Path, overwrite: bool = False) -> None:

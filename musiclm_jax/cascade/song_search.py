@@ -1,94 +1,337 @@
-"""Search by sentence: text, songs -> cosine of their MuLan embeddings.
+"""Search by sentence: a text, a folder of songs -> cosine of each song.
 
-Both are centred by the mean of their modality, as where MuLan's tokens are
-made: otherwise the offset between the modalities is most of the cosine.
+  song [S] -> windows -> MuLan -> mean embedding [D] ┐
+  text     -> MuLan   -> embedding [D] ──────────────┴-> cosine, both centred
+
+The folder keeps an index of its songs, FILE. Only what is new or changed since
+the last time is embedded, and an interrupted run goes on within a song. Of N
+songs the index has names, sizes, mtimes_ns, ctimes_ns, sha256 [N], embeddings
+[N, D], heard [N] (windows, where a song is not complete); network: what made
+them. Its first version had no ctimes_ns, sha256 and heard.
 """
 
+import contextlib
+import dataclasses
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
 
-from musiclm_jax.cascade import song_index
-from musiclm_jax.cascade.networks import Network
-from musiclm_jax.cascade.tokenizer import SAMPLE_RATE
+from musiclm_jax.cascade.inputs import SAMPLE_RATE
+from musiclm_jax.cascade.tokenizer import Tokenizer
+from musiclm_jax.cascade.windows import chunks
+from musiclm_jax.contracts import atomic_file, folder_lock
+from musiclm_jax.contracts.errors import DAMAGED_NPZ
+from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.progress import Meter, ProgressCallback
 from musiclm_jax.data.audio_folder import AudioFolder
-from musiclm_jax.stages import makers
+from musiclm_jax.data.file_stamp import FileStamp
 
-NETWORKS = makers('mulan')
+FILE = '.musiclm_index.npz'
+_FIELDS = ('names', 'sizes', 'mtimes_ns', 'embeddings', 'network')
+_LATER_FIELDS = ('ctimes_ns', 'sha256', 'heard')
+_SAVE_SECONDS = 30.0  # an interrupted run loses no more than that
+
+Report = Callable[[str], None]
 
 
-class SongSearch:
-  """Ranks the songs of a folder by how well a sentence fits them."""
+@dataclasses.dataclass(frozen=True)
+class Song:
+  """One file as it was when it was embedded.
 
-  def __init__(self, networks: Mapping[str, Network], vocabulary: Any):
-    """Takes the networks.
+  Attributes:
+    stamp: Of the file.
+    embedding: Mean over its windows, float32 [D]; the sum of those that are
+      done, where there are more.
+    heard: Windows that are done, 0 where all are.
+  """
 
-    Args:
-      networks: `NETWORKS` -> network.
-      vocabulary: The `data.text.Tokenizer` that MuLan was trained with.
-    """
-    self._mulan, self._rvq = (networks[stage] for stage in NETWORKS)
-    self._vocabulary = vocabulary
-    self._text_length = int(self._mulan.config['data']['text_length'])
-    self._hear = jax.jit(self._mulan.model.embed_audio)
+  stamp: FileStamp
+  embedding: np.ndarray
+  heard: int = 0
 
-  def hearing(self) -> song_index.Hearing:
-    """Tells how songs become embeddings: by windows without overlap."""
-    mulan = self._mulan
+
+Songs = dict[str, Song]  # by name
+
+
+@dataclasses.dataclass(frozen=True)
+class SongEmbedder:
+  """How songs become embeddings.
+
+  Attributes:
+    network: Names everything that an embedding depends on; an index of
+      another one is made again.
+    embed: Windows float32 [batch_size, window_samples] -> [batch_size, D],
+      each row for itself.
+    window_samples: Of a window, at the folder's rate.
+    batch_size: Windows of one call.
+  """
+
+  network: str
+  embed: Callable[[np.ndarray], np.ndarray]
+  window_samples: int
+  batch_size: int = 8
+
+  @classmethod
+  def of(cls, tokenizer: Tokenizer) -> 'SongEmbedder':
+    """Embeds with MuLan, by windows without overlap."""
+    mulan = tokenizer.mulan
     made_by = [mulan.sha256, mulan.config['model'], mulan.config['loss']]
     text = json.dumps(made_by, sort_keys=True)
-    return song_index.Hearing(
+    return cls(
       network=hashlib.sha256(text.encode()).hexdigest(),
-      embed=lambda windows: jax.device_get(
-        self._hear(mulan.params, mulan.collections, windows)
-      ),
+      embed=tokenizer.embed_audio,
       window_samples=round(mulan.model.window_seconds * SAMPLE_RATE),
     )
 
-  def remarks(self, text: str) -> list[str]:
-    """Says in lines which part of a sentence is not understood or read."""
-    return self._vocabulary.remarks(text, self._text_length)
 
-  def rank(
-    self,
-    text: str,
-    folder: AudioFolder,
-    path: Path,
-    report: song_index.Report,
-  ) -> list[tuple[str, float]]:
-    """Ranks all songs, the best first.
+def rank(
+  tokenizer: Tokenizer, text: str, songs: Songs
+) -> list[tuple[str, float]]:
+  """Ranks songs by how well a sentence fits them, the best first.
 
-    Args:
-      text: The sentence.
-      folder: All songs of `path`.
-      path: The folder; its index is brought up to date.
-      report: Takes lines for the user.
+  Both are centred by the mean of their modality, as where MuLan's tokens are
+  made: otherwise the offset between the modalities is most of the cosine.
 
-    Returns:
-      (name, cosine in [-1, 1]).
-    """
-    songs = song_index.update(folder, path, self.hearing(), report)
-    names = list(songs)
-    heard = np.stack([songs[name].embedding for name in names])
-    cosines = self._centre(heard, 'audio') @ self._read(text)
-    order = np.argsort(-cosines, kind='stable')
-    return [(names[k], float(cosines[k])) for k in order]
+  Args:
+    tokenizer: With MuLan and its quantizer.
+    text: The sentence.
+    songs: See `update_index`.
 
-  def _read(self, text: str) -> np.ndarray:
-    """The centred unit embedding [D] of a sentence."""
-    ids = self._vocabulary.encode(text, self._text_length)[None]
-    mulan = self._mulan
-    embed = jax.jit(mulan.model.embed_text)
-    found = embed(mulan.params, mulan.collections, ids)
-    return self._centre(found, 'text')[0]
+  Returns:
+    (name, cosine in [-1, 1]).
+  """
+  names = list(songs)
+  audio = np.stack([songs[name].embedding for name in names])
+  wanted = tokenizer.centre(tokenizer.embed_text([text]), 'text')[0]
+  cosines = tokenizer.centre(audio, 'audio') @ wanted
+  order = np.argsort(-cosines, kind='stable')
+  return [(names[k], float(cosines[k])) for k in order]
 
-  def _centre(self, embedding: np.ndarray, modality: str) -> np.ndarray:
-    rvq = self._rvq
-    return jax.device_get(
-      rvq.model.centre(rvq.collections, embedding, modality)
+
+def update_index(
+  folder: AudioFolder,
+  path: Path,
+  embedder: SongEmbedder,
+  report: Report,
+  progress: ProgressCallback | None = None,
+) -> Songs:
+  """Brings the index of a folder up to date and writes it.
+
+  Where it cannot be written, that is reported and the result is the same.
+
+  Args:
+    folder: All of its songs.
+    path: The same folder, which keeps the index.
+    embedder: Embeds what is new or changed.
+    report: Takes lines for the user.
+    progress: Takes events, counted in windows.
+
+  Returns:
+    Name -> song, of the files that are there now.
+
+  Raises:
+    UsageError: If another run is doing the same.
+  """
+  names = [folder.piece_id(i) for i in range(len(folder))]
+  known = read_index(path / FILE, embedder.network, lambda line: None)
+  if _is_current(known, names, path):
+    return known
+  with folder_lock.hold(path, 'listening to the songs of'):
+    known = read_index(path / FILE, embedder.network, report)
+    songs = _current(known, names, path)
+    wanted = [
+      i for i, n in enumerate(names) if n not in songs or songs[n].heard
+    ]
+    steps = _embed(folder, path, wanted, songs, embedder, report, progress)
+    _save_meanwhile(steps, path / FILE, songs, embedder.network, report)
+  gone = len(known.keys() - set(names))
+  new = sum(names[i] in songs for i in wanted)
+  report(
+    f'index of {len(songs)} songs: {new} embedded, {len(songs) - new} known, '
+    f'{gone} gone'
+  )
+  return songs
+
+
+def _is_current(songs: Songs, names: Sequence[str], path: Path) -> bool:
+  """Whether nothing has been touched since all of it was embedded."""
+  return songs.keys() == set(names) and all(
+    song.stamp.is_untouched(path / name) and not song.heard
+    for name, song in songs.items()
+  )
+
+
+def _current(known: Songs, names: Sequence[str], path: Path) -> Songs:
+  """What is known of the files as they are now."""
+  songs = {}
+  for name in known.keys() & set(names):
+    if stamp := _renewed(known[name].stamp, path / name):
+      songs[name] = dataclasses.replace(known[name], stamp=stamp)
+  return songs
+
+
+def _renewed(stamp: FileStamp, path: Path) -> FileStamp | None:
+  """See `FileStamp.renewed`; the first version knew size and time alone."""
+  if stamp.sha256:
+    return stamp.renewed(path)
+  now = FileStamp.of(path)
+  same = (now.size, now.mtime_ns) == (stamp.size, stamp.mtime_ns)
+  return now if same and now.sha256 else None
+
+
+def _save_meanwhile(
+  steps: Iterator[None], path: Path, songs: Songs, network: str, report: Report
+) -> None:
+  """Takes all steps and writes the index, from time to time as well."""
+  saved = time.monotonic()
+  try:
+    for _ in steps:
+      if time.monotonic() - saved > _SAVE_SECONDS:
+        saved = time.monotonic()
+        with contextlib.suppress(OSError):  # reported at the end
+          write_index(path, songs, network)
+  except BaseException:
+    with contextlib.suppress(OSError):
+      write_index(path, songs, network)
+    raise
+  try:
+    write_index(path, songs, network)
+  except OSError as error:
+    report(
+      f"the index '{printable(path)}' cannot be written ({error.strerror}): "
+      'the songs will be embedded again the next time'
+    )
+
+
+def _embed(
+  folder: AudioFolder,
+  path: Path,
+  wanted: Sequence[int],
+  songs: Songs,
+  embedder: SongEmbedder,
+  report: Report,
+  progress: ProgressCallback | None,
+) -> Iterator[None]:
+  """Embeds songs window by window, the windows of several in one batch.
+
+  Memory does not grow with the length of a song.
+
+  Yields:
+    After each batch, when `songs` has what is done of it.
+  """
+  # The last window of a song reaches back, so that each is a whole one.
+  cuts = {
+    i: chunks(folder.num_samples(i), embedder.window_samples) for i in wanted
+  }
+  stamps: dict[int, FileStamp] = {}
+
+  def left() -> Iterator[tuple[int, int, int]]:
+    """Song, start and length of the windows that are left."""
+    for i in wanted:
+      name = folder.piece_id(i)
+      song = songs.get(name)
+      # Before it is read: what changes meanwhile is noticed the next time.
+      stamps[i] = song.stamp if song else FileStamp.of(path / name)
+      if not stamps[i].sha256:
+        report(f'{name}: skipped (it cannot be read any more)')
+        continue
+      for cut in cuts[i][song.heard if song else 0 :]:
+        yield i, cut.start, cut.end - cut.start
+
+  done = sum(songs[n].heard for n in map(folder.piece_id, wanted) if n in songs)
+  total = sum(map(len, cuts.values()))
+  meter = Meter(f'embedding {len(wanted)} songs', total, 'windows', progress)
+  meter.advance(done, skipped=True)
+  windows = left()
+  while batch := list(itertools.islice(windows, embedder.batch_size)):
+    rows = np.zeros((embedder.batch_size, embedder.window_samples), np.float32)
+    for row, (i, start, samples) in zip(rows, batch, strict=False):
+      # A song that is shorter than a window is repeated.
+      row[:] = np.resize(folder.read(i, start, samples), len(row))
+    found = np.asarray(embedder.embed(rows), np.float32)
+    for (i, _, _), embedding in zip(batch, found, strict=False):
+      name = folder.piece_id(i)
+      song = songs.get(name, Song(stamps[i], 0.0))
+      summed, heard = song.embedding + embedding, song.heard + 1
+      if heard == len(cuts[i]):
+        summed, heard = summed / heard, 0
+      songs[name] = Song(stamps[i], summed, heard)
+    meter.advance(len(batch))
+    yield
+
+
+def read_index(path: Path, network: str, report: Report) -> Songs:
+  """Reads an index; what cannot be used is reported and empty."""
+  if not path.exists():
+    return {}
+  shown = printable(path)
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      first = all(name not in file for name in _LATER_FIELDS)
+      fields = {name: file[name] for name in _FIELDS}
+      fields |= {name: file[name] for name in _LATER_FIELDS if not first}
+    songs = dict(_rows(fields))
+    whole = fields['embeddings'].ndim == 2
+    whole = whole and np.isfinite(fields['embeddings']).all()
+  except DAMAGED_NPZ:
+    whole = False
+  if not whole:
+    report(f"the index '{shown}' is damaged: all songs are embedded again")
+    return {}
+  if str(fields['network']) != network:
+    report(
+      f"the index '{shown}' is of another bundle: all songs are embedded again"
+    )
+    return {}
+  if first:
+    report(
+      f"the index '{shown}' is of an earlier version: whether songs were "
+      'replaced with their time of change kept is not known'
+    )
+  return songs
+
+
+def _rows(fields: Mapping[str, np.ndarray]) -> Iterator[tuple[str, Song]]:
+  count = len(fields['names'])
+  none = {
+    'ctimes_ns': np.zeros(count, int),
+    'sha256': [''] * count,
+    'heard': np.zeros(count, int),
+  }
+  fields = none | dict(fields)
+  columns = ('sizes', 'mtimes_ns', 'ctimes_ns', 'sha256')
+  for name, *stamp, embedding, heard in zip(
+    fields['names'],
+    *(fields[column] for column in columns),
+    fields['embeddings'],
+    fields['heard'],
+    strict=True,
+  ):
+    *numbers, sha256 = stamp
+    stamp = FileStamp(*map(int, numbers), sha256=str(sha256))
+    yield str(name), Song(stamp, embedding, int(heard))
+
+
+def write_index(path: Path, songs: Songs, network: str) -> None:
+  """Writes an index, whole or not at all."""
+  if not songs:
+    return
+  names = sorted(songs)
+  stamps = [songs[name].stamp for name in names]
+  with atomic_file.atomic_open(path, 'wb') as file:
+    np.savez(
+      file,
+      names=np.array(names, dtype=np.str_),
+      sizes=np.array([stamp.size for stamp in stamps], np.int64),
+      mtimes_ns=np.array([stamp.mtime_ns for stamp in stamps], np.int64),
+      ctimes_ns=np.array([stamp.ctime_ns for stamp in stamps], np.int64),
+      sha256=np.array([stamp.sha256 for stamp in stamps], np.str_),
+      embeddings=np.stack([songs[name].embedding for name in names]),
+      heard=np.array([songs[name].heard for name in names], np.int64),
+      network=np.array(network),
     )

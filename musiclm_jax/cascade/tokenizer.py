@@ -3,21 +3,28 @@
   waveform [B, S] -> mulan [B, 12], semantic [B, Ts], acoustic [B, 2 Ts, Q],
                      melody [B, N, 24] with the networks for it
   captions [B]    -> mulan [B, 12]
+  both            -> MuLan's embeddings [B, D]
 
 All networks are frozen (mistake 14): nothing here returns new collections.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 
+from musiclm_jax.cascade import networks as trained
 from musiclm_jax.cascade.bundle import OPTIONAL, TOKENIZERS
+from musiclm_jax.cascade.inputs import SAMPLE_RATE
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.contracts.array_types import Codes, Tokens, Waveform
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.task import Collections, Params
 from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
 from musiclm_jax.embedding_rvq.quantizer import EmbeddingQuantizer
 from musiclm_jax.melody.embedder import MelodyEmbedder
@@ -26,15 +33,16 @@ from musiclm_jax.soundstream.codec import Codec
 from musiclm_jax.stages import makers
 from musiclm_jax.w2v_bert.features import SemanticCodebook, SemanticFeatures
 
-SAMPLE_RATE = 24000
 TEXT_TOKENIZERS = makers('mulan')
 SEMANTIC_FRAME_RATE = 25.0
+Networks = Mapping[str, Network]  # by stage
+Parts = Mapping[str, tuple[Params, Collections]]  # by stage
 
 
 class Tokenizer:
   """Turns music and sentences into tokens with frozen networks."""
 
-  def __init__(self, networks: Mapping[str, Network], vocabulary: Any):
+  def __init__(self, networks: Networks, vocabulary: Any):
     """Takes the networks.
 
     Args:
@@ -44,11 +52,16 @@ class Tokenizer:
     """
     self._networks = networks
     self._vocabulary = vocabulary
-    mulan = networks['mulan']
-    self._text_length = int(mulan.config['data']['text_length'])
-    self._audio_tokens = jax.jit(functools.partial(_audio_tokens, networks))
-    self._text_tokens = jax.jit(functools.partial(_text_tokens, networks))
-    self._melody_tokens = jax.jit(functools.partial(_melody_tokens, networks))
+    self._programs = {
+      program: jax.jit(functools.partial(program, networks))
+      for program in (
+        _audio_tokens,
+        _text_tokens,
+        _melody_tokens,
+        _embed_audio,
+        _embed_text,
+      )
+    }
     self._stages = tuple(
       stage for stage in (*TOKENIZERS, *OPTIONAL) if stage in networks
     )
@@ -75,8 +88,7 @@ class Tokenizer:
         f'a crop of {samples} samples is no whole number of semantic frames: '
         f'choose a multiple of {1 / SEMANTIC_FRAME_RATE} s'
       )
-    parts = self._parts(self._stages)
-    tokens = jax.device_get(self._audio_tokens(*parts, waveform))
+    tokens = self._run(_audio_tokens, self._stages, waveform)
     frames = samples // per_frame
     made = tokens['acoustic'].shape[1], tokens['semantic'].shape[1]
     # The contract has checked the codec: else a stream would slip unseen.
@@ -92,7 +104,7 @@ class Tokenizer:
     Raises:
       UsageError: If the clips are shorter than a window.
     """
-    return jax.device_get(self._melody_tokens(*self._parts(OPTIONAL), waveform))
+    return self._run(_melody_tokens, OPTIONAL, waveform)
 
   def encode_text(self, captions: Sequence[str]) -> np.ndarray:
     """Encodes captions into MuLan tokens, int32 [B, 12].
@@ -100,11 +112,32 @@ class Tokenizer:
     Text and audio share the codebooks; the text's mean is subtracted where
     training subtracted the audio's (recipe section 1).
     """
-    ids = np.stack(
-      [self._vocabulary.encode(text, self._text_length) for text in captions]
+    return self._run(_text_tokens, TEXT_TOKENIZERS, self._ids(captions))
+
+  def embed_text(self, captions: Sequence[str]) -> np.ndarray:
+    """MuLan's embeddings of captions, unit length, float32 [B, D]."""
+    return self._run(_embed_text, ('mulan',), self._ids(captions))
+
+  def embed_audio(self, waveform: Waveform) -> np.ndarray:
+    """MuLan's embeddings of clips, unit length, float32 [B, D].
+
+    Args:
+      waveform: float32 [B, S] at 24 kHz; each embedding is the mean over the
+        windows of its clip, which is repeated where it is shorter than one.
+    """
+    return self._run(_embed_audio, ('mulan',), waveform)
+
+  def centre(self, embedding: np.ndarray, modality: str) -> np.ndarray:
+    """Embeddings [B, D] without the mean of `'text'` or `'audio'`, unit."""
+    rvq = self._networks['mulan_rvq']
+    return jax.device_get(
+      rvq.model.centre(rvq.collections, embedding, modality)
     )
-    parts = self._parts(TEXT_TOKENIZERS)
-    return jax.device_get(self._text_tokens(*parts, ids))
+
+  @property
+  def mulan(self) -> Network:
+    """The network that embeds."""
+    return self._networks['mulan']
 
   def remarks(self, caption: str) -> list[str]:
     """Says in a line each what of a caption MuLan does not know or read."""
@@ -156,16 +189,59 @@ class Tokenizer:
       networks={stage: self._networks[stage].sha256 for stage in self._stages},
     )
 
-  def _parts(self, stages: Sequence[str]) -> tuple[dict, dict]:
-    """Parameters and collections, which are arguments of the programs."""
-    networks = self._networks
-    return (
-      {stage: networks[stage].params for stage in stages},
-      {stage: networks[stage].collections for stage in stages},
+  @property
+  def _text_length(self) -> int:
+    return int(self.mulan.config['data']['text_length'])
+
+  def _ids(self, captions: Sequence[str]) -> np.ndarray:
+    """Word pieces of captions [B, L]."""
+    return np.stack(
+      [self._vocabulary.encode(text, self._text_length) for text in captions]
     )
 
+  def _run(
+    self, program: Callable, stages: Sequence[str], inputs: Array
+  ) -> Any:
+    """Runs a program; what its networks have learned are arguments of it."""
+    used = {stage: self._networks[stage] for stage in stages}
+    parts = {stage: (n.params, n.collections) for stage, n in used.items()}
+    return jax.device_get(self._programs[program](parts, inputs))
 
-def melody_spec(networks: Mapping[str, Network]) -> TokenSpec:
+
+def load(
+  workdirs: str | os.PathLike, networks: Networks | None = None
+) -> Tokenizer:
+  """Opens the tokenizer of a folder of workdirs, or of a bundle.
+
+  Args:
+    workdirs: The folder.
+    networks: Those of it that are loaded already; None loads what there is.
+
+  Raises:
+    UsageError: If a network or MuLan's vocabulary is missing.
+  """
+  from musiclm_jax.data.text import Tokenizer as Vocabulary
+
+  if networks is None:
+    networks = trained.load_all(workdirs, TOKENIZERS, OPTIONAL)
+  return Tokenizer(networks, Vocabulary.load(vocabulary_of(workdirs)))
+
+
+def vocabulary_of(workdirs: str | os.PathLike) -> Path:
+  """Finds MuLan's word pieces below a folder of workdirs or a bundle.
+
+  Raises:
+    UsageError: If they are not there.
+  """
+  path = Path(workdirs) / 'mulan' / 'vocab.txt'
+  if not path.is_file():
+    raise UsageError(
+      f"'{path}' is missing: train the mulan stage, which leaves it there"
+    )
+  return path
+
+
+def melody_spec(networks: Networks) -> TokenSpec:
   """Says what melody tokens are: one frame a window of several seconds."""
   melody, rvq = (networks[stage].model for stage in OPTIONAL)
   return TokenSpec(
@@ -177,60 +253,53 @@ def melody_spec(networks: Mapping[str, Network]) -> TokenSpec:
 
 
 def _audio_tokens(
-  networks: Mapping[str, Network],
-  params: dict,
-  collections: dict,
-  waveform: Waveform,
+  networks: Networks, parts: Parts, waveform: Waveform
 ) -> dict[str, Codes | Tokens]:
   semantic: SemanticFeatures = networks['w2v_bert'].model
   codebook: SemanticCodebook = networks['kmeans'].model
-  mulan: MulanEmbedder = networks['mulan'].model
-  rvq: EmbeddingQuantizer = networks['mulan_rvq'].model
   codec: Codec = networks['soundstream'].model
 
-  features = semantic.features(
-    params['w2v_bert'], collections['w2v_bert'], waveform
-  )
-  embedding = mulan.embed_audio(params['mulan'], collections['mulan'], waveform)
+  features = semantic.features(*parts['w2v_bert'], waveform)
+  embedding = _embed_audio(networks, parts, waveform)
   tokens = {
-    'mulan': rvq.quantize(collections['mulan_rvq'], embedding, 'audio'),
-    'semantic': codebook.assign(collections['kmeans'], features)[..., 0],
-    'acoustic': codec.encode(
-      params['soundstream'], collections['soundstream'], waveform
-    ),
+    'mulan': _quantize(networks, parts, embedding, 'audio'),
+    'semantic': codebook.assign(parts['kmeans'][1], features)[..., 0],
+    'acoustic': codec.encode(*parts['soundstream'], waveform),
   }
   seconds = waveform.shape[-1] / SAMPLE_RATE
-  if 'melody' in params and melody_spec(networks).num_frames(seconds):
-    tokens['melody'] = _melody_tokens(networks, params, collections, waveform)
+  if 'melody' in parts and melody_spec(networks).num_frames(seconds):
+    tokens['melody'] = _melody_tokens(networks, parts, waveform)
   return tokens
 
 
 def _melody_tokens(
-  networks: Mapping[str, Network],
-  params: dict,
-  collections: dict,
-  waveform: Waveform,
+  networks: Networks, parts: Parts, waveform: Waveform
 ) -> Codes:
   melody: MelodyEmbedder = networks['melody'].model
   rvq: EmbeddingQuantizer = networks['melody_rvq'].model
-  embedding = melody.embed_audio(
-    params['melody'], collections['melody'], waveform
-  )
-  rows = rvq.quantize(
-    collections['melody_rvq'],
-    embedding.reshape(-1, embedding.shape[-1]),
-    'audio',
-  )
-  return rows.reshape(*embedding.shape[:2], -1)
+  embedding = melody.embed_audio(*parts['melody'], waveform)
+  rows = embedding.reshape(-1, embedding.shape[-1])
+  codes = rvq.quantize(parts['melody_rvq'][1], rows, 'audio')
+  return codes.reshape(*embedding.shape[:2], -1)
 
 
-def _text_tokens(
-  networks: Mapping[str, Network],
-  params: dict,
-  collections: dict,
-  text_ids: jax.Array,
+def _text_tokens(networks: Networks, parts: Parts, ids: Array) -> Codes:
+  embedding = _embed_text(networks, parts, ids)
+  return _quantize(networks, parts, embedding, 'text')
+
+
+def _quantize(
+  networks: Networks, parts: Parts, embedding: Array, modality: str
 ) -> Codes:
-  mulan: MulanEmbedder = networks['mulan'].model
   rvq: EmbeddingQuantizer = networks['mulan_rvq'].model
-  embedding = mulan.embed_text(params['mulan'], collections['mulan'], text_ids)
-  return rvq.quantize(collections['mulan_rvq'], embedding, 'text')
+  return rvq.quantize(parts['mulan_rvq'][1], embedding, modality)
+
+
+def _embed_audio(networks: Networks, parts: Parts, waveform: Waveform) -> Array:
+  mulan: MulanEmbedder = networks['mulan'].model
+  return mulan.embed_audio(*parts['mulan'], waveform)
+
+
+def _embed_text(networks: Networks, parts: Parts, ids: Array) -> Array:
+  mulan: MulanEmbedder = networks['mulan'].model
+  return mulan.embed_text(*parts['mulan'], ids)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from musiclm_jax.cascade.generator import Generator, Music
-from musiclm_jax.cascade.settings import Settings
+from musiclm_jax.cascade.conditioning import Conditioning
+from musiclm_jax.cascade.generator import Generator
+from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts.kept_parts import Keep, unkept
 from musiclm_jax.evaluation import (
   cascade_quality,
@@ -94,31 +95,30 @@ def generate(
   keep: Keep = unkept,
 ) -> Generated:
   """Generates every prompt with two seeds, and as many clips without one."""
-  # Indented: it is the progress of this part, not of the examination.
-  generator = Generator(
-    material.networks, lambda line: print(f'  {line}', flush=True)
-  )
-  settings = material.bundle.settings
+  generator = Generator(material.networks)
+  sampling = material.bundle.settings
   codes = material.tokenizer.encode_text(prompts)
 
-  def run(number: int, settings: Settings) -> Music:
+  def run(
+    number: int, sampling: SamplingConfig
+  ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     return generator.generate(
-      codes,
+      Conditioning(codes),
       seconds=SECONDS,
       seed=SEEDS * seed + number,
-      settings=settings,
+      sampling=sampling,
       keep=lambda part, make: keep(f'clips {number} {part}', make),
     )
 
-  runs = [run(k, settings) for k in range(SEEDS)]
-  free = run(SEEDS, dataclasses.replace(settings, mulan_levels=0))
+  runs = [run(k, sampling) for k in range(SEEDS)]
+  free, _ = run(SEEDS, sampling.changed({'mulan_levels': 0}))
   return Generated(
     prompts=prompts,
     families=families,
-    waveforms=np.stack([run.waveform for run in runs], axis=1),
-    semantic=np.stack([run.semantic for run in runs], axis=1),
-    acoustic=np.stack([run.acoustic for run in runs], axis=1),
-    unconditional=free.waveform,
+    waveforms=np.stack([waveform for waveform, _ in runs], axis=1),
+    semantic=np.stack([made['semantic'] for _, made in runs], axis=1),
+    acoustic=np.stack([made['acoustic'] for _, made in runs], axis=1),
+    unconditional=free,
     text_codes=codes,
   )
 

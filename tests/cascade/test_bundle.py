@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax.cascade import bundle
-from musiclm_jax.cascade.settings import Settings
+from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts.errors import UsageError
 
 
@@ -19,7 +19,7 @@ def write(out, tiny, made=None):
     made or tiny.stages(tiny.contract),
     tiny.contract,
     '[PAD]\npiano\n',
-    Settings(mulan_levels=3, guidance=2.0),
+    SamplingConfig(mulan_levels=3, guidance=2.0),
     {'jax': '0'},
   )
 
@@ -32,7 +32,7 @@ def written(tiny, tmp_path):
 def test_what_comes_out_is_what_went_in(tiny, written):
   opened = bundle.read(written.path)
   assert opened == written
-  assert opened.settings == Settings(3, 1.0, 0.95, 0.4, 2.0)
+  assert opened.settings == SamplingConfig(3, 1.0, 0.95, 0.4, 2.0)
   assert opened.contract == tiny.contract
   assert opened.vocabulary.read_text() == '[PAD]\npiano\n'
   for stage, weights in tiny.stages(tiny.contract).items():
@@ -87,6 +87,18 @@ def test_a_damaged_manifest_is_refused(written, text):
   (written.path / 'bundle.json').write_text(text)
   with pytest.raises(UsageError, match=r'bundle\.json'):
     bundle.read(written.path)
+
+
+def test_a_bundle_of_the_first_version_has_no_limits_of_codes(written):
+  manifest = json.loads((written.path / 'bundle.json').read_text())
+  manifest['schema_version'] = 1
+  names = [n for n in manifest['settings'] if n.startswith(('top_k', 'top_p'))]
+  for name in names:
+    del manifest['settings'][name]
+  (written.path / 'bundle.json').write_text(json.dumps(manifest))
+  opened = bundle.read(written.path)
+  assert opened.settings == written.settings and len(names) == 6
+  assert opened.settings.top_k_semantic is None
 
 
 def test_another_schema_is_refused(written):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musiclm_jax.cascade.corpus import Corpus, LeftOut
+from musiclm_jax.cascade.corpus import Corpus, Cutting, LeftOut
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.token_store import TokenStore
 
@@ -82,20 +82,16 @@ def tokenize(
   echo=None,
   **options,
 ):
-  source, lines = Ramp(), []
+  source, events = Ramp(), []
   corpus = Corpus(
     echo or Echo(),
     source,
     split,
-    crop,
-    crop,
-    4,
-    max_pieces,
-    min_dbfs,
-    lines.append,
+    Cutting(crop, None, 4, max_pieces, min_dbfs),
+    progress=events.append,
   )
   left_out = corpus.write(folder, 'ramp:x', tiny.contract, **options)
-  return source, left_out, lines
+  return source, left_out, events
 
 
 def test_no_more_pieces_than_asked_for_the_first_ones(tiny, tmp_path):
@@ -106,7 +102,7 @@ def test_no_more_pieces_than_asked_for_the_first_ones(tiny, tmp_path):
 
 
 def test_each_crop_is_a_record_that_knows_its_piece(tiny, tmp_path):
-  source, left_out, lines = tokenize(tmp_path, tiny)
+  source, left_out, events = tokenize(tmp_path, tiny)
   store = TokenStore(tmp_path, 'train')
   found = {}
   for i in range(len(store)):
@@ -124,19 +120,19 @@ def test_each_crop_is_a_record_that_knows_its_piece(tiny, tmp_path):
   assert found == {1: [0.0], 2: [0.0, 1.88], 3: [0.0, 2.0]}
   assert left_out == LeftOut(short_pieces=1, soft_crops=0)
   assert source.said == 0, 'captions never enter the train split'
-  assert any('5 of 5 crops' in line for line in lines)
+  assert (events[-1].done, events[-1].total) == (5, 5)
 
 
 def test_soft_crops_teach_silence_and_are_left_out(tiny, tmp_path):
   """Mistake 33, mostly silence; the pieces are at 0, 6 and 9 dBFS."""
-  _, left_out, lines = tokenize(tmp_path, tiny, min_dbfs=5.0)
+  _, left_out, events = tokenize(tmp_path, tiny, min_dbfs=5.0)
   assert left_out == LeftOut(short_pieces=1, soft_crops=1)
   store = TokenStore(tmp_path, 'train')
   found = [store.record(i) for i in range(len(store))]
   assert {record.piece_id for record in found} == {'piece 2', 'piece 3'}
   # The crops that remain do not hear of the others.
   assert all(len(record.piece_mulan) == 2 for record in found)
-  assert any('5 of 5 crops' in line for line in lines)
+  assert (events[-1].done, events[-1].total) == (5, 5)
 
 
 def test_tokens_of_another_level_are_not_mixed(tiny, tmp_path):

@@ -6,12 +6,13 @@ import itertools
 import numpy as np
 import pytest
 
-from musiclm_jax.cascade.generator import Generator
-from musiclm_jax.cascade.settings import Settings
+from musiclm_jax.cascade.conditioning import Conditioning
+from musiclm_jax.cascade.generator import Generator, decode
+from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.kept_parts import KeptParts
+from musiclm_jax.contracts.kept_parts import KeptParts, unkept
 
-SETTINGS = Settings(mulan_levels=12)
+SAMPLING = SamplingConfig(mulan_levels=12)
 
 
 @pytest.fixture(scope='module')
@@ -19,17 +20,27 @@ def generator(tiny):
   return Generator(tiny.networks)
 
 
+@dataclasses.dataclass
+class Made:
+  waveform: np.ndarray
+  semantic: np.ndarray
+  acoustic: np.ndarray
+
+
 def mulan(rows=1):
   return np.random.default_rng(0).integers(16, size=(rows, 12))
 
 
-def make(generator, rows=1, seconds=1.0, seed=0, **changes):
-  return generator.generate(
-    mulan(rows),
+def make(generator, rows=1, seconds=1.0, seed=0, keep=unkept, **changes):
+  tokens = mulan(rows) if isinstance(rows, int) else rows
+  waveform, made = generator.generate(
+    Conditioning(tokens),
     seconds=seconds,
     seed=seed,
-    settings=dataclasses.replace(SETTINGS, **changes),
+    sampling=dataclasses.replace(SAMPLING, **changes),
+    keep=keep,
   )
+  return Made(waveform, **made)
 
 
 @pytest.mark.parametrize(
@@ -118,35 +129,24 @@ def test_fine_codes_join_the_coarse_codes_they_were_made_for(
     'musiclm_jax.cascade.generator.decode',
     lambda codec, codes, **_: np.zeros((len(codes), 480 * codes.shape[1])),
   )
-  monkeypatch.setattr('musiclm_jax.cascade.generator.MAX_FINE_ROWS', 4)
+  monkeypatch.setattr('musiclm_jax.cascade.generator.MAX_CHUNKS', 4)
   music = make(generator, rows=3, seconds=1.13)
   np.testing.assert_array_equal(
     music.acoustic[..., 2:], music.acoustic[..., :2] + 100
   )
 
 
-def test_the_unconditional_model_hears_no_prompt(generator):
+def test_the_unconditional_model_reads_no_prompt(generator):
   one, two = (
-    generator.generate(
-      tokens,
-      seconds=0.5,
-      seed=0,
-      settings=dataclasses.replace(SETTINGS, mulan_levels=0),
-    )
+    make(generator, tokens, seconds=0.5, mulan_levels=0)
     for tokens in (mulan(), 15 - mulan())
   )
   np.testing.assert_array_equal(one.acoustic, two.acoustic)
 
 
-def test_guidance_does_nothing_where_no_prompt_is_heard(generator):
-  free = dataclasses.replace(SETTINGS, mulan_levels=0)
+def test_guidance_does_nothing_where_no_prompt_is_read(generator):
   plain, guided = (
-    generator.generate(
-      mulan(),
-      seconds=0.3,
-      seed=0,
-      settings=dataclasses.replace(free, guidance=scale),
-    )
+    make(generator, seconds=0.3, mulan_levels=0, guidance=scale)
     for scale in (1.0, 8.0)
   )
   np.testing.assert_array_equal(plain.acoustic, guided.acoustic)
@@ -154,15 +154,22 @@ def test_guidance_does_nothing_where_no_prompt_is_heard(generator):
 
 def test_guidance_changes_the_music(generator):
   plain, guided = (
-    generator.generate(
-      mulan(),
-      seconds=0.3,
-      seed=0,
-      settings=dataclasses.replace(SETTINGS, guidance=scale),
-    )
-    for scale in (1.0, 8.0)
+    make(generator, seconds=0.3, guidance=scale) for scale in (1.0, 8.0)
   )
   assert (plain.semantic != guided.semantic).any()
+
+
+@pytest.mark.parametrize('limit', [{'top_k': 1}, {'top_p': 0.0}])
+def test_one_code_to_draw_from_is_the_likeliest(generator, limit):
+  """Of each stage by itself."""
+  ((name, value),) = limit.items()
+  stages = ('semantic', 'coarse', 'fine')
+  cold = make(generator, **{f'temperature_{s}': 0.0 for s in stages})
+  limited = make(generator, **{f'{name}_{s}': value for s in stages})
+  np.testing.assert_array_equal(cold.semantic, limited.semantic)
+  np.testing.assert_array_equal(cold.acoustic, limited.acoustic)
+  free = make(generator, **{f'{name}_fine': value})
+  assert (free.semantic != cold.semantic).any()
 
 
 def test_nothing_is_louder_than_full_scale(tiny, monkeypatch):
@@ -174,12 +181,21 @@ def test_nothing_is_louder_than_full_scale(tiny, monkeypatch):
   assert np.abs(waveform).max() == 1.0, 'scaled as a whole, not clipped'
 
 
-def test_each_window_is_reported(tiny):
-  lines = []
-  make(Generator(tiny.networks, lines.append), seconds=1.0)
-  text = '\n'.join(lines)
-  assert 'semantic: compiling' in text and 'a second' in text
-  assert text.rstrip().endswith('decoding')
+def test_progress_counts_the_tokens_of_each_stage(generator):
+  events = []
+  generator.generate(
+    Conditioning(mulan(2)),
+    seconds=1.0,
+    seed=0,
+    sampling=SAMPLING,
+    progress=events.append,
+  )
+  last = {event.stage: event for event in events}
+  assert list(last) == ['semantic', 'coarse', 'fine', 'decoding']
+  assert all(event.done == event.total for event in last.values())
+  totals = [event.total for event in last.values()]
+  assert totals == [2 * 25, 2 * 50 * 2, 2 * 50 * 2, 50]
+  assert len([e for e in events if e.stage == 'semantic']) > 2
 
 
 def test_an_interrupted_generation_goes_on_with_the_windows_it_has(
@@ -196,9 +212,7 @@ def test_an_interrupted_generation_goes_on_with_the_windows_it_has(
 
   def run():
     with KeptParts(tmp_path / 'kept', 'a') as kept:
-      return generator.generate(
-        mulan(), seconds=1.5, seed=0, settings=SETTINGS, keep=kept
-      )
+      return make(generator, seconds=1.5, keep=kept)
 
   monkeypatch.setattr(Generator, '_draw', interrupted)
   with pytest.raises(KeyboardInterrupt):
@@ -216,3 +230,31 @@ def test_an_interrupted_generation_goes_on_with_the_windows_it_has(
       getattr(music, field.name), getattr(expected, field.name)
     )
   assert not (tmp_path / 'kept').exists()
+
+
+@pytest.mark.parametrize('frames', [7, 60, 61, 145])
+def test_blocks_whose_state_is_carried_equal_the_whole(tiny, frames, tmp_path):
+  codec, events = tiny.networks['soundstream'], []
+  codes = np.random.default_rng(0).integers(16, size=(2, frames, 4))
+  whole = decode(codec, codes)
+  assert np.abs(whole).max() > 1e-3
+
+  def dies(part, make):
+    if part == 'decoded from 30':
+      raise KeyboardInterrupt
+    return kept(part, make)
+
+  if frames > 30:  # and after an interruption
+    with (
+      pytest.raises(KeyboardInterrupt),
+      KeptParts(tmp_path / 'kept', 'a') as kept,
+    ):
+      decode(codec, codes, block_frames=30, keep=dies)
+  with KeptParts(tmp_path / 'kept', 'a') as kept:
+    assert ('decoded from 0' in kept) == (frames > 30)
+    blocks = decode(
+      codec, codes, block_frames=30, keep=kept, progress=events.append
+    )
+  assert blocks.shape == whole.shape == (2, frames * 480)
+  np.testing.assert_allclose(blocks, whole, atol=1e-5)
+  assert events[-1].done == events[-1].total == frames

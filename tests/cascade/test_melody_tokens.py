@@ -9,10 +9,11 @@ import pytest
 import soundfile
 from flax import linen as nn
 
-from musiclm_jax.cascade import melody_prompt
+from musiclm_jax.cascade import inputs
+from musiclm_jax.cascade.conditioning import Conditioning, Melody
 from musiclm_jax.cascade.generator import Generator
 from musiclm_jax.cascade.networks import Network
-from musiclm_jax.cascade.settings import Settings
+from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.cascade.tokenizer import Tokenizer
 from musiclm_jax.cascade.weights import Weights
 from musiclm_jax.contracts.errors import UsageError
@@ -95,7 +96,7 @@ def test_ten_seconds_are_72_tokens_alone_or_in_a_batch(tokenizer):
 
 def test_music_hears_the_melody_again_from_its_beginning(tokenizer):
   waveform = tune(5.5)
-  prompt = melody_prompt.MelodyPrompt(tokenizer, SPEC, waveform)
+  prompt = Melody(waveform, SPEC, tokenizer)
   assert prompt.seconds == 5.5
   on_and_on = np.tile(waveform, 4)
   for start, count in ((0.0, 3), (2.44, 1), (8.0, 2)):
@@ -103,14 +104,14 @@ def test_music_hears_the_melody_again_from_its_beginning(tokenizer):
     samples = (3 * (count - 1) + 4) * 24000
     expected = on_and_on[first : first + samples]
     np.testing.assert_array_equal(
-      prompt(start, count), tokenizer.encode_melody(expected[None])[0]
+      prompt.at(start, count), tokenizer.encode_melody(expected[None])[0]
     )
 
 
 def test_a_melody_is_read_at_any_rate_or_refused(tmp_path):
   loud = tune(4.0)
   soundfile.write(tmp_path / 'a.wav', np.stack([loud, loud], 1)[::2], 12000)
-  assert abs(len(melody_prompt.read(tmp_path / 'a.wav', SPEC)) - 96_000) < 2
+  assert abs(len(inputs.read_melody(tmp_path / 'a.wav', 4.0)) - 96_000) < 2
   soundfile.write(tmp_path / 'short.wav', loud[:90_000], 24000)
   soundfile.write(tmp_path / 'soft.wav', 1e-4 * loud, 24000)
   (tmp_path / 'text.wav').write_text('la la la')
@@ -122,7 +123,7 @@ def test_a_melody_is_read_at_any_rate_or_refused(tmp_path):
     ('.', 'is a folder: name one sound file'),
   ):
     with pytest.raises(UsageError, match=words):
-      melody_prompt.read(tmp_path / name, SPEC)
+      inputs.read_melody(tmp_path / name, 4.0)
 
 
 class Spy:
@@ -161,22 +162,29 @@ def hearing(tiny):
   return tiny.networks | more
 
 
-def make(generator, **options):
+class Clock:
+  """A melody whose tokens are the tick that a window begins at."""
+
+  def at(self, start_seconds, num_windows):
+    assert num_windows == 2
+    return np.full((2, 3), round(25 * start_seconds))
+
+
+def make(generator, melody=None):
   return generator.generate(
-    np.zeros((2, 12), int), seconds=1.5, seed=0, settings=Settings(), **options
+    Conditioning(np.zeros((2, 12), int), melody),
+    seconds=1.5,
+    seed=0,
+    sampling=SamplingConfig(),
   )
 
 
 def test_each_window_hears_the_melody_of_its_own_time(tiny, monkeypatch):
   spy = Spy(monkeypatch)
 
-  def melody(start_seconds, num_windows):
-    assert num_windows == 2
-    return np.full((2, 3), round(25 * start_seconds))
-
   generator = Generator(hearing(tiny))
   assert generator.melody_stages == ('semantic', 'coarse')
-  make(generator, melody=melody)
+  make(generator, Clock())
   starts = {'semantic': [], 'coarse': []}
   for stage, codes in spy.heard:
     assert codes.shape == (2, 2, 3), 'the same for all rows'
@@ -199,5 +207,5 @@ def test_stages_that_know_no_melody_are_not_given_one(tiny, monkeypatch):
   spy = Spy(monkeypatch)
   make(Generator(tiny.networks))
   assert spy.heard == []
-  with pytest.raises(UsageError, match='hear no melody'):
-    make(Generator(tiny.networks), melody=lambda start, count: None)
+  with pytest.raises(UsageError, match='follow no melody'):
+    make(Generator(tiny.networks), Clock())

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from musiclm_jax.cascade import bundle, provenance, song_index
-from musiclm_jax.cascade.settings import Settings
+from musiclm_jax.cascade import bundle, provenance, song_search
+from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts import paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data import sources, token_store
@@ -76,7 +76,7 @@ def commands(tiny, monkeypatch):
 
   def bundles(out):
     bundle.check_out(out)
-    settings = Settings(mulan_levels=3)
+    settings = SamplingConfig(mulan_levels=3)
     bundle.write(out, weights, tiny.contract, 'piano\n', settings, {})
 
   def generate(out):
@@ -165,14 +165,14 @@ def test_search_adds_an_index_and_touches_nothing(project, full_disk):
   folder, _ = project
   provenance.write_wav(folder / 'song.wav', np.ones(48000) / 2, 24000, {})
   before, lines = hashes(folder), []
-  hear = song_index.Hearing('net', lambda rows: rows[:, :128] + 0, 24000)
+  hear = song_search.SongEmbedder('net', lambda rows: rows[:, :128] + 0, 24000)
   for limit in (50, 10**6):
     songs = AudioFolder(folder, 'all', 24000)
     with full_disk(limit):
-      song_index.update(songs, folder, hear, lines.append)
+      song_search.update_index(songs, folder, hear, lines.append)
   assert any('cannot be written' in line for line in lines)
   after = hashes(folder)
-  assert after.pop(song_index.FILE) and after == before
+  assert after.pop(song_search.FILE) and after == before
 
 
 def test_hearing_is_kept_in_a_folder_of_its_own(tmp_path):

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax import door
-from musiclm_jax.cascade.settings import Settings
+from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.launch import compilation_cache, first_sum, trouble
@@ -56,6 +56,9 @@ NUMBERS = {
     'temperature_semantic': FLOATS,
     'temperature_coarse': FLOATS,
     'temperature_fine': FLOATS,
+    'top_k_coarse': ('0', *INTEGERS),
+    'top_p_fine': ('2', *FLOATS),
+    'mulan_levels': INTEGERS,
   },
   'evaluate': {'seed': INTEGERS},
   'search': {'top': INTEGERS[:-1]},
@@ -203,7 +206,7 @@ def test_a_platform_that_is_not_here_is_said_before_the_work(
 
   monkeypatch.setattr(jax, 'devices', no_devices)
   monkeypatch.setattr(first_sum, 'ask', ask)
-  bundle = mock.Mock(settings=Settings())
+  bundle = mock.Mock(settings=SamplingConfig())
   bundle.contract.streams = {'mulan': mock.Mock(num_levels=12)}
   monkeypatch.setattr('musiclm_jax.cascade.bundle.read', lambda _: bundle)
   monkeypatch.setattr('musiclm_jax.data.audio_folder.AudioFolder', mock.Mock())

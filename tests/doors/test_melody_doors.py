@@ -153,7 +153,7 @@ def test_music_is_made_to_a_hummed_melody(melody_bundle, run_door, tmp_path):
   )
   assert done.returncode == 0, done.stderr
   assert 'melody of 1.0 s' in done.stderr
-  assert 'heard by semantic and coarse' in done.stderr
+  assert 'followed by semantic and coarse' in done.stderr
   about = provenance.read_provenance(tmp_path / 'x.wav')
   assert about['melody'] == 'hum.wav' and len(about['melody_sha256']) == 64
   waveform, _ = soundfile.read(tmp_path / 'x.wav')

@@ -27,8 +27,8 @@ def test_songs_are_ranked_and_heard_once(
   assert {row[2] for row in rows} < names, 'names are printed escaped'
   assert 'does not know: zyzzyva' in first.stderr
   assert 'skipped 1 of 7 files' in first.stderr
-  assert 'index of 6 songs: 6 heard' in first.stderr
-  assert second.stdout == first.stdout and 'heard' not in second.stderr
+  assert 'index of 6 songs: 6 embedded' in first.stderr
+  assert second.stdout == first.stdout and 'embedded' not in second.stderr
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from musiclm_jax import stages
-from musiclm_jax.cascade import length, windows
-from musiclm_jax.cascade.settings import Settings
+from musiclm_jax.cascade import inputs, windows
+from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts.task import Task
 from musiclm_jax.data import noise
 from musiclm_jax.evaluation import copying
@@ -108,12 +108,12 @@ def millions(count: int, digits: int = 0) -> float:
 NAMES = {
   **{stage: config(stage) for stage in stages.STAGES},
   'mulan_ast': config('mulan', 'paper_ast'),
-  'Settings': Settings,
+  'SamplingConfig': SamplingConfig,
   'copying': copying,
   'discriminators': discriminators,
   'frontend': frontend,
   'kernel': kernel,
-  'length': length,
+  'inputs': inputs,
   'losses': losses,
   'math': math,
   'millions': millions,

@@ -89,20 +89,21 @@ SAMPLING = Chapter(
     Number(
       'temperatures of the three stages',
       (1.0, 0.95, 0.4),
-      '(Settings().temperature_semantic, Settings().temperature_coarse,'
-      ' Settings().temperature_fine)',
+      '(SamplingConfig().temperature_semantic,'
+      ' SamplingConfig().temperature_coarse,'
+      ' SamplingConfig().temperature_fine)',
       'MusicLM §4.2',
     ),
     Number(
       'scale of guidance, 1 being none',
       1,
-      'Settings().guidance',
+      'SamplingConfig().guidance',
       'none in MusicLM',
     ),
     Number(
       'MuLan levels of a text that are heard',
       12,
-      'Settings().mulan_levels',
+      'SamplingConfig().mulan_levels',
       'MusicLM §3.2',
     ),
     Number(
@@ -139,7 +140,7 @@ SAMPLING = Chapter(
     Number(
       'longest piece, s',
       300,
-      'length.MAX_SECONDS',
+      'inputs.MAX_SECONDS',
       'MusicLM, its demonstrations',
       departs='a limit against slips; nothing has been judged at that length',
     ),

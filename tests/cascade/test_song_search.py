@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from musiclm_jax.cascade import song_index
+from musiclm_jax.cascade import song_search
 from musiclm_jax.contracts import atomic_file, folder_lock
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.audio_folder import AudioFolder
@@ -48,9 +48,9 @@ def update(music):
 
   def run(network='mulan'):
     ear, lines = Ear(), []
-    hearing = song_index.Hearing(network, ear, RATE, batch_size=2)
+    embedder = song_search.SongEmbedder(network, ear, RATE, batch_size=2)
     folder = AudioFolder(music, 'all')
-    songs = song_index.update(folder, music, hearing, lines.append)
+    songs = song_search.update_index(folder, music, embedder, lines.append)
     return songs, ear.windows, lines
 
   return run
@@ -83,7 +83,7 @@ def test_only_new_and_changed_songs_are_heard_again(music, update):
   songs, windows, lines = update()
   assert windows == 2
   assert songs['a.wav'].embedding[0] == pytest.approx(0.7)
-  assert lines[-1] == 'index of 4 songs: 2 heard, 2 known, 0 gone'
+  assert lines[-1] == 'index of 4 songs: 2 embedded, 2 known, 0 gone'
 
 
 def test_a_removed_song_vanishes(music, update):
@@ -91,7 +91,7 @@ def test_a_removed_song_vanishes(music, update):
   (music / 'b.wav').unlink()
   songs, windows, _ = update()
   assert windows == 0 and sorted(songs) == ['a.wav', 'album/c.wav']
-  with np.load(music / song_index.FILE) as file:
+  with np.load(music / song_search.FILE) as file:
     assert sorted(file['names']) == ['a.wav', 'album/c.wav']
 
 
@@ -100,7 +100,7 @@ def test_a_removed_song_vanishes(music, update):
 )
 def test_a_damaged_index_is_made_again_with_a_line(music, update, damage):
   first, whole, _ = update()
-  path = music / song_index.FILE
+  path = music / song_search.FILE
   content = path.read_bytes()
   if damage == 'field':
     np.savez(path, names=np.array(['a.wav']))
@@ -116,7 +116,7 @@ def test_a_damaged_index_is_made_again_with_a_line(music, update, damage):
     path.write_bytes(hurt[damage])
   songs, windows, lines = update()
   assert windows == whole and songs.keys() == first.keys()
-  assert 'is damaged: all songs are heard again' in lines[0]
+  assert 'is damaged: all songs are embedded again' in lines[0]
   assert update()[1] == 0
 
 
@@ -149,15 +149,15 @@ def interrupted_at(call, ear):
       raise KeyboardInterrupt
     return ear(rows)
 
-  return song_index.Hearing('mulan', embed, RATE, batch_size=2)
+  return song_search.SongEmbedder('mulan', embed, RATE, batch_size=2)
 
 
 def test_an_interrupted_run_goes_on_within_a_song(music, update):
   expected, whole, _ = update()
-  (music / song_index.FILE).unlink()
+  (music / song_search.FILE).unlink()
   ear = Ear()
   with pytest.raises(KeyboardInterrupt):
-    song_index.update(
+    song_search.update_index(
       AudioFolder(music, 'all'), music, interrupted_at(2, ear), print
     )
   assert ear.windows == 2, 'the whole of a.wav and a third of c.wav'
@@ -172,7 +172,7 @@ def test_what_a_song_was_begun_with_is_not_used_if_it_is_replaced(
   music, update
 ):
   with pytest.raises(KeyboardInterrupt):
-    song_index.update(
+    song_search.update_index(
       AudioFolder(music, 'all'), music, interrupted_at(2, Ear()), print
     )
   write_song(music / 'album' / 'c.wav', 2.5, 0.6)
@@ -201,10 +201,10 @@ def test_an_index_of_the_first_version_is_read_and_says_what_it_lacks(
   music, update
 ):
   first, _, _ = update()
-  with np.load(music / song_index.FILE) as file:
+  with np.load(music / song_search.FILE) as file:
     kept = ('names', 'sizes', 'mtimes_ns', 'embeddings', 'network')
     old = {name: file[name] for name in kept}
-  np.savez(music / song_index.FILE, **old)
+  np.savez(music / song_search.FILE, **old)
   songs, windows, lines = update()
   assert windows == 0 and songs.keys() == first.keys()
   assert 'of an earlier version' in lines[0]
@@ -222,13 +222,14 @@ def test_a_second_run_is_refused_while_one_hears_and_not_while_none_need(
     assert update()[1] == 0
 
 
-def test_progress_tells_rate_and_time_to_go(music, monkeypatch):
-  monkeypatch.setattr(song_index, '_REPORT_SECONDS', 0.0)
-  lines = []
-  hearing = song_index.Hearing('mulan', Ear(), RATE, batch_size=2)
-  song_index.update(AudioFolder(music, 'all'), music, hearing, lines.append)
-  assert lines[0] == 'hearing 3 songs in 5 windows of 1 s'
-  assert 'heard 3/3 songs' in lines[-2] and 'x real time  ETA 0:00' in lines[-2]
+def test_progress_counts_windows(music):
+  events = []
+  embedder = song_search.SongEmbedder('mulan', Ear(), RATE, batch_size=2)
+  folder = AudioFolder(music, 'all')
+  song_search.update_index(folder, music, embedder, print, events.append)
+  assert {event.stage for event in events} == {'embedding 3 songs'}
+  assert [event.done for event in events] == [0, 0, 2, 4, 5]
+  assert all(event.total == 5 for event in events)
 
 
 def test_a_name_that_is_no_utf8_is_kept_and_found_again(music, update):
@@ -242,7 +243,7 @@ def test_a_name_that_is_no_utf8_is_kept_and_found_again(music, update):
 def test_a_song_that_vanishes_is_skipped_by_name(music):
   folder, lines = AudioFolder(music, 'all'), []
   (music / 'b.wav').unlink()
-  hearing = song_index.Hearing('mulan', Ear(), RATE, batch_size=2)
-  songs = song_index.update(folder, music, hearing, lines.append)
+  embedder = song_search.SongEmbedder('mulan', Ear(), RATE, batch_size=2)
+  songs = song_search.update_index(folder, music, embedder, lines.append)
   assert sorted(songs) == ['a.wav', 'album/c.wav']
   assert 'b.wav: skipped (it cannot be read any more)' in lines

@@ -1,0 +1,119 @@
+"""Workdirs of all trainings -> a bundle, whose networks belong together."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from musiclm_jax.cascade import bundle, networks, provenance, tokenizer
+from musiclm_jax.cascade.bundle import Bundle
+from musiclm_jax.cascade.networks import Network
+from musiclm_jax.cascade.sampling import SamplingConfig
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.token_contract import TokenContract
+from musiclm_jax.data.token_store import TokenStore
+
+MAX_RECORDS = 64
+_BATCH_SIZE = 16
+
+
+def assemble(
+  workdirs: str | os.PathLike,
+  out: str | os.PathLike,
+  *,
+  tokens: str | os.PathLike | None = None,
+  mulan_levels: int | None = None,
+  guidance: float = 1.0,
+  overwrite: bool = False,
+) -> Bundle:
+  """Checks that the networks of workdirs belong together and bundles them.
+
+  Args:
+    workdirs: Folder of the workdirs.
+    out: Folder of the bundle; see `bundle.check_out`.
+    tokens: Folder of a token store, on whose validation split the number of
+      MuLan levels is chosen where it is not given.
+    mulan_levels: MuLan levels of a prompt to use; None: all, or as chosen.
+    guidance: Classifier-free guidance to propose; 1 is off.
+    overwrite: Whether a bundle with files that were changed is replaced.
+
+  Raises:
+    UsageError: If a network is missing, they do not fit each other or the
+      store, or a number is out of bounds.
+  """
+  loaded = networks.load_all(workdirs, bundle.STAGES)
+  # The tokens that the language models learned say which networks made them.
+  trained = TokenContract.from_json(
+    loaded['semantic'].weights.contract_json or '{}'
+  )
+  more = set(bundle.stages_of(trained)) - loaded.keys()
+  loaded |= networks.load_all(workdirs, tuple(sorted(more)))
+  contract = tokenizer.load(workdirs, loaded).contract(trained.coarse_levels)
+  levels = contract.streams['mulan'].num_levels
+  if mulan_levels is None and tokens:
+    store = TokenStore(tokens, 'validation')
+    contract.check(store.contract, 'the networks', f'store {tokens}')
+    mulan_levels = choose_mulan_levels(loaded['semantic'], store)
+  sampling = SamplingConfig(
+    mulan_levels=levels if mulan_levels is None else mulan_levels,
+    guidance=guidance,
+  )
+  sampling.check_levels(levels)
+  return bundle.write(
+    out,
+    {stage: network.weights for stage, network in loaded.items()},
+    contract,
+    tokenizer.vocabulary_of(workdirs).read_text(encoding='utf-8'),
+    sampling,
+    provenance.versions(),
+    overwrite,
+  )
+
+
+def choose_mulan_levels(semantic: Network, store: TokenStore) -> int:
+  """Picks the n >= 1 that makes held-out music likeliest given its captions.
+
+  Text and audio codes agree on the first levels only; what is heard beyond
+  them misleads (recipe section 1).
+
+  Args:
+    semantic: The semantic stage.
+    store: A held-out split, whose records hold text tokens.
+
+  Raises:
+    UsageError: If no record has captions.
+  """
+  layout = semantic.model.layout
+  frames = layout.predicted.num_frames
+  # Spread over the split, as neighbours are of one piece.
+  picked = np.linspace(0, len(store) - 1, min(len(store), MAX_RECORDS))
+  records = [store.record(int(i)) for i in picked]
+  records = [r for r in records if r.mulan_text is not None]
+  if not records:
+    raise UsageError(
+      'the validation split of this token store has no captions: leave out '
+      '--tokens, or give --mulan_levels'
+    )
+  text = np.stack([r.mulan_text[0] for r in records])
+  music = {'semantic': np.stack([r.semantic[:frames] for r in records])}
+  if melody := layout.melody:
+    music['melody'] = np.stack([r.melody[: melody.num_frames] for r in records])
+  nll = jax.jit(semantic.model.nll)
+
+  def mean(levels: int) -> float:
+    sums = [
+      nll(
+        semantic.params,
+        semantic.collections,
+        {
+          name: rows[k : k + _BATCH_SIZE]
+          for name, rows in ({'mulan': text} | music).items()
+        },
+        jnp.int32(levels),
+      ).sum()
+      for k in range(0, len(records), _BATCH_SIZE)
+    ]
+    return float(sum(sums)) / music['semantic'].size
+
+  return min(range(1, layout.mulan.num_levels + 1), key=mean)

@@ -1,0 +1,95 @@
+"""What music is conditioned on, asked window by window while it is made.
+
+A piece has one `Conditioning`. A stage of the generator asks it for the tokens
+of each of its windows: other ways to condition, such as texts that change with
+time, are other conditionings and no other generator.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from musiclm_jax.cascade.inputs import SAMPLE_RATE
+from musiclm_jax.cascade.tokenizer import Tokenizer
+from musiclm_jax.contracts.token_contract import TokenSpec
+from musiclm_jax.token_lm.language_model import UNKNOWN
+from musiclm_jax.token_lm.layout import Layout
+
+
+@dataclasses.dataclass(frozen=True)
+class Melody:
+  """A melody that music follows: a hummed waveform -> tokens of any time.
+
+  Music that is longer than the melody gets it again from its beginning, as if
+  it had been hummed on and on: a crop without a whole melody is nothing that
+  the language models have met.
+
+  Attributes:
+    waveform: float32 [S] at 24 kHz; see `inputs.read_melody`.
+    spec: Of its tokens.
+    tokenizer: With the networks of the melody.
+  """
+
+  waveform: np.ndarray
+  spec: TokenSpec
+  tokenizer: Tokenizer
+
+  @property
+  def seconds(self) -> float:
+    """Its length, after which it begins again."""
+    return len(self.waveform) / SAMPLE_RATE
+
+  def at(self, start_seconds: float, num_windows: int) -> np.ndarray:
+    """Encodes the windows of a stretch of the music.
+
+    Args:
+      start_seconds: When the stretch begins in the music.
+      num_windows: How many windows it has.
+
+    Returns:
+      int32 [num_windows, Q].
+    """
+    window = round(self.spec.window_seconds * SAMPLE_RATE)
+    hop = round(SAMPLE_RATE / self.spec.frame_rate)
+    samples = (num_windows - 1) * hop + window
+    places = round(start_seconds * SAMPLE_RATE) + np.arange(samples)
+    stretch = self.waveform[places % len(self.waveform)]
+    return self.tokenizer.encode_melody(stretch[None])[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditioning:
+  """What a batch of pieces is conditioned on, the same at all times.
+
+  Attributes:
+    mulan: MuLan tokens of texts or of audio, int [B, 12].
+    melody: The same for all pieces; None leaves the melody to the models.
+  """
+
+  mulan: np.ndarray
+  melody: Melody | None = None
+
+  def __len__(self) -> int:
+    """The number of pieces, B."""
+    return len(self.mulan)
+
+  def at(self, start_seconds: float, layout: Layout) -> dict[str, np.ndarray]:
+    """Tells the tokens of a window.
+
+    Args:
+      start_seconds: When the window begins in the music.
+      layout: Of the stage, which says which streams it reads and how many
+        frames of each; those of earlier stages are not told here.
+
+    Returns:
+      Stream -> int32 [B, ...]: `mulan` [B, 12], and `melody` [B, N, Q] where
+      the layout reads one, masked where none is known.
+    """
+    tokens = {'mulan': np.asarray(self.mulan, np.int32)}
+    if segment := layout.melody:
+      shape = (segment.num_frames, segment.num_levels)
+      codes = np.full(shape, UNKNOWN, np.int32)
+      if self.melody:
+        codes = self.melody.at(start_seconds, segment.num_frames)
+      tokens['melody'] = np.broadcast_to(codes, (len(self), *shape))
+    return tokens

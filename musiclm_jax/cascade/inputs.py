@@ -1,0 +1,163 @@
+"""What a user gives, checked: texts, lengths, seeds, waveforms and files."""
+
+import math
+import numbers
+import os
+import unicodedata
+from typing import Any
+
+import numpy as np
+
+from musiclm_jax.contracts import bounds
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.dsp.level import rms_dbfs
+
+SAMPLE_RATE = 24_000
+MAX_SECONDS = 3600.0
+MIN_MELODY_DBFS = -60.0
+_MAX_LEVEL = 4.0  # float samples of a louder one are probably scaled integers
+_SILENT = ('Cc', 'Cf', 'Zl', 'Zp', 'Zs')  # letters that say nothing
+Audio = str | os.PathLike | np.ndarray
+
+
+def read_text(
+  text: str | None, example: str = 'say what to play, such as "slow piano"'
+) -> str:
+  """Checks that a text says something, in Unicode.
+
+  Where the locale is not UTF-8, Python keeps the letters it does not know as
+  surrogates; they are taken as the UTF-8 they mostly are.
+
+  Args:
+    text: A prompt, perhaps of the flag `--text`.
+    example: What it is for, and a sentence.
+
+  Raises:
+    UsageError: If it is empty, no string, or holds bytes that are no text.
+  """
+  text = '' if text is None else text
+  if not isinstance(text, str):
+    raise UsageError(f'--text={text!r} is no text: {example}')
+  if any(unicodedata.category(letter) == 'Cs' for letter in text):
+    try:
+      text = os.fsencode(text).decode()
+    except UnicodeError as error:
+      raise UsageError(
+        f"--text='{text}' holds bytes that are no UTF-8: write it anew, in a "
+        'terminal that uses UTF-8'
+      ) from error
+  if all(unicodedata.category(letter) in _SILENT for letter in text):
+    raise UsageError(f'--text is empty: {example}')
+  return text
+
+
+def read_texts(texts: Any) -> list[str]:
+  """Checks a text or a list of at least one.
+
+  Raises:
+    UsageError: If there is none, or one is refused by `read_text`.
+  """
+  if isinstance(texts, str) or texts is None:
+    texts = [texts]
+  if not isinstance(texts, list | tuple | np.ndarray) or not len(texts):
+    raise UsageError(f'expected a text or a list of texts, got {texts!r}')
+  return [read_text(text) for text in texts]
+
+
+def check_seconds(seconds: float, sample_rate: float = SAMPLE_RATE) -> int:
+  """Returns the length of a piece in samples.
+
+  Raises:
+    UsageError: If it is not in (0, 3600], less than one sample or no number.
+  """
+  number = isinstance(seconds, numbers.Real) and math.isfinite(seconds)
+  samples = round(seconds * sample_rate) if number else 0
+  if not (samples > 0 and seconds <= MAX_SECONDS):
+    raise UsageError(
+      f'--seconds={seconds}: give a number of seconds above 0 and up to '
+      f'{MAX_SECONDS:g}'
+    )
+  return samples
+
+
+def check_seed(seed: int) -> None:
+  """Refuses a seed that is no whole number in [0, 2**32).
+
+  Raises:
+    UsageError: Saying what to choose.
+  """
+  if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
+    raise UsageError(f'--seed={seed!r}: choose a whole number')
+  bounds.check('--seed', seed, bounds.SEED)
+
+
+def read_audio(audio: Audio) -> np.ndarray:
+  """Reads a sound file, or checks a waveform.
+
+  Args:
+    audio: Path of a file of any rate; or float [S] or [B, S] at 24 kHz in
+      [-1, 1].
+
+  Returns:
+    float32 [S] of a file, else as given.
+
+  Raises:
+    UsageError: If the file is no sound, or the array no waveform.
+  """
+  if isinstance(audio, str | os.PathLike):
+    from musiclm_jax.data import audio_file
+
+    if os.path.isdir(audio):
+      raise UsageError(f"'{audio}' is a folder: name one sound file")
+    return audio_file.read(audio, SAMPLE_RATE)
+  waveform = np.asarray(audio)
+  if waveform.dtype.kind != 'f':
+    raise UsageError(
+      f'a waveform must hold float samples in [-1, 1], got {waveform.dtype}: '
+      'divide integer samples by their full scale'
+    )
+  if waveform.ndim not in (1, 2) or not waveform.size:
+    raise UsageError(
+      f'a waveform must be [S] or [B, S], got shape {waveform.shape}'
+    )
+  if not np.isfinite(waveform).all():
+    raise UsageError('the waveform has samples that are not finite')
+  if np.abs(waveform).max() > _MAX_LEVEL:
+    raise UsageError(
+      f'a waveform must lie in [-1, 1], got {np.abs(waveform).max():g}: divide '
+      'it by its full scale'
+    )
+  return waveform.astype(np.float32)
+
+
+def read_melody(audio: Audio, window_seconds: float) -> np.ndarray:
+  """Reads a melody: humming, whistling, any music.
+
+  Args:
+    audio: Path of a file, or float [S] at 24 kHz.
+    window_seconds: The shortest that can be used.
+
+  Returns:
+    float32 [S] at 24 kHz.
+
+  Raises:
+    UsageError: If it is no sound, silent, or shorter than one window.
+  """
+  waveform = read_audio(audio)
+  name = 'the melody'
+  if isinstance(audio, str | os.PathLike):
+    name += f" '{os.fspath(audio)}'"
+  if waveform.ndim != 1:
+    raise UsageError(f'{name} must be [S], got shape {waveform.shape}')
+  seconds = len(waveform) / SAMPLE_RATE
+  if seconds < window_seconds - 1e-6:
+    raise UsageError(
+      f'{name} has {seconds:.2f} s, it needs at least {window_seconds:g}: '
+      'give a longer one'
+    )
+  if rms_dbfs(waveform) < MIN_MELODY_DBFS:
+    raise UsageError(
+      f'{name} is silent (below {MIN_MELODY_DBFS:g} dBFS): give one that can '
+      'be heard'
+    )
+  return waveform

@@ -1,0 +1,390 @@
+"""MusicLM, the Python API: text -> music, music -> tokens and embeddings.
+
+MusicLM.load(bundle).generate('slow piano', seconds=10).save('piano.wav')
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musiclm_jax.cascade import (
+  bundle,
+  inputs,
+  networks,
+  provenance,
+  song_search,
+  source_code,
+  tokenizer,
+)
+from musiclm_jax.cascade.conditioning import Conditioning, Melody
+from musiclm_jax.cascade.generator import Generator
+from musiclm_jax.cascade.inputs import Audio
+from musiclm_jax.cascade.networks import Network
+from musiclm_jax.cascade.sampling import SamplingConfig
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.kept_parts import Keep, KeptParts, unkept
+from musiclm_jax.contracts.progress import ProgressCallback
+from musiclm_jax.data.audio_folder import AudioFolder
+
+_FRAME_SAMPLES = round(inputs.SAMPLE_RATE / tokenizer.SEMANTIC_FRAME_RATE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Music:
+  """What was generated, of one text or of a list of B.
+
+  Attributes:
+    waveform: float32 [S] or [B, S] in [-1, 1], S exactly as asked.
+    tokens: Stream -> int32 array: `mulan` [..., 12] of the text, `semantic`
+      [..., Ts] and `acoustic` [..., Ta, Q], as long as the waveform, rounded
+      up.
+    metadata: What the music depends on: `prompts`, `seed`, `seconds`,
+      `settings`, `bundle_sha256`, `versions`.
+    sample_rate: In Hz.
+  """
+
+  waveform: np.ndarray
+  tokens: Mapping[str, np.ndarray]
+  metadata: Mapping[str, Any]
+  sample_rate: int
+
+  def save(
+    self, path: str | os.PathLike, overwrite: bool = False
+  ) -> list[Path]:
+    """Writes WAV files that say where they come from, and a JSON beside each.
+
+    Args:
+      path: Of the file; a list of texts becomes `x_0.wav`, `x_1.wav`, …
+      overwrite: Whether files that others wrote are replaced.
+
+    Returns:
+      The WAV files.
+
+    Raises:
+      UsageError: If one cannot be written, or a file is in the way.
+    """
+    waveforms = np.atleast_2d(self.waveform)
+    count = None if self.waveform.ndim == 1 else len(waveforms)
+    seconds = self.metadata['seconds']
+    paths = provenance.outputs(Path(path), count, seconds, overwrite)
+    about = dict(self.metadata)
+    prompts = about.pop('prompts')
+    for row, (file, prompt) in enumerate(zip(paths, prompts, strict=True)):
+      mine = {'prompt': prompt, 'row': row, **about}
+      provenance.write_wav(file, waveforms[row], self.sample_rate, mine)
+    return paths
+
+
+class MusicLM:
+  """A trained cascade; each network is loaded when it is first needed.
+
+  Attributes:
+    bundle: The files.
+    sample_rate: Of all waveforms, in Hz.
+  """
+
+  def __init__(
+    self,
+    opened: bundle.Bundle,
+    report: Callable[[str], None] = lambda line: None,
+  ):
+    """Takes an open bundle; see `load`."""
+    self.bundle = opened
+    self.sample_rate = opened.contract.sample_rate
+    self._report = report
+    self._networks = _Networks(opened, report)
+
+  @classmethod
+  def load(
+    cls,
+    path: str | os.PathLike,
+    report: Callable[[str], None] = lambda line: None,
+  ) -> 'MusicLM':
+    """Opens a bundle and checks its files.
+
+    Args:
+      path: Folder of the bundle.
+      report: Takes lines for the user, such as words that are not known.
+
+    Raises:
+      UsageError: If it is missing, damaged or of another version.
+    """
+    return cls(bundle.read(path), report)
+
+  @property
+  def sampling(self) -> SamplingConfig:
+    """How the bundle proposes to sample."""
+    return self.bundle.settings
+
+  def generate(
+    self,
+    text: str | Sequence[str],
+    *,
+    seconds: float = 10.0,
+    seed: int = 0,
+    melody: Audio | None = None,
+    sampling: SamplingConfig | None = None,
+    progress: ProgressCallback | None = None,
+    out: str | os.PathLike | None = None,
+    overwrite: bool = False,
+    **changes: Any,
+  ) -> Music:
+    """Makes music.
+
+    The same arguments, bundle and machine give the same samples; a text's do
+    not depend on the other texts of a list but on its place in it.
+
+    Args:
+      text: What to play, or a list of it.
+      seconds: Length, in (0, 3600].
+      seed: Another seed, in [0, 2**32), gives other music.
+      melody: Path of a sound file or float [S] at 24 kHz that all of it
+        follows, where the bundle has learned to; longer music gets it again
+        from its beginning.
+      sampling: How to draw; None takes what the bundle proposes.
+      progress: Takes events of each stage.
+      out: WAV file to write, as `Music.save` does; what is finished is kept
+        beside it until then, so that the same call goes on after an
+        interruption.
+      overwrite: Whether `out` may replace files that others wrote.
+      **changes: Fields of `SamplingConfig` to change, such as
+        `temperature_coarse=0.9` or `top_k_semantic=50`.
+
+    Raises:
+      UsageError: If an argument is out of bounds, `out` cannot be written, or
+        the bundle has not learned to follow a melody.
+    """
+    texts = inputs.read_texts(text)
+    inputs.check_seconds(seconds)
+    inputs.check_seed(seed)
+    sampling = (sampling or self.sampling).changed(changes)
+    sampling.check_levels(self.bundle.contract.streams['mulan'].num_levels)
+    one = isinstance(text, str)
+    if out is not None:
+      out = Path(out)
+      count = None if one else len(texts)
+      for path in provenance.outputs(out, count, seconds, overwrite):
+        if not provenance.sidecar(path):
+          self._report('no .json beside it, whose name would be too long')
+    hummed = self._read_melody(melody)
+    for line in (line for t in texts for line in self._tokenizer.remarks(t)):
+      self._report(line)
+    metadata = {
+      'prompts': texts,
+      **_melody_metadata(melody),
+      'seed': int(seed),
+      'seconds': float(seconds),
+      'settings': dataclasses.asdict(sampling),
+      'bundle_sha256': self.bundle.sha256,
+      'versions': provenance.versions(),
+    }
+    mulan = self._tokenizer.encode_text(texts)
+    with self._kept(out and out.parent, metadata) as keep:
+      waveform, tokens = self._generator.generate(
+        Conditioning(mulan, hummed),
+        seconds=float(seconds),
+        seed=int(seed),
+        sampling=sampling,
+        keep=keep,
+        progress=progress,
+      )
+      tokens = {'mulan': mulan, **tokens}
+      if one:
+        waveform = waveform[0]
+        tokens = {stream: codes[0] for stream, codes in tokens.items()}
+      music = Music(waveform, tokens, metadata, self.sample_rate)
+      for path in music.save(out, overwrite) if out else ():
+        self._report(f'wrote {path}')
+    return music
+
+  def tokenize(self, audio: Audio) -> dict[str, np.ndarray]:
+    """Turns music into the tokens that the language models learn from.
+
+    All of it goes through the networks at once: memory grows with its length.
+
+    Args:
+      audio: Path of a sound file, or float [S] or [B, S] at 24 kHz. What is
+        left after the last whole frame of 40 ms is not read.
+
+    Returns:
+      Stream -> int32: `mulan` [..., 12], `semantic` [..., T], `acoustic`
+      [..., 2 T, Q], and `melody` [..., N, Q] where the bundle has networks
+      for it and the audio a window of it.
+
+    Raises:
+      UsageError: If it is no sound, or shorter than a frame.
+    """
+    waveform = inputs.read_audio(audio)
+    samples = waveform.shape[-1] // _FRAME_SAMPLES * _FRAME_SAMPLES
+    if not samples:
+      raise UsageError(
+        f'expected 0.04 s of sound or more, got {waveform.shape[-1]} samples'
+      )
+    rows = np.atleast_2d(waveform)[:, :samples]
+    tokens = self._tokenizer.encode(rows)
+    if waveform.ndim == 1:
+      tokens = {stream: codes[0] for stream, codes in tokens.items()}
+    return tokens
+
+  def embed_text(self, texts: str | Sequence[str]) -> np.ndarray:
+    """MuLan's embeddings of texts, unit length.
+
+    Returns:
+      float32 [D] of a text, [N, D] of a list.
+
+    Raises:
+      UsageError: If there is no text.
+    """
+    found = self._tokenizer.embed_text(inputs.read_texts(texts))
+    return found[0] if isinstance(texts, str) else found
+
+  def embed_audio(self, audio: Audio) -> np.ndarray:
+    """MuLan's embeddings of music, unit length: the mean over its windows.
+
+    Args:
+      audio: Path of a sound file, or float [S] or [B, S] at 24 kHz; repeated
+        where it is shorter than a window.
+
+    Returns:
+      float32 [D], or [B, D].
+
+    Raises:
+      UsageError: If it is no sound.
+    """
+    waveform = inputs.read_audio(audio)
+    found = self._tokenizer.embed_audio(np.atleast_2d(waveform))
+    return found[0] if waveform.ndim == 1 else found
+
+  def search(
+    self,
+    folder: str | os.PathLike,
+    text: str,
+    top: int = 10,
+    progress: ProgressCallback | None = None,
+  ) -> list[tuple[str, float]]:
+    """Finds the songs of a folder that a sentence fits best.
+
+    Args:
+      folder: Sound files at any depth; it keeps an index, so that a later
+        search embeds only what is new.
+      text: What to look for.
+      top: Songs to return.
+      progress: Takes events of the songs that are embedded.
+
+    Returns:
+      (name below the folder, cosine in [-1, 1]), the best first.
+
+    Raises:
+      UsageError: If there is no text or no sound, or another run is making
+        the index.
+    """
+    text = inputs.read_text(
+      text, 'say what to look for, such as --text="slow piano"'
+    )
+    if top < 1:
+      raise UsageError(f'--top={top}: choose 1 or more')
+    folder = Path(folder)
+    songs = AudioFolder(folder, 'all')
+    for line in self._tokenizer.remarks(text):
+      self._report(line)
+    embedder = song_search.SongEmbedder.of(self._tokenizer)
+    index = song_search.update_index(
+      songs, folder, embedder, self._report, progress
+    )
+    return song_search.rank(self._tokenizer, text, index)[:top]
+
+  @functools.cached_property
+  def _tokenizer(self) -> tokenizer.Tokenizer:
+    return tokenizer.load(self.bundle.path, self._networks)
+
+  @functools.cached_property
+  def _generator(self) -> Generator:
+    return Generator(self._networks)
+
+  def _read_melody(self, audio: Audio | None) -> Melody | None:
+    """Reads a melody and reports what becomes of it."""
+    spec = self.bundle.contract.streams.get('melody')
+    if audio is None:
+      if spec and self._generator.melody_stages:
+        self._report('no --melody: the language models choose the melody')
+      return None
+    if not spec:
+      raise UsageError(
+        f"bundle '{self.bundle.path}' has no melody networks: leave --melody "
+        'out, or train melody and melody_rvq before the tokens are made'
+      )
+    waveform = inputs.read_melody(audio, spec.window_seconds)
+    melody = Melody(waveform, spec, self._tokenizer)
+    self._report(
+      f'melody of {melody.seconds:.1f} s, then again from its beginning, '
+      'followed by '
+      + (' and '.join(self._generator.melody_stages) or 'no stage')
+    )
+    return melody
+
+  @contextlib.contextmanager
+  def _kept(
+    self, folder: Path | None, metadata: Mapping[str, Any]
+  ) -> Iterator[Keep]:
+    """Keeps the windows of a call in a folder until its files are written."""
+    if folder is None:
+      yield unkept
+      return
+    code = source_code.digest(__name__, bundle.STAGES)
+    everything = json.dumps([metadata, code], sort_keys=True)
+    key = hashlib.sha256(everything.encode()).hexdigest()
+    kept = folder / f'.musiclm_jax-{key[:16]}.kept'
+    try:
+      with KeptParts(kept, key) as keep:
+        yield keep
+    except BaseException:
+      if kept.is_dir():
+        self._report(
+          f"'{kept}' keeps what was made: the same command goes on with it"
+        )
+      raise
+
+
+class _Networks(Mapping[str, Network]):
+  """The networks of a bundle, each built when it is first asked for."""
+
+  def __init__(self, opened: bundle.Bundle, report: Callable[[str], None]):
+    self._bundle, self._report = opened, report
+    self._built: dict[str, Network] = {}
+
+  def __getitem__(self, stage: str) -> Network:
+    if stage not in self._bundle.stages:
+      raise KeyError(stage)
+    if stage not in self._built:
+      if not self._built:
+        self._report(f'loading {self._bundle.path}')
+      self._built[stage] = networks.build(self._bundle.weights(stage))
+    return self._built[stage]
+
+  def __contains__(self, stage: object) -> bool:
+    return stage in self._bundle.stages
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._bundle.stages)
+
+  def __len__(self) -> int:
+    return len(self._bundle.stages)
+
+
+def _melody_metadata(audio: Audio | None) -> dict[str, str]:
+  """What the metadata say of a melody: of its file, or of its samples."""
+  if audio is None:
+    return {}
+  if isinstance(audio, str | os.PathLike):
+    name, data = Path(audio).name, Path(audio).read_bytes()
+  else:
+    name, data = 'waveform', np.asarray(audio, np.float32).tobytes()
+  return {'melody': name, 'melody_sha256': hashlib.sha256(data).hexdigest()}
