@@ -20,7 +20,7 @@ from musiclm_jax.cascade import length, windows
 from musiclm_jax.cascade.settings import Settings
 from musiclm_jax.contracts.task import Task
 from musiclm_jax.data import noise
-from musiclm_jax.evaluation import copying
+from musiclm_jax.metrics import memorization
 from musiclm_jax.mulan import model as mulan_model
 from musiclm_jax.mulan import windows as mulan_windows
 from musiclm_jax.soundstream import discriminators, losses
@@ -109,7 +109,7 @@ NAMES = {
   **{stage: config(stage) for stage in stages.STAGES},
   'mulan_ast': config('mulan', 'paper_ast'),
   'Settings': Settings,
-  'copying': copying,
+  'memorization': memorization,
   'discriminators': discriminators,
   'frontend': frontend,
   'kernel': kernel,
