@@ -70,7 +70,7 @@ class Tags:
     return list(dict.fromkeys(self.attributes))
 
   def intervals(
-    self, networks: Sequence[np.ndarray]
+    self, networks: Sequence[np.ndarray], resamples: int = 100
   ) -> dict[str, bootstrap.Interval]:
     """AUC per attribute of one network's scores, or ours minus theirs."""
     ours, *theirs = networks
@@ -84,6 +84,6 @@ class Tags:
 
     count = int(self.audible.sum())
     return {
-      name: bootstrap.spread(figure(name), count, resamples=100)
+      name: bootstrap.spread(figure(name), count, resamples=resamples)
       for name in ('all', *self.names())
     }

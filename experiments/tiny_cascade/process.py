@@ -61,7 +61,8 @@ def run(
   Returns:
     Its exit code and usage. An interrupt ends the process first.
   """
-  log.parent.mkdir(parents=True, exist_ok=True)
+  for path in (log, events):
+    path.parent.mkdir(parents=True, exist_ok=True)
   events.unlink(missing_ok=True)
   begun = time.monotonic()
   usage = Usage()
