@@ -274,7 +274,7 @@ def _qualify(
   hits = [
     [a == b for a, b in zip(side, test.families, strict=True)] for side in named
   ]
-  tempo_hits = [tempo_hits(side, test.bpm) for side in beats]
+  in_tempo = [tempo_hits(side, test.bpm) for side in beats]
   shuffled = np.random.default_rng(0).permutation(test.bpm)
   return {
     'family': qualify(
@@ -287,7 +287,7 @@ def _qualify(
     ),
     'tempo': qualify(
       'tempo',
-      *tempo_hits,
+      *in_tempo,
       test.units,
       chance=float(tempo_hits(beats[0], shuffled).mean()),
       threshold=TEMPO_THRESHOLD,

@@ -58,7 +58,7 @@ class CascadeStage:
     builds: Networks whose code it runs and that no stage it needs has run.
     expected_seconds: On its share of two cores, for the ETA until measured.
     shares: Whether it runs on half of the cores, beside another such stage.
-    config: File name of its config, for trainings.
+    config: Module of its config, for trainings.
     kind: Of the output, which is cleared when the inputs have changed; the
       command itself replaces what is of no such kind.
     check_out: Of an output of no kind: given whether files of ours that were
@@ -174,7 +174,7 @@ class CascadePlan:
       builds=(name,),
       expected_seconds=expected_seconds,
       shares=True,
-      config=f'{name}.py',
+      config=f'musiclm_jax.configs.{name}',
     )
 
   def _tokenize(self) -> CascadeStage:
@@ -282,7 +282,7 @@ def input_hashes(
     parts: list[str | Path] = [' '.join(stage.program()[1:])]
     parts += [hashes[name] for name in stage.needs]
     if stage.config:
-      parts.append(root / 'configs' / stage.config)
+      parts += source_code.files(stage.config, root=root)
     if with_code:
       parts.append(source_code.digest(stage.command[0], stage.builds, root))
     hashes[stage.name] = process.hash_of(*parts)
