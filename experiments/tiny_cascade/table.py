@@ -1,6 +1,6 @@
 """Prints the gates of several demos side by side, as Markdown.
 
-`python experiments/demo/table.py runs/demo/report.json [REPORT ...]`
+`python experiments/tiny_cascade/table.py runs/demo/report.json [REPORT ...]`
 
 A column is a report, a row a gate: its value, the figure that it is compared
 with, and whether it holds. Stages, with their seconds and memory, follow.
