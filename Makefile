@@ -21,7 +21,7 @@ $(VENV)/.installed: requirements.txt setup.py
 	@touch $@
 
 demo: $(VENV)/.installed
-	@$(PY) -m musiclm_jax.demo --out=$(DEMO) --seed=$(SEED)
+	@$(PY) -m experiments.tiny_cascade.run --out=$(DEMO) --seed=$(SEED)
 
 test: $(VENV)/.installed
 	@$(PY) -m pytest -m 'not soak' -n 2 --dist loadfile

@@ -9,13 +9,12 @@ nothing where the corpus is complete.
 """
 
 import os
-import time
 from pathlib import Path
 
 from absl import flags
 
 from musiclm_jax import door, path_flags
-from musiclm_jax.contracts import bounds
+from musiclm_jax.contracts import bounds, progress
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.printable import printable
 
@@ -71,7 +70,7 @@ def main() -> None:
 
 
 def _render(folder: Path, corpus, missing: list) -> None:
-  """Renders shards in processes and prints rate and time left."""
+  """Renders shards in processes and says how far it is."""
   import concurrent.futures
   import multiprocessing
 
@@ -79,8 +78,8 @@ def _render(folder: Path, corpus, missing: list) -> None:
 
   processes = _PROCESSES.value or os.cpu_count() or 1
   left = sum(shard.last - shard.first for shard in missing)
-  before = corpus.pieces - left
-  done, seconds, begun = 0, 0.0, time.monotonic()
+  meter = progress.Meter('prepare', corpus.pieces, 'pieces', door.progress())
+  meter.advance(corpus.pieces - left, skipped=True)
   with concurrent.futures.ProcessPoolExecutor(
     min(processes, max(len(missing), 1)),
     mp_context=multiprocessing.get_context('spawn'),
@@ -92,14 +91,8 @@ def _render(folder: Path, corpus, missing: list) -> None:
     }
     try:
       for future in concurrent.futures.as_completed(waiting):
-        seconds += future.result()
-        done += waiting[future].last - waiting[future].first
-        spent = time.monotonic() - begun
-        door.report(
-          f'{before + done}/{corpus.pieces} pieces, {done / spent:.1f} a '
-          f'second ({seconds / spent:.0f} x real time), '
-          f'{(left - done) * spent / done:.0f} s left'
-        )
+        future.result()
+        meter.advance(waiting[future].last - waiting[future].first)
     except BaseException:
       pool.shutdown(cancel_futures=True)
       raise

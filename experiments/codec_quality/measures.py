@@ -1,14 +1,14 @@
 """How far a coded clip is from its original, and whether it comes late.
 
 Each measure makes log10 magnitudes of a clip [S], a list of [T, F]; the
-distance of two is `codec_quality.distance`, in dB.
+distance of two is `codec.distance`, in dB.
 """
 
 import librosa
 import numpy as np
 from scipy import signal
 
-from musiclm_jax.evaluation import codec_quality
+from musiclm_jax.metrics import codec
 
 _FLOOR = 1e-4  # relative to a full-scale sine: -80 dB
 _WINDOW = 1200  # 50 ms: the training loss has powers of two, in mels
@@ -20,21 +20,25 @@ _SEARCHED = 4800  # samples of delay either way
 
 def log_stft(waveform: np.ndarray) -> list[np.ndarray]:
   """Linear frequency, 0 to 12 kHz in steps of 20 Hz, hop 12.5 ms."""
-  frames = np.lib.stride_tricks.sliding_window_view(waveform, _WINDOW)
-  frames = frames[:: _WINDOW // 4] * np.hanning(_WINDOW)
-  magnitudes = np.abs(np.fft.rfft(frames, axis=1)) * (4 / _WINDOW)
-  return [np.log10(magnitudes + _FLOOR)]
+  spectrum = librosa.stft(
+    waveform,
+    n_fft=_WINDOW,
+    hop_length=_WINDOW // 4,
+    window=np.hanning(_WINDOW),
+    center=False,
+  )
+  return [np.log10(np.abs(spectrum.T) * (4 / _WINDOW) + _FLOOR)]
 
 
 def log_stft_low(waveform: np.ndarray) -> list[np.ndarray]:
   """`log_stft` up to 4 kHz."""
-  last = _LOW_HZ * _WINDOW // codec_quality.SAMPLE_RATE
+  last = _LOW_HZ * _WINDOW // codec.SAMPLE_RATE
   return [log_stft(waveform)[0][:, : last + 1]]
 
 
 def log_cqt(waveform: np.ndarray) -> list[np.ndarray]:
   """Semitones from 33 to 3,951 Hz, hop 21 ms (librosa)."""
-  rate = codec_quality.SAMPLE_RATE
+  rate = codec.SAMPLE_RATE
   transform = librosa.cqt(
     waveform, sr=rate, hop_length=_CQT_HOP, n_bins=_CQT_BINS, scale=False
   )
@@ -46,7 +50,7 @@ def log_cqt(waveform: np.ndarray) -> list[np.ndarray]:
 
 
 DISTANCES = {'log_stft': log_stft, 'log_stft_4k': log_stft_low}
-SLOW_DISTANCES = {'log_mel': codec_quality.log_mels, 'log_cqt': log_cqt}
+SLOW_DISTANCES = {'log_mel': codec.log_mels, 'log_cqt': log_cqt}
 
 
 def lag(clip: np.ndarray, coded: np.ndarray) -> tuple[int, float]:

@@ -13,9 +13,10 @@ import json
 import math
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import jax
 import numpy as np
 import pictures
 from clips import Clips, real, rendered
@@ -23,8 +24,8 @@ from measures import DISTANCES, SLOW_DISTANCES, lag, shifted
 
 from musiclm_jax.cascade import networks
 from musiclm_jax.contracts import atomic_file, errors
-from musiclm_jax.evaluation import codec_quality, statistics
-from musiclm_jax.evaluation.material import Codec
+from musiclm_jax.metrics import bootstrap
+from musiclm_jax.metrics import codec as codec_metrics
 
 HERE = Path(__file__).parent
 RIVAL = 'opus 12'
@@ -53,23 +54,38 @@ def _peers(python: str, script: str, *files: Path) -> Mapping:
 
 def _ours(network: networks.Network, clips: Clips) -> tuple[dict, dict, dict]:
   """Codes all clips: setting -> waveforms [N, S], its kbps; of codes."""
-  codec, ours = Codec(network), network.model
-  codes = codec.encode(clips.waveforms)
+  ours = network.model
+  codes = _in_batches(network, ours.encode, clips.waveforms)
   bits = math.log2(ours.codebook_size) * ours.frame_rate / 1000
   decoded, rates = {}, {}
   for level in range(1, codes.shape[2] + 1):
-    decoded[f'ours {level}'] = codec.decode(codes[:, :, :level])
+    decoded[f'ours {level}'] = _in_batches(
+      network, ours.decode, codes[:, :, :level]
+    )
     rates[f'ours {level}'] = level * bits
   counts = np.zeros((codes.shape[2], ours.codebook_size), np.int64)
   for row, length in zip(codes, clips.lengths, strict=True):
     frames = row[None, : length // ours.hop_length]
-    counts += codec_quality.code_histograms(frames, ours.codebook_size)[0]
-  shares = codec_quality.perplexity(counts) / ours.codebook_size
+    counts += codec_metrics.code_histograms(frames, ours.codebook_size)[0]
+  shares = codec_metrics.perplexity(counts) / ours.codebook_size
   about = {
     'frames': int(counts[0].sum()),
     'perplexity_share': [round(float(share), 3) for share in shares],
   }
   return decoded, rates, about
+
+
+def _in_batches(
+  network: networks.Network, method: Callable, rows: np.ndarray, size: int = 8
+) -> np.ndarray:
+  """Applies a method of the task to `size` rows at a time, the last padded."""
+  function = jax.jit(method)
+  out = []
+  for first in range(0, len(rows), size):
+    index = np.minimum(np.arange(first, first + size), len(rows) - 1)
+    part = function(network.params, network.collections, rows[index])
+    out.append(np.asarray(part)[: len(rows) - first])
+  return np.concatenate(out)
 
 
 def _aligned(clips: Clips, waveforms: np.ndarray) -> tuple[np.ndarray, dict]:
@@ -98,7 +114,7 @@ def _distances(clips: Clips, coded: Mapping[str, np.ndarray]) -> dict:
   values = {
     name: {
       'si_sdr': [
-        float(codec_quality.si_sdr(a[None], b[None])[0])
+        float(codec_metrics.si_sdr(a[None], b[None])[0])
         for a, b in zip(originals, rows, strict=True)
       ]
     }
@@ -110,7 +126,7 @@ def _distances(clips: Clips, coded: Mapping[str, np.ndarray]) -> dict:
       if measure in SLOW_DISTANCES and name not in _slow(coded):
         continue
       values[name][measure] = [
-        codec_quality.distance(a, features(b))
+        codec_metrics.distance(a, features(b))
         for a, b in zip(kept, rows, strict=True)
       ]
   return values
@@ -122,7 +138,7 @@ def _slow(settings: Iterable[str]) -> list[str]:
   return [s for s in settings if s in ours or not s.startswith('ours')]
 
 
-def _interval(interval: statistics.Interval) -> dict:
+def _interval(interval: bootstrap.Interval) -> dict:
   return {k: round(v, 4) for k, v in dataclasses.asdict(interval).items()}
 
 
@@ -162,7 +178,7 @@ def measure(
     name: {'kbps': round(rates[name], 2), 'alignment': alignment[name]}
     | {
       measure: _interval(
-        statistics.bootstrap_mean(
+        bootstrap.mean(
           figures, classes=subset if measure == 'visqol' else classes
         )
       )
@@ -173,7 +189,7 @@ def measure(
   best = f'ours {network.model.num_quantizers}'
   margins = {
     measure: _interval(
-      statistics.bootstrap_difference(
+      bootstrap.difference(
         figures,
         values[RIVAL][measure],
         classes=subset if measure == 'visqol' else classes,

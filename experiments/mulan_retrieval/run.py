@@ -11,20 +11,22 @@ import importlib.metadata
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import material
 import numpy as np
+import oracles
 import tags
 import triplets
 
 from musiclm_jax.cascade import networks, stage_data
 from musiclm_jax.contracts import atomic_file, errors
 from musiclm_jax.data.text import Tokenizer
-from musiclm_jax.evaluation import ranking, statistics
-from musiclm_jax.evaluation.material import in_batches
+from musiclm_jax.metrics import bootstrap
+from musiclm_jax.metrics import retrieval as measures
 
 PAIRS, DRAWS, RANKS = 256, 2, (1, 5, 10)
 DIRECTIONS = ('text to audio', 'audio to text')
@@ -50,16 +52,25 @@ class Ears:
 
   def hear(self, waveforms: np.ndarray) -> np.ndarray:
     """Embeds clips."""
-    return in_batches(self._hear, waveforms, _AT_ONCE)
+    return _in_batches(self._hear, waveforms)
 
   def read(self, texts: list[str]) -> np.ndarray:
     """Embeds texts, each once."""
     new = [t for t in dict.fromkeys(texts) if t not in self._known]
     if new:
       ids = np.stack([self._words.encode(t, self._length) for t in new])
-      rows = in_batches(self._read, ids, _AT_ONCE)
+      rows = _in_batches(self._read, ids)
       self._known |= dict(zip(new, rows, strict=True))
     return np.stack([self._known[t] for t in texts])
+
+
+def _in_batches(function: Callable, rows: np.ndarray) -> np.ndarray:
+  """Applies a function to rows of one number at a time, the last padded."""
+  out = []
+  for first in range(0, len(rows), _AT_ONCE):
+    index = np.minimum(np.arange(first, first + _AT_ONCE), len(rows) - 1)
+    out.append(np.asarray(function(rows[index]))[: len(rows) - first])
+  return np.concatenate(out)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +113,8 @@ def retrieval(scores: np.ndarray, fits: np.ndarray) -> Units:
   for name, turned in zip(DIRECTIONS, (False, True), strict=True):
     s, relevant = (scores.T, fits.T) if turned else (scores, fits)
     for k in RANKS:
-      units[f'{name}, R@{k}'] = ranking.recall_at(s, k)
-    units[f'{name}, mAP'] = ranking.average_precision(s, relevant)
+      units[f'{name}, R@{k}'] = measures.recall_at(s, k)
+    units[f'{name}, mAP'] = measures.average_precision(s, relevant)
   return units
 
 
@@ -149,7 +160,7 @@ def oracle(questions: Questions, deaf_to: tuple = ()) -> dict[str, Units]:
     kind: mean_of_draws(
       [
         retrieval(
-          ranking.attribute_oracle(
+          oracles.attribute_oracle(
             material.fitting(one, questions.clips, deaf_to)
           ),
           fits,
@@ -185,7 +196,7 @@ def each(bootstrap, *sides: dict[str, Units]) -> dict[str, dict[str, list]]:
   }
 
 
-def _rounded(interval: statistics.Interval) -> list[float]:
+def _rounded(interval: bootstrap.Interval) -> list[float]:
   return [round(float(x), 4) for x in dataclasses.astuple(interval)]
 
 
@@ -208,7 +219,7 @@ def main() -> None:
   )
   arguments = parser.parse_args()
   questions = ask(arguments.pairs)
-  ceiling, mean = oracle(questions), statistics.bootstrap_mean
+  ceiling, mean = oracle(questions), bootstrap.mean
   results = {
     'date': time.strftime('%Y-%m-%d'),
     'versions': {n: importlib.metadata.version(n) for n in ('jax', 'numpy')},
@@ -231,12 +242,12 @@ def main() -> None:
     results['networks'][name] = {
       'steps': ears.config['schedule']['total_steps'],
       'figures': each(mean, found) | {'tags, AUC': _tagging(questions, scores)},
-      'of the oracle': each(statistics.bootstrap_ratio, found, ceiling),
+      'of the oracle': each(bootstrap.ratio, found, ceiling),
     }
     if first:
       ours, our_scores, our_name = first
       results['differences'][f'{our_name} - {name}'] = each(
-        statistics.bootstrap_difference, ours, found
+        bootstrap.difference, ours, found
       ) | {'tags, AUC': _tagging(questions, our_scores, scores)}
     else:
       first = found, scores, name

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from material import Clips
+from sklearn.metrics import roc_auc_score
 
-from musiclm_jax.evaluation import ranking, statistics
+from musiclm_jax.metrics import bootstrap
 from musiclm_jax.rendered_music import captions, paraphrases
 
 _FEWEST = 8  # clips with the tag, and without
@@ -58,7 +59,7 @@ class Tags:
       return float(np.mean([self.auc(scores, a, index) for a in self.names()]))
     index = np.flatnonzero(self.audible)[index]
     found = [
-      ranking.roc_auc(scores[index, tag], self.positive[index, tag])
+      roc_auc_score(self.positive[index, tag], scores[index, tag])
       for tag, own in enumerate(self.attributes)
       if own == attribute and 0 < self.positive[index, tag].sum() < len(index)
     ]
@@ -69,8 +70,8 @@ class Tags:
     return list(dict.fromkeys(self.attributes))
 
   def intervals(
-    self, networks: Sequence[np.ndarray]
-  ) -> dict[str, statistics.Interval]:
+    self, networks: Sequence[np.ndarray], resamples: int = 100
+  ) -> dict[str, bootstrap.Interval]:
     """AUC per attribute of one network's scores, or ours minus theirs."""
     ours, *theirs = networks
 
@@ -83,6 +84,6 @@ class Tags:
 
     count = int(self.audible.sum())
     return {
-      name: statistics.bootstrap_spread(figure(name), count, resamples=100)
+      name: bootstrap.spread(figure(name), count, resamples=resamples)
       for name in ('all', *self.names())
     }

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from musiclm_jax.evaluation.token_purity import NO_LABEL
+from musiclm_jax.metrics.token_purity import NO_LABEL
 from musiclm_jax.rendered_music import theory
 
 FRAME = 0.04  # seconds

@@ -9,7 +9,7 @@ from scipy import fft
 
 from musiclm_jax import stages
 from musiclm_jax.cascade.networks import Network
-from musiclm_jax.evaluation import semantic_probe
+from musiclm_jax.metrics import probe
 
 RATE = 25.0
 _BATCH = 8
@@ -84,17 +84,17 @@ def _front_end(rows: np.ndarray) -> dict[str, np.ndarray]:
   to a k-means: pitch, which is many fine ones, more than the level, which is
   one.
   """
-  half = round(semantic_probe.SAMPLE_RATE / RATE / 2)
+  half = round(probe.SAMPLE_RATE / RATE / 2)
   count = rows.shape[1] // (2 * half)
   mels = np.stack(
     [
-      semantic_probe.log_mel_frames(np.append(row[half:], np.zeros(half)), RATE)
+      probe.log_mel_frames(np.append(row[half:], np.zeros(half)), RATE)
       for row in rows
     ]
   )[:, :count]
   cepstra = fft.dct(mels, axis=-1, norm='ortho')
   return {
     'log_mel': mels.astype(np.float32),
-    'mfcc': np.stack([semantic_probe.mfcc_frames(mel) for mel in mels]),
+    'mfcc': np.stack([probe.mfcc_frames(mel) for mel in mels]),
     'cepstra': cepstra.astype(np.float32),
   }

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import material
 import numpy as np
 
-from musiclm_jax.evaluation import semantic_probe, statistics
-from musiclm_jax.evaluation.token_purity import NO_LABEL
+from musiclm_jax.metrics import bootstrap
+from musiclm_jax.metrics import probe as linear
+from musiclm_jax.metrics.token_purity import NO_LABEL
 
 CROP_TASKS = ('key', 'family', 'tempo')
 FRAME_TASKS = ('chord', 'lead_pitch')
@@ -39,7 +40,7 @@ def keep(crop: int, layers: dict[str, np.ndarray]) -> dict[str, tuple]:
 
 def probe(
   layer: str, sides: Sequence[tuple[material.Crops, list[dict[str, tuple]]]]
-) -> dict[str, statistics.Interval]:
+) -> dict[str, bootstrap.Interval]:
   """Accuracy of one layer's probes, balanced over classes; AUC for onsets.
 
   Args:
@@ -47,24 +48,24 @@ def probe(
     sides: (crops, what `keep` kept) of the training and the held-out pieces.
   """
   crops, kept = zip(*sides, strict=True)
-  edges = semantic_probe.tempo_edges(crops[0].tasks['bpm'])
+  edges = linear.tempo_edges(crops[0].tasks['bpm'])
   vectors = [np.stack([row[layer][0] for row in side]) for side in kept]
   frames = [np.concatenate([row[layer][1] for row in side]) for side in kept]
   found = {}
   for task in CROP_TASKS:
     truth = [
-      semantic_probe.tempo_classes(side.tasks['bpm'], edges)
+      linear.tempo_classes(side.tasks['bpm'], edges)
       if task == 'tempo'
       else side.tasks[task]
       for side in crops
     ]
-    hits = semantic_probe.probe_hits(vectors[0], truth[0], vectors[1], truth[1])
+    hits = linear.probe_hits(vectors[0], truth[0], vectors[1], truth[1])
     found[task] = balanced(hits, truth[1], crops[1].pieces)
   pieces = np.repeat(crops[1].pieces, _FRAMES)
   for task in FRAME_TASKS:
     truth = [_frame_labels(side, task) for side in crops]
     known = [side != NO_LABEL for side in truth]
-    hits = semantic_probe.probe_hits(
+    hits = linear.probe_hits(
       frames[0][known[0]],
       truth[0][known[0]].tolist(),
       frames[1][known[1]],
@@ -72,14 +73,14 @@ def probe(
     )
     found[task] = balanced(hits, truth[1][known[1]], pieces[known[1]])
   truth = [_frame_labels(side, 'onset') for side in crops]
-  scores = semantic_probe.probe_scores(frames[0], truth[0] == 1, frames[1])
+  scores = linear.probe_scores(frames[0], truth[0] == 1, frames[1])
   found['onset'] = area_under_curve(scores, truth[1], pieces)
   return found
 
 
 def balanced(
   hits: np.ndarray, classes: Sequence, pieces: Sequence
-) -> statistics.Interval:
+) -> bootstrap.Interval:
   """Mean accuracy of the classes; the bounds resample pieces."""
   _, columns = np.unique(np.asarray(classes), return_inverse=True)
   _, rows = np.unique(np.asarray(pieces), return_inverse=True)
@@ -93,12 +94,12 @@ def balanced(
     drawn = count > 0
     return float((right[units].sum(axis=0)[drawn] / count[drawn]).mean())
 
-  return statistics.bootstrap_statistic(accuracy, len(total))
+  return bootstrap.statistic(accuracy, len(total))
 
 
 def area_under_curve(
   scores: np.ndarray, truth: np.ndarray, pieces: np.ndarray
-) -> statistics.Interval:
+) -> bootstrap.Interval:
   """Area under the ROC curve within each piece, averaged over pieces."""
   from sklearn.metrics import roc_auc_score
 
@@ -107,7 +108,7 @@ def area_under_curve(
     own = pieces == piece
     if 0 < truth[own].sum() < own.sum():
       areas.append(roc_auc_score(truth[own], scores[own]))
-  return statistics.bootstrap_mean(areas)
+  return bootstrap.mean(areas)
 
 
 def _frame_labels(crops: material.Crops, task: str) -> np.ndarray:

@@ -24,7 +24,7 @@ import tokens
 
 from musiclm_jax.cascade import networks as trained
 from musiclm_jax.contracts import atomic_file, errors
-from musiclm_jax.evaluation import statistics, token_agreement
+from musiclm_jax.metrics import bootstrap, token_agreement
 
 _PARTS = ('tokens', 'trained', 'untrained', 'front_end')
 _STAGES = ('soundstream', 'w2v_bert', 'kmeans')
@@ -169,7 +169,7 @@ def _text(results: dict) -> str:
   """Results as JSON, rounded."""
 
   def plain(value):
-    if isinstance(value, statistics.Interval):
+    if isinstance(value, bootstrap.Interval):
       return dataclasses.asdict(value)
     raise TypeError(type(value))
 

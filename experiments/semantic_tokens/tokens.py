@@ -6,8 +6,8 @@ import material
 import numpy as np
 import takes
 
-from musiclm_jax.evaluation import semantic_probe, token_agreement, token_purity
-from musiclm_jax.evaluation.token_agreement import Agreement
+from musiclm_jax.metrics import probe, token_agreement, token_purity
+from musiclm_jax.metrics.token_agreement import Agreement
 
 LABELS = ('chord', 'lead_pitch', 'onset', 'family')
 COARSE = 4
@@ -28,7 +28,7 @@ def layer_tokens(
   codebook_size: int,
 ) -> np.ndarray:
   """Tokens [N, T] of a k-means of the layer's own, all of one size."""
-  _, tokens = semantic_probe.kmeans_tokens(
+  _, tokens = probe.kmeans_tokens(
     [row[layer] for row in fit],
     [row[layer] for row in streams],
     codebook_size,

@@ -1,4 +1,4 @@
-"""The code that a command runs: module -> files of this package -> one hash.
+"""The code that a command runs: module -> files -> one hash.
 
 Imports count wherever they stand, in functions too, and so do those of what is
 imported. The networks branch off in `stages`: of its tables' functions only
@@ -11,8 +11,9 @@ import hashlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-_TABLES = 'stages.py'
+PACKAGE = Path(__file__).parents[1].name
+ROOT = Path(__file__).parents[2]
+_TABLES = Path(PACKAGE, 'stages.py')
 
 
 def files(
@@ -21,13 +22,17 @@ def files(
   """Lists the files that a module runs through, itself included, sorted.
 
   Args:
-    module: Dotted name, of this package.
+    module: Dotted name, of this package or of one that imports it.
     stages: Those whose networks are built.
-    root: Folder of the package.
+    root: Folder of both packages.
   """
   found, waiting = set(), [module]
+  packages = {PACKAGE, module.partition('.')[0]}
   while waiting:
-    for path in _places(waiting.pop(), root):
+    name = waiting.pop()
+    if name.partition('.')[0] not in packages:
+      continue
+    for path in _places(name, root):
       if path not in found:
         found.add(path)
         waiting += _imported(path, frozenset(stages), root)
@@ -45,18 +50,17 @@ def digest(module: str, stages: Collection[str] = (), root: Path = ROOT) -> str:
 
 def _places(module: str, root: Path) -> Iterator[Path]:
   """The files that importing a module runs: its packages' and its own."""
-  package, *parts = module.split('.')
-  if package != root.name:
-    return
-  folder = root
+  folder, parts = root, module.split('.')
+  if parts[:2] == [PACKAGE, 'configs'] and (root / 'configs').is_dir():
+    parts = parts[1:]  # where a checkout has them
   for part in parts:
-    yield folder / '__init__.py'
     if not (folder / part).is_dir():
       if (folder / f'{part}.py').is_file():
         yield folder / f'{part}.py'
       return
     folder = folder / part
-  yield folder / '__init__.py'
+    if (folder / '__init__.py').is_file():  # not of a namespace package
+      yield folder / '__init__.py'
 
 
 def _imported(path: Path, stages: frozenset[str], root: Path) -> list[str]:

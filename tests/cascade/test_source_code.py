@@ -10,11 +10,12 @@ from musiclm_jax.cascade import source_code
 
 TRAIN = 'musiclm_jax.train'
 ROOT = source_code.ROOT
+PACKAGE = ROOT / 'musiclm_jax'
 
 
 def names(module, stages=()):
   files = source_code.files(module, stages)
-  return {path.relative_to(ROOT).as_posix() for path in files}
+  return {path.relative_to(PACKAGE).as_posix() for path in files}
 
 
 def test_what_a_training_imports_in_truth_is_among_its_files():
@@ -28,7 +29,7 @@ def test_what_a_training_imports_in_truth_is_among_its_files():
   )
   done = subprocess.run(
     [sys.executable, '-c', code],
-    cwd=ROOT.parent,
+    cwd=ROOT,
     capture_output=True,
     text=True,
     check=True,
@@ -54,13 +55,13 @@ def test_what_a_training_imports_in_truth_is_among_its_files():
       'musiclm_jax.prepare',
       [],
       ('rendered_music/composer.py', 'rendered_music/__init__.py'),
-      ('training/loop.py', 'evaluation/gates.py'),
+      ('training/loop.py', 'metrics/codec.py'),
     ),
     (
-      'musiclm_jax.evaluate',
+      'musiclm_jax.generate',
       [],
-      ('evaluation/judges.py', 'contracts/token_contract.py'),
-      ('tokenize.py', 'rehearsal/table.py'),
+      ('cascade/generator.py', 'contracts/token_contract.py'),
+      ('tokenize.py', 'rehearsal/table.py', 'metrics/'),
     ),
   ],
 )
@@ -73,37 +74,46 @@ def test_rooms_count_that_are_imported_and_no_others(
 
 
 @pytest.fixture(scope='module')
-def package(tmp_path_factory):
-  """A copy of the package that may be edited."""
-  folder = tmp_path_factory.mktemp('code') / ROOT.name
+def root(tmp_path_factory):
+  """The folder of a copy of the package that may be edited."""
+  folder = tmp_path_factory.mktemp('code')
   ignored = shutil.ignore_patterns('__pycache__')
-  return shutil.copytree(ROOT, folder, ignore=ignored)
+  shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=ignored)
+  return folder
 
 
 def test_an_edit_in_any_room_that_a_stage_imports_changes_its_hash(
-  package,
+  root,
 ):
   stages = ['mulan']
-  before = source_code.digest(TRAIN, stages, package)
-  rooms = {
-    path.parent: path for path in source_code.files(TRAIN, stages, package)
-  }
+  before = source_code.digest(TRAIN, stages, root)
+  rooms = {path.parent: path for path in source_code.files(TRAIN, stages, root)}
   assert len(rooms) > 8
   for path in rooms.values():
     text = path.read_text()
     path.write_text(text + '# edited\n')
-    assert source_code.digest(TRAIN, stages, package) != before, path
+    assert source_code.digest(TRAIN, stages, root) != before, path
     path.write_text(text)
-  other = package / 'melody' / 'task.py'
+  other = root / PACKAGE.name / 'melody' / 'task.py'
   other.write_text(other.read_text() + '# edited\n')
-  assert source_code.digest(TRAIN, stages, package) == before
+  assert source_code.digest(TRAIN, stages, root) == before
 
 
-def test_a_new_import_is_followed_at_once(package):
-  path = package / 'nn' / 'norm.py'
-  before = source_code.files(TRAIN, ['fine'], package)
+def test_a_new_import_is_followed_at_once(root):
+  path = root / PACKAGE.name / 'nn' / 'norm.py'
+  before = source_code.files(TRAIN, ['fine'], root)
   path.write_text(
     path.read_text() + '\n\ndef late():\n  from musiclm_jax.nn import kmeans\n'
   )
-  after = source_code.files(TRAIN, ['fine'], package)
-  assert package / 'nn' / 'kmeans.py' in {*after} - {*before}
+  after = source_code.files(TRAIN, ['fine'], root)
+  assert root / PACKAGE.name / 'nn' / 'kmeans.py' in {*after} - {*before}
+
+
+def test_code_that_imports_the_package_counts_with_what_it_imports(root):
+  folder = root / 'studies' / 'one'
+  folder.mkdir(parents=True)
+  (folder / 'run.py').write_text('from studies.one import part\n')
+  (folder / 'part.py').write_text('from musiclm_jax.nn import norm\n')
+  found = source_code.files('studies.one.run', (), root)
+  assert {folder / 'run.py', folder / 'part.py'} <= {*found}
+  assert root / PACKAGE.name / 'nn' / 'norm.py' in found

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from experiments.tiny_cascade import feature_cache, report, run_folder
 from musiclm_jax.cascade import bundle, provenance, song_search
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts import paths
@@ -16,7 +17,6 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data import sources, token_store
 from musiclm_jax.data.audio_folder import AudioFolder
 from musiclm_jax.data.token_record import TokenRecord
-from musiclm_jax.evaluation import demo_folder, hearing, report
 from musiclm_jax.rehearsal import table
 from musiclm_jax.rendered_music import builder, shards
 from musiclm_jax.training import report as training_report
@@ -86,7 +86,7 @@ def commands(tiny, monkeypatch):
 
   def evaluate(out):
     report.check_out(out)
-    report.Report([], [], {}, {}, {}, {}).write(out)
+    report.EvaluationReport([], [], {}, {}, {}, {}).write(out)
 
   def rehearse(out):
     path = out if out.suffix == '.json' else out / 'new.json'
@@ -132,7 +132,7 @@ def test_a_file_that_is_not_ours_is_never_replaced(
     with pytest.raises(UsageError, match=r"'.*'"):
       commands[name](place)
     assert hashes(folder) == before, name
-  with pytest.raises(UsageError), demo_folder.hold(folder, {'seed': 0}, True):
+  with pytest.raises(UsageError), run_folder.hold(folder, {'seed': 0}, True):
     pass
   assert hashes(folder) == before
   for name, write in commands.items():
@@ -175,11 +175,11 @@ def test_search_adds_an_index_and_touches_nothing(project, full_disk):
   assert after.pop(song_search.FILE) and after == before
 
 
-def test_hearing_is_kept_in_a_folder_of_its_own(tmp_path):
-  (tmp_path / 'hearing').mkdir()
-  (tmp_path / 'hearing' / 'train.npz').write_text('mine')
+def test_features_are_kept_in_a_folder_of_its_own(tmp_path):
+  (tmp_path / 'features').mkdir()
+  (tmp_path / 'features' / 'train.npz').write_text('mine')
   with pytest.raises(UsageError, match=r'train\.npz'):
-    hearing.own_folder.begin(tmp_path / 'hearing', hearing.FOLDER)
+    feature_cache.own_folder.begin(tmp_path / 'features', feature_cache.FOLDER)
 
 
 def test_a_second_prepare_waits_or_is_refused_and_breaks_nothing(

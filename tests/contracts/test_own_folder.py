@@ -2,17 +2,17 @@
 
 import pytest
 
+from experiments.tiny_cascade import feature_cache, run_folder
 from musiclm_jax.contracts import own_folder
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data import token_store
-from musiclm_jax.evaluation import demo_folder, hearing
 from musiclm_jax.rendered_music import shards
 from musiclm_jax.training import workdir
 
 KIND = own_folder.Kind('thing', ('about.json', 'parts/[0-9]*', '*.log'))
 KINDS = (
   *(token_store.FOLDER, shards.FOLDER, workdir.FOLDER),
-  *(hearing.FOLDER, demo_folder.FOLDER),
+  *(feature_cache.FOLDER, run_folder.FOLDER),
 )
 
 
@@ -86,7 +86,7 @@ def test_folders_of_earlier_versions_are_known(tmp_path):
       'contract.json',
       '{"schema_version": 1, "streams": 0}',
     ),
-    (demo_folder.FOLDER, 'stamps/mulan.json', '{"inputs": "a"}'),
+    (run_folder.FOLDER, 'stamps/mulan.json', '{"inputs": "a"}'),
   ):
     folder = tmp_path / kind.name
     (folder / name).parent.mkdir(parents=True)

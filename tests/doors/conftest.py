@@ -301,7 +301,8 @@ def call(monkeypatch, capsys, tmp_path):
   def run(command, *arguments):
     forget()
     # Two commands have flags of one name, so that each is loaded anew.
-    spec = importlib.util.find_spec(f'musiclm_jax.{command}')
+    name = command if '.' in command else f'musiclm_jax.{command}'
+    spec = importlib.util.find_spec(name)
     module, known = importlib.util.module_from_spec(spec), set(flags.FLAGS)
     spec.loader.exec_module(module)
     own.update(set(flags.FLAGS) - known)

@@ -31,12 +31,12 @@ CALLS = {
   'tokenize': ('--workdirs={tmp}', '--source=audio_folder:{tmp}', '--out=o'),
   'bundle': ('--workdirs={tmp}', '--out={tmp}/b'),
   'generate': ('--bundle={tmp}', '--text=piano', '--out={tmp}/x.wav'),
-  'evaluate': ('--demo={tmp}',),
+  'experiments.tiny_cascade.examine': ('--demo={tmp}',),
   'search': ('--bundle={tmp}', '--index={tmp}', '--text=piano'),
   'prepare': ('--out={tmp}/corpus',),
   'rehearse': (CONFIG,),
   'preflight': (),
-  'demo': ('--out={tmp}/demo',),
+  'experiments.tiny_cascade.run': ('--out={tmp}/demo',),
 }
 INTEGERS = ('-1', '1e3', 'nan', '', 'abc', str(2**70))
 FLOATS = ('-1', 'nan', 'inf', '1e12', '', 'abc')
@@ -60,11 +60,15 @@ NUMBERS = {
     'top_p_fine': ('2', *FLOATS),
     'mulan_levels': INTEGERS,
   },
-  'evaluate': {'seed': INTEGERS},
+  'experiments.tiny_cascade.examine': {'seed': INTEGERS},
   'search': {'top': INTEGERS[:-1]},
   'prepare': {'pieces': INTEGERS, 'seed': INTEGERS, 'processes': INTEGERS},
   'preflight': {'seconds': INTEGERS},
-  'demo': {'pieces': INTEGERS, 'seed': INTEGERS, 'steps': INTEGERS},
+  'experiments.tiny_cascade.run': {
+    'pieces': INTEGERS,
+    'seed': INTEGERS,
+    'steps': INTEGERS,
+  },
   **{
     command: {
       'config.seed': INTEGERS,
@@ -89,8 +93,16 @@ FLAGS = [
   ('generate', ('--seed=1', '--seed=1'), '--seed came twice'),
   ('search', ('--index=x',), '--index came twice'),
   ('prepare', ('--outt=x',), "Unknown command line flag 'outt'"),
-  ('demo', ('spare',), "unexpected argument 'spare'"),
-  ('evaluate', ('--only_hearing=perhaps',), 'perhaps'),
+  (
+    'experiments.tiny_cascade.run',
+    ('spare',),
+    "unexpected argument 'spare'",
+  ),
+  (
+    'experiments.tiny_cascade.examine',
+    ('--only_features=perhaps',),
+    'perhaps',
+  ),
   ('tokenize', ('--splits=',), '--splits=: name one or more'),
   ('tokenize', ('--splits=train,train',), 'each once'),
   ('train', ('--config.stage=foo',), "unknown stage 'foo'"),

@@ -171,7 +171,7 @@ MEMORISATION = Chapter(
     Number(
       'tokens of a span',
       125,
-      'round(copying.SPAN_SECONDS * semantic.layout.semantic_frame_rate)',
+      'round(memorization.SPAN_SECONDS * semantic.layout.semantic_frame_rate)',
       'MusicLM §4.4',
     ),
     Number(
@@ -215,7 +215,7 @@ MEMORISATION = Chapter(
       'pieces; the paper continues training prompts.',
       'MusicLM §4.4',
       (
-        'evaluation/test_copying.py::'
+        'experiments/tiny_cascade/test_copy_checks.py::'
         'test_real_pieces_that_repeat_the_corpus_excuse_as_much',
       ),
       'prompts of training tokens are not built',
@@ -224,8 +224,8 @@ MEMORISATION = Chapter(
       'Exact copies at any offset are found, and near ones.',
       'ours',
       (
-        'evaluation/test_copying.py::test_a_copy_at_any_offset_is_found',
-        'evaluation/test_copying.py::'
+        'metrics/test_memorization.py::test_a_copy_at_any_offset_is_found',
+        'experiments/tiny_cascade/test_copy_checks.py::'
         'test_copies_with_slips_fail_though_none_is_exact',
       ),
     ),

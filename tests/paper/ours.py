@@ -20,7 +20,7 @@ from musiclm_jax.cascade import inputs, windows
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts.task import Task
 from musiclm_jax.data import noise
-from musiclm_jax.evaluation import copying
+from musiclm_jax.metrics import memorization
 from musiclm_jax.mulan import embedder as mulan_windows
 from musiclm_jax.mulan import model as mulan_model
 from musiclm_jax.soundstream import discriminators, losses
@@ -109,7 +109,7 @@ NAMES = {
   **{stage: config(stage) for stage in stages.STAGES},
   'mulan_ast': config('mulan', 'paper_ast'),
   'SamplingConfig': SamplingConfig,
-  'copying': copying,
+  'memorization': memorization,
   'discriminators': discriminators,
   'frontend': frontend,
   'kernel': kernel,

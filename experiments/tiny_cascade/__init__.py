@@ -1,0 +1,1 @@
+"""The whole cascade trained on a laptop, and what it has learned."""

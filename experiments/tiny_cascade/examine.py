@@ -1,0 +1,57 @@
+"""Evaluates what a run has learned and writes its report.
+
+`python -m experiments.tiny_cascade.examine --demo=runs/demo --seed=0` reads
+the run's corpus, tokens, bundle and logs, and writes report.html, report.json
+and picture.png beside them. A failed gate is a result, not an error: the exit
+code is 0 when the report was written.
+
+`--only_features` computes the features of its classifiers and keeps them in the
+demo: that needs corpus, tokens and codec alone, so it can run beside a
+training.
+"""
+
+from absl import flags
+
+from musiclm_jax import door, path_flags
+from musiclm_jax.contracts import bounds
+from musiclm_jax.contracts.errors import UsageError
+
+_DEMO = path_flags.DEFINE_path('demo', None, 'Folder of a demo.')
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'Of classifiers, prompts and samples.', *bounds.DEMO_SEED
+)
+_ONLY_FEATURES = flags.DEFINE_bool(
+  'only_features',
+  False,
+  'Compute the features of the classifiers, and no more.',
+)
+_OVERWRITE = flags.DEFINE_bool(
+  'overwrite', False, 'Replace the report and its picture, whoever wrote them.'
+)
+
+
+def main() -> None:
+  """Evaluates the demo and writes its report."""
+  if not _DEMO.value:
+    raise UsageError('--demo is missing: give the folder of a demo')
+  folder = _DEMO.value
+  if not folder.is_dir():
+    raise UsageError(f"there is no demo at '{folder}': run make demo first")
+  from experiments.tiny_cascade import evaluation, feature_cache, report
+  from musiclm_jax.contracts import own_folder
+  from musiclm_jax.launch import devices
+
+  own_folder.check(folder / 'features', feature_cache.FOLDER)
+  if not _ONLY_FEATURES.value:
+    report.check_out(folder, _OVERWRITE.value)
+  devices.check()
+  if _ONLY_FEATURES.value:
+    evaluation.compute_features(folder, door.progress())
+    return
+  written = evaluation.write_report(folder, _SEED.value, door.progress())
+  failed = [gate.name for gate in written.gates if not gate.passed]
+  print(f'{len(written.gates)} gates, failed: {", ".join(failed) or "none"}')
+
+
+if __name__ == '__main__':
+  door.run(main)

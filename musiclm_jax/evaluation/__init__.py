@@ -1,1 +1,0 @@
-"""What was learned: judges, statistics, baselines, cheats, gates, report."""

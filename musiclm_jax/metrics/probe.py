@@ -1,0 +1,123 @@
+"""Linear probes: what tokens or features know of a label.
+
+tokens [T] of a crop -> square-rooted histogram [K] -> logistic regression ->
+label. Front ends and a k-means of equal K make the streams that tokens of a
+network have to beat.
+"""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+SAMPLE_RATE = 24_000
+_FIT_FRAMES = 40_000
+_TEMPO_CLASSES = 3
+
+
+def histograms(streams: Sequence[np.ndarray], codebook_size: int) -> np.ndarray:
+  """Square roots of relative token frequencies, [N, K]."""
+  counts = np.stack(
+    [
+      np.bincount(np.ravel(tokens), minlength=codebook_size)[:codebook_size]
+      for tokens in streams
+    ]
+  )
+  return np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+
+
+def log_mel_frames(waveform: np.ndarray, frame_rate: float) -> np.ndarray:
+  """Log-mel frames [T, 64] of one clip [S], one per semantic token."""
+  import librosa
+
+  mel = librosa.feature.melspectrogram(
+    y=np.asarray(waveform, np.float32),
+    sr=SAMPLE_RATE,
+    n_fft=2048,
+    hop_length=round(SAMPLE_RATE / frame_rate),
+    n_mels=64,
+  )
+  return np.log10(mel.T + 1e-6)
+
+
+def mfcc_frames(log_mels: np.ndarray) -> np.ndarray:
+  """The first 20 cepstral coefficients of log-mel frames, [T, 20]."""
+  from scipy import fft
+
+  return fft.dct(log_mels, axis=1, norm='ortho')[:, :20]
+
+
+def kmeans_tokens(
+  train: Sequence[np.ndarray],
+  test: Sequence[np.ndarray],
+  codebook_size: int,
+  seed: int,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+  """Tokens of a k-means fitted on the training frames, normalised per dim.
+
+  Args:
+    train: Frames [T_i, D] of the training crops.
+    test: Frames [T_j, D] of the held-out crops.
+    codebook_size: K.
+    seed: Of the fit.
+
+  Returns:
+    Token streams of both.
+  """
+  from sklearn.cluster import MiniBatchKMeans
+
+  frames = np.concatenate(train)
+  rng = np.random.default_rng(seed)
+  chosen = rng.permutation(len(frames))[:_FIT_FRAMES]
+  mean, deviation = frames.mean(axis=0), frames.std(axis=0) + 1e-6
+  fit = MiniBatchKMeans(
+    codebook_size, batch_size=4096, n_init=1, max_iter=20, random_state=seed
+  )
+  fit.fit((frames[chosen] - mean) / deviation)
+  return tuple(
+    [fit.predict((part - mean) / deviation) for part in side]
+    for side in (train, test)
+  )
+
+
+def tempo_classes(bpm: Sequence[float], edges: np.ndarray) -> list[int]:
+  """Slow, medium, fast, by `tempo_edges` of the training crops."""
+  return np.searchsorted(edges, np.asarray(bpm)).tolist()
+
+
+def tempo_edges(bpm: Sequence[float]) -> np.ndarray:
+  """Terciles of the training tempi."""
+  shares = np.arange(1, _TEMPO_CLASSES) / _TEMPO_CLASSES
+  return np.quantile(np.asarray(bpm, float), shares)
+
+
+def probe_hits(
+  train_x: np.ndarray,
+  train_y: Sequence[Hashable],
+  test_x: np.ndarray,
+  test_y: Sequence[Hashable],
+) -> np.ndarray:
+  """Whether a linear probe names the class of each held-out row, [N]."""
+  probe = _linear_probe()
+  names = {label: i for i, label in enumerate(dict.fromkeys(train_y))}
+  probe.fit(train_x, [names[label] for label in train_y])
+  truth = np.array([names.get(label, -1) for label in test_y])
+  return (probe.predict(test_x) == truth).astype(float)
+
+
+def probe_scores(
+  train_x: np.ndarray, train_y: Sequence[bool], test_x: np.ndarray
+) -> np.ndarray:
+  """How much a linear probe believes each held-out row to be true, [N]."""
+  probe = _linear_probe().fit(train_x, np.asarray(train_y, int))
+  return probe.decision_function(test_x)
+
+
+def _linear_probe():
+  from sklearn.linear_model import LogisticRegression
+  from sklearn.pipeline import make_pipeline
+  from sklearn.preprocessing import StandardScaler
+
+  return make_pipeline(
+    StandardScaler(),
+    LogisticRegression(C=0.02, class_weight='balanced', max_iter=300),
+  )

@@ -1,0 +1,118 @@
+"""LM gates: baselines in closed form, planted models that peek or forget."""
+
+import numpy as np
+import pytest
+
+from experiments.tiny_cascade import lm_checks
+from musiclm_jax.metrics import language_model
+
+SIZE = 8
+
+
+def test_unigram_is_add_one():
+  table = language_model.unigram(np.array([0, 0, 1]), 4)
+  np.testing.assert_allclose(np.exp(table), [3 / 7, 2 / 7, 1 / 7, 1 / 7])
+
+
+def test_bigram_beats_the_unigram_on_a_chain_and_not_on_noise():
+  rng = np.random.default_rng(0)
+  chain = np.cumsum(rng.integers(1, 3, (40, 100)), axis=1) % SIZE
+  noise = rng.integers(0, SIZE, (40, 100))
+  for tokens, better in ((chain, True), (noise, False)):
+    train, test = tokens[:20], tokens[20:]
+    first = language_model.unigram(train, SIZE)
+    table = language_model.bigram(list(train), SIZE)
+    gain = (
+      language_model.unigram_nll(test, first)
+      - language_model.bigram_nll(test, table, first)
+    ).mean()
+    assert (gain > 0.5) == better
+    assert gain > -0.1
+
+
+def test_unseen_tokens_cost_something_finite():
+  table = language_model.unigram(np.zeros(10, int), SIZE)
+  assert np.isfinite(language_model.unigram_nll(np.full((1, 5), 7), table))
+
+
+def nll(stage, model, unigram=2.0, bigram=None, levels=4):
+  rng = np.random.default_rng(0)
+
+  def around(mean):
+    return mean + 0.1 * rng.standard_normal((30, levels))
+
+  return lm_checks.Nll(
+    stage,
+    around(model),
+    around(unigram),
+    None if bigram is None else around(bigram),
+  )
+
+
+def test_a_model_below_the_unigram_passes():
+  assert nll('coarse', 1.5).gate().passed
+  assert nll('fine', 1.5).gate().passed
+
+
+def test_a_model_that_is_the_unigram_fails():
+  assert not nll('coarse', 2.0).gate().passed
+
+
+def test_semantic_must_beat_the_bigram_too():
+  assert nll('semantic', 1.0, bigram=1.5, levels=1).gate().passed
+  gate = nll('semantic', 1.7, bigram=1.5, levels=1).gate()
+  assert not gate.passed and gate.conditions['below the training unigram']
+
+
+def test_other_pieces_are_other_pieces():
+  units = ['a'] * 5 + ['b'] * 3 + ['c']
+  chosen = lm_checks.other_pieces(units)
+  assert all(units[i] != units[j] for i, j in enumerate(chosen))
+  with pytest.raises(ValueError, match='two pieces'):
+    lm_checks.other_pieces(['a', 'a'])
+
+
+def conditioning(cost, name):
+  rng = np.random.default_rng(1)
+  own = rng.normal(2.0, 0.3, 40)
+  return lm_checks.ConditioningCost(
+    own, {name: own + cost + 0.02 * rng.standard_normal(40)}
+  )
+
+
+@pytest.mark.parametrize('ignored', [None, 'audio', 'text', 'coarse'])
+def test_an_lm_that_ignores_its_conditioning_fails(ignored):
+  """Mistake 33: crops drawn independently teach a model to ignore it."""
+  gate = lm_checks.conditioning_gate(
+    conditioning(0.0 if ignored == 'audio' else 0.1, 'other_piece'),
+    conditioning(0.0 if ignored == 'text' else 0.1, 'other_piece'),
+    conditioning(0.0 if ignored == 'coarse' else 0.1, 'other_semantic'),
+  )
+  assert gate.passed == (ignored is None)
+  if ignored == 'coarse':
+    assert gate.stage == 'coarse'
+
+
+def looking_at(*offsets):
+  """Logits [B, N, SIZE] that see the tokens at these offsets."""
+
+  def logits(batch):
+    tokens = batch['semantic']
+    seen = sum(np.roll(tokens, -offset, axis=1) for offset in offsets)
+    return np.eye(SIZE)[np.asarray(seen) % SIZE]
+
+  return logits
+
+
+@pytest.mark.parametrize(
+  ('offsets', 'passed'),
+  [((-1, -2), True), ((-2,), False), ((-1, 0), False), ((-1, 1), False)],
+)
+def test_perturbation_sees_models_without_past_or_with_future(offsets, passed):
+  """Mistake 31: attention whose output is never used."""
+  batch = {'semantic': np.random.default_rng(0).integers(0, SIZE, (2, 20))}
+  moved = lm_checks.perturb(
+    looking_at(*offsets), batch, 'semantic', (10,), 10, SIZE
+  )
+  gate = lm_checks.perturbation_gate({'semantic': moved})
+  assert gate.passed == passed
