@@ -91,8 +91,9 @@ MODEL = Chapter(
     Number(
       "layers of AudioLM's models, 0.3 B each",
       12,
-      source=_AUDIOLM,
-      absent="MusicLM's are deeper; AudioLM's are these with one config key",
+      _all('model.num_layers'),
+      _AUDIOLM,
+      departs="MusicLM's are deeper; AudioLM's are these with one config key",
     ),
   ),
   (

@@ -23,13 +23,14 @@ class Mistake:
     number: As tests name it.
     what: Was done.
     reason: Why no test holds it; empty where tests do.
-    sign: A word that the package will hold once it could be made here.
+    pattern: A regular expression, of small letters, that matches the package
+      once it could be made here.
   """
 
   number: str
   what: str
   reason: str = ''
-  sign: str = ''
+  pattern: str = ''
 
 
 _NO_FAD = 'FAD is not built'
