@@ -1,4 +1,4 @@
-"""The quantizer of MuLan tokens (MusicLM §3.1; hand-over: recipe §1).
+"""The quantizer of MuLan tokens (MusicLM §3.1).
 
 `python -m musiclm_jax.train --config=configs/mulan_rvq.py:tiny --network=DIR
 --workdir=DIR`, DIR being the workdir of a trained MuLan.

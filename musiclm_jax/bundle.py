@@ -3,7 +3,8 @@
 `python -m musiclm_jax.bundle --workdirs=DIR --out=DIR [--tokens=DIR]`
 
 With `--tokens`, the number of MuLan levels that prompts are heard with is
-chosen on held-out captions (recipe section 1); without, all are.
+chosen on held-out captions: text and audio agree on the first levels only.
+Without, all levels are.
 """
 
 from absl import flags

@@ -187,7 +187,7 @@ class Generator:
   def _coarse(self, run: _Run, semantic: np.ndarray, ticks: int) -> np.ndarray:
     """Makes coarse codes [B, Ta, 4] window by window, each hearing its time.
 
-    Two acoustic frames are one semantic frame (mistake 34).
+    Two acoustic frames are one semantic frame, exactly.
     """
     plan = windows(ticks, self._coarse_ticks)
     levels = self._layouts['coarse'].predicted.num_levels

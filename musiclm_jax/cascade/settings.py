@@ -9,7 +9,7 @@ _BOUNDS = (0, 1000)  # beyond, all is chance, and float32 overflows
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """How to sample (MusicLM section 4, recipe section 1).
+  """How to sample (temperatures: MusicLM §4.2).
 
   Attributes:
     mulan_levels: Levels of the text's MuLan tokens that are heard.

@@ -171,7 +171,8 @@ class EmbeddingRvqTask:
   ) -> Embedding:
     """Subtracts the modality's mean and scales to length 1.
 
-    Embeddings of all modalities are scaled alike (spec §9, mistake 16).
+    Embeddings of all modalities are scaled alike: a quantizer fitted on the
+    scale of one has a single code for the other.
     """
     return unit(unit(embedding) - self.mean(collections, modality))
 

@@ -1,4 +1,4 @@
-"""Two cheats that the gates must catch (recipe §8).
+"""Two cheats that the gates must catch.
 
 Retrieval plays the training clip that is nearest by MuLan text token: it fits
 the prompt and is a copy. The constant tone of the prompted instrument has the

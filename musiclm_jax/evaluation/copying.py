@@ -1,7 +1,7 @@
 """Copying: how much of a 5 s semantic span stands in the training tokens.
 
 tokens [T] -> spans [N, 125] -> per span the largest share of positions at
-which one training span of the same length agrees (recipe §8; MusicLM §4.4).
+which one training span of the same length agrees (MusicLM §4.4).
 Exact copies are almost always zero, also for a model that copies with a
 single slip; the share sees those.
 """

@@ -2,7 +2,7 @@
 
 Trained on rendered clips both plain and passed through the codec, and tested
 on pieces that they have never heard, likewise both. A judge below its mark
-judges nothing: the gates that need it fail by its name (recipe §8).
+judges nothing: the gates that need it fail by its name.
 """
 
 import dataclasses

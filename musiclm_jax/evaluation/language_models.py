@@ -184,7 +184,10 @@ def perturbation(
   position: int,
   codebook_size: int,
 ) -> Perturbation:
-  """Changes one token and looks at the logits beside it (mistake 31).
+  """Changes one token and looks at the logits beside it.
+
+  They must move: a language model that never uses the output of its attention
+  learns all the same, each token by itself.
 
   Args:
     logits: The LM, teacher-forced: row n of its result predicts target n.

@@ -2,7 +2,7 @@
 
 tokens [T] of a crop -> square-rooted histogram [K] -> logistic regression ->
 lead family or tempo class. The same probe reads k-means tokens of equal K on
-log-mel frames, on MFCC and on an untrained network (recipe §4): tokens that
+log-mel frames, on MFCC and on an untrained network: tokens that
 do not beat them have learned nothing that the front end did not know.
 """
 

@@ -17,8 +17,7 @@ def num_windows(samples: int, window: int, hop: int) -> int:
 def repeat_to(waveform: Waveform, samples: int) -> Waveform:
   """Repeats a clip that is shorter than `samples` until it is that long.
 
-  Zeros instead would make the embedding that of silence for the most part
-  (spec §9, mistake 33).
+  Zeros instead would make the embedding that of silence for the most part.
 
   Raises:
     ValueError: If the clip is empty.

@@ -37,7 +37,7 @@ class SoundStreamTask(Codec):
   Batches hold `waveform` [B, S], what shall come out. Where the codec
   denoises they also hold `heard` [B, S], what goes in, and `denoise` [B]:
   where true, `waveform` is `heard` without its noise. All losses compare with
-  `waveform` (mistake 9).
+  `waveform`.
 
   Attributes:
     codec: See `Codec`.

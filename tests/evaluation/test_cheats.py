@@ -1,4 +1,4 @@
-"""Both cheats are caught by the gates they must fail (recipe §8)."""
+"""Both cheats are caught by the gates they must fail."""
 
 import numpy as np
 import pytest

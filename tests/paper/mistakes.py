@@ -1,7 +1,8 @@
 """Mistakes that earlier re-implementations made, by number.
 
-Tests name in their docstring the mistakes that they would find ('Mistake 12:
-…'); `holders` reads them there. What no test can find has a reason.
+Tests name in their docstring the mistakes of `MISTAKES` that they would find
+('Mistake 12: …'); `holders` reads them there. What no test can find has a
+reason.
 """
 
 import ast
