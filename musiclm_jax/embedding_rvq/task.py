@@ -78,24 +78,6 @@ class EmbeddingRvqTask:
         'config.schedule.total_steps or config.loss.statistics_steps'
       )
 
-  def check_corpus(self, num_pieces: int) -> None:
-    """Refuses a corpus that is too small for the codebooks.
-
-    Args:
-      num_pieces: Distinct training pieces.
-
-    Raises:
-      UsageError: If there are fewer than `pieces_per_code` for each code.
-    """
-    needed = self.pieces_per_code * self.codebook_size
-    if num_pieces < needed:
-      raise UsageError(
-        f'{self.player}: {self.codebook_size} codes a level need {needed} '
-        f'training pieces, this corpus has {num_pieces}: set '
-        f'config.model.codebook_size to at most '
-        f'{num_pieces // self.pieces_per_code}, or use more music'
-      )
-
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
     """Makes empty codebooks.
 

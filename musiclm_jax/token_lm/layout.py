@@ -161,31 +161,6 @@ def flatten_codes(codes: Codes, offset: int, codebook_size: int) -> Tokens:
   return (codes + levels + offset).reshape(codes.shape[0], -1)
 
 
-def unflatten_codes(
-  tokens: Tokens, offset: int, codebook_size: int, num_levels: int
-) -> Codes:
-  """Undoes `flatten_codes`.
-
-  Args:
-    tokens: [B, T*Q] ids of one segment.
-    offset: The segment's first id.
-    codebook_size: Entries per level, K.
-    num_levels: Q.
-
-  Returns:
-    [B, T, Q] codes in [0, codebook_size).
-
-  Raises:
-    ValueError: If the number of tokens is not a multiple of Q.
-  """
-  if tokens.shape[1] % num_levels:
-    raise ValueError(
-      f'{tokens.shape[1]} tokens are not whole frames of {num_levels} levels'
-    )
-  codes = tokens.reshape(tokens.shape[0], -1, num_levels) - offset
-  return codes - jnp.arange(num_levels) * codebook_size
-
-
 def make_layout(
   stage: str,
   *,

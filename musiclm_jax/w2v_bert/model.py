@@ -50,19 +50,6 @@ class W2vBertOutput:
   latent_statistics: PyTree
 
 
-def _low_pass(rng: PRNGKey, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-  """Initial kernels: any pattern over frequency, a smooth one over time.
-
-  Kernels that are random over time too begin with codes that flicker: two
-  neighbouring frames share one half as often (25 % against 49 % in music),
-  and a short run has nothing to predict.
-  """
-  window = jnp.array([0.5, 1.0, 0.5], dtype)[:, None, None, None]
-  kernel = window * jax.random.normal(rng, (1, *shape[1:]), dtype)
-  fan_in = jnp.sum(window**2) * shape[1] * shape[2]
-  return kernel / jnp.sqrt(fan_in)
-
-
 class Subsampling(nn.Module):
   """Two convolutions of stride 2 x 2: [B, 4T, M] -> [B, T, M / 4 * channels].
 

@@ -205,7 +205,7 @@ SEQUENCES = Chapter(
       'of its own.',
       'MusicLM §3.2, AudioLM §3.3',
       (
-        _LAYOUT + 'test_flattening_is_row_major_by_time_and_has_an_inverse',
+        _LAYOUT + 'test_flattening_is_row_major_by_time',
         _LAYOUT + 'test_ids_of_segments_and_levels_never_meet',
       ),
     ),
