@@ -15,11 +15,8 @@ CORE = [
   'flax>=0.12',
   'jax>=0.10.2',
   'jaxtyping',
-  'librosa>=0.11',
-  'ml-collections',
   'numpy',
   'orbax-checkpoint>=0.12',
-  'optax',
   'safetensors',
   'soundfile',
   'soxr',
@@ -32,16 +29,16 @@ EXTRAS = {
     'grain',
     # tensorflow-datasets 4.9.10 imports it on Python 3.11 without saying so.
     'importlib_resources',
+    'ml-collections',
+    'optax',
+    'pretty_midi',  # for the SoundFont that its package carries
+    'scipy',
+    'symusic>=0.5.8,<0.6',
     'tensorboardX',
     'tensorflow-datasets',
   ],
-  'demo': [
-    'matplotlib',
-    'pretty_midi',  # for the SoundFont that its package carries
-    'psutil',
-    'scikit-learn',
-    'symusic>=0.5.8,<0.6',
-  ],
+  # Beside those of `train`.
+  'demo': ['librosa>=0.11', 'matplotlib', 'psutil', 'scikit-learn'],
   'gpu': ['jax[cuda12]'],
   # Also what rehearsals compile with, where no TPU is.
   'tpu': ['jax[tpu]'],
