@@ -101,8 +101,5 @@ def test_experiments_use_public_names_only(path):
       private = ours and any(_is_private(a.name) for a in node.names)
       assert not private, f'line {node.lineno}'
     elif isinstance(node, ast.Attribute) and _is_private(node.attr):
-      own = isinstance(node.value, ast.Name) and node.value.id in (
-        'self',
-        'cls',
-      )
-      assert own, f'line {node.lineno}: {node.attr}'
+      holder = ast.unparse(node.value)
+      assert holder in ('self', 'cls'), f'line {node.lineno}: {node.attr}'

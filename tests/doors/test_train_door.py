@@ -46,7 +46,7 @@ MINUTE = (
 MINUTE_CODEC = (
   '--config=configs/soundstream.py:tiny',
   '--config.model.channels=1',
-  '--config.model.strides=(20,24)',
+  '--config.model.strides=(480,)',
   '--config.model.latent_dim=4',
   '--config.model.num_quantizers=2',
   '--config.model.codebook_size=8',
@@ -57,10 +57,9 @@ MINUTE_CODEC = (
   '--config.optimizer.codec.name=adam',
   '--config.data.batch_size=2',
   '--config.data.crop_seconds=0.06',
-  '--config.data.eval_batches=1',
+  '--config.data.eval_batches=0',
   '--config.schedule.total_steps=24',
   '--config.schedule.log_every=4',
-  '--config.schedule.eval_every=12',
   '--config.schedule.save_every=8',
 )
 
