@@ -17,7 +17,6 @@ CORE = [
   'flax>=0.12',
   'jax>=0.10.2',
   'jaxtyping',
-  'ml-collections',
   'numpy',
   'orbax-checkpoint>=0.12',
   'safetensors',
@@ -32,6 +31,7 @@ EXTRAS = {
     'grain',
     # tensorflow-datasets 4.9.10 imports it on Python 3.11 without saying so.
     'importlib_resources',
+    'ml-collections',
     'optax',
     'pretty_midi',  # for the SoundFont that its package carries
     'scipy',

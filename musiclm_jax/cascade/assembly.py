@@ -75,7 +75,7 @@ def choose_mulan_levels(semantic: Network, store: TokenStore) -> int:
   """Picks the n >= 1 that makes held-out music likeliest given its captions.
 
   Text and audio codes agree on the first levels only; what is heard beyond
-  them misleads (recipe section 1).
+  them misleads.
 
   Args:
     semantic: The semantic stage.

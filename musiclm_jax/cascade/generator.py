@@ -51,7 +51,7 @@ class _Stage:
 
 _STAGES = {
   'semantic': _Stage(0, None, 1, windows),
-  # Two acoustic frames are one semantic frame (mistake 34).
+  # Two acoustic frames are one semantic frame, exactly.
   'coarse': _Stage(1, 'semantic', 2, windows),
   'fine': _Stage(2, 'acoustic', 1, chunks),
 }

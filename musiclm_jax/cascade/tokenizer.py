@@ -5,7 +5,8 @@
   captions [B]    -> mulan [B, 12]
   both            -> MuLan's embeddings [B, D]
 
-All networks are frozen (mistake 14): nothing here returns new collections.
+All networks are frozen, lest the meaning of tokens drift: nothing here returns
+new collections.
 """
 
 import functools
@@ -71,7 +72,7 @@ class Tokenizer:
 
     Args:
       waveform: float32 [B, S] at 24 kHz, S a multiple of 960 so that one
-        semantic frame is exactly two acoustic ones (mistakes 22 and 34).
+        semantic frame is exactly two acoustic ones.
 
     Returns:
       int32 {'mulan' [B, 12], 'semantic' [B, S / 960],
@@ -110,7 +111,7 @@ class Tokenizer:
     """Encodes captions into MuLan tokens, int32 [B, 12].
 
     Text and audio share the codebooks; the text's mean is subtracted where
-    training subtracted the audio's (recipe section 1).
+    training subtracted the audio's: else all texts would have one code.
     """
     return self._run(_text_tokens, TEXT_TOKENIZERS, self._ids(captions))
 

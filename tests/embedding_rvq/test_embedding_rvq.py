@@ -99,7 +99,7 @@ def test_codes_are_legal_and_the_codebook_is_used(task, fitted):
 
 
 def test_centring_by_modality_hands_text_over_to_audio(mulan):
-  """Recipe §1: without its own mean each text has one and the same code."""
+  """Without its own mean each text has one and the same code."""
   task, fitted = mulan, {'mulan_rvq': fit(mulan)[-1]}
   batch = _pairs(60, count=256)
   audio = task.rvq.quantize(fitted, batch['audio'], 'audio')

@@ -8,7 +8,7 @@ from paper import (
   sampling,
   semantic_tokens,
   soundstream,
-  soundstream_figures,
+  soundstream_denoising,
   soundstream_training,
   w2v_bert,
 )
@@ -16,7 +16,7 @@ from paper import (
 CHAPTERS = (
   *soundstream.CHAPTERS,
   *soundstream_training.CHAPTERS,
-  *soundstream_figures.CHAPTERS,
+  *soundstream_denoising.CHAPTERS,
   *w2v_bert.CHAPTERS,
   *semantic_tokens.CHAPTERS,
   *mulan.CHAPTERS,

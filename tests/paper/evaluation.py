@@ -1,13 +1,9 @@
-"""MusicLM's evaluation: what it measured, and what is built of it."""
+"""MusicLM's evaluation: what is built of it."""
 
 from paper.rows import Chapter, Claim, Number
 
 _METRICS = 'MusicLM §4.4'
-_NO_AUDIO = 'its audio is not public'
-_NO_PEOPLE = 'no people were asked'
 _NOT_BUILT = 'not built'
-_RESULT = 'a figure of theirs; none of it measured here'
-_OTHER = "another system's figure, for orientation; nothing here is measured"
 _TRILL = (
   'not built: TRILL is a TensorFlow model whose output layer the paper does '
   'not name'
@@ -18,52 +14,9 @@ _VGGISH_CODE = 'VGGish, code'
 
 def _vggish(quantity: str, paper, source: str = _VGGISH_CODE) -> Number:
   return Number(
-    quantity, paper, source=source, absent=_NOT_BUILT, sign='vggish'
+    quantity, paper, source=source, absent=_NOT_BUILT, pattern='vggish'
   )
 
-
-METRICS = 'MusicLM §4.4'
-_NO_AUDIO = 'its audio is not public'
-_NO_PEOPLE = 'no people were asked'
-_NOT_BUILT = 'not built'
-_RESULT = 'a figure of theirs; none of it measured here'
-_OTHER = "another system's figure, for orientation; nothing here is measured"
-_TRILL = (
-  'not built: TRILL is a TensorFlow model whose output layer the paper does '
-  'not name'
-)
-_LEAF = 'not built: no weights of a LEAF classifier on AudioSet were published'
-_VGGISH_CODE = 'VGGish, code'
-
-
-def _vggish(quantity: str, paper, source: str = _VGGISH_CODE) -> Number:
-  return Number(
-    quantity, paper, source=source, absent=_NOT_BUILT, sign='vggish'
-  )
-
-
-DATA = Chapter(
-  'Evaluation: MusicCaps and people',
-  tuple(
-    Number(quantity, paper, source='MusicLM §4.3, App. A', absent=_NO_AUDIO)
-    for quantity, paper in (
-      ('clips of MusicCaps', 5_521),
-      ('of them for evaluation, and training', (2_858, 2_663)),
-      ('length of a clip, s', 10),
-      ('clips of the balanced set', 1_000),
-      ('musicians, sentences, aspects', '10, about 4, about 11'),
-    )
-  )
-  + tuple(
-    Number(quantity, paper, source='MusicLM §5, App. B', absent=_NO_PEOPLE)
-    for quantity, paper in (
-      ('ratings, and for each source', (1_200, 600)),
-      ('points of the scale', 5),
-      ('level of the Wilcoxon test', '0.01 / 15'),
-      ('MusicLM beats the reference, %', 27),
-    )
-  ),
-)
 
 METRICS = Chapter(
   'Evaluation: FAD, KLD, MCC',
@@ -73,38 +26,42 @@ METRICS = Chapter(
       'TRILL and VGGish',
       source=_METRICS,
       absent=_TRILL + '; VGGish is not built either',
-      sign='frechet',
+      pattern='frechet',
     ),
     Number(
       "TRILL's outputs, widths",
       (512, 12_288),
       source='TRILL, memory',
       absent=_TRILL,
+      pattern='trill',
     ),
     Number(
       'classifier of KLD',
       'LEAF on AudioSet',
       source=_METRICS,
       absent=_LEAF,
-      sign='kld',
+      pattern='kld',
     ),
     Number(
       'LEAF: filters, kernel and stride in samples',
       (40, 401, 160),
       source='LEAF, code',
       absent=_LEAF,
+      pattern='pcen',
     ),
     Number(
       'LEAF: PCEN α, s, δ',
       (0.96, 0.04, 2),
       source='LEAF, code',
       absent=_LEAF,
+      pattern='pcen',
     ),
     Number(
       'LEAF: band, Hz, and rate',
       (60, 7_800, 16_000),
       source='LEAF, code',
       absent=_LEAF,
+      pattern='pcen',
     ),
     Number(
       'MCC',
@@ -112,6 +69,7 @@ METRICS = Chapter(
       source=_METRICS,
       absent='not built over MusicCaps; MuLan scores gate the demo, and are '
       'circular',
+      pattern='mulan_cycle',
     ),
     _vggish('VGGish: rate, Hz', 16_000),
     _vggish('VGGish: window, hop, FFT, samples', (400, 160, 512)),
@@ -136,32 +94,15 @@ METRICS = Chapter(
       '527, 32 kHz, 10 s, 1e-6',
       source='PaSST by audiocraft, code',
       absent=_NOT_BUILT,
-      sign='passt',
+      pattern='passt',
     ),
     Number(
       "rate of MCC's second judge, CLAP, Hz",
       48_000,
       source='LAION-CLAP, code',
       absent=_NOT_BUILT,
+      pattern='laion',
     ),
-  ),
-)
-
-RESULTS = Chapter(
-  'Evaluation: figures of MusicLM',
-  tuple(
-    Number(quantity, paper, source='MusicLM §5', absent=_RESULT)
-    for quantity, paper in (
-      ('FAD by TRILL: Riffusion, Mubert, MusicLM', (0.76, 0.45, 0.44)),
-      ('FAD by VGGish: the same', (13.4, 9.6, 4.0)),
-      ('KLD: the same', (1.19, 1.58, 1.01)),
-      ('MCC: the same', (0.34, 0.32, 0.51)),
-      ('wins: the same, and MusicCaps', (158, 97, 312, 472)),
-      (
-        'without the semantic stage: FAD TRILL, VGGish, KLD, MCC',
-        (0.42, 4.0, 1.05, 0.49),
-      ),
-    )
   ),
 )
 
@@ -179,7 +120,7 @@ MEMORISATION = Chapter(
       '0 to 250',
       source='MusicLM §4.4',
       absent=_NOT_BUILT,
-      sign='sinkhorn',
+      pattern='sinkhorn',
     ),
     Number(
       'cost below which spans match',
@@ -187,26 +128,14 @@ MEMORISATION = Chapter(
       source='MusicLM §4.4',
       absent='not built; it is in units of their centroids, so it would have '
       'to be found anew',
-      sign='sinkhorn',
+      pattern='sinkhorn',
     ),
     Number(
       'false matches at that cost, %',
       '< 0.01',
       source='MusicLM §4.4',
       absent=_NOT_BUILT,
-      sign='sinkhorn',
-    ),
-    Number(
-      'exact and approximate matches, %',
-      '< 0.2, about 1',
-      source='MusicLM §5, §8',
-      absent=_RESULT,
-    ),
-    Number(
-      'mean entropy of tokens, and of close matches, bits',
-      (4.6, 1.0),
-      source='MusicLM §5',
-      absent=_RESULT,
+      pattern='sinkhorn',
     ),
   ),
   (
@@ -232,74 +161,4 @@ MEMORISATION = Chapter(
   ),
 )
 
-LATER = Chapter(
-  'Figures of other systems on MusicCaps',
-  tuple(
-    Number(
-      f'{system}: FAD by VGGish, KL, CLAP',
-      figures,
-      source=source,
-      absent=_OTHER,
-    )
-    for system, figures, source in (
-      ('Mousai', '7.5, 1.59, 0.23', 'MusicGen, notes'),
-      ('Riffusion', '14.8, 2.06, 0.19', 'MusicGen, notes'),
-      ('Noise2Music, waveform', '2.134', 'a web page'),
-      ('Noise2Music, spectrogram', '3.840', 'a web page'),
-      ('MusicGen 300M', '3.1, 1.28, 0.31', 'MusicGen, notes'),
-      ('MusicGen 1.5B', '3.4, 1.23, 0.32', 'MusicGen, notes'),
-      ('MusicGen 3.3B', '3.8, 1.22, 0.31', 'MusicGen, notes'),
-      ('MusicGen 1.5B, melody', '5.0, 1.31, 0.28', 'MusicGen, notes'),
-      ('MusicGen small, released', '4.88, 1.42, 0.27', 'its model card'),
-      ('MusicGen medium, released', '5.14, 1.38, 0.28', 'its model card'),
-      ('MusicGen large, released', '5.48, 1.37, 0.28', 'its model card'),
-      ('MusicGen melody, released', '4.93, 1.41, 0.27', 'its model card'),
-      ('MAGNeT small, 10 s', '4.22, 1.11, 0.28', 'its model card'),
-      ('MAGNeT medium, 10 s', '4.61, 1.14, 0.28', 'its model card'),
-      ('MAGNeT 300M, its paper', '3.3, 1.12, 0.31', 'memory'),
-      ('MAGNeT 1.5B, its paper', '4.0, 1.15, 0.29', 'memory'),
-      ('MusicGen 1.5B, run again', '4.89, 1.35, 0.291', 'AudioLDM 2, notes'),
-      ('MAGNeT small, 30 s', '4.35, 1.17, 0.28', 'its model card'),
-      ('MAGNeT medium, 30 s', '4.63, 1.20, 0.28', 'its model card'),
-      ('AudioLDM 2-Full', '3.13, 1.20, 0.301', 'AudioLDM 2, notes'),
-      ('AudioLDM 2-MSD', '4.47, 1.32, 0.294', 'AudioLDM 2, notes'),
-      ('AudioLDM-M', '3.20, 1.29, 0.360', 'AudioLDM 2, notes'),
-      ('MeLoDy', '5.41', 'notes'),
-      ('JEN-1', '2.0, 1.29, 0.33', 'CALM, notes'),
-      ('MusicFlow', '2.69, 1.23, 0.52', 'CALM, notes'),
-      ('CALM', '2.14, 1.30, 0.44', 'CALM, notes'),
-      ('recordings through AudioMAE', '2.18, 0.27, 0.257', 'AudioLDM 2, notes'),
-    )
-  )
-  + tuple(
-    Number(
-      f'{system}: FD by OpenL3, KL, CLAP',
-      figures,
-      source=source,
-      absent=_OTHER,
-    )
-    for system, figures, source in (
-      ('Stable Audio 1', (108.69, 0.80, 0.46), 'Stable Audio, notes'),
-      ('MusicGen large', (197.12, 0.85, 0.36), 'Stable Audio, notes'),
-      ('AudioLDM 2 large', (339.25, 1.46, 0.30), 'Stable Audio, notes'),
-      ('recordings, and through its VAE', '101.47, 117.52', 'likewise'),
-      (
-        'Magenta RealTime (Song Describer, 47 s)',
-        (72.14, 0.47, 0.35),
-        'its paper, notes',
-      ),
-      ('Stable Audio Open (likewise)', (96.51, 0.55, 0.41), 'likewise'),
-      ('MusicGen stereo large (likewise)', (190.47, 0.52, 0.31), 'likewise'),
-    )
-  )
-  + (
-    Number(
-      'ROC-AUC on MagnaTagATune, zero-shot, MuQ-MuLan and LAION-CLAP',
-      (0.793, 0.739),
-      source='MuQ, notes',
-      absent=_OTHER,
-    ),
-  ),
-)
-
-CHAPTERS = (DATA, METRICS, RESULTS, MEMORISATION, LATER)
+CHAPTERS = (METRICS, MEMORISATION)

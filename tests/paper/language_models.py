@@ -92,8 +92,9 @@ MODEL = Chapter(
     Number(
       "layers of AudioLM's models, 0.3 B each",
       12,
-      source=_AUDIOLM,
-      absent="MusicLM's are deeper; AudioLM's are these with one config key",
+      _all('model.num_layers'),
+      _AUDIOLM,
+      departs="MusicLM's are deeper; AudioLM's are these with one config key",
     ),
   ),
   (
@@ -205,7 +206,7 @@ SEQUENCES = Chapter(
       'of its own.',
       'MusicLM §3.2, AudioLM §3.3',
       (
-        _LAYOUT + 'test_flattening_is_row_major_by_time_and_has_an_inverse',
+        _LAYOUT + 'test_flattening_is_row_major_by_time',
         _LAYOUT + 'test_ids_of_segments_and_levels_never_meet',
       ),
     ),

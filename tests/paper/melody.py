@@ -85,7 +85,9 @@ MELODY = Chapter(
       'Pairs are two takes of composed tunes, where the paper has covers, '
       'instrumentals, vocals, humming and singing.',
       _APPENDIX,
-      ('data/test_tunes.py::test_takes_differ_in_player_tempo_and_key',),
+      (
+        'rendered_music/test_tunes.py::test_takes_differ_in_player_tempo_and_key',
+      ),
       'such pairs are not public',
     ),
     Claim(

@@ -1,7 +1,8 @@
 """Mistakes that earlier re-implementations made, by number.
 
-Tests name in their docstring the mistakes that they would find ('Mistake 12:
-…'); `holders` reads them there. What no test can find has a reason.
+Tests name in their docstring the mistakes of `MISTAKES` that they would find
+('Mistake 12: …'); `holders` reads them there. What no test can find has a
+reason.
 """
 
 import ast
@@ -23,13 +24,14 @@ class Mistake:
     number: As tests name it.
     what: Was done.
     reason: Why no test holds it; empty where tests do.
-    sign: A word that the package will hold once it could be made here.
+    pattern: A regular expression, of small letters, that matches the package
+      once it could be made here.
   """
 
   number: str
   what: str
   reason: str = ''
-  sign: str = ''
+  pattern: str = ''
 
 
 _NO_FAD = 'FAD is not built'

@@ -19,9 +19,10 @@ _HEAD = """\
 
 <!-- Written by `make conformance` from tests/paper/; do not edit. -->
 
-Every number that the papers behind MusicLM give, beside ours. Ours is read from
-`configs/*.py:paper` and from the networks that these build, by the expression
-in the last column; none is typed in by hand. Each row is a test
+Every number of design that the papers behind MusicLM give, beside ours; what
+they measured is in [published_figures.md](published_figures.md). Ours is read
+from `configs/*.py:paper` and from the networks that these build, by the
+expression in the last column; none is typed in by hand. Each row is a test
 (`tests/paper/`): it fails when a value is no longer the paper's, and also when
 a departure no longer is one. Behaviours name the tests that hold them. The
 paper configs are built and traced; none has been trained here.

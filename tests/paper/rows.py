@@ -18,8 +18,8 @@ class Number:
     departs: Why ours is another value.
     silent: What ours is, where the paper gives no value.
     absent: Why we have none.
-    sign: A word that the package will hold once there is one: then the row
-      must be written anew.
+    pattern: A regular expression, of small letters, that matches the package
+      once there is one: then the row must be written anew.
   """
 
   quantity: str
@@ -29,7 +29,7 @@ class Number:
   departs: str = ''
   silent: str = ''
   absent: str = ''
-  sign: str = ''
+  pattern: str = ''
 
   @property
   def status(self) -> str:
@@ -46,7 +46,7 @@ class Number:
       or bool(self.ours) == (status == ABSENT)
       or (self.paper is None) != (status == SILENT)
       or bool(self.source) == (status == SILENT)
-      or (bool(self.sign) and status != ABSENT)
+      or bool(self.pattern) != (status == ABSENT)
     ):
       raise ValueError(f'a row that contradicts itself: {self}')
     return status

@@ -2,9 +2,12 @@
 
 from paper.rows import Chapter, Claim, Number
 
-_RESULT = 'a figure of theirs on speech or piano; not measured'
 _AUDIOLM = 'AudioLM, notes'
 _DECODE = 'token_lm/test_decode.py::'
+_TEMPERATURES = (
+  '(SamplingConfig().temperature_semantic, SamplingConfig().temperature_coarse,'
+  ' SamplingConfig().temperature_fine)'
+)
 
 
 def _all(key: str) -> str:
@@ -37,48 +40,11 @@ TRAINING = Chapter(
       silent='ours, with inverse square root',
     ),
     Number(
-      'clips, hours, and seconds a clip',
-      '5 million, 280,000, 201.6',
-      source='MusicLM §4.2; the last derived',
-      absent='these data are not public; a token store of your own music '
-      'takes their place',
-    ),
-    Number(
-      'TPU v4 chips a stage',
-      16,
-      source=_AUDIOLM,
-      absent='not trained at this size here',
-    ),
-    Number(
-      'word and character error rates',
-      (6.0, 3.4),
-      source=_AUDIOLM,
-      absent=_RESULT,
-    ),
-    Number(
-      'speaker accuracy, continued and resampled, %',
-      (92.6, 3.2),
-      source=_AUDIOLM,
-      absent=_RESULT,
-    ),
-    Number(
-      'sWUGGY (two measures) and sBLIMP',
-      (71.5, 83.7, 64.7),
-      source=_AUDIOLM,
-      absent=_RESULT,
-    ),
-    Number(
-      'real told from made, by people and by a detector, %',
-      (51.2, 98.6),
-      source=_AUDIOLM,
-      absent=_RESULT,
-    ),
-    Number('preference on piano, %', 83.3, source=_AUDIOLM, absent=_RESULT),
-    Number(
       'piano codec, levels and entries',
       (3, 2**14),
-      source=_AUDIOLM,
-      absent="another codec than MusicLM's",
+      '(soundstream.model.num_quantizers, soundstream.model.codebook_size)',
+      _AUDIOLM,
+      departs="another codec than MusicLM's",
     ),
   ),
 )
@@ -89,9 +55,7 @@ SAMPLING = Chapter(
     Number(
       'temperatures of the three stages',
       (1.0, 0.95, 0.4),
-      '(SamplingConfig().temperature_semantic,'
-      ' SamplingConfig().temperature_coarse,'
-      ' SamplingConfig().temperature_fine)',
+      _TEMPERATURES,
       'MusicLM §4.2',
     ),
     Number(
@@ -109,8 +73,9 @@ SAMPLING = Chapter(
     Number(
       "AudioLM's temperatures",
       (0.6, 0.8, 0.6),
-      source=_AUDIOLM,
-      absent="MusicLM's are used; these are three flags",
+      _TEMPERATURES,
+      _AUDIOLM,
+      departs="MusicLM's are used; these are three flags",
     ),
     Number(
       'advance of a semantic window, s',
@@ -149,7 +114,7 @@ SAMPLING = Chapter(
       15,
       source='MusicLM §6',
       absent='not built',
-      sign='story',
+      pattern='story',
     ),
   ),
   (

@@ -2,8 +2,6 @@
 
 from paper.rows import Chapter, Claim, Number
 
-_RESULT = 'a figure on speech of theirs; not measured'
-
 SEMANTIC = Chapter(
   'Semantic tokens',
   (
@@ -63,36 +61,6 @@ SEMANTIC = Chapter(
       (30, 30),
       '(kmeans.data.crop_seconds, semantic.data.crop_seconds)',
       'derived: features see their neighbours',
-    ),
-    Number(
-      'ABX within and across speakers of semantic tokens',
-      (6.7, 7.6),
-      source='AudioLM Table I, notes',
-      absent=_RESULT,
-    ),
-    Number(
-      'the same at 6,000 bits a second',
-      (5.6, 6.2),
-      source='AudioLM Table I, notes',
-      absent=_RESULT,
-    ),
-    Number(
-      'ViSQOL of semantic tokens at 250 and 6,000 bits a second',
-      (1.1, 1.4),
-      source='AudioLM Table I, notes',
-      absent=_RESULT,
-    ),
-    Number(
-      'ViSQOL of codes at 2 and 6 kbps',
-      (3.3, 3.9),
-      source='AudioLM Table I, notes',
-      absent=_RESULT,
-    ),
-    Number(
-      'ABX of codes at 2 and 6 kbps',
-      ((22.4, 28.7), (17.8, 26.6)),
-      source='AudioLM Table I, notes',
-      absent=_RESULT,
     ),
   ),
   (

@@ -3,6 +3,10 @@
 from paper.rows import Chapter, Claim, Number
 
 _ENCODER = 'codec/encoder/'
+_BITS = (
+  'task("soundstream").frame_rate * soundstream.model.num_quantizers'
+  ' * math.log2(soundstream.model.codebook_size)'
+)
 
 
 def _kernel(layer: str) -> str:
@@ -48,8 +52,7 @@ CODEC = Chapter(
     Number(
       'bits a second',
       6_000,
-      'task("soundstream").frame_rate * soundstream.model.num_quantizers'
-      ' * math.log2(soundstream.model.codebook_size)',
+      _BITS,
       'MusicLM §3.1',
     ),
     Number(
@@ -63,8 +66,10 @@ CODEC = Chapter(
     Number(
       "AudioLM's rate, hop and bits a second",
       (16_000, 320, 6_000),
-      source='AudioLM, notes',
-      absent="MusicLM's codec is another",
+      '(task("soundstream").sample_rate, task("soundstream").hop_length,'
+      f' {_BITS})',
+      'AudioLM, notes',
+      departs="MusicLM's codec is another",
     ),
     Number(
       'latency, ms',

@@ -2,7 +2,6 @@
 
 from paper.rows import Chapter, Claim, Number
 
-_RESULT = 'a figure on speech of theirs; not measured'
 _NOTES = 'w2v-BERT, notes'
 _LOSSES = 'w2v_bert/test_w2v_losses.py::'
 _TASK = 'w2v_bert/test_w2v_task.py::'
@@ -83,8 +82,9 @@ NETWORK = Chapter(
     Number(
       'blocks of the masked-prediction module of XXL',
       30,
-      source=_NOTES,
-      absent='MusicLM uses XL; XXL is XL with one config key',
+      _model('masked_blocks'),
+      _NOTES,
+      departs='MusicLM uses XL; XXL is XL with one config key',
     ),
   ),
   (
@@ -205,18 +205,6 @@ TRAINING = Chapter(
       'w2v_bert.data.source',
       'w2v-BERT, notes; MusicLM §4.2',
       departs='a folder of your own; no data set is shipped',
-    ),
-    Number(
-      'word error rate on LibriSpeech, clean and other',
-      (1.5, 2.9),
-      source=_NOTES,
-      absent=_RESULT,
-    ),
-    Number(
-      'the same with 100 h of labels and 12 contrastive blocks',
-      (2.4, 4.4),
-      source=_NOTES,
-      absent=_RESULT,
     ),
   ),
   (

@@ -40,7 +40,7 @@ def _played(index: int):
 HEARD = tuple(range(8))
 
 
-def test_holds_what_the_recipe_asks_for():
+def test_styles_leads_and_metres_are_many():
   leads = [p for family in programs.LEADS.values() for p in family]
   assert len(leads) >= 32 and len(programs.LEAD_FAMILIES) == 8
   assert len(styles.STYLES) >= 12 and len(theory.MODES) == 4

@@ -26,9 +26,9 @@ def paper():
 def test_paper_size_has_melgans_and_soundstreams_parameters(paper):
   params, _ = paper
   for scale in range(3):
-    # 5.64 M each in the spec, with weight normalisation's lengths.
+    # MelGAN's 5.64 M each, with the lengths of weight normalisation.
     assert _count(params[f'WaveDiscriminator_{scale}']) == 5_641_362
-  assert _count(params['StftDiscriminator_0']) == 5_551_170  # spec: 5.5 M
+  assert _count(params['StftDiscriminator_0']) == 5_551_170  # paper: 5.5 M
 
 
 def test_paper_size_has_the_papers_shapes(paper):

@@ -87,5 +87,5 @@ def test_paper_size_has_the_papers_parameters_and_rate():
     for name, part in shapes['params'].items()
   }
   assert count == {'encoder': 4_788_448, 'decoder': 5_050_592}
-  assert sum(count.values()) == 9_839_040  # spec: 9.84 M at (3, 4, 5, 8)
+  assert sum(count.values()) == 9_839_040  # strides (3, 4, 5, 8)
   assert 24_000 / module.hop_length == 50.0

@@ -86,7 +86,7 @@ def test_each_stream_keeps_its_own_codebook_size():
   assert layout.predicted.codebook_size == 64
 
 
-def test_flattening_is_row_major_by_time_and_has_an_inverse():
+def test_flattening_is_row_major_by_time():
   codes = np.random.default_rng(0).integers(0, 9, (2, 5, 3))
   tokens = layouts.flatten_codes(codes, 100, 9)
   assert tokens.shape == (2, 15)
