@@ -39,7 +39,7 @@ NETWORK = Chapter(
     Number(
       'blocks of ResNet-50',
       (3, 4, 6, 3),
-      'task("mulan").model.audio_tower.stage_blocks',
+      'task("mulan").mulan.model.audio_tower.stage_blocks',
       'ResNet',
     ),
     Number(
@@ -51,16 +51,16 @@ NETWORK = Chapter(
     Number(
       'layers, width, heads of AST',
       (12, 768, 12),
-      '(task("mulan", "paper_ast").model.audio_tower.num_layers,'
-      ' task("mulan", "paper_ast").model.audio_tower.embed_dim,'
-      ' task("mulan", "paper_ast").model.audio_tower.num_heads)',
+      '(task("mulan", "paper_ast").mulan.model.audio_tower.num_layers,'
+      ' task("mulan", "paper_ast").mulan.model.audio_tower.embed_dim,'
+      ' task("mulan", "paper_ast").mulan.model.audio_tower.num_heads)',
       'AST, code',
     ),
     Number(
       'patch and stride of AST',
       (16, 10),
-      '(task("mulan", "paper_ast").model.audio_tower.patch_size,'
-      ' task("mulan", "paper_ast").model.audio_tower.patch_stride)',
+      '(task("mulan", "paper_ast").mulan.model.audio_tower.patch_size,'
+      ' task("mulan", "paper_ast").mulan.model.audio_tower.patch_stride)',
       'AST, code',
     ),
     Number(

@@ -8,19 +8,20 @@ SEMANTIC = Chapter(
     Number(
       'block of the masked-prediction module',
       7,
-      'task("w2v_bert").feature_block',
+      'task("w2v_bert").semantic.feature_block',
       'MusicLM §3.1',
     ),
     Number(
       'the same, counted from the first',
       19,
-      'w2v_bert.model.contrastive_blocks + task("w2v_bert").feature_block',
+      'w2v_bert.model.contrastive_blocks'
+      ' + task("w2v_bert").semantic.feature_block',
       'derived',
     ),
     Number(
       'width of a feature',
       1024,
-      'task("w2v_bert").feature_dim',
+      'task("w2v_bert").semantic.feature_dim',
       'AudioLM, notes',
     ),
     Number('clusters', 1024, 'kmeans.model.codebook_size', 'MusicLM §3.1'),

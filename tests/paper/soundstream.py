@@ -4,7 +4,7 @@ from paper.rows import Chapter, Claim, Number
 
 _ENCODER = 'codec/encoder/'
 _BITS = (
-  'task("soundstream").frame_rate * soundstream.model.num_quantizers'
+  'task("soundstream").codec.frame_rate * soundstream.model.num_quantizers'
   ' * math.log2(soundstream.model.codebook_size)'
 )
 
@@ -25,11 +25,14 @@ CODEC = Chapter(
     Number(
       'hop (product of strides), samples',
       480,
-      'task("soundstream").hop_length',
+      'task("soundstream").codec.hop_length',
       'MusicLM §3.1',
     ),
     Number(
-      'frames a second', 50, 'task("soundstream").frame_rate', 'MusicLM §3.1'
+      'frames a second',
+      50,
+      'task("soundstream").codec.frame_rate',
+      'MusicLM §3.1',
     ),
     Number(
       'quantizer levels',
@@ -46,7 +49,7 @@ CODEC = Chapter(
     Number(
       'codes a second',
       600,
-      'task("soundstream").frame_rate * soundstream.model.num_quantizers',
+      'task("soundstream").codec.frame_rate * soundstream.model.num_quantizers',
       'MusicLM §3.1',
     ),
     Number(
@@ -74,7 +77,7 @@ CODEC = Chapter(
     Number(
       'latency, ms',
       13.3,
-      'round(1000 / task("soundstream").frame_rate, 1)',
+      'round(1000 / task("soundstream").codec.frame_rate, 1)',
       'SoundStream §III-A',
       departs='one hop, as there, but of 480 samples',
     ),
@@ -126,7 +129,7 @@ CODEC = Chapter(
     Number(
       'dilations of the residual units',
       (1, 3, 9),
-      'task("soundstream").codec.dilations',
+      'task("soundstream").codec.model.dilations',
       'SoundStream §III-A',
     ),
     Number(
@@ -200,7 +203,7 @@ QUANTIZER = Chapter(
       'the same as it acts on a batch of the paper config',
       2,
       'soundstream.loss.dead_threshold * min(1, soundstream.data.batch_size'
-      ' * soundstream.data.crop_seconds * task("soundstream").frame_rate'
+      ' * soundstream.data.crop_seconds * task("soundstream").codec.frame_rate'
       ' / soundstream.model.codebook_size / 8)',
       'SoundStream §III-C',
       departs='scaled with the frames an entry gets a batch, of which there '

@@ -41,7 +41,7 @@ NETWORK = Chapter(
     Number(
       'frames a second of the blocks',
       25,
-      'task("w2v_bert").frame_rate',
+      'task("w2v_bert").semantic.frame_rate',
       _NOTES,
     ),
     Number(
@@ -148,7 +148,7 @@ TRAINING = Chapter(
     Number(
       'span, ms',
       400,
-      'w2v_bert.loss.mask_span / task("w2v_bert").frame_rate * 1000',
+      'w2v_bert.loss.mask_span / task("w2v_bert").semantic.frame_rate * 1000',
       _NOTES,
     ),
     Number(
