@@ -41,7 +41,7 @@ def main() -> None:
   from musiclm_jax.cascade.tokenizer import Tokenizer
   from musiclm_jax.cascade.vocabulary import find_vocabulary
   from musiclm_jax.contracts.token_contract import TokenContract
-  from musiclm_jax.data.text import Tokenizer as Vocabulary
+  from musiclm_jax.data.text import WordPiece as Vocabulary
   from musiclm_jax.data.token_store import TokenStore
   from musiclm_jax.launch import devices
 

@@ -15,7 +15,7 @@ from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation import demo_folder, demo_plan, demo_run
 from musiclm_jax.evaluation.progress_line import ProgressLine
-from musiclm_jax.launch import first_sum
+from musiclm_jax.launch import devices
 
 _OUT = path_flags.DEFINE_path('out', 'runs/demo', 'Folder of the whole demo.')
 _SEED = flags.DEFINE_integer(
@@ -57,7 +57,7 @@ def main() -> int:
     stages, with_code=not _IGNORE_CODE_CHANGES.value
   )
   if os.environ.get('JAX_PLATFORMS', 'cpu') != 'cpu':
-    first_sum.ask()  # whether it is there, before all
+    devices.ask()  # whether it is there, before all
   if _UNTIL.value:
     stages = stages[: names.index(_UNTIL.value) + 1]
   overwrite = _OVERWRITE.value

@@ -18,9 +18,9 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from musiclm_jax import path_flags
-from musiclm_jax.contracts import bounds, standard_streams
+from musiclm_jax.contracts import bounds, terminal
 from musiclm_jax.contracts.errors import INTERRUPTED, STOPPED, UsageError
-from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.launch import environment, trouble
 
 USAGE = 2
@@ -58,7 +58,7 @@ def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
   141, without a word, where nobody reads the output any more. A defect of
   ours, which is any exception that a user cannot mend, keeps its traceback.
   """
-  standard_streams.open_all()
+  terminal.open_streams()
   try:
     code = _run(main, list(argv))
     sys.stdout.flush()
@@ -71,14 +71,14 @@ def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
     print('interrupted', file=sys.stderr)
     return INTERRUPTED
   except Exception as error:
-    if isinstance(error, BrokenPipeError) and standard_streams.are_unread():
+    if isinstance(error, BrokenPipeError) and terminal.is_unread():
       return CLOSED
     line = trouble.line_of(error)
     if line is None:
       raise
     return _refuse(line)
   finally:
-    standard_streams.let_go()
+    terminal.let_go()
 
 
 def _run(main: Callable[[], int | None], argv: list[str]) -> int:
@@ -100,7 +100,7 @@ def _leave(*_: object) -> None:
 
 
 def _refuse(message: str) -> int:
-  standard_streams.let_go()
+  terminal.let_go()
   with contextlib.suppress(OSError):  # nobody reads it
     report(f'error: {message}')
   return USAGE

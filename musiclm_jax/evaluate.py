@@ -34,11 +34,11 @@ def main() -> None:
   folder = _DEMO.value
   if not folder.is_dir():
     raise UsageError(f"there is no demo at '{folder}': run make demo first")
-  from musiclm_jax.contracts import own_folder
+  from musiclm_jax.contracts import ownership
   from musiclm_jax.evaluation import examination, hearing, report
   from musiclm_jax.launch import devices
 
-  own_folder.check(folder / 'hearing', hearing.FOLDER)
+  ownership.check(folder / 'hearing', hearing.FOLDER)
   if not _ONLY_HEARING.value:
     report.check_out(folder, _OVERWRITE.value)
   devices.check()

@@ -81,7 +81,8 @@ def _outputs() -> list[Path]:
     UsageError: If one cannot, or would replace a file that is not ours.
   """
   from musiclm_jax.cascade import provenance
-  from musiclm_jax.contracts import atomic_file, disk
+  from musiclm_jax.contracts import atomic_file
+  from musiclm_jax.contracts.paths import check_room
 
   out = _OUT.value
   if not out:
@@ -96,7 +97,7 @@ def _outputs() -> list[Path]:
     if not provenance.sidecar(path):
       door.report('no .json beside it, whose name would be too long')
   size = len(paths) * _SECONDS.value * _BYTES_PER_SECOND
-  disk.check_room(out, size, 'the sound files')
+  check_room(out, size, 'the sound files')
   atomic_file.remove_leftovers(out.parent)
   return paths
 
@@ -190,7 +191,7 @@ def main() -> None:
     )
   hummed = _read_melody(bundle)
   from musiclm_jax.cascade import generator, networks, provenance, tokenizer
-  from musiclm_jax.data.text import Tokenizer as Vocabulary
+  from musiclm_jax.data.text import WordPiece as Vocabulary
   from musiclm_jax.launch import devices
 
   needed = (*tokenizer.TEXT_TOKENIZERS, *generator.NETWORKS)

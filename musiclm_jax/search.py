@@ -11,7 +11,7 @@ from absl import flags
 
 from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.terminal import printable
 
 _BUNDLE = path_flags.DEFINE_path('bundle', None, 'Folder of a bundle.')
 _INDEX = path_flags.DEFINE_path('index', None, 'Folder of your songs.')
@@ -37,7 +37,7 @@ def main() -> None:
   text = _check_flags()
   from musiclm_jax.cascade import bundle as bundles
   from musiclm_jax.data.audio_folder import AudioFolder
-  from musiclm_jax.data.text import Tokenizer as Vocabulary
+  from musiclm_jax.data.text import WordPiece as Vocabulary
 
   bundle = bundles.read(_BUNDLE.value)
   folder = AudioFolder(_INDEX.value, 'all')

@@ -8,7 +8,7 @@ it is named after, so a key that nothing reads cannot exist.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from musiclm_jax.contracts.tables import look_up
+from musiclm_jax.contracts.bounds import look_up
 from musiclm_jax.contracts.task import Task
 
 Config = Mapping[str, Any]

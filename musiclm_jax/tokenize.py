@@ -14,7 +14,7 @@ import contextlib
 from absl import flags
 
 from musiclm_jax import door, path_flags
-from musiclm_jax.contracts import bounds, own_folder, paths
+from musiclm_jax.contracts import bounds, ownership, paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.launch import membership
 
@@ -90,9 +90,9 @@ def main() -> None:
 
   if _OVERWRITE.value and jax.process_count() > 1:
     raise UsageError('--overwrite is for one process: start it alone, first')
-  own_folder.check(_OUT.value, FOLDER)
+  ownership.check(_OUT.value, FOLDER)
   paths.check_folder(_OUT.value)
-  alone = own_folder.hold(_OUT.value, FOLDER, 'writing tokens')
+  alone = ownership.hold(_OUT.value, FOLDER, 'writing tokens')
   with contextlib.nullcontext() if jax.process_index() else alone:
     _tokenize(jax.process_index(), jax.process_count())
 
@@ -105,7 +105,7 @@ def _tokenize(process_index: int, process_count: int) -> None:
   from musiclm_jax.cascade.tokenizer import Tokenizer
   from musiclm_jax.cascade.vocabulary import find_vocabulary
   from musiclm_jax.data.sources import open_source
-  from musiclm_jax.data.text import Tokenizer as Vocabulary
+  from musiclm_jax.data.text import WordPiece as Vocabulary
   from musiclm_jax.data.token_store import FOLDER
   from musiclm_jax.launch import devices
 
@@ -122,7 +122,7 @@ def _tokenize(process_index: int, process_count: int) -> None:
   code = source_code.digest('musiclm_jax.cascade.corpus', contract.networks)
   hop = _HOP_SECONDS.value or _CROP_SECONDS.value
   if _OVERWRITE.value:
-    own_folder.clear(_OUT.value, FOLDER)
+    ownership.clear(_OUT.value, FOLDER)
   for split, source in opened.items():
     corpus = Corpus(
       tokenizer,

@@ -17,8 +17,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from musiclm_jax import door, path_flags
+from musiclm_jax.contracts.bounds import look_up
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.tables import look_up
 from musiclm_jax.launch import membership
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'FILE.py[:SIZE].')

@@ -22,7 +22,7 @@ import triplets
 
 from musiclm_jax.cascade import networks, stage_data
 from musiclm_jax.contracts import atomic_file, errors
-from musiclm_jax.data.text import Tokenizer
+from musiclm_jax.data.text import WordPiece
 from musiclm_jax.evaluation import ranking, statistics
 from musiclm_jax.evaluation.material import in_batches
 
@@ -41,7 +41,7 @@ class Ears:
     network = networks.load(workdir, 'mulan')
     self.config = network.config
     self._length = int(network.config['data']['text_length'])
-    self._words = Tokenizer.load(Path(workdir) / stage_data.VOCABULARY)
+    self._words = WordPiece.load(Path(workdir) / stage_data.VOCABULARY)
     task, frozen = network.task, (network.params, network.collections)
     hear, read = jax.jit(task.embed_audio), jax.jit(task.embed_text)
     self._hear = lambda rows: hear(*frozen, rows)

@@ -16,10 +16,10 @@ import numpy as np
 from musiclm_jax.cascade import song_index_file
 from musiclm_jax.cascade.song_index_file import FILE, Report, Song, Songs
 from musiclm_jax.cascade.windows import chunks
-from musiclm_jax.contracts import folder_lock
-from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts import ownership
+from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.data.audio_folder import AudioFolder
-from musiclm_jax.data.file_stamp import FileStamp
+from musiclm_jax.data.origins import FileStamp
 
 _REPORT_SECONDS = 10.0
 _SAVE_SECONDS = 30.0  # an interrupted run loses no more than that
@@ -67,7 +67,7 @@ def update(
   known = song_index_file.read(path / FILE, hearing.network, lambda line: None)
   if _is_current(known, names, path):
     return known
-  with folder_lock.hold(path, 'listening to the songs of'):
+  with ownership.lock(path, 'listening to the songs of'):
     known = song_index_file.read(path / FILE, hearing.network, report)
     songs = _current(known, names, path)
     wanted = [

@@ -13,8 +13,8 @@ import numpy as np
 
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.contracts.errors import DAMAGED_NPZ
-from musiclm_jax.contracts.printable import printable
-from musiclm_jax.data.file_stamp import FileStamp
+from musiclm_jax.contracts.terminal import printable
+from musiclm_jax.data.origins import FileStamp
 
 FILE = '.musiclm_index.npz'
 _FIELDS = ('names', 'sizes', 'mtimes_ns', 'embeddings', 'network')

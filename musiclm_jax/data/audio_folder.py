@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from musiclm_jax.contracts import file_names
+from musiclm_jax.contracts import paths
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.data import audio_file, captions_file, parser_process
 from musiclm_jax.data.audio_file import Sound
 from musiclm_jax.data.folder_listing import Listing, list_files, some, why_none
@@ -266,5 +266,5 @@ def _splits(names: Sequence[str]) -> dict[str, str]:
 
 def _unit_hash(name: str) -> float:
   """Hashes a path to [0, 1), the same on every machine."""
-  digest = hashlib.blake2b(file_names.to_bytes(name), digest_size=6).digest()
+  digest = hashlib.blake2b(paths.name_to_bytes(name), digest_size=6).digest()
   return int.from_bytes(digest, 'big') / 2**48

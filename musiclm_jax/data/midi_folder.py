@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from musiclm_jax.contracts import file_names
+from musiclm_jax.contracts import paths
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.data import parser_process
 from musiclm_jax.data.folder_listing import Listing, list_files, some, why_none
 from musiclm_jax.rendered_music import synthesis
@@ -302,7 +302,7 @@ def _of_split(files: tuple[MidiFile, ...], split: str) -> list[MidiFile]:
 
 def _place(name: str) -> float:
   """A number in [0, 1) that depends on the path alone."""
-  digest = hashlib.sha256(file_names.to_bytes(name)).digest()
+  digest = hashlib.sha256(paths.name_to_bytes(name)).digest()
   return int.from_bytes(digest[:8], 'big') / 2**64
 
 

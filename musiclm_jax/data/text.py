@@ -21,7 +21,7 @@ SPECIALS = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 _CONTINUES = '##'
 
 
-class Tokenizer:
+class WordPiece:
   """WordPiece as in BERT uncased: lower case, no accents, greedy longest match.
 
   Safe to use from threads.
@@ -52,7 +52,7 @@ class Tokenizer:
     self._model.pre_tokenizer = self._splitter
 
   @classmethod
-  def train(cls, texts: Iterable[str], vocab_size: int) -> 'Tokenizer':
+  def train(cls, texts: Iterable[str], vocab_size: int) -> 'WordPiece':
     """Learns word pieces: the most frequent neighbours are merged, in turn.
 
     The same texts give the same ids, on any machine: ties are broken by
@@ -87,7 +87,7 @@ class Tokenizer:
     return cls((*SPECIALS, *alphabet, *_merge(words, split, room)))
 
   @classmethod
-  def load(cls, path: str | os.PathLike) -> 'Tokenizer':
+  def load(cls, path: str | os.PathLike) -> 'WordPiece':
     """Reads a vocab.txt.
 
     Raises:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from musiclm_jax.cascade import bundle, provenance, source_code
-from musiclm_jax.contracts import own_folder
+from musiclm_jax.contracts import ownership
 from musiclm_jax.data import token_store
 from musiclm_jax.evaluation import hearing, report, stage_process
 from musiclm_jax.rendered_music import shards
@@ -72,7 +72,7 @@ class Stage:
   expected_seconds: float
   shares: bool = False
   config: str | None = None
-  kind: own_folder.Kind | None = None
+  kind: ownership.Kind | None = None
 
   def check(self, overwrite: bool) -> None:
     """Checks that all that is there may be replaced.
@@ -84,7 +84,7 @@ class Stage:
       UsageError: Naming what may not.
     """
     if self.kind:
-      own_folder.check_ours(self.output, self.kind)
+      ownership.check_ours(self.output, self.kind)
     elif self.door == 'bundle':
       bundle.check_out(self.output, overwrite)
     elif self.door == 'generate':

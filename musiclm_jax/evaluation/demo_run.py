@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
 
-from musiclm_jax.contracts import atomic_file, own_folder, seal
+from musiclm_jax.contracts import atomic_file, ownership
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.evaluation import lanes, stage_process
 from musiclm_jax.evaluation.demo_plan import Stage
 from musiclm_jax.evaluation.progress_line import ProgressLine
@@ -100,7 +100,7 @@ def run_stage(
       return stamp
   else:
     if stage.kind:
-      own_folder.clear(stage.output, stage.kind)
+      ownership.clear(stage.output, stage.kind)
     stamp = stage_process.Stamp(inputs)
     stamp.write(path)
   log = out / 'logs' / f'{stage.name}.log'
@@ -156,7 +156,7 @@ def finish(out: Path, stages: Sequence[Stage]) -> int:
   """
   path = out / 'report.json'
   report = json.loads(path.read_text())
-  report.pop(seal.KEY, None)
+  report.pop(ownership.SEAL, None)
   report['stages'] = [
     {
       'name': stage.name,
@@ -168,7 +168,7 @@ def finish(out: Path, stages: Sequence[Stage]) -> int:
       stamp := stage_process.Stamp.read(out / 'stamps' / f'{stage.name}.json')
     )
   ]
-  text = json.dumps(seal.seal(report), indent=1) + '\n'
+  text = json.dumps(ownership.seal(report), indent=1) + '\n'
   atomic_file.write_text(path, text)
   print_gates(report['gates'])
   print(f'\n{len(stages)} stages: {printable(out / "report.html")}')

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from musiclm_jax.cascade import source_code
-from musiclm_jax.contracts import atomic_file, own_folder
+from musiclm_jax.contracts import atomic_file, ownership
 from musiclm_jax.contracts.errors import DAMAGED_NPZ
 from musiclm_jax.contracts.kept_parts import Arrays, KeptParts
 from musiclm_jax.evaluation import judge_features
@@ -25,7 +25,7 @@ CLIPS = {'train': 1000, 'test': 160}
 _SECONDS = 10.0
 _CROPS_PER_PIECE = 2
 _CHUNK = 32  # clips in memory at once
-FOLDER = own_folder.Kind(
+FOLDER = ownership.Kind(
   'feature cache',
   tuple(f'{name}.{end}' for name in CLIPS for end in ('npz', 'kept/*')),
   known=lambda folder: (folder.parent / 'stamps' / 'hearing.json').is_file(),
@@ -94,7 +94,7 @@ def of_split(
   key = hash_of(settings, code, *corpus)
   arrays = _read(path, key)
   if arrays is None:
-    own_folder.begin(path.parent, FOLDER)
+    ownership.begin(path.parent, FOLDER)
     with KeptParts(path.with_suffix('.kept'), key) as kept:
       arrays = _listen(split, codec, CLIPS[name], report, kept)
       with atomic_file.atomic_open(path, 'wb') as file:

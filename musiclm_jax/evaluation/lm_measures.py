@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from musiclm_jax.data.token_record import TokenRecord
+from musiclm_jax.data.token_store import TokenRecord
 from musiclm_jax.evaluation import gates, language_models, statistics
 from musiclm_jax.evaluation.language_models import Batch, Conditioning, Nll
 from musiclm_jax.evaluation.material import Material

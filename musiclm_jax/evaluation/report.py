@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from musiclm_jax.contracts import atomic_file, own_folder, paths, seal
+from musiclm_jax.contracts import atomic_file, ownership, paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation import pictures
 from musiclm_jax.evaluation.gates import Gate
@@ -84,7 +84,7 @@ class Report:
       with atomic_file.atomic_open(folder / name, 'wb') as file:
         file.write(data)
     hashes = {name: _sha256(data) for name, data in files.items()}
-    record = seal.seal({**self.to_json(), 'files': hashes})
+    record = ownership.seal({**self.to_json(), 'files': hashes})
     text = json.dumps(record, indent=1, allow_nan=False)
     atomic_file.write_text(folder / 'report.json', text + '\n')
 
@@ -146,8 +146,8 @@ def check_out(folder: Path, overwrite: bool = False) -> None:
   Raises:
     UsageError: Naming the file that would be replaced.
   """
-  record = own_folder.object_in(folder / 'report.json')
-  hashes = record.get('files', {}) if seal.is_sealed(record) else {}
+  record = ownership.object_in(folder / 'report.json')
+  hashes = record.get('files', {}) if ownership.is_sealed(record) else {}
   for name in ('report.html', 'picture.png', 'report.json'):
     path = folder / name
     paths.check_file(path)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from musiclm_jax.data.token_record import TokenRecord
+from musiclm_jax.data.token_store import TokenRecord
 from musiclm_jax.evaluation import (
   codec_gates,
   codec_quality,

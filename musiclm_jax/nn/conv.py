@@ -20,15 +20,17 @@ from jaxtyping import Array, Float
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn.convolution import (
-  Window,
-  convolve_canonical,
+  ConvWindow,
   convolve_grouped,
   convolve_native,
-  convolve_packed,
-  convolve_phases,
   convolve_side_by_side,
 )
-from musiclm_jax.nn.parameter import parameter
+from musiclm_jax.nn.cpu.convolution import (
+  convolve_canonical,
+  convolve_packed,
+  convolve_phases,
+)
+from musiclm_jax.nn.einsum import parameter
 
 Padding = str | Sequence[tuple[int, int]]
 Past = Float[Array, 'B N C']  # of a causal layer, see above
@@ -248,7 +250,9 @@ def _convolve(
       d * (k - 1) + 1 for d, k in zip(dilation, kernel.shape[:-2], strict=True)
     ]
     padding = jax.lax.padtype_to_pads(x.shape[1:-1], reach, strides, padding)
-  window = Window(tuple(strides), tuple(map(tuple, padding)), tuple(dilation))
+  window = ConvWindow(
+    tuple(strides), tuple(map(tuple, padding)), tuple(dilation)
+  )
   if window.is_point(kernel.shape[:-2]) and groups == 1:
     x = x[:, *(slice(None, None, stride) for stride in strides)]
     return jnp.matmul(x, kernel[(0,) * len(strides)])

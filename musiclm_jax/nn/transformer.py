@@ -12,14 +12,18 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from musiclm_jax.contracts.tables import look_up
+from musiclm_jax.contracts.bounds import look_up
 from musiclm_jax.nn.attention import Attention, Cache
 from musiclm_jax.nn.blockwise_attention import KEPT
 from musiclm_jax.nn.dropout import Dropout
-from musiclm_jax.nn.mlp import MLP
+from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.nn.norm import NORMS
 from musiclm_jax.nn.relative_bias import RelativeBias, RowBias
 
+ACTIVATIONS = {
+  'gelu_tanh': functools.partial(nn.gelu, approximate=True),
+  'gelu': functools.partial(nn.gelu, approximate=False),
+}
 REMATS = {
   'none': lambda block: block,
   'elementwise': functools.partial(
@@ -32,6 +36,51 @@ REMATS = {
   ),
   'full': functools.partial(nn.remat, prevent_cse=False),
 }
+
+
+class MLP(nn.Module):
+  """Maps each position by itself: D -> mlp_dim -> D.
+
+  Attributes:
+    mlp_dim: Inner width.
+    gated: Whether a second, linear projection multiplies the activation.
+    activation: Name in `ACTIVATIONS`.
+    use_bias: Whether projections have biases.
+    dropout_rate: Inside, after the activation.
+    dtype: Compute type.
+  """
+
+  mlp_dim: int
+  gated: bool = True
+  activation: str = 'gelu_tanh'
+  use_bias: bool = False
+  dropout_rate: float = 0.0
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array, *, deterministic: bool = True) -> Array:
+    """Returns [B, T, D]."""
+    dim = x.shape[-1]
+    widen = functools.partial(
+      Einsum,
+      'btd,df->btf',
+      (dim, self.mlp_dim),
+      ('embed', 'mlp'),
+      use_bias=self.use_bias,
+      dtype=self.dtype,
+    )
+    y = ACTIVATIONS[self.activation](widen(name='wide')(x))
+    if self.gated:
+      y = y * widen(name='gate')(x)
+    y = Dropout(self.dropout_rate, deterministic=deterministic)(y)
+    return Einsum(
+      'btf,fd->btd',
+      (self.mlp_dim, dim),
+      ('mlp', 'embed'),
+      use_bias=self.use_bias,
+      dtype=self.dtype,
+      name='narrow',
+    )(y)
 
 
 class Block(nn.Module):
@@ -147,7 +196,7 @@ class Transformer(nn.Module):
     final_norm: Whether a norm follows the last block.
     use_bias: Whether projections have biases.
     gated: Whether the MLP is gated.
-    activation: Name in `mlp.ACTIVATIONS`.
+    activation: Name in `ACTIVATIONS`.
     scale_logits: Divide logits by sqrt(head_dim) (BERT) or the initial query
       kernel (T5).
     causal: Whether keys after the query are hidden.

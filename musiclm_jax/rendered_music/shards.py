@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from musiclm_jax.contracts import atomic_file, own_folder, record_file
+from musiclm_jax.contracts import atomic_file, ownership, record_file
 from musiclm_jax.contracts.atomic_file import write_text
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.rendered_music import splits, truth
@@ -21,11 +21,11 @@ _MARK = 'corpus.json'  # what the folder shall hold; written first
 _LENGTHS = 'lengths.json'  # split -> samples of each piece
 _DONE = 'dataset_info.json'  # written last
 BYTES_PER_PIECE = 4.4e6  # on average
-FOLDER = own_folder.Kind(
+FOLDER = ownership.Kind(
   'corpus',
   (_MARK, _LENGTHS, _DONE, 'features.json', 'rendered_music-*.array_record-*'),
   known=lambda folder: (
-    own_folder.object_in(folder / _MARK).get('source') == 'rendered_music'
+    ownership.object_in(folder / _MARK).get('source') == 'rendered_music'
   ),
   alone=True,
 )
@@ -90,8 +90,8 @@ def missing(folder: Path, corpus: Corpus) -> list[Shard]:
   Raises:
     UsageError: If the folder holds something else.
   """
-  own_folder.check(folder, FOLDER)
-  found = own_folder.object_in(folder / _MARK)
+  ownership.check(folder, FOLDER)
+  found = ownership.object_in(folder / _MARK)
   if not found and any(folder.glob('rendered_music-*')):
     raise UsageError(
       f"'{folder}' holds pieces of a corpus without a {_MARK} that says which: "
@@ -123,9 +123,9 @@ def hold(
   Raises:
     UsageError: If the folder holds something else, or another run builds it.
   """
-  with own_folder.hold(folder, FOLDER, 'preparing'):
-    if overwrite and own_folder.object_in(folder / _MARK) != corpus.record:
-      own_folder.clear(folder, FOLDER)
+  with ownership.hold(folder, FOLDER, 'preparing'):
+    if overwrite and ownership.object_in(folder / _MARK) != corpus.record:
+      ownership.clear(folder, FOLDER)
     shards = missing(folder, corpus)
     atomic_file.remove_leftovers(folder)
     write_text(folder / _MARK, json.dumps(corpus.record, indent=1))

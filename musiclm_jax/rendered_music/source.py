@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.plain_path import plain
+from musiclm_jax.contracts.paths import plain
 from musiclm_jax.rendered_music import captions, shards, truth
 
 SAMPLE_RATE = 24_000

@@ -8,7 +8,7 @@ from typing import Any
 import orbax.checkpoint as ocp
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.plain_path import plain_file
+from musiclm_jax.contracts.paths import plain_file
 from musiclm_jax.training import workdir as folder
 
 ITEM = 'about'

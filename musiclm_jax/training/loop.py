@@ -17,8 +17,8 @@ import numpy as np
 
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
-from musiclm_jax.contracts.printable import printable
 from musiclm_jax.contracts.task import Task, task_at
+from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.training import microbatches, placement
 from musiclm_jax.training import state as states
 from musiclm_jax.training import workdir as folder

@@ -14,10 +14,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from musiclm_jax.contracts import standard_streams
+from musiclm_jax.contracts import terminal
 from musiclm_jax.contracts.array_types import PyTree
-from musiclm_jax.contracts.printable import printable
 from musiclm_jax.contracts.task import Audible, Task
+from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.training import watchdog
 from musiclm_jax.training.clock import Clock
 from musiclm_jax.training.compilations import (
@@ -197,7 +197,7 @@ class Observer:
     try:
       print(printable(line), flush=True)
     except BrokenPipeError:
-      standard_streams.let_go()
+      terminal.let_go()
       os.kill(os.getpid(), signal.SIGTERM)
 
   def _say_stalled(self, seconds: float) -> None:

@@ -8,8 +8,8 @@ import jax
 
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.plain_path import plain_file
-from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.paths import plain_file
+from musiclm_jax.contracts.terminal import printable
 
 FOLDER = 'profile'
 

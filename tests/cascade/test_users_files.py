@@ -15,7 +15,7 @@ from musiclm_jax.contracts import paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data import sources, token_store
 from musiclm_jax.data.audio_folder import AudioFolder
-from musiclm_jax.data.token_record import TokenRecord
+from musiclm_jax.data.token_store import TokenRecord
 from musiclm_jax.evaluation import demo_folder, hearing, report
 from musiclm_jax.rehearsal import table
 from musiclm_jax.rendered_music import builder, shards

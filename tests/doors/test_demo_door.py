@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from musiclm_jax.contracts import own_folder
+from musiclm_jax.contracts import ownership
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation import (
   demo_folder,
@@ -49,7 +49,7 @@ class Script(demo_plan.Stage):
     return [sys.executable, '-c', *self.arguments]
 
 
-ANY = own_folder.Kind('any', ('runs', 'old'), lambda folder: True)
+ANY = ownership.Kind('any', ('runs', 'old'), lambda folder: True)
 
 
 def script(out, code, name='prepare', config=None):
@@ -140,7 +140,7 @@ def test_what_a_user_put_into_a_stages_output_is_named_before_the_work(
   stages = demo_plan.Plan(tmp_path, 0, 'tiny', 20).stages()
   names = [stage.name for stage in stages]
   for stage in stages[:3]:
-    own_folder.begin(stage.output, stage.kind)
+    ownership.begin(stage.output, stage.kind)
   demo_folder.check(stages, dict.fromkeys(names, 'a'), tmp_path, False)
   for path in (
     *('corpus/notes.txt', 'workdirs/mulan/thesis.tex', 'samples/sample_0.wav'),
@@ -398,11 +398,11 @@ def test_an_unknown_stage_is_refused_with_the_known_ones(tmp_path):
 
 
 def test_a_second_demo_in_one_folder_is_refused(tmp_path):
-  with own_folder.hold(tmp_path, demo_folder.FOLDER, 'running a demo'):
+  with ownership.hold(tmp_path, demo_folder.FOLDER, 'running a demo'):
     run = door(f'--out={tmp_path}', '--until=prepare')
   assert run.returncode == 2
   assert 'another run is running a demo in' in run.stderr.splitlines()[-1]
-  assert [path.name for path in tmp_path.iterdir()] == [own_folder.MARK]
+  assert [path.name for path in tmp_path.iterdir()] == [ownership.MARK]
 
 
 def test_an_interrupt_ends_the_stage_too(tmp_path):

@@ -11,8 +11,7 @@ import pytest
 
 from musiclm_jax.cascade import networks
 from musiclm_jax.contracts.token_contract import TokenContract
-from musiclm_jax.data.token_record import TokenRecord
-from musiclm_jax.data.token_store import Plan, TokenStoreWriter
+from musiclm_jax.data.token_store import Plan, TokenRecord, TokenStoreWriter
 from musiclm_jax.evaluation import (
   cascade_measures,
   examination,
