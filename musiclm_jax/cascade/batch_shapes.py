@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.dsp.framing import num_frames
 from musiclm_jax.token_lm.layout import make_layout
 
-SAMPLE_RATE = 24_000
 _SEMANTIC_HOP = 960  # samples a frame of w2v-BERT's features
 _MELODY_WINDOW, _MELODY_HOP = 4 * SAMPLE_RATE, 3 * SAMPLE_RATE
 # Widths of what frozen networks hear, at the papers' sizes.

@@ -17,10 +17,10 @@ import numpy as np
 from musiclm_jax.cascade.bundle import OPTIONAL, TOKENIZERS
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.contracts.array_types import Codes, Tokens, Waveform
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
 
-SAMPLE_RATE = 24000
 TEXT_TOKENIZERS = ('mulan', 'mulan_rvq')
 SEMANTIC_FRAME_RATE = 25.0
 

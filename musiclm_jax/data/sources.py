@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from musiclm_jax.contracts import paths
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.folder_listing import check_folder
 
@@ -75,9 +76,9 @@ class Source(Protocol):
 
 
 def _open_rendered_music(folder: str, split: str, sample_rate: int) -> Source:
-  from musiclm_jax.rendered_music.source import RenderedMusic
+  from musiclm_jax.rendered_music.source import RenderedMusicSource
 
-  return RenderedMusic(folder, split, sample_rate)
+  return RenderedMusicSource(folder, split, sample_rate)
 
 
 def _open_audio_folder(folder: str, split: str, sample_rate: int) -> Source:
@@ -99,7 +100,9 @@ _OPENERS = {
 }
 
 
-def open_source(spec: str, split: str, sample_rate: int = 24000) -> Source:
+def open_source(
+  spec: str, split: str, sample_rate: int = SAMPLE_RATE
+) -> Source:
   """Opens one split of the music that `spec` names.
 
   Args:

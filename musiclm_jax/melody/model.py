@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from musiclm_jax.contracts.array_types import Embedding, Spectrogram, Waveform
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp import spectrogram
 from musiclm_jax.dsp.framing import centre_on_hops
@@ -19,7 +20,6 @@ from musiclm_jax.nn.einsum import Einsum, parameter
 from musiclm_jax.nn.norm import unit
 from musiclm_jax.nn.transformer import Transformer
 
-SAMPLE_RATE = 24000
 _EMBEDDING_INIT = nn.initializers.truncated_normal(0.02)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from musiclm_jax.contracts import atomic_file, ownership, record_file
 from musiclm_jax.contracts.atomic_file import write_text
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.rendered_music import splits, truth
 
@@ -150,7 +151,7 @@ def write(folder: Path, corpus: Corpus, shard: Shard) -> float:
   def rows() -> Iterator[bytes]:
     for index in range(shard.first, shard.last):
       row = builder.example(corpus.seed, shard.split, index)
-      seconds.append(len(row['waveform']) / 24_000)
+      seconds.append(len(row['waveform']) / SAMPLE_RATE)
       yield builder.serialize(row)
 
   record_file.write(folder / shard.filename, rows(), _OPTIONS)
