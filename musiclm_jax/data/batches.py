@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenSpec
 from musiclm_jax.data import noise
@@ -203,11 +204,8 @@ def audio_batches(
   Raises:
     UsageError: If the batch does not divide among the hosts.
   """
-  noise.check(noise_probability)
-  crop = _crop_samples(source, crop_seconds)
-  places = crop_places(
-    [source.num_samples(i) for i in range(len(source))], crop
-  )
+  bounds.check('noise_probability', noise_probability, (0.0, 1.0))
+  crop, places = _crops(source, crop_seconds)
 
   def example(place: int, rng: np.random.Generator) -> Batch:
     i, start = places.draw(place, rng)
@@ -252,10 +250,7 @@ def text_audio_batches(
   Raises:
     UsageError: If no piece has a caption.
   """
-  crop = _crop_samples(source, crop_seconds)
-  places = crop_places(
-    [source.num_samples(i) for i in range(len(source))], crop
-  )
+  crop, places = _crops(source, crop_seconds)
 
   def example(place: int, rng: np.random.Generator) -> Batch:
     i, start = places.draw(place, rng)
@@ -468,7 +463,10 @@ def _other_window(
   return record['piece_mulan'][rng.choice(beside)]
 
 
-def _crop_samples(source: Source, crop_seconds: float) -> int:
+def _crops(source: Source, crop_seconds: float) -> tuple[int, CropPlaces]:
+  """Samples of a crop, and the places of all crops of a source."""
   if crop_seconds <= 0:
     raise UsageError(f'crop_seconds={crop_seconds}: must be above 0')
-  return round(crop_seconds * source.sample_rate)
+  crop = round(crop_seconds * source.sample_rate)
+  lengths = [source.num_samples(i) for i in range(len(source))]
+  return crop, crop_places(lengths, crop)

@@ -16,7 +16,6 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.folder_listing import check_folder
 
 SPLITS = ('train', 'validation', 'test')
-KINDS = ('rendered_music', 'audio_folder', 'midi_folder')
 
 
 class Source(Protocol):
@@ -98,6 +97,7 @@ _OPENERS = {
   'audio_folder': _open_audio_folder,
   'midi_folder': _open_midi_folder,
 }
+KINDS = tuple(_OPENERS)
 
 
 def open_source(

@@ -21,7 +21,7 @@ from musiclm_jax.contracts.task import (
   Params,
   Sign,
 )
-from musiclm_jax.nn import quantizer
+from musiclm_jax.nn import kmeans, quantizer
 from musiclm_jax.nn.norm import unit
 
 _REPORTED_LEVELS = 3  # deeper ones hardly ever agree
@@ -210,7 +210,7 @@ class EmbeddingRvqTask:
     metrics = {k: v.mean() for k, v in self.evaluate({}, new, batch).items()}
     first = self.modalities[0]
     codes = self.quantize(new, batch[first], first)
-    used = quantizer.perplexity(codes, self.codebook_size)
+    used = kmeans.perplexity(codes, self.codebook_size)
     metrics |= {
       'perplexity_first': used[0],
       'perplexity_last': used[-1],

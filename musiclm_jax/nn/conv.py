@@ -97,10 +97,7 @@ class Conv(nn.Module):
       self.dilation or (1,) * axes,
       self.groups,
     )
-    if self.use_bias:
-      bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
-      y = y + bias.astype(self.dtype)
-    return y
+    return _biased(self, y)
 
 
 class CausalConv(nn.Module):
@@ -150,10 +147,7 @@ class CausalConv(nn.Module):
       self.dilation,
       self.groups,
     )
-    if self.use_bias:
-      bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
-      y = y + bias.astype(self.dtype)
-    return y, past
+    return _biased(self, y), past
 
 
 class CausalTransposedConv(nn.Module):
@@ -198,16 +192,21 @@ class CausalTransposedConv(nn.Module):
     taps = halves.swapaxes(1, 2).reshape(2, channels, -1)
     y, past = _convolve_causally(x, taps.astype(self.dtype), past)
     y = y.reshape(batch, frames * self.stride, self.features)
-    if self.use_bias:
-      bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
-      y = y + bias.astype(self.dtype)
-    return y, past
+    return _biased(self, y), past
 
 
 def _kernel(layer: nn.Module, shape: tuple[int, ...]) -> Array:
   """A layer's kernel, [*window, C, D] in float32."""
   axes = (*(None for _ in shape[:-2]), 'channels', 'channels')
   return parameter(layer, 'kernel', layer.kernel_init, shape, axes)
+
+
+def _biased(layer: nn.Module, y: Array) -> Array:
+  """Adds a layer's bias, where it has one, to [B, ..., D]."""
+  if not layer.use_bias:
+    return y
+  bias = layer.param('bias', nn.initializers.zeros_init(), (layer.features,))
+  return y + bias.astype(layer.dtype)
 
 
 def _convolve_causally(

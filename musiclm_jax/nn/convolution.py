@@ -54,6 +54,8 @@ def convolve_side_by_side(
   kernel with zeros, which multiplies the work by almost the dilation, and
   finds no kernel of cuDNN for its gradient.
   """
+  # Sample t is row t // dilation of column t % dilation; tap k of output t is k
+  # rows below it, in the same column.
   (dilation,), ((before, after),) = window.dilation, window.padding
   batch, length, channels = x.shape
   size = length + before + after - dilation * (len(kernel) - 1)
@@ -95,11 +97,14 @@ def convolve_grouped(
   pack = max(strides - 1, 1)  # outputs, and strides, of a piece
   pieces = -(-frames // pack) + 1
   after = pieces * pack * stride - padding[0] - x.shape[1]
+  # Negative padding cuts off samples that no window reaches.
   x = jax.lax.pad(
     x, jnp.zeros((), x.dtype), ((0, 0, 0), (padding[0], after, 0), (0, 0, 0))
   )
   x = x.reshape(len(x), pieces, pack * stride, groups, fan_in)
   x = x.transpose(3, 0, 1, 2, 4).reshape(groups, len(x), pieces, -1)
+  # [groups, B, pieces, samples and channels of a piece], and the kernel a
+  # stride at a time, filled up to whole strides.
   kernel = jnp.pad(kernel, ((0, strides * stride - taps), (0, 0), (0, 0)))
   kernel = kernel.reshape(strides, stride * fan_in, groups, -1)
   # Output q of a piece reads stride q + tap of it and the next one.

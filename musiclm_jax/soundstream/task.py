@@ -20,7 +20,7 @@ from musiclm_jax.contracts.task import (
   Params,
   Sign,
 )
-from musiclm_jax.nn import quantizer
+from musiclm_jax.nn import kmeans, quantizer
 from musiclm_jax.soundstream import losses
 from musiclm_jax.soundstream.codec import Codec
 from musiclm_jax.soundstream.discriminators import Discriminators
@@ -249,7 +249,7 @@ class SoundStreamTask(Codec):
       kmeans_iterations=self.kmeans_iterations,
       zero_entries=_ZERO_ENTRIES,
     )
-    used = quantizer.perplexity(quantized.codes, self.codebook_size)
+    used = kmeans.perplexity(quantized.codes, self.codebook_size)
     metrics = {
       'reconstruction': reconstruction,
       'waveform': waveform,

@@ -200,7 +200,9 @@ class KMeansTask:
   def _usage(self, codes: Array) -> dict[str, Array]:
     used = jnp.bincount(codes.reshape(-1), length=self.codebook_size) > 0
     return {
-      'code_perplexity': kmeans.perplexity(codes, self.codebook_size),
+      'code_perplexity': kmeans.perplexity(
+        codes[..., None], self.codebook_size
+      )[0],
       'used_share': used.mean(),
     }
 

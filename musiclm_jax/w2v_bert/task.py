@@ -239,7 +239,7 @@ class W2vBertTask:
       self.contrastive_temperature,
     )
     masked, hit = losses.masked_prediction_loss(output.logits, codes)
-    used = perplexity(codes, self.model.codebook_size)
+    used = perplexity(codes[..., None], self.model.codebook_size)[0]
     accuracy = losses.masked_mean(hit, mask, axis)
     collapsed = (used < _COLLAPSED_PERPLEXITY * self.model.codebook_size) | (
       losses.masked_mean(hit, mask) > _COLLAPSED_ACCURACY

@@ -179,7 +179,7 @@ def test_hearing_is_kept_in_a_folder_of_its_own(tmp_path):
   (tmp_path / 'hearing').mkdir()
   (tmp_path / 'hearing' / 'train.npz').write_text('mine')
   with pytest.raises(UsageError, match=r'train\.npz'):
-    hearing.own_folder.begin(tmp_path / 'hearing', hearing.FOLDER)
+    hearing.ownership.begin(tmp_path / 'hearing', hearing.FOLDER)
 
 
 def test_a_second_prepare_waits_or_is_refused_and_breaks_nothing(

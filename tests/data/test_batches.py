@@ -288,3 +288,10 @@ def test_a_piece_of_one_window_is_conditioned_on_itself():
 def test_a_batch_that_does_not_divide_is_refused():
   with pytest.raises(UsageError, match='multiple of 3'):
     audio(shard=HostShard(0, 3))
+
+
+def test_a_share_of_noise_that_is_no_probability_is_refused():
+  with pytest.raises(UsageError, match='noise_probability=1'):
+    batches.audio_batches(
+      Ramp(), batch_size=1, crop_seconds=1.0, noise_probability=1.5, seed=0
+    )

@@ -21,7 +21,8 @@ from musiclm_jax import door
 from musiclm_jax.cascade.settings import Settings
 from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.launch import devices, environment, trouble
+from musiclm_jax.launch import devices, trouble
+from musiclm_jax.launch.environment import CACHE_FOLDER, open_cache
 
 ROOT = Path(__file__).parents[2]
 CONFIG = f'--config={ROOT}/configs/semantic.py:tiny'
@@ -297,11 +298,11 @@ def test_a_folder_that_is_gone_under_the_command_is_said(call, tmp_path):
   [
     ({}, 'no home folder'),
     (
-      {environment.CACHE_FOLDER: '/proc/nothing'},
+      {CACHE_FOLDER: '/proc/nothing'},
       "cache '/proc/nothing' cannot",
     ),
-    ({environment.CACHE_FOLDER: ''}, None),
-    ({environment.CACHE_FOLDER: 'gs://bucket/xla'}, None),
+    ({CACHE_FOLDER: ''}, None),
+    ({CACHE_FOLDER: 'gs://bucket/xla'}, None),
   ],
 )
 def test_without_a_home_or_a_cache_one_line_is_said_and_the_work_goes_on(
@@ -312,7 +313,7 @@ def test_without_a_home_or_a_cache_one_line_is_said_and_the_work_goes_on(
 
   monkeypatch.setattr(Path, 'home', no_home)
   monkeypatch.chdir(tmp_path)
-  line = environment.open_cache(environment)
+  line = open_cache(environment)
   assert words in line if words else line is None
   assert list(tmp_path.iterdir()) == []
 
@@ -347,7 +348,7 @@ def test_an_output_that_nobody_reads_ends_the_command_quietly(unbuffered):
 
 
 def test_a_stream_that_is_closed_is_not_given_to_a_file():
-  opened = 'import musiclm_jax.contracts.terminal as s; s.open_all(); '
+  opened = 'import musiclm_jax.contracts.terminal as s; s.open_streams(); '
   opened += 'f = open("/dev/null"); print("x"); raise SystemExit(f.fileno())'
   done = shell(f"{sys.executable} -c '{opened}' <&- >&- 2>&-")
   assert done.returncode == 3

@@ -51,6 +51,9 @@ def _backward(
     s * (m - 1) + 1 for s, m in zip(strides, dy.shape[1:-1], strict=True)
   ]
   before = [low for low, _ in padding]
+  # dx is dy, its samples a stride apart, convolved with the kernel turned
+  # round. dkernel is x convolved with dy, its samples a stride apart, at steps
+  # of the dilation.
   flipped = jnp.flip(kernel, range(len(taps))).swapaxes(-1, -2)
   to_x = [
     (r - b, n - m + b)
@@ -67,6 +70,7 @@ def _backward(
     if after < 0:
       x = jax.lax.slice_in_dim(x, 0, x.shape[axis + 1] + after, axis=axis + 1)
   to_kernel = [(low, max(after, 0)) for low, after in to_kernel]
+  # The batch is what is summed over, so it takes the channels' place.
   rows = jnp.moveaxis(x, -1, 0)
   rows = jnp.moveaxis(rows, 1, -1)
   dkernel = convolve_general(
@@ -141,6 +145,7 @@ def convolve_phases(
   x = jnp.pad(x, ((0, 0), padding, (0, 0)))
   size = x.shape[1] - dilation * (len(kernel) - 1)
   x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % dilation), (0, 0)))
+  # Samples that are a dilation apart become neighbours: [B, phase, time, C].
   x = x.reshape(batch, -1, dilation, channels).swapaxes(1, 2)
   y = convolve_packed(
     x.reshape(batch * dilation, -1, channels),
