@@ -5,6 +5,7 @@ before each sublayer, no biases, gated GELU, unscaled logits. Other settings
 make BERT (post-norm) and ViT.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -83,27 +84,32 @@ class MLP(nn.Module):
     )(y)
 
 
-class Block(nn.Module):
+class _Layer(nn.Module):
+  """What a Transformer and each of its blocks are made with."""
+
+  num_heads: int
+  head_dim: int
+  mlp_dim: int
+  dropout_rate: float = 0.0
+  norm: str = 'rms'
+  norm_first: bool = True
+  norm_epsilon: float = 1e-6
+  use_bias: bool = False
+  gated: bool = True
+  activation: str = 'gelu_tanh'
+  scale_logits: bool = False
+  causal: bool = False
+  attention_kernel: str = 'blockwise'
+  dtype: jnp.dtype = jnp.float32
+
+
+class Block(_Layer, kw_only=True):
   """One layer: self-attention and MLP, each with its norm and residual.
 
   Attributes are those of `Transformer`; `deterministic` and `reach` are its
   call's arguments, fields here because they are static under scan and remat.
   """
 
-  num_heads: int
-  head_dim: int
-  mlp_dim: int
-  dropout_rate: float
-  norm: str
-  norm_first: bool
-  norm_epsilon: float
-  use_bias: bool
-  gated: bool
-  activation: str
-  scale_logits: bool
-  causal: bool
-  attention_kernel: str
-  dtype: jnp.dtype
   deterministic: bool
   reach: int | None
 
@@ -177,7 +183,7 @@ class Block(nn.Module):
     return (x, new_cache), None
 
 
-class Transformer(nn.Module):
+class Transformer(_Layer, kw_only=True):
   """Stacks blocks with `nn.scan`; parameters of all layers are stacked.
 
   Dropout is at T5 v1.1's places: the input, after each sublayer, inside the
@@ -214,25 +220,11 @@ class Transformer(nn.Module):
 
   num_layers: int
   embed_dim: int
-  num_heads: int
-  head_dim: int
-  mlp_dim: int
-  dropout_rate: float = 0.0
-  norm: str = 'rms'
-  norm_first: bool = True
-  norm_epsilon: float = 1e-6
   final_norm: bool = True
-  use_bias: bool = False
-  gated: bool = True
-  activation: str = 'gelu_tanh'
-  scale_logits: bool = False
-  causal: bool = False
   relative_buckets: int = 0
   relative_max_distance: int = 0
   relative_gain: float = 1.0
-  attention_kernel: str = 'blockwise'
   scan_unroll: int = 1
-  dtype: jnp.dtype = jnp.float32
   remat: str = 'none'
 
   def empty_cache(self, batch_size: int, capacity: int) -> Cache:
@@ -317,10 +309,9 @@ class Transformer(nn.Module):
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )
     fields = {
-      name: getattr(self, name)
-      for name in Block.__dataclass_fields__
-      if name in Transformer.__dataclass_fields__
-      and name not in ('parent', 'name')
+      field.name: getattr(self, field.name)
+      for field in dataclasses.fields(_Layer)
+      if field.name not in ('parent', 'name')
     }
     return stack(
       **fields, deterministic=deterministic, reach=reach, name='layers'
