@@ -134,7 +134,7 @@ def crop_starts(
   Crops begin every `hop_seconds`; where more than half a crop would be left
   over, one more ends with the piece. A piece of less than half a crop has
   none, one of less than a crop has one (padded by whoever reads it): mostly
-  silent crops teach silence (mistake 33).
+  silent crops teach silence.
 
   Args:
     seconds: Length of the piece.
