@@ -21,10 +21,10 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from musiclm_jax import configs, path_flags
-from musiclm_jax.contracts import bounds, standard_streams
+from musiclm_jax.contracts import bounds, terminal
 from musiclm_jax.contracts.errors import INTERRUPTED, STOPPED, UsageError
-from musiclm_jax.contracts.printable import printable
 from musiclm_jax.contracts.progress import Progress, ProgressCallback, ignore
+from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.launch import environment, trouble
 
 USAGE = 2
@@ -143,7 +143,7 @@ def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
   141, without a word, where nobody reads the output any more. A defect of
   ours, which is any exception that a user cannot mend, keeps its traceback.
   """
-  standard_streams.open_all()
+  terminal.open_streams()
   try:
     code = _run(main, list(argv))
     sys.stdout.flush()
@@ -156,14 +156,14 @@ def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
     report('interrupted')
     return INTERRUPTED
   except Exception as error:
-    if isinstance(error, BrokenPipeError) and standard_streams.are_unread():
+    if isinstance(error, BrokenPipeError) and terminal.is_unread():
       return CLOSED
     line = trouble.line_of(error)
     if line is None:
       raise
     return _refuse(line)
   finally:
-    standard_streams.let_go()
+    terminal.let_go()
 
 
 def _run(main: Callable[[], int | None], argv: list[str]) -> int:
@@ -185,7 +185,7 @@ def _leave(*_: object) -> None:
 
 
 def _refuse(message: str) -> int:
-  standard_streams.let_go()
+  terminal.let_go()
   with contextlib.suppress(OSError):  # nobody reads it
     report(f'error: {message}')
   return USAGE

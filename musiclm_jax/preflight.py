@@ -10,8 +10,8 @@ from absl import flags
 
 from musiclm_jax import door
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.printable import printable
-from musiclm_jax.launch import first_sum, host_report, membership, roll_call
+from musiclm_jax.contracts.terminal import printable
+from musiclm_jax.launch import devices, membership, roll_call
 from musiclm_jax.launch.membership import Membership
 
 _SECONDS = flags.DEFINE_integer(
@@ -21,9 +21,9 @@ _SECONDS = flags.DEFINE_integer(
 
 def _call_roll(member: Membership, seconds: float) -> None:
   """Refuses where a process is missing or another one is different."""
-  report = host_report.of_this_host(member.index, member.count)
+  report = roll_call.of_this_host(member.index, member.count)
   reports = roll_call.call(member, report, seconds)
-  if why := host_report.trouble(reports, member.count):
+  if why := roll_call.trouble(reports, member.count):
     raise UsageError(why)
   if member.index == 0:
     for each in reports:
@@ -33,13 +33,13 @@ def _call_roll(member: Membership, seconds: float) -> None:
 def main() -> None:
   """Prints one line that says what is there."""
   started = time.monotonic()
-  member = membership.find() or first_sum.ALONE
+  member = membership.find() or devices.ALONE
   if member.count > 1:
     _call_roll(member, _SECONDS.value / 2)
-  elif busy := host_report.tpu_holders():
+  elif busy := roll_call.tpu_holders():
     raise UsageError(f'the TPU is in use by {busy[0]}: stop it, or wait')
   left = _SECONDS.value - (time.monotonic() - started)
-  found = first_sum.ask(member, left)
+  found = devices.ask(member, left)
   expected = member.count * (member.count + 1) // 2
   if found['sum'] != expected:
     raise UsageError(

@@ -16,7 +16,7 @@ from absl import flags
 from musiclm_jax import door, path_flags
 from musiclm_jax.contracts import bounds, progress
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.terminal import printable
 
 _SOURCES = ('rendered_music',)
 _SOURCE = flags.DEFINE_string(
@@ -50,7 +50,7 @@ def _check_flags() -> None:
 def main() -> None:
   """Renders the shards that are missing, then completes the corpus."""
   _check_flags()
-  from musiclm_jax.contracts import disk
+  from musiclm_jax.contracts import paths
   from musiclm_jax.rendered_music import shards, soundfont
 
   folder = _OUT.value
@@ -60,7 +60,7 @@ def main() -> None:
     lacking = corpus.pieces
     if not overwrite:
       lacking = sum(s.last - s.first for s in shards.missing(folder, corpus))
-    disk.check_room(folder, lacking * shards.BYTES_PER_PIECE, 'the pieces')
+    paths.check_room(folder, lacking * shards.BYTES_PER_PIECE, 'the pieces')
     with shards.hold(folder, corpus, overwrite) as missing:
       soundfont.path()  # made once, before the processes ask for it
       _render(folder, corpus, missing)

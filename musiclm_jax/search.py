@@ -11,7 +11,7 @@ from absl import flags
 
 from musiclm_jax import door, path_flags
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.terminal import printable
 
 _BUNDLE = path_flags.DEFINE_path('bundle', None, 'Folder of a bundle.')
 _INDEX = path_flags.DEFINE_path('index', None, 'Folder of your songs.')

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from musiclm_jax.contracts.tables import look_up
+from musiclm_jax.contracts.bounds import look_up
 
 if TYPE_CHECKING:
   import jax

@@ -14,7 +14,7 @@ import contextlib
 from absl import flags
 
 from musiclm_jax import door, path_flags
-from musiclm_jax.contracts import bounds, own_folder, paths
+from musiclm_jax.contracts import bounds, ownership, paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.launch import membership
 
@@ -83,9 +83,9 @@ def main() -> None:
 
   if _OVERWRITE.value and jax.process_count() > 1:
     raise UsageError('--overwrite is for one process: start it alone, first')
-  own_folder.check(_OUT.value, FOLDER)
+  ownership.check(_OUT.value, FOLDER)
   paths.check_folder(_OUT.value)
-  alone = own_folder.hold(_OUT.value, FOLDER, 'writing tokens')
+  alone = ownership.hold(_OUT.value, FOLDER, 'writing tokens')
   with contextlib.nullcontext() if jax.process_index() else alone:
     devices.check()
     corpus.tokenize(

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from musiclm_jax.contracts import atomic_file, seal
+from musiclm_jax.contracts import atomic_file, ownership
 from musiclm_jax.rehearsal.table import changes_in_words, gigabytes, percent
 from musiclm_jax.rehearsal.topology import spellings
 
@@ -106,7 +106,7 @@ def _write_row(
       print(f'no row of {stage} on {machine}', file=sys.stderr, flush=True)
       return
     result = read_row(partial)
-    result.pop(seal.KEY)
+    result.pop(ownership.SEAL)
     partial.unlink()
   text = json.dumps({**result, 'own_batch_size': own}, indent=1)
   atomic_file.write_text(file, text + '\n')

@@ -24,7 +24,7 @@ import triplets
 
 from musiclm_jax.cascade import networks, stage_data
 from musiclm_jax.contracts import atomic_file, errors
-from musiclm_jax.data.text import Tokenizer
+from musiclm_jax.data.text import WordPiece
 from musiclm_jax.metrics import bootstrap
 from musiclm_jax.metrics import retrieval as measures
 
@@ -43,7 +43,7 @@ class Ears:
     network = networks.load(workdir, 'mulan')
     self.config = network.config
     self._length = int(network.config['data']['text_length'])
-    self._words = Tokenizer.load(Path(workdir) / stage_data.VOCABULARY)
+    self._words = WordPiece.load(Path(workdir) / stage_data.VOCABULARY)
     mulan, frozen = network.model, (network.params, network.collections)
     hear, read = jax.jit(mulan.embed_audio), jax.jit(mulan.embed_text)
     self._hear = lambda rows: hear(*frozen, rows)

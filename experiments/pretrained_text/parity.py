@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from musiclm_jax.data.text import Tokenizer
+from musiclm_jax.data.text import WordPiece
 from musiclm_jax.interop import bert
 from musiclm_jax.mulan.text_tower import TextTower
 
@@ -32,7 +32,7 @@ def main() -> None:
     golden = {name: file[name] for name in file.files}
   texts = json.loads(texts_path.read_text(encoding='utf-8'))
   ids, mask = golden['ids'], golden['mask'].astype(bool)
-  words = Tokenizer.load(folder / 'vocab.txt')
+  words = WordPiece.load(folder / 'vocab.txt')
   ours = np.stack([words.encode(text, ids.shape[1]) for text in texts])
   differs = (ours != ids * mask).any(axis=1)
   wrong = [text for text, other in zip(texts, differs, strict=True) if other]

@@ -11,7 +11,7 @@ import labels
 import networks
 import numpy as np
 
-from musiclm_jax.rendered_music.source import RenderedMusic
+from musiclm_jax.rendered_music.source import RenderedMusicSource
 
 SECONDS = 10.0
 FRAMES = round(SECONDS / labels.FRAME)
@@ -43,7 +43,7 @@ class Crops:
 
 def crops(folder: str, split: str, pieces: int, per_piece: int) -> Crops:
   """Draws crops anywhere in the first so many pieces of a split."""
-  source = RenderedMusic(folder, split)
+  source = RenderedMusicSource(folder, split)
   rng = np.random.default_rng(5)
   chosen, tasks = [], {'key': [], 'family': [], 'bpm': []}
   streams = {}

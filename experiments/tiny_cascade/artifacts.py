@@ -23,8 +23,7 @@ from musiclm_jax.cascade.musiclm import Music
 from musiclm_jax.cascade.tokenizer import Tokenizer
 from musiclm_jax.contracts.kept_parts import Keep, unkept
 from musiclm_jax.data import sources, text
-from musiclm_jax.data.token_record import TokenRecord
-from musiclm_jax.data.token_store import TokenStore
+from musiclm_jax.data.token_store import TokenRecord, TokenStore
 
 SAMPLE_RATE = 24_000
 TICK_SECONDS = 0.04  # a common frame of all token streams
@@ -135,7 +134,7 @@ class Artifacts:
     self.demo = demo
     self.bundle = bundle.read(demo / 'bundle')
     self.networks = networks.load_all(demo / 'bundle', bundle.STAGES)
-    vocabulary = text.Tokenizer.load(self.bundle.vocabulary)
+    vocabulary = text.WordPiece.load(self.bundle.vocabulary)
     self.vocabulary = vocabulary
     self.tokenizer = Tokenizer(self.networks, vocabulary)
 

@@ -38,10 +38,10 @@ def main() -> None:
   if not folder.is_dir():
     raise UsageError(f"there is no demo at '{folder}': run make demo first")
   from experiments.tiny_cascade import evaluation, feature_cache, report
-  from musiclm_jax.contracts import own_folder
+  from musiclm_jax.contracts import ownership
   from musiclm_jax.launch import devices
 
-  own_folder.check(folder / 'features', feature_cache.FOLDER)
+  ownership.check(folder / 'features', feature_cache.FOLDER)
   if not _ONLY_FEATURES.value:
     report.check_out(folder, _OVERWRITE.value)
   devices.check()

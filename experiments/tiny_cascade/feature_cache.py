@@ -21,7 +21,7 @@ from experiments.tiny_cascade.artifacts import (
 )
 from experiments.tiny_cascade.process import hash_of
 from musiclm_jax.cascade import source_code
-from musiclm_jax.contracts import atomic_file, own_folder
+from musiclm_jax.contracts import atomic_file, ownership
 from musiclm_jax.contracts.errors import DAMAGED_NPZ
 from musiclm_jax.contracts.kept_parts import Arrays, KeptParts
 
@@ -29,7 +29,7 @@ CLIPS = {'train': 1000, 'test': 160}
 _SECONDS = 10.0
 _CROPS_PER_PIECE = 2
 _CHUNK = 32  # clips in memory at once
-FOLDER = own_folder.Kind(
+FOLDER = ownership.Kind(
   'feature cache',
   tuple(f'{name}.{end}' for name in CLIPS for end in ('npz', 'kept/*')),
   known=lambda folder: (folder.parent / 'stamps' / 'features.json').is_file(),
@@ -98,7 +98,7 @@ def of_split(
   key = hash_of(settings, code, *corpus)
   arrays = _read(path, key)
   if arrays is None:
-    own_folder.begin(path.parent, FOLDER)
+    ownership.begin(path.parent, FOLDER)
     with KeptParts(path.with_suffix('.kept'), key) as kept:
       arrays = _compute(split, codec, CLIPS[name], report, kept)
       with atomic_file.atomic_open(path, 'wb') as file:

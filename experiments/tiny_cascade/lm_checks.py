@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.tiny_cascade import gates
 from experiments.tiny_cascade.artifacts import Artifacts
-from musiclm_jax.data.token_record import TokenRecord
+from musiclm_jax.data.token_store import TokenRecord
 from musiclm_jax.metrics import bootstrap, language_model
 from musiclm_jax.token_lm.layout import TICK_RATE
 

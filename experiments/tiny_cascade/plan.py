@@ -11,7 +11,7 @@ from pathlib import Path
 
 from experiments.tiny_cascade import artifacts, feature_cache, process, report
 from musiclm_jax.cascade import provenance, source_code
-from musiclm_jax.contracts import own_folder
+from musiclm_jax.contracts import ownership
 from musiclm_jax.data import token_store
 from musiclm_jax.rendered_music import shards
 from musiclm_jax.training import workdir
@@ -73,7 +73,7 @@ class CascadeStage:
   expected_seconds: float
   shares: bool = False
   config: str | None = None
-  kind: own_folder.Kind | None = None
+  kind: ownership.Kind | None = None
   check_out: Callable[[bool], None] = lambda overwrite: None
 
   def check(self, overwrite: bool) -> None:
@@ -86,7 +86,7 @@ class CascadeStage:
       UsageError: Naming what may not.
     """
     if self.kind:
-      own_folder.check_ours(self.output, self.kind)
+      ownership.check_ours(self.output, self.kind)
     else:
       self.check_out(overwrite)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from musiclm_jax import door
 from musiclm_jax.cascade import source_code
 from musiclm_jax.contracts import atomic_file
-from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.terminal import printable
 
 _SAMPLE_SECONDS = 0.5
 _TAIL_BYTES = 4096

@@ -19,7 +19,7 @@ import numpy as np
 
 from experiments.tiny_cascade import pictures
 from experiments.tiny_cascade.gates import Gate, plain
-from musiclm_jax.contracts import atomic_file, own_folder, paths, seal
+from musiclm_jax.contracts import atomic_file, ownership, paths
 from musiclm_jax.contracts.errors import UsageError
 
 _STYLE = """
@@ -84,7 +84,7 @@ class EvaluationReport:
       with atomic_file.atomic_open(folder / name, 'wb') as file:
         file.write(data)
     hashes = {name: _sha256(data) for name, data in files.items()}
-    record = seal.seal({**self.to_json(), 'files': hashes})
+    record = ownership.seal({**self.to_json(), 'files': hashes})
     text = json.dumps(record, indent=1, allow_nan=False)
     atomic_file.write_text(folder / 'report.json', text + '\n')
 
@@ -146,8 +146,8 @@ def check_out(folder: Path, overwrite: bool = False) -> None:
   Raises:
     UsageError: Naming the file that would be replaced.
   """
-  record = own_folder.object_in(folder / 'report.json')
-  hashes = record.get('files', {}) if seal.is_sealed(record) else {}
+  record = ownership.object_in(folder / 'report.json')
+  hashes = record.get('files', {}) if ownership.is_sealed(record) else {}
   for name in ('report.html', 'picture.png', 'report.json'):
     path = folder / name
     paths.check_file(path)

@@ -15,7 +15,7 @@ from experiments.tiny_cascade.status_line import ProgressLine
 from musiclm_jax import door, path_flags
 from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.launch import first_sum
+from musiclm_jax.launch import devices
 
 _OUT = path_flags.DEFINE_path('out', 'runs/demo', 'Folder of the whole demo.')
 _SEED = flags.DEFINE_integer(
@@ -54,7 +54,7 @@ def main() -> int:
     )
   hashes = plan.input_hashes(stages, with_code=not _IGNORE_CODE_CHANGES.value)
   if os.environ.get('JAX_PLATFORMS', 'cpu') != 'cpu':
-    first_sum.ask()  # whether it is there, before all
+    devices.ask()  # whether it is there, before all
   if _UNTIL.value:
     stages = stages[: names.index(_UNTIL.value) + 1]
   overwrite = _OVERWRITE.value

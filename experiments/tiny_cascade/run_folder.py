@@ -12,11 +12,11 @@ from typing import Any
 
 from experiments.tiny_cascade import process
 from experiments.tiny_cascade.plan import CascadeStage
-from musiclm_jax.contracts import atomic_file, own_folder
+from musiclm_jax.contracts import atomic_file, ownership
 from musiclm_jax.contracts.errors import UsageError
 
 _METADATA = 'demo.json'
-FOLDER = own_folder.Kind(
+FOLDER = ownership.Kind(
   'demo',
   (
     *(_METADATA, 'report.html', 'report.json', 'picture.png'),
@@ -43,8 +43,8 @@ def hold(
   Raises:
     UsageError: If something of a user's or of another demo is there.
   """
-  own_folder.check(out, FOLDER)
-  found = own_folder.object_in(out / _METADATA) or own_folder.object_in(
+  ownership.check(out, FOLDER)
+  found = ownership.object_in(out / _METADATA) or ownership.object_in(
     out / 'corpus' / 'corpus.json'  # of an earlier version
   )
   for key, value in metadata.items():
@@ -53,7 +53,7 @@ def hold(
         f"'{out}' holds a demo with {key}={found[key]}, asked for {value}: "
         'choose another --out, or give --overwrite to replace it'
       )
-  with own_folder.hold(out, FOLDER, 'running a demo'):
+  with ownership.hold(out, FOLDER, 'running a demo'):
     atomic_file.write_text(
       out / _METADATA, json.dumps(metadata, indent=1) + '\n'
     )

@@ -12,9 +12,9 @@ from pathlib import Path
 from experiments.tiny_cascade import process, slots
 from experiments.tiny_cascade.plan import CascadeStage
 from experiments.tiny_cascade.status_line import ProgressLine
-from musiclm_jax.contracts import atomic_file, own_folder, seal
+from musiclm_jax.contracts import atomic_file, ownership
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.training.speed import duration
 
 
@@ -100,7 +100,7 @@ def run_stage(
       return stamp
   else:
     if stage.kind:
-      own_folder.clear(stage.output, stage.kind)
+      ownership.clear(stage.output, stage.kind)
     stamp = process.Stamp(inputs)
     stamp.write(path)
   log = out / 'logs' / f'{stage.name}.log'
@@ -158,7 +158,7 @@ def finish(out: Path, stages: Sequence[CascadeStage]) -> int:
   """
   path = out / 'report.json'
   report = json.loads(path.read_text())
-  report.pop(seal.KEY, None)
+  report.pop(ownership.SEAL, None)
   report['stages'] = [
     {
       'name': stage.name,
@@ -168,7 +168,7 @@ def finish(out: Path, stages: Sequence[CascadeStage]) -> int:
     for stage in stages
     if (stamp := process.Stamp.read(out / 'stamps' / f'{stage.name}.json'))
   ]
-  text = json.dumps(seal.seal(report), indent=1) + '\n'
+  text = json.dumps(ownership.seal(report), indent=1) + '\n'
   atomic_file.write_text(path, text)
   print_gates(report['gates'])
   print(f'\n{len(stages)} stages: {printable(out / "report.html")}')

@@ -18,7 +18,7 @@ from experiments.tiny_cascade.artifacts import (
   Excerpt,
   in_batches,
 )
-from musiclm_jax.data.token_record import TokenRecord
+from musiclm_jax.data.token_store import TokenRecord
 from musiclm_jax.metrics import bootstrap, probe, retrieval
 from musiclm_jax.metrics import codec as codec_metrics
 

@@ -22,7 +22,7 @@ from musiclm_jax.cascade import bundle_card as card
 from musiclm_jax.cascade import weights as weights_file
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.cascade.weights import Weights
-from musiclm_jax.contracts import atomic_file, disk, own_folder, paths
+from musiclm_jax.contracts import atomic_file, ownership, paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.stages import LANGUAGE_MODELS, OPTIONAL, TOKENIZERS
@@ -110,7 +110,7 @@ def write(
   _check_contracts(contract, stages)
   check_out(out, overwrite)
   arrays = (a for stage in needed for a in stages[stage].arrays().values())
-  disk.check_room(out, sum(a.nbytes for a in arrays), 'the weights')
+  paths.check_room(out, sum(a.nbytes for a in arrays), 'the weights')
   with atomic_file.atomic_folder(out) as folder, atomic_file.naming(out):
     for stage in needed:
       weights_file.write(folder / stage, stages[stage])
@@ -122,7 +122,7 @@ def write(
       'settings': dataclasses.asdict(settings),
       'versions': dict(versions),
       'files': {
-        name: _hash(folder / name) for name in sorted(own_folder.files(folder))
+        name: _hash(folder / name) for name in sorted(ownership.files(folder))
       },
     }
     (folder / MANIFEST).write_text(
@@ -150,8 +150,8 @@ def check_out(out: Path, overwrite: bool = False) -> None:
   if not out.is_dir() or out.is_mount():
     what = 'a disk of its own' if out.is_dir() else 'a file'
     raise UsageError(f"'{out}' is {what}: choose another --out, in a folder")
-  there = sorted(own_folder.files(out))
-  files = own_folder.object_in(out / MANIFEST).get('files')
+  there = sorted(ownership.files(out))
+  files = ownership.object_in(out / MANIFEST).get('files')
   if there and not isinstance(files, dict):
     raise UsageError(
       f"'{out}' holds '{there[0]}', which is no bundle: choose another --out"

@@ -15,17 +15,20 @@ import numpy as np
 
 from musiclm_jax.cascade import source_code, tokenizer
 from musiclm_jax.cascade.tokenizer import SEMANTIC_FRAME_RATE, Tokenizer
-from musiclm_jax.contracts import bounds, file_names, own_folder
+from musiclm_jax.contracts import bounds, ownership, paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.kept_parts import KeptParts
 from musiclm_jax.contracts.progress import Meter, ProgressCallback
 from musiclm_jax.contracts.token_contract import TokenContract
-from musiclm_jax.data import stale_shards
-from musiclm_jax.data.crop_places import crop_starts
-from musiclm_jax.data.shard_origins import Origins, ShardOrigins
+from musiclm_jax.data.batches import crop_starts
+from musiclm_jax.data.origins import Origins, ShardOrigins
 from musiclm_jax.data.sources import Source, open_source
-from musiclm_jax.data.token_record import TokenRecord
-from musiclm_jax.data.token_store import FOLDER, Plan, TokenStoreWriter
+from musiclm_jax.data.token_store import (
+  FOLDER,
+  Plan,
+  TokenRecord,
+  TokenStoreWriter,
+)
 from musiclm_jax.dsp.level import rms_dbfs
 
 CAPTIONS_PER_CROP = 4
@@ -118,7 +121,7 @@ def tokenize(
   contract = trained.contract(coarse_levels)
   code = source_code.digest(__name__, contract.networks)
   if overwrite:
-    own_folder.clear(out, FOLDER)
+    ownership.clear(out, FOLDER)
   for split, pieces in opened.items():
     corpus = Corpus(trained, pieces, split, cutting, report, progress, code)
     left_out = corpus.write(out, source, contract, process_index, process_count)
@@ -218,7 +221,7 @@ class Corpus:
     writer = TokenStoreWriter(folder, self.split, plan, contract)
     origins = Origins(self.source, captioned=self.split != 'train')
     shards = range(process_index, plan.num_shards, process_count)
-    stale_shards.remove(writer, plan, origins, shards, self.code, self.report)
+    writer.remove_stale(origins, shards, self.code, self.report)
     missing = writer.missing(process_index, process_count)
     total = sum(len(starts[i]) for s in missing for i in plan.shard_pieces(s))
     meter = Meter(self.split, total, 'crops', self.progress)
@@ -340,7 +343,7 @@ class Corpus:
   def _captions(self, crop: Crop) -> list[str]:
     """Draws a crop's captions; the same ones whenever they are drawn."""
     name = f'{self.source.piece_id(crop.piece)} {crop.start_seconds:.2f}'
-    digest = hashlib.blake2b(file_names.to_bytes(name), digest_size=8).digest()
+    digest = hashlib.blake2b(paths.name_to_bytes(name), digest_size=8).digest()
     rng = np.random.default_rng(int.from_bytes(digest, 'big'))
     end = crop.start_seconds + self.cutting.crop_seconds
     drawn = [

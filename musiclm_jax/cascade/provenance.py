@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from musiclm_jax import __version__
-from musiclm_jax.contracts import disk, paths, seal
+from musiclm_jax.contracts import ownership, paths
 from musiclm_jax.contracts.atomic_file import (
   atomic_open,
   remove_leftovers,
@@ -54,7 +54,7 @@ def write_wav(
   """
   path = Path(path)
   pcm = np.round(np.clip(waveform, -1.0, 1.0) * 32767).astype('<i2').tobytes()
-  record = seal.seal({**provenance, 'sound_sha256': _sha256(pcm)})
+  record = ownership.seal({**provenance, 'sound_sha256': _sha256(pcm)})
   with atomic_open(path, 'wb') as file:
     file.write(_riff(pcm, sample_rate, json.dumps(record)))
   if beside := sidecar(path):
@@ -90,7 +90,7 @@ def outputs(
     files = [out.with_stem(f'{out.stem}_{k}') for k in range(count)]
   for file in files:
     check_out(file, overwrite)
-  disk.check_room(
+  paths.check_room(
     out, len(files) * seconds * _BYTES_PER_SECOND, 'the sound files'
   )
   remove_leftovers(out.parent)
@@ -127,12 +127,12 @@ def is_ours(path: Path) -> bool:
   try:
     data = path.read_bytes()
     if path.suffix.lower() == '.json':
-      return seal.is_sealed(json.loads(data))
+      return ownership.is_sealed(json.loads(data))
     record = json.loads(_comment(data))
     (pcm,) = (c for name, c in _chunks(data[12:]) if name == b'data')
   except (OSError, ValueError, struct.error):
     return False
-  return seal.is_sealed(record) and record['sound_sha256'] == _sha256(pcm)
+  return ownership.is_sealed(record) and record['sound_sha256'] == _sha256(pcm)
 
 
 def _sha256(data: bytes) -> str:

@@ -24,12 +24,12 @@ import numpy as np
 from musiclm_jax.cascade.inputs import SAMPLE_RATE
 from musiclm_jax.cascade.tokenizer import Tokenizer
 from musiclm_jax.cascade.windows import chunks
-from musiclm_jax.contracts import atomic_file, folder_lock
+from musiclm_jax.contracts import atomic_file, ownership
 from musiclm_jax.contracts.errors import DAMAGED_NPZ
-from musiclm_jax.contracts.printable import printable
 from musiclm_jax.contracts.progress import Meter, ProgressCallback
+from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.data.audio_folder import AudioFolder
-from musiclm_jax.data.file_stamp import FileStamp
+from musiclm_jax.data.origins import FileStamp
 
 FILE = '.musiclm_index.npz'
 _FIELDS = ('names', 'sizes', 'mtimes_ns', 'embeddings', 'network')
@@ -141,7 +141,7 @@ def update_index(
   known = read_index(path / FILE, embedder.network, lambda line: None)
   if _is_current(known, names, path):
     return known
-  with folder_lock.hold(path, 'listening to the songs of'):
+  with ownership.lock(path, 'listening to the songs of'):
     known = read_index(path / FILE, embedder.network, report)
     songs = _current(known, names, path)
     wanted = [

@@ -23,12 +23,12 @@ import numpy as np
 from musiclm_jax.cascade import networks
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data import batches, sources
+from musiclm_jax.data.batches import TuneBook, tune_batches
 from musiclm_jax.data.captions_file import NAME as CAPTIONS
 from musiclm_jax.data.token_store import TokenStore
-from musiclm_jax.data.tune_batches import TuneBook, tune_batches
 from musiclm_jax.rendered_music import tunes
 from musiclm_jax.stages import OPTIONAL, STAGES, Batches
 from musiclm_jax.training import workdir
@@ -132,7 +132,7 @@ def _both_splits(
   training, held_out = splits
   options = dict(inputs.options)
   count = options.pop('eval_batches')
-  shard = batches.Shard(jax.process_index(), jax.process_count())
+  shard = batches.HostShard(jax.process_index(), jax.process_count())
   draw = functools.partial(draw, shard=shard, **options)
   return Data(
     train=lambda step: draw(training, seed=inputs.seed, start_step=step),
@@ -217,7 +217,7 @@ def _captioned(inputs: Inputs) -> Data:
   A first run learns the vocabulary of the captions, or copies that of the
   weights it starts from; it stays as soon as a checkpoint depends on it.
   """
-  from musiclm_jax.data.text import Tokenizer
+  from musiclm_jax.data.text import WordPiece
 
   splits = _captioned_sources(inputs)
   size = inputs.options.pop('vocabulary_size')
@@ -226,17 +226,17 @@ def _captioned(inputs: Inputs) -> Data:
   kept = path.exists() and workdir.has_checkpoint(inputs.workdir)
   if not kept and jax.process_index() == 0:
     if given:
-      tokenizer = Tokenizer.load(_vocabulary(given))
+      tokenizer = WordPiece.load(_vocabulary(given))
     else:
-      tokenizer = Tokenizer.train(_captions(splits[0]), size)
+      tokenizer = WordPiece.train(_captions(splits[0]), size)
     tokenizer.save(path)
   if jax.process_count() > 1:
     from jax.experimental import multihost_utils
 
     multihost_utils.sync_global_devices('vocabulary')
-  tokenizer = Tokenizer.load(path)
+  tokenizer = WordPiece.load(path)
   if inputs.init_text and (
-    tokenizer.pieces != Tokenizer.load(_vocabulary(inputs.init_text)).pieces
+    tokenizer.pieces != WordPiece.load(_vocabulary(inputs.init_text)).pieces
   ):
     raise UsageError(
       f"'{path}' is another vocabulary than that of --init_text="
@@ -249,7 +249,7 @@ def _captioned(inputs: Inputs) -> Data:
 
 def _embeddings(inputs: Inputs, stage: str) -> Data:
   """Embeddings of audio and of its caption by the frozen MuLan."""
-  from musiclm_jax.data.text import Tokenizer
+  from musiclm_jax.data.text import WordPiece
 
   splits = _captioned_sources(inputs)
   network: Network[MulanEmbedder] = networks.load(inputs.network, stage)
@@ -265,7 +265,7 @@ def _embeddings(inputs: Inputs, stage: str) -> Data:
       text = read(*frozen, batch['text_ids'][:, 0])
       yield jax.device_get({'audio': audio, 'text': text})
 
-  inputs.options['tokenizer'] = Tokenizer.load(_vocabulary(inputs.network))
+  inputs.options['tokenizer'] = WordPiece.load(_vocabulary(inputs.network))
   inputs.options['text_length'] = network.config['data']['text_length']
   return _both_splits(draw, splits, inputs)
 

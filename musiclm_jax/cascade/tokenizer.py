@@ -221,7 +221,7 @@ def load(
   Raises:
     UsageError: If a network or MuLan's vocabulary is missing.
   """
-  from musiclm_jax.data.text import Tokenizer as Vocabulary
+  from musiclm_jax.data.text import WordPiece as Vocabulary
 
   if networks is None:
     networks = trained.load_all(workdirs, TOKENIZERS, OPTIONAL)

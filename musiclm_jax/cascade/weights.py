@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from musiclm_jax.contracts.plain_path import plain_file
+from musiclm_jax.contracts.paths import plain_file
 
 # Players that only training needs; a bundle is for making music.
 TRAINING_PLAYERS = ('discriminators',)

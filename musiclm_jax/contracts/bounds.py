@@ -1,13 +1,12 @@
-"""The numbers that a user may give: name -> the least and the most.
+"""What a user may give: numbers within bounds, names that are in a table.
 
-Of flags, and of configs, whose keys mean the same wherever they stand.
+In flags, and in configs, whose keys mean the same wherever they stand.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.tables import look_up
 
 Bounds = tuple[float, float]
 
@@ -103,6 +102,24 @@ def check(name: str, value: float, bounds: Bounds) -> None:
     raise UsageError(
       f'{name}={value}: choose a number from {_short(least)} to {_short(most)}'
     )
+
+
+def look_up(table: Mapping[str, Any], name: str, what: str) -> Any:
+  """Takes an entry by the name that a config gives.
+
+  Args:
+    table: Of all that can be named.
+    name: As the config has it.
+    what: That is named.
+
+  Raises:
+    UsageError: If it is not there, with all that are.
+  """
+  if name not in table:
+    raise UsageError(
+      f"unknown {what} '{name}': choose one of {', '.join(table)}"
+    )
+  return table[name]
 
 
 def check_config(config: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from musiclm_jax.contracts import atomic_file, folder_lock
+from musiclm_jax.contracts import atomic_file, ownership
 from musiclm_jax.contracts.errors import DAMAGED_NPZ
 
 SAVE_SECONDS = 30.0
@@ -75,7 +75,7 @@ class KeptParts:
     Raises:
       UsageError: If another run does the same work.
     """
-    self._held.enter_context(folder_lock.hold(self._folder, 'at work in'))
+    self._held.enter_context(ownership.lock(self._folder, 'at work in'))
     for path in sorted(self._folder.glob(_FILES)):
       self._place |= dict.fromkeys(_parts(path, self._key), path)
     return self

@@ -4,10 +4,18 @@ A path means what it means in a shell: `~` and `~user` are home folders.
 `file://` is understood; buckets and other schemes are not, since locks, logs
 and atomic files need a file system: they are refused instead of becoming a
 folder of that name.
+
+etils reads `[`, `*` and `?` as patterns and `/s3/…` as a bucket, TensorStore
+reads `\\` as a separator, and C++ and Rust take no name that is not Unicode.
+A folder of such a name is given to them as a link that stands for it (`plain`).
 """
 
+import contextlib
+import hashlib
 import os
 import re
+import shutil
+import tempfile
 import urllib.parse
 from pathlib import Path
 
@@ -15,6 +23,8 @@ from musiclm_jax.contracts import atomic_file
 from musiclm_jax.contracts.errors import UsageError
 
 _SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
+_PATTERNS = set('[]*?\\')
+_BUCKETS = ('gs', 's3', 'az', 'hf')
 
 
 def local(text: str | os.PathLike) -> Path:
@@ -118,3 +128,97 @@ def standing(path: Path) -> Path:
   """`path` itself, or the nearest folder above it that exists."""
   path = path.absolute()
   return next(p for p in (path, *path.parents) if os.path.exists(p))
+
+
+def check_room(path: Path, count: float, what: str) -> None:
+  """Checks that `count` bytes fit where `path` is or will be.
+
+  Args:
+    path: Of the file or folder.
+    count: Bytes that will be written.
+    what: Names them.
+
+  Raises:
+    UsageError: If they do not fit.
+  """
+  try:
+    free = shutil.disk_usage(standing(path)).free
+  except OSError:
+    return  # a file system that does not say
+  if count > free:
+    raise UsageError(
+      f"{what} need {_size(count)} at '{path}', where {_size(free)} are free: "
+      'make room or choose another place'
+    )
+
+
+def _size(count: float) -> str:
+  return f'{count / 1e9:.1f} GB' if count >= 1e8 else f'{count / 1e6:.1f} MB'
+
+
+def name_to_bytes(name: str) -> bytes:
+  """Encodes a name, the same on every machine; ordinary ones as UTF-8."""
+  return name.encode('utf-8', 'surrogateescape')
+
+
+def name_from_bytes(data: bytes) -> str:
+  """Undoes `name_to_bytes`."""
+  return data.decode('utf-8', 'surrogateescape')
+
+
+def plain(folder: str | os.PathLike) -> Path:
+  """Another name of `folder` that every library reads as it stands.
+
+  Args:
+    folder: It need not exist yet.
+
+  Returns:
+    The folder itself, made absolute, where its name is plain; else a link in
+    the scratch folder, the same one every time.
+
+  Raises:
+    UsageError: If such a link cannot be made.
+  """
+  text = os.path.abspath(folder)
+  if is_plain(text):
+    return Path(text)
+  digest = hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
+  try:
+    link = scratch() / f'folder-{digest}'
+    with contextlib.suppress(FileExistsError):
+      link.symlink_to(text)
+    if is_plain(str(link)) and os.readlink(link) == text:
+      return link
+    reason = f"'{link}' does not lead there"
+  except OSError as error:
+    reason = str(error)
+  raise UsageError(
+    f"'{text}' holds characters that libraries read as patterns, and no plain "
+    f'name for it can be made ({reason}): choose a folder with a plain name'
+  )
+
+
+def plain_file(path: str | os.PathLike) -> Path:
+  """Another name of a file, or of a folder in a folder; see `plain`."""
+  path = Path(path)
+  return plain(path.parent) / path.name
+
+
+def is_plain(text: str) -> bool:
+  """Whether no library reads anything into an absolute path."""
+  first = text.split('/', 2)[1] if text.startswith('/') else ''
+  plain_letters = text.isprintable() and not _PATTERNS & set(text)
+  return plain_letters and first not in _BUCKETS
+
+
+def scratch() -> Path:
+  """This user's own folder for temporary files, which others cannot enter.
+
+  Raises:
+    OSError: If it cannot be made.
+  """
+  folder = Path(tempfile.gettempdir()) / f'musiclm_jax-{os.getuid()}'
+  folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+  if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+    return Path(tempfile.mkdtemp(prefix='musiclm_jax-'))
+  return folder

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from musiclm_jax.contracts import atomic_file
-from musiclm_jax.contracts.plain_path import plain_file
+from musiclm_jax.contracts.paths import plain_file
 
 _WHOLE = 'readahead_buffer_size:0,max_parallelism:0'
 

@@ -1,8 +1,8 @@
 """Mesh and sharding rules: logical axis names -> mesh axes -> NamedSharding.
 
 Parameters carry logical axis names from the layer that makes them
-(`nn.parameter`); one table of rules maps those to mesh axes. FSDP and tensor
-parallelism are rules, not code.
+(`nn.einsum.parameter`); one table of rules maps those to mesh axes. FSDP and
+tensor parallelism are rules, not code.
 
 Inside of `layout` a layer takes its parameters whole over `fsdp` (`gather`):
 each multiplication then has its batch over data and fsdp and its weights over

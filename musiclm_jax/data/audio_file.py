@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.data import parser_process, sound_parts
 
 MIN_SECONDS = 0.1
@@ -65,7 +65,7 @@ class Sound:
     remark: What is unusual about the file, for the user; else empty.
   """
 
-  parts: tuple[sound_parts.Part, ...]
+  parts: tuple[sound_parts.SoundPart, ...]
   channel: int | None = None
   size: int = 0
   remark: str = ''
@@ -180,13 +180,13 @@ def read(path: str | os.PathLike, sample_rate: int) -> np.ndarray:
   return waveform
 
 
-def _length(part: sound_parts.Part, sample_rate: int) -> int:
+def _length(part: sound_parts.SoundPart, sample_rate: int) -> int:
   return part.frames * sample_rate // part.sample_rate
 
 
 def _read_part(
   path: str,
-  part: sound_parts.Part,
+  part: sound_parts.SoundPart,
   channel: int | None,
   start: int,
   num_samples: int,
@@ -209,7 +209,7 @@ def _read_part(
 
 def _decode(
   path: str,
-  part: sound_parts.Part,
+  part: sound_parts.SoundPart,
   channel: int | None,
   start: int,
   frames: int,
@@ -237,7 +237,7 @@ def _mono(samples: np.ndarray, channel: int | None) -> np.ndarray:
   return np.ascontiguousarray(samples[:, channel])
 
 
-def _glimpses(path: str, part: sound_parts.Part) -> np.ndarray:
+def _glimpses(path: str, part: sound_parts.SoundPart) -> np.ndarray:
   """Decodes some places of a part, float32 [n, channels].
 
   Raises:

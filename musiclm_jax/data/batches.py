@@ -6,22 +6,157 @@ Global example k depends on (seed, k) alone, and host h of H gets the rows
 other, are the batch that a single host would see, in the same order.
 """
 
+import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
+from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenSpec
 from musiclm_jax.data import noise
-from musiclm_jax.data.crop_places import crop_places
 from musiclm_jax.data.sources import Source
-from musiclm_jax.data.stream import Batch, Shard, stream
+from musiclm_jax.rendered_music import tunes
+
+Batch = dict[str, np.ndarray]
+READ_THREADS = 4
+PREFETCHED_BATCHES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class HostShard:
+  """Which rows of a global batch this host reads.
+
+  Attributes:
+    index: Of this host.
+    count: Of all hosts.
+  """
+
+  index: int = 0
+  count: int = 1
+
+
+def stream(
+  example: Callable[[int, np.random.Generator], Batch],
+  count: int,
+  batch_size: int,
+  seed: int,
+  start_step: int,
+  shard: HostShard | None,
+) -> Iterator[Batch]:
+  """Streams this host's rows of the global batches from `start_step` on.
+
+  `example` makes one row of a place in [0, count) and a generator.
+  """
+  import grain
+
+  shard = shard or HostShard()
+  if batch_size % shard.count:
+    raise UsageError(
+      f'batch_size={batch_size} does not divide among {shard.count} hosts: '
+      f'choose a multiple of {shard.count}'
+    )
+  rows = batch_size // shard.count
+  examples = (
+    grain.MapDataset.range(count)
+    .shuffle(seed=seed)
+    .repeat(None)
+    .random_map(example, seed=seed)
+  )
+
+  def batch(step: int) -> Batch:
+    first = step * batch_size + shard.index * rows
+    parts = [examples[first + row] for row in range(rows)]
+    return {name: np.stack([p[name] for p in parts]) for name in parts[0]}
+
+  options = grain.ReadOptions(
+    num_threads=READ_THREADS, prefetch_buffer_size=PREFETCHED_BATCHES
+  )
+  steps = grain.MapDataset.range(start_step, sys.maxsize)
+  return iter(steps.map(batch).to_iter_dataset(options))
+
+
+@dataclasses.dataclass(frozen=True)
+class CropPlaces:
+  """Numbers the stretches of a corpus, as long pieces have more of them.
+
+  Attributes:
+    pieces: Piece of each place [count].
+    windows: Number of the place within its piece [count].
+    totals: Places of each piece [N].
+    slacks: Last legal start of each piece, in samples [N].
+  """
+
+  pieces: np.ndarray
+  windows: np.ndarray
+  totals: np.ndarray
+  slacks: np.ndarray
+
+  @property
+  def count(self) -> int:
+    """Places in the corpus."""
+    return len(self.pieces)
+
+  def draw(self, place: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Draws a start within a place's share of its piece.
+
+    Returns:
+      Piece and first sample.
+    """
+    i = int(self.pieces[place])
+    share = (self.windows[place] + rng.random()) / self.totals[i]
+    return i, int(share * (self.slacks[i] + 1))
+
+
+def crop_places(lengths: Sequence[int], crop: int) -> CropPlaces:
+  """Divides pieces into places.
+
+  Args:
+    lengths: Of the pieces, in samples.
+    crop: Of a crop, in samples; a shorter piece has one place, at 0.
+  """
+  lengths = np.asarray(lengths, np.int64)
+  totals = np.maximum(lengths // crop, 1)
+  pieces = np.repeat(np.arange(len(lengths)), totals)
+  firsts = np.repeat(np.cumsum(totals) - totals, totals)
+  windows = np.arange(len(pieces)) - firsts
+  return CropPlaces(pieces, windows, totals, np.maximum(lengths - crop, 0))
+
+
+def crop_starts(
+  seconds: float, crop_seconds: float, hop_seconds: float, grid_seconds: float
+) -> list[float]:
+  """Places the crops of a piece.
+
+  Crops begin every `hop_seconds`; where more than half a crop would be left
+  over, one more ends with the piece. A piece of less than half a crop has
+  none, one of less than a crop has one (padded by whoever reads it): mostly
+  silent crops teach silence.
+
+  Args:
+    seconds: Length of the piece.
+    crop_seconds: Length of a crop.
+    hop_seconds: From start to start.
+    grid_seconds: Starts are multiples of this, a common frame of all streams.
+
+  Returns:
+    Starts in seconds, rising.
+  """
+  if seconds < crop_seconds / 2:
+    return []
+  count = max(int((seconds - crop_seconds) / hop_seconds + 1e-9), 0) + 1
+  last = (seconds - crop_seconds) / grid_seconds
+  frames = [round(k * hop_seconds / grid_seconds) for k in range(count)]
+  if (last - frames[-1]) * grid_seconds > crop_seconds / 2:
+    frames.append(int(last + 1e-9))
+  return [round(frame * grid_seconds, 6) for frame in frames]
 
 
 class TextEncoder(Protocol):
-  """What batches ask of `data.text.Tokenizer`."""
+  """What batches ask of `data.text.WordPiece`."""
 
   def encode(self, text: str, length: int) -> np.ndarray:
     """Encodes as int32 [length], padded with 0."""
@@ -48,7 +183,7 @@ def audio_batches(
   noise_probability: float = 0.0,
   seed: int,
   start_step: int = 0,
-  shard: Shard | None = None,
+  shard: HostShard | None = None,
 ) -> Iterator[Batch]:
   """Draws audio crops forever: {'waveform': float32 [b, S]}, no captions.
 
@@ -69,11 +204,8 @@ def audio_batches(
   Raises:
     UsageError: If the batch does not divide among the hosts.
   """
-  noise.check(noise_probability)
-  crop = _crop_samples(source, crop_seconds)
-  places = crop_places(
-    [source.num_samples(i) for i in range(len(source))], crop
-  )
+  bounds.check('noise_probability', noise_probability, (0.0, 1.0))
+  crop, places = _crops(source, crop_seconds)
 
   def example(place: int, rng: np.random.Generator) -> Batch:
     i, start = places.draw(place, rng)
@@ -95,7 +227,7 @@ def text_audio_batches(
   captions_per_crop: int,
   seed: int,
   start_step: int = 0,
-  shard: Shard | None = None,
+  shard: HostShard | None = None,
 ) -> Iterator[Batch]:
   """Draws crops with their captions, forever.
 
@@ -118,10 +250,7 @@ def text_audio_batches(
   Raises:
     UsageError: If no piece has a caption.
   """
-  crop = _crop_samples(source, crop_seconds)
-  places = crop_places(
-    [source.num_samples(i) for i in range(len(source))], crop
-  )
+  crop, places = _crops(source, crop_seconds)
 
   def example(place: int, rng: np.random.Generator) -> Batch:
     i, start = places.draw(place, rng)
@@ -159,7 +288,7 @@ def token_batches(
   streams: Sequence[str] = ('semantic', 'acoustic'),
   seed: int,
   start_step: int = 0,
-  shard: Shard | None = None,
+  shard: HostShard | None = None,
 ) -> Iterator[Batch]:
   """Draws nested, aligned crops of tokens, forever.
 
@@ -228,6 +357,72 @@ def token_batches(
   return stream(example, count, batch_size, seed, start_step, shard)
 
 
+@dataclasses.dataclass(frozen=True)
+class TuneBook:
+  """Tunes that batches are made of.
+
+  Attributes:
+    split: Of the tunes.
+    count: Of the tunes; an epoch plays each once.
+    variety: How takes differ.
+    seed: Of the tunes.
+  """
+
+  split: str
+  count: int
+  variety: tunes.Variety
+  seed: int = 0
+
+  def pair(
+    self, index: int, seconds: float, rng: np.random.Generator
+  ) -> tuple[tunes.Take, tunes.Take]:
+    """Plays tune `index` twice."""
+    tune = tunes.compose(self.seed, self.split, index, seconds)
+    return tunes.pair(tune, self.variety, seconds, rng)
+
+
+def tune_batches(
+  book: TuneBook,
+  *,
+  batch_size: int,
+  crop_seconds: float,
+  seed: int,
+  start_step: int = 0,
+  shard: HostShard | None = None,
+) -> Iterator[Batch]:
+  """Draws tunes forever, with other takes at each return.
+
+  Args:
+    book: The tunes.
+    batch_size: Global batch size, in tunes.
+    crop_seconds: Length of a take.
+    seed: Of order and takes.
+    start_step: Global batch with which to begin.
+    shard: This host's share of each batch.
+
+  Returns:
+    Iterator of {'waveform' float32 [b, 2, S] at 24 kHz, 'group' int32 [b]},
+    the group being the tune's index.
+
+  Raises:
+    UsageError: If there is no tune, or a batch holds more than there are.
+  """
+  if not 0 < batch_size <= book.count:
+    raise UsageError(
+      f'a batch of {batch_size} needs as many tunes, came {book.count}: raise '
+      'config.data.tunes or lower config.data.batch_size'
+    )
+
+  def example(place: int, rng: np.random.Generator) -> Batch:
+    takes = book.pair(place, crop_seconds, rng)
+    return {
+      'waveform': np.stack([take.waveform for take in takes]),
+      'group': np.int32(place),
+    }
+
+  return stream(example, book.count, batch_size, seed, start_step, shard)
+
+
 def group_of(attributes: Mapping) -> np.ndarray:
   """Hashes attributes to an int32 that is equal iff they are (but for luck)."""
   text = repr(sorted((str(key), repr(v)) for key, v in attributes.items()))
@@ -268,7 +463,10 @@ def _other_window(
   return record['piece_mulan'][rng.choice(beside)]
 
 
-def _crop_samples(source: Source, crop_seconds: float) -> int:
+def _crops(source: Source, crop_seconds: float) -> tuple[int, CropPlaces]:
+  """Samples of a crop, and the places of all crops of a source."""
   if crop_seconds <= 0:
     raise UsageError(f'crop_seconds={crop_seconds}: must be above 0')
-  return round(crop_seconds * source.sample_rate)
+  crop = round(crop_seconds * source.sample_rate)
+  lengths = [source.num_samples(i) for i in range(len(source))]
+  return crop, crop_places(lengths, crop)

@@ -18,12 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.terminal import first_few, printable
 
 NAME = 'captions.csv'
 _COLUMNS = ('path', 'caption')
 _DELIMITERS = (',', ';', '\t')
-_NAMED = 5  # rows or files that a remark names
 _SHOWN = 60  # characters of what is quoted from the file
 
 
@@ -41,7 +40,7 @@ class Captions:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Row:
+class _CaptionRow:
   """A row, and the line where it begins."""
 
   line: int
@@ -117,12 +116,12 @@ def read(path: Path, names: Sequence[str]) -> Captions:
   if lost:
     remarks.append(
       f'{printable(path)}: {len(lost)} of {len(rows)} rows name no readable '
-      f'file of this folder: {_few(lost)}'
+      f'file of this folder: {first_few(lost)}'
     )
   if without:
     remarks.append(
       f'{printable(path)}: {len(without)} of {len(names)} files have no '
-      f'caption: {_few(without)}'
+      f'caption: {first_few(without)}'
     )
   return Captions({n: tuple(c) for n, c in found.items()}, tuple(remarks))
 
@@ -183,7 +182,7 @@ def _decode(path: Path, data: bytes) -> str:
     ) from error
 
 
-def _parse(path: Path, text: str) -> tuple[str, list[_Row]]:
+def _parse(path: Path, text: str) -> tuple[str, list[_CaptionRow]]:
   """Divides a text into its delimiter and its rows."""
   first = next(iter(io.StringIO(text, newline='')), '').rstrip('\r\n')
   for delimiter in _DELIMITERS:
@@ -216,7 +215,7 @@ def _parse(path: Path, text: str) -> tuple[str, list[_Row]]:
       _check_fields(path, line, fields, columns, delimiter)
       name, caption = (fields[place] for place in places)
       if caption.strip():
-        rows.append(_Row(line, name, caption.strip()))
+        rows.append(_CaptionRow(line, name, caption.strip()))
 
 
 def _reason(error: csv.Error) -> str:
@@ -257,7 +256,7 @@ def _check_fields(
 
 
 def _check_swallowed(
-  path: Path, row: _Row, files: _Names, delimiter: str
+  path: Path, row: _CaptionRow, files: _Names, delimiter: str
 ) -> None:
   """Refuses a caption that holds the rows of other files."""
   for line in row.caption.splitlines()[1:]:
@@ -268,8 +267,3 @@ def _check_swallowed(
         f"closes only after the row of '{printable(name)}': close it earlier, "
         'or leave it out'
       )
-
-
-def _few(items: Sequence[str]) -> str:
-  more = len(items) - _NAMED
-  return ', '.join(items[:_NAMED]) + (f' and {more} more' if more > 0 else '')

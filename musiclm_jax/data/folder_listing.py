@@ -12,9 +12,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.terminal import first_few, printable
 
-NAMED_FILES = 5  # in one line; the rest is counted
 _APPLE_DOUBLE = b'\x00\x05\x16\x07'  # what macOS knows of the file ._NAME
 
 
@@ -76,12 +75,9 @@ def list_files(folder: str | os.PathLike, suffixes: Collection[str]) -> Listing:
 
 def some(reasons: Sequence[tuple[str, str]]) -> str:
   """Names the first few of what was skipped, each with its reason."""
-  shown = [
-    f'{printable(name)} ({printable(reason)})'
-    for name, reason in reasons[:NAMED_FILES]
-  ]
-  more = len(reasons) - len(shown)
-  return ', '.join(shown) + (f' and {more} more' if more > 0 else '')
+  return first_few(
+    [f'{printable(name)} ({printable(reason)})' for name, reason in reasons]
+  )
 
 
 def why_none(listing: Listing, unread: str = '') -> str:

@@ -1,38 +1,26 @@
 """A folder of MIDI files as a source of music, rendered on reading.
 
 *.mid at any depth -> mono float32 [n] at 24 kHz, by the synthesizer that
-performs our own pieces. Splits are drawn by a hash of the relative path.
+performs our own pieces.
 """
 
 import dataclasses
 import functools
-import hashlib
-import os
-import sys
-import threading
-from collections import OrderedDict
-from collections.abc import Hashable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from musiclm_jax.contracts import file_names
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.printable import printable
-from musiclm_jax.data import parser_process
-from musiclm_jax.data.folder_listing import Listing, list_files, some, why_none
+from musiclm_jax.data.file_folder import FileFolder, FileKind
 from musiclm_jax.rendered_music import synthesis
 
-SAMPLE_RATE = synthesis.SAMPLE_RATE
-SUFFIXES = ('.mid', '.midi')
 MIN_SECONDS, MAX_SECONDS = 1.0, 3600.0
 TAIL_SECONDS = 1.0
 _SPARE = 4096  # bytes after a file
 PEAK = 0.9
 _CACHED_PIECES = 4  # rendered audio kept by each source
 _RENDER_CPU_SECONDS = 600.0  # many tracks of an hour take minutes
-_BOUNDS = {'train': (0.0, 0.8), 'validation': (0.8, 0.9), 'test': (0.9, 1.0)}
-_MIN_FILES = 3  # one a split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,51 +28,50 @@ class MidiFile:
   """A readable file.
 
   Attributes:
-    name: Path relative to the folder, with `/`.
-    num_samples: Length at 24 kHz, the last note's tail included.
+    seconds: To the end of the last note.
+    remark: Empty.
   """
 
-  name: str
-  num_samples: int
+  seconds: float
+  remark: str = ''
+
+  def num_samples(self, sample_rate: int) -> int:
+    """Tells the length at a rate, the last note's tail included."""
+    return int((self.seconds + TAIL_SECONDS) * sample_rate)
 
 
-class MidiFolder:
+def probe(path: str) -> MidiFile | str:
+  """Parses a file; a reason if it is too short or too long."""
+  seconds = float(_load(Path(path)).end())
+  if MIN_SECONDS <= seconds <= MAX_SECONDS:
+    return MidiFile(seconds)
+  return f'lasts {seconds:.1f} s'
+
+
+KIND = FileKind('MIDI files', ('.mid', '.midi'), probe)
+
+
+class MidiFolder(FileFolder):
   """Reads one split of a folder of MIDI files; see `sources.Source`."""
 
-  def __init__(self, folder: str, split: str, sample_rate: int = SAMPLE_RATE):
-    """Scans the folder; broken files are counted and reported once.
+  kind = KIND
 
-    Args:
-      folder: Searched recursively.
-      split: `'train'`, `'validation'` or `'test'` (80, 10, 10 %).
-      sample_rate: 24,000, at which files are rendered.
+  def __init__(self, folder: str, split: str, sample_rate: int = SAMPLE_RATE):
+    """Scans the folder; see `FileFolder`.
+
+    Files that are corrupt, empty of notes, shorter than a second or longer
+    than an hour are skipped.
 
     Raises:
-      UsageError: If the rate is another, or the folder has fewer readable
-        MIDI files than splits.
+      UsageError: As `FileFolder`, or if the rate is not 24,000, at which files
+        are rendered.
     """
     if sample_rate != SAMPLE_RATE:
       raise UsageError(
         f'MIDI files are rendered at {SAMPLE_RATE} Hz, asked for {sample_rate}'
       )
-    self.sample_rate = SAMPLE_RATE
-    self._folder = Path(folder)
-    self._files = _of_split(scan(folder), split)
-    self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
-    self._lock = threading.Lock()
-    self._reported: set[str] = set()
-
-  def __len__(self) -> int:
-    """Counts the files of the split."""
-    return len(self._files)
-
-  def piece_id(self, i: int) -> str:
-    """Names a file by its path relative to the folder."""
-    return self._files[i].name
-
-  def num_samples(self, i: int) -> int:
-    """Tells the length of the rendered file."""
-    return self._files[i].num_samples
+    super().__init__(folder, split, sample_rate)
+    self._rendered = functools.lru_cache(_CACHED_PIECES)(self._render)
 
   def read(
     self, i: int, start: int = 0, num_samples: int | None = None
@@ -98,150 +85,22 @@ class MidiFolder:
     if num_samples is None:
       num_samples = max(len(sound) - start, 0)
     part = sound[start : start + num_samples]
-    out = np.zeros(num_samples, np.float32)
-    out[: len(part)] = part
-    return out
+    return np.pad(part, (0, num_samples - len(part)))
 
-  def caption(
-    self,
-    i: int,
-    start_seconds: float,
-    end_seconds: float,
-    rng: np.random.Generator,
-  ) -> None:
-    """Says nothing: MIDI files come without captions."""
-    del i, start_seconds, end_seconds, rng
-
-  def num_captioned(self) -> int:
-    """Counts none."""
-    return 0
-
-  def path(self, i: int) -> Path:
-    """Tells where the file is."""
-    return self._folder / self._files[i].name
-
-  def written_captions(self, i: int) -> tuple[str, ...]:
-    """Lists none."""
-    del i
-    return ()
-
-  def attributes(
-    self, i: int, start_seconds: float, end_seconds: float
-  ) -> Mapping[str, Hashable] | None:
-    """Says nothing: nobody has described the files."""
-    del i, start_seconds, end_seconds
-    return None
-
-  def _rendered(self, i: int) -> np.ndarray:
-    with self._lock:
-      if i in self._cache:
-        self._cache.move_to_end(i)
-        return self._cache[i]
-    file = self._files[i]
-    try:
-      sound = parser_process.call(
-        _render_file,
-        os.path.abspath(self._folder / file.name),
-        file.num_samples,
-        seconds=_RENDER_CPU_SECONDS,
-      )
-    except parser_process.ParserError as error:
-      sound = np.zeros(file.num_samples, np.float32)
-      self._report(file.name, error)
-    with self._lock:
-      self._cache[i] = sound
-      while len(self._cache) > _CACHED_PIECES:
-        self._cache.popitem(last=False)
-    return sound
-
-  def _report(self, name: str, error: Exception) -> None:
-    with self._lock:
-      if name in self._reported:
-        return
-      self._reported.add(name)
-    _say(
-      f'{printable(name)}: cannot be rendered ({printable(error)}); silence is '
-      'used in its place'
+  def _render(self, i: int) -> np.ndarray:
+    count = self.num_samples(i)
+    return self._parse(
+      i,
+      _render_file,
+      count,
+      num_samples=count,
+      seconds=_RENDER_CPU_SECONDS,
+      doing='rendered',
     )
 
 
-def scan(folder: str | os.PathLike) -> tuple[MidiFile, ...]:
-  """Lists the readable MIDI files of a folder, sorted by path.
-
-  Files that are corrupt, empty of notes, shorter than a second or longer than
-  an hour are skipped; how many, and the first of them, is said on stderr, once
-  a process.
-
-  Raises:
-    UsageError: If there are fewer than three readable files.
-  """
-  listing = list_files(folder, SUFFIXES)
-  shown = printable(folder)
-  if not listing.files:
-    raise UsageError(
-      f"folder '{shown}' holds no MIDI files: {why_none(listing)}; put "
-      f'{", ".join(SUFFIXES)} files into it'
-    )
-  good = _scan(Path(folder).resolve(), listing)
-  if len(good) < _MIN_FILES:
-    raise UsageError(
-      f'{shown} has {len(good)} readable MIDI files ({", ".join(SUFFIXES)}) of '
-      f'{len(listing.files)}: give at least {_MIN_FILES}, one a split'
-    )
-  return good
-
-
-@functools.lru_cache(maxsize=4)
-def _scan(folder: Path, listing: Listing) -> tuple[MidiFile, ...]:
-  good, broken = probe_all(folder, listing)
-  broken = sorted([*broken, *listing.unusable])
-  shown = printable(folder)
-  if broken:
-    count = len(good) + len(broken)
-    _say(
-      f'{shown}: skipped {len(broken)} of {count} MIDI files: {some(broken)}'
-    )
-  if listing.closed:
-    _say(f'{shown}: folders cannot be entered: {some(listing.closed)}')
-  return good
-
-
-def probe_all(
-  folder: Path, listing: Listing
-) -> tuple[tuple[MidiFile, ...], list[tuple[str, str]]]:
-  """Parses files in processes that may die.
-
-  Returns:
-    The readable ones; (name, reason) of the others.
-  """
-  rows = sorted(listing.files, key=lambda file: file[0].split('/'))
-  probed = parser_process.call_all(
-    _seconds,
-    [(str(folder / name),) for name, _, _ in rows],
-    [parser_process.CPU_SECONDS for _ in rows],
-  )
-  good, broken = [], []
-  for (name, _, _), seconds in zip(rows, probed, strict=True):
-    if isinstance(seconds, parser_process.ParserError):
-      broken.append((name, str(seconds)))
-    elif MIN_SECONDS <= seconds <= MAX_SECONDS:
-      length = int((seconds + TAIL_SECONDS) * SAMPLE_RATE)
-      good.append(MidiFile(name, length))
-    else:
-      broken.append((name, f'lasts {seconds:.1f} s'))
-  return tuple(good), broken
-
-
-def _say(line: str) -> None:
-  print(line, file=sys.stderr, flush=True)
-
-
-def _seconds(path: str) -> float:
-  return float(_load(Path(path)).end())
-
-
-def _render_file(path: str, num_samples: int) -> np.ndarray:
-  return _render(_load(Path(path)), num_samples)
+def _render_file(path: str, num_samples: int) -> tuple[np.ndarray, None]:
+  return _render(_load(Path(path)), num_samples), None
 
 
 def _load(path: Path):
@@ -282,29 +141,3 @@ def _volume(track) -> np.float32:
   """Gain of a track from its first volume controller (7), 1 at 100."""
   values = [c.value for c in track.controls if c.number == 7]
   return np.float32(((values[0] if values else 100) / 100) ** 2)
-
-
-def _of_split(files: tuple[MidiFile, ...], split: str) -> list[MidiFile]:
-  """The files whose path's hash falls into the split.
-
-  In a small folder whose hashes leave a split empty, ranks of the hashes
-  decide instead, so that every split has a file.
-  """
-  places = {f.name: _place(f.name) for f in files}
-  if len({_split_at(place) for place in places.values()}) < len(_BOUNDS):
-    order = sorted(places, key=places.__getitem__)
-    last = len(order) - 1
-    ranks = {name: 0.0 for name in order}
-    ranks |= {order[last - 1]: 0.8, order[last]: 0.9}
-    places = ranks
-  return [f for f in files if _split_at(places[f.name]) == split]
-
-
-def _place(name: str) -> float:
-  """A number in [0, 1) that depends on the path alone."""
-  digest = hashlib.sha256(file_names.to_bytes(name)).digest()
-  return int.from_bytes(digest[:8], 'big') / 2**64
-
-
-def _split_at(place: float) -> str:
-  return next(s for s, (low, high) in _BOUNDS.items() if low <= place < high)

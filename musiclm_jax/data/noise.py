@@ -2,23 +2,9 @@
 
 import numpy as np
 
-from musiclm_jax.contracts.errors import UsageError
-
 GAINS_DB = -30.0, 0.0  # of the noise, below the crop (SoundStream §IV-A)
 _COLOURS = 0.0, 2.0  # power falls with f^c: 0 is white, 1 pink, 2 brown
 _PEAK = 0.95
-
-
-def check(probability: float) -> None:
-  """Refuses what is no probability.
-
-  Raises:
-    UsageError: Naming the config's key.
-  """
-  if not 0 <= probability <= 1:
-    raise UsageError(
-      f'config.data.noise_probability={probability}: must be between 0 and 1'
-    )
 
 
 def coloured(rng: np.random.Generator, samples: int) -> np.ndarray:

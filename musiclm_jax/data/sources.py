@@ -11,11 +11,11 @@ from typing import Protocol
 import numpy as np
 
 from musiclm_jax.contracts import paths
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.folder_listing import check_folder
 
 SPLITS = ('train', 'validation', 'test')
-KINDS = ('rendered_music', 'audio_folder', 'midi_folder')
 
 
 class Source(Protocol):
@@ -75,9 +75,9 @@ class Source(Protocol):
 
 
 def _open_rendered_music(folder: str, split: str, sample_rate: int) -> Source:
-  from musiclm_jax.rendered_music.source import RenderedMusic
+  from musiclm_jax.rendered_music.source import RenderedMusicSource
 
-  return RenderedMusic(folder, split, sample_rate)
+  return RenderedMusicSource(folder, split, sample_rate)
 
 
 def _open_audio_folder(folder: str, split: str, sample_rate: int) -> Source:
@@ -97,9 +97,12 @@ _OPENERS = {
   'audio_folder': _open_audio_folder,
   'midi_folder': _open_midi_folder,
 }
+KINDS = tuple(_OPENERS)
 
 
-def open_source(spec: str, split: str, sample_rate: int = 24000) -> Source:
+def open_source(
+  spec: str, split: str, sample_rate: int = SAMPLE_RATE
+) -> Source:
   """Opens one split of the music that `spec` names.
 
   Args:

@@ -9,8 +9,9 @@ import heapq
 import itertools
 import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ SPECIALS = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 _CONTINUES = '##'
 
 
-class Tokenizer:
+class WordPiece:
   """WordPiece as in BERT uncased: lower case, no accents, greedy longest match.
 
   Safe to use from threads.
@@ -44,15 +45,15 @@ class Tokenizer:
         f'{", ".join(SPECIALS)}; this one of {len(self.pieces)} lines does '
         f'not (missing: {", ".join(missing) or "none"})'
       )
-    self._normalizer, self._splitter = _text_rules()
+    normalizer, splitter, self._words = _word_splitter()
     self._model = tokenizers.Tokenizer(
       tokenizers.models.WordPiece(self._ids, unk_token='[UNK]')
     )
-    self._model.normalizer = self._normalizer
-    self._model.pre_tokenizer = self._splitter
+    self._model.normalizer = normalizer
+    self._model.pre_tokenizer = splitter
 
   @classmethod
-  def train(cls, texts: Iterable[str], vocab_size: int) -> 'Tokenizer':
+  def train(cls, texts: Iterable[str], vocab_size: int) -> 'WordPiece':
     """Learns word pieces: the most frequent neighbours are merged, in turn.
 
     The same texts give the same ids, on any machine: ties are broken by
@@ -66,11 +67,9 @@ class Tokenizer:
     Raises:
       UsageError: If there is no text, or not even its letters fit.
     """
-    normalizer, splitter = _text_rules()
+    split_words = _word_splitter()[2]
     words = collections.Counter(
-      word
-      for text in texts
-      for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
+      itertools.chain.from_iterable(map(split_words, texts))
     )
     if not words:
       raise UsageError('no captions to learn word pieces from: add some text')
@@ -87,7 +86,7 @@ class Tokenizer:
     return cls((*SPECIALS, *alphabet, *_merge(words, split, room)))
 
   @classmethod
-  def load(cls, path: str | os.PathLike) -> 'Tokenizer':
+  def load(cls, path: str | os.PathLike) -> 'WordPiece':
     """Reads a vocab.txt.
 
     Raises:
@@ -124,11 +123,7 @@ class Tokenizer:
       raise ValueError(f'expected length >= 2 for [CLS] and [SEP]: {length}')
     found = self._model.encode(text).ids[: length - 2]
     ids = np.zeros(length, np.int32)
-    ids[: len(found) + 2] = [
-      self._ids['[CLS]'],
-      *found,
-      self._ids['[SEP]'],
-    ]
+    ids[: len(found) + 2] = self._ids['[CLS]'], *found, self._ids['[SEP]']
     return ids
 
   def unread_part(self, text: str, length: int) -> str:
@@ -144,28 +139,20 @@ class Tokenizer:
     The network has never seen such a word as one, so it can hardly know it.
     Numbers and punctuation are not words.
     """
-    pairs = self._splitter.pre_tokenize_str(
-      self._normalizer.normalize_str(text)
-    )
-    return list(
-      dict.fromkeys(
-        word for word, _ in pairs if word.isalpha() and word not in self._ids
-      )
-    )
+    return [
+      word
+      for word in dict.fromkeys(self._words(text))
+      if word.isalpha() and word not in self._ids
+    ]
 
   def _unread_words(self, text: str) -> list[str]:
     """Lists what becomes `[UNK]`, such as emoji, each once, as normalised."""
-    pairs = self._splitter.pre_tokenize_str(
-      self._normalizer.normalize_str(text)
-    )
-    return list(
-      dict.fromkeys(
-        word
-        for word, _ in pairs
-        if not _is_punctuation(word)
-        and '[UNK]' in self._model.encode(word).tokens
-      )
-    )
+    return [
+      word
+      for word in dict.fromkeys(self._words(text))
+      if not _is_punctuation(word)
+      and '[UNK]' in self._model.encode(word).tokens
+    ]
 
   def remarks(self, text: str, length: int) -> list[str]:
     """Says in a line each what of a text is not known, or not read.
@@ -192,14 +179,18 @@ class Tokenizer:
     return lines
 
 
-def _text_rules() -> tuple:
-  """BERT's normalizer and splitter, uncased."""
+def _word_splitter() -> tuple[Any, Any, Callable[[str], list[str]]]:
+  """BERT's normalizer and splitter, uncased, and both: text -> its words."""
   from tokenizers import normalizers, pre_tokenizers
 
-  return (
-    normalizers.BertNormalizer(lowercase=True, strip_accents=True),
-    pre_tokenizers.BertPreTokenizer(),
-  )
+  normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
+  splitter = pre_tokenizers.BertPreTokenizer()
+
+  def words(text: str) -> list[str]:
+    pairs = splitter.pre_tokenize_str(normalizer.normalize_str(text))
+    return [word for word, _ in pairs]
+
+  return normalizer, splitter, words
 
 
 def _is_punctuation(word: str) -> bool:

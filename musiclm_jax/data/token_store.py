@@ -19,28 +19,24 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from musiclm_jax.contracts import (
-  atomic_file,
-  file_names,
-  own_folder,
-  record_file,
-)
+from musiclm_jax.contracts import atomic_file, ownership, record_file
 from musiclm_jax.contracts.atomic_file import write_text
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.kept_parts import KeptParts
+from musiclm_jax.contracts.paths import name_from_bytes, name_to_bytes
+from musiclm_jax.contracts.terminal import first_few, printable
 from musiclm_jax.contracts.token_contract import TokenContract
-from musiclm_jax.data.shard_origins import ShardOrigins
+from musiclm_jax.data.origins import Origins, ShardOrigins
 from musiclm_jax.data.sources import SPLITS
-from musiclm_jax.data.token_record import TokenRecord
 
 PIECES_PER_SHARD = 64
 _SUFFIX = '.array_record'
-FOLDER = own_folder.Kind(
+FOLDER = ownership.Kind(
   'token store',
   (
     'contract.json',
@@ -49,9 +45,80 @@ FOLDER = own_folder.Kind(
   ),
   known=lambda folder: (
     {'schema_version', 'streams'}
-    <= own_folder.object_in(folder / 'contract.json').keys()
+    <= ownership.object_in(folder / 'contract.json').keys()
   ),
 )
+_TOKENS = (
+  'mulan',
+  'piece_mulan',
+  'semantic',
+  'acoustic',
+  'mulan_text',
+  'melody',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenRecord:
+  """Tokens of one crop.
+
+  Attributes:
+    piece_id: Of the piece that was cropped.
+    start_seconds: Where in the piece the crop begins.
+    crop_seconds: Its length.
+    mulan: Audio tokens of the whole crop [12].
+    piece_mulan: The same of all N crops of the piece [N, 12].
+    piece_starts: Their starts in seconds [N].
+    semantic: [Ts].
+    acoustic: [Ta, Q].
+    melody: [N, Q] of its windows; None where no network has heard them.
+    mulan_text: Text tokens of n captions of the crop [n, 12]; None in the
+      train split, where captions do not enter.
+  """
+
+  piece_id: str
+  start_seconds: float
+  crop_seconds: float
+  mulan: np.ndarray
+  piece_mulan: np.ndarray
+  piece_starts: np.ndarray
+  semantic: np.ndarray
+  acoustic: np.ndarray
+  mulan_text: np.ndarray | None = None
+  melody: np.ndarray | None = None
+
+  def to_bytes(self) -> bytes:
+    """Packs the record: 16 bits a token, no pickles."""
+    from safetensors.numpy import save
+
+    arrays = {
+      'piece_id': np.frombuffer(name_to_bytes(self.piece_id), np.uint8),
+      'start_seconds': np.asarray([self.start_seconds], np.float64),
+      'crop_seconds': np.asarray([self.crop_seconds], np.float64),
+      'piece_starts': np.asarray(self.piece_starts, np.float64),
+    }
+    for name in _TOKENS:
+      tokens = getattr(self, name)
+      if tokens is not None:
+        arrays[name] = np.ascontiguousarray(tokens).astype(np.uint16)
+    return save(arrays)
+
+  @classmethod
+  def from_bytes(cls, data: bytes) -> 'TokenRecord':
+    """Unpacks what `to_bytes` packed, tokens as int32."""
+    from safetensors.numpy import load
+
+    arrays = load(data)
+    tokens = {
+      name: arrays[name].astype(np.int32) for name in _TOKENS if name in arrays
+    }
+    return cls(
+      piece_id=name_from_bytes(arrays['piece_id'].tobytes()),
+      start_seconds=float(arrays['start_seconds'][0]),
+      crop_seconds=float(arrays['crop_seconds'][0]),
+      piece_starts=arrays['piece_starts'],
+      **tokens,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +150,7 @@ class Plan:
 
   def to_json(self) -> str:
     """The plan as JSON; pieces as their number and hash."""
-    digest = hashlib.sha256(
-      file_names.to_bytes('\n'.join(self.pieces))
-    ).hexdigest()
+    digest = hashlib.sha256(name_to_bytes('\n'.join(self.pieces))).hexdigest()
     fields = {
       'crop_seconds': self.crop_seconds,
       'hop_seconds': self.hop_seconds,
@@ -118,7 +183,7 @@ class TokenStoreWriter:
       UsageError: If the folder holds tokens of another plan or contract, or
         something of a user's where tokens would be written.
     """
-    own_folder.begin(Path(folder), FOLDER)
+    ownership.begin(Path(folder), FOLDER)
     self.split = split
     self._folder = Path(folder) / split
     atomic_file.remove_leftovers(self._folder)
@@ -165,21 +230,13 @@ class TokenStoreWriter:
     """What a shard is, or is being, made of; None where that is not known."""
     return ShardOrigins.read(self._path(shard, '.json'))
 
-  def source(self) -> str:
-    """The `kind:DIR` with which the split was begun."""
-    return _read_plan(self._folder / 'plan.json', self._folder.name)['source']
-
-  def remove(self, shard: int) -> None:
-    """Removes a shard, whose pieces have changed."""
-    self._path(shard).unlink(missing_ok=True)
-
   def begin(self, shard: int, origins: ShardOrigins) -> KeptParts:
     """Notes what a shard will be made of; one that is there is removed.
 
     Returns:
       What an interrupted run has kept for a shard of these origins.
     """
-    self.remove(shard)
+    self._path(shard).unlink(missing_ok=True)
     self.renew(shard, origins)
     return KeptParts(self._path(shard, '.kept'), origins.digest())
 
@@ -187,6 +244,76 @@ class TokenStoreWriter:
     """Notes other times of the same contents."""
     if origins != self.origins(shard):
       origins.write(self._path(shard, '.json'))
+
+  def remove_stale(
+    self,
+    origins: Origins,
+    shards: Iterable[int],
+    code: str,
+    report: Callable[[str], None],
+  ) -> None:
+    """Removes shards that are not of what the pieces are now.
+
+    What of the others cannot be known, or was made by other code, is reported.
+
+    Args:
+      origins: What the split's pieces are made of now.
+      shards: To be looked at.
+      code: Hash of the code that would make them now.
+      report: Gets a line a cause.
+
+    Raises:
+      UsageError: If there are such and the music lies in another place than
+        when the split was begun: that may be other music of the same names.
+    """
+    plan = self._plan
+    stale, changed, unknown, others = [], [], 0, 0
+    for shard in filter(self.has, shards):
+      old = self.origins(shard)
+      if old is None:
+        unknown += 1
+        continue
+      now = {
+        plan.pieces[i]: origins.renewed(i, old.pieces.get(plan.pieces[i]))
+        for i in plan.shard_pieces(shard)
+      }
+      if lost := [name for name, origin in now.items() if origin is None]:
+        stale.append(shard)
+        changed += lost
+      else:
+        self.renew(shard, ShardOrigins(now, old.code))
+        others += old.code != code
+    if stale:
+      self._remove_changed(
+        stale, first_few([f"'{printable(name)}'" for name in changed]), report
+      )
+    if unknown:
+      report(
+        f'{self.split}: {unknown} shard(s) of an earlier version stay as they '
+        'are: whether their music has changed since is not known'
+      )
+    if others:
+      report(
+        f'{self.split}: {others} shard(s) were made by other code and stay as '
+        'they are: give another --out to make all alike'
+      )
+
+  def _remove_changed(
+    self, shards: Sequence[int], changed: str, report: Callable[[str], None]
+  ) -> None:
+    source = _read_plan(self._folder / 'plan.json', self.split)['source']
+    if source != self._plan.source:
+      raise UsageError(
+        f'the {self.split} tokens were made of {printable(source)}; in '
+        f'{printable(self._plan.source)} is other music of the same names '
+        f'({changed}): give another --out'
+      )
+    for shard in shards:
+      self._path(shard).unlink(missing_ok=True)
+    report(
+      f'{self.split}: {len(shards)} shard(s) are made again, as the music or '
+      f'the captions of {changed} have changed'
+    )
 
   def _path(self, shard: int, suffix: str = _SUFFIX) -> Path:
     return self._folder / f'{shard:05}-of-{self._plan.num_shards:05}{suffix}'

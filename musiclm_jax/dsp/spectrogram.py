@@ -6,6 +6,7 @@ from machine to machine.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,6 @@ def stft(
   window_length: int,
   hop_length: int,
   fft_size: int,
-  center: bool = False,
 ) -> Complex[Array, '... T F']:
   """Computes a short-time Fourier transform with a periodic Hann window.
 
@@ -37,11 +37,9 @@ def stft(
     window_length: Samples under the window.
     hop_length: Samples from frame to frame.
     fft_size: Points of the transform; frames are zero-padded at their end.
-    center: Whether half a window of zeros is put before and after the signal,
-      so that frame t is centred on sample t * hop_length.
 
   Returns:
-    Complex64 spectrum, F = fft_size // 2 + 1 and, if not centred,
+    Complex64 spectrum, F = fft_size // 2 + 1 and
     T = 1 + (S - window_length) // hop_length.
 
   Raises:
@@ -52,30 +50,20 @@ def stft(
     raise UsageError(
       f'expected fft_size >= window_length, came {fft_size} < {window_length}'
     )
-  x = x.astype(jnp.float32)
-  if center:
-    padding = [(0, 0)] * (x.ndim - 1) + [(window_length // 2,) * 2]
-    x = jnp.pad(x, padding)
-  frames = frame(x, window_length, hop_length) * hann_window(window_length)
+  frames = frame(
+    x.astype(jnp.float32), window_length, hop_length
+  ) * hann_window(window_length)
   return jnp.fft.rfft(frames, n=fft_size, axis=-1)
 
 
-def hz_to_mel(hz: np.ndarray | float, htk: bool) -> np.ndarray:
-  """Converts Hz to mel: HTK's formula, or Slaney's (linear below 1 kHz)."""
-  hz = np.asarray(hz, np.float64)
-  if htk:
-    return 2595.0 * np.log10(1.0 + hz / 700.0)
-  log_part = 15.0 + 27.0 / np.log(6.4) * np.log(np.maximum(hz, 1e-9) / 1000.0)
-  return np.where(hz < 1000.0, hz * 3.0 / 200.0, log_part)
+def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
+  """Converts Hz to mel by HTK's formula."""
+  return 2595.0 * np.log10(1.0 + np.asarray(hz, np.float64) / 700.0)
 
 
-def mel_to_hz(mel: np.ndarray | float, htk: bool) -> np.ndarray:
+def mel_to_hz(mel: np.ndarray | float) -> np.ndarray:
   """Converts mel to Hz, the inverse of `hz_to_mel`."""
-  mel = np.asarray(mel, np.float64)
-  if htk:
-    return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
-  log_part = 1000.0 * np.exp((mel - 15.0) * np.log(6.4) / 27.0)
-  return np.where(mel < 15.0, mel * 200.0 / 3.0, log_part)
+  return 700.0 * (10.0 ** (np.asarray(mel, np.float64) / 2595.0) - 1.0)
 
 
 def _triangles(
@@ -94,10 +82,8 @@ def mel_filterbank(
   num_mels: int,
   low_hz: float,
   high_hz: float,
-  htk: bool = True,
-  slaney_norm: bool = False,
 ) -> np.ndarray:
-  """Makes triangular mel filters, spaced and sloped in Hz as librosa's.
+  """Makes triangular mel filters of height 1, with slopes in Hz as librosa's.
 
   Args:
     sample_rate: In Hz.
@@ -105,8 +91,6 @@ def mel_filterbank(
     num_mels: Filters, M.
     low_hz: Lower end of the first filter.
     high_hz: Upper end of the last filter.
-    htk: HTK's mel scale instead of Slaney's.
-    slaney_norm: Whether a filter has area 1 over Hz instead of height 1.
 
   Returns:
     Filters, float32 of shape [F, M]; do not write to it.
@@ -116,10 +100,9 @@ def mel_filterbank(
       transform.
   """
   bins = np.arange(fft_size // 2 + 1) * sample_rate / fft_size
-  mels = np.linspace(
-    hz_to_mel(low_hz, htk), hz_to_mel(high_hz, htk), num_mels + 2
+  edges = mel_to_hz(
+    np.linspace(hz_to_mel(low_hz), hz_to_mel(high_hz), num_mels + 2)
   )
-  edges = mel_to_hz(mels, htk)
   steps = np.diff(edges)
   filters = _triangles(bins, edges[1:-1], steps[:-1], steps[1:])
   empty = int((filters.sum(axis=0) == 0.0).sum())
@@ -128,8 +111,6 @@ def mel_filterbank(
       f'{empty} of {num_mels} mel filters are empty with {fft_size} points at '
       f'{sample_rate} Hz: choose fewer filters or a longer transform'
     )
-  if slaney_norm:
-    filters *= 2.0 / (edges[2:] - edges[:-2])
   filters = filters.astype(np.float32)
   filters.setflags(write=False)
   return filters
@@ -181,74 +162,37 @@ def mel_spectrogram(
   num_mels: int,
   low_hz: float,
   high_hz: float,
-  center: bool = False,
-  htk: bool = True,
-  slaney_norm: bool = False,
-  power: float = 1.0,
 ) -> Float[Array, '... T M']:
-  """Computes a mel spectrogram of magnitudes raised to `power`.
+  """Computes a mel spectrogram of magnitudes.
 
-  Args are those of `stft` and `mel_filterbank`; a power of 1.0 gives
-  magnitudes, 2.0 gives energies.
+  Args are those of `stft` and `mel_filterbank`.
   """
   spectrum = stft(
     x,
     window_length=window_length,
     hop_length=hop_length,
     fft_size=fft_size,
-    center=center,
   )
-  if power == 2.0:  # the square of a square root would cost a gradient at 0
-    magnitude = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-  elif power == 1.0:
-    magnitude = jnp.abs(spectrum)
-  else:
-    magnitude = jnp.abs(spectrum) ** power
   filters = mel_filterbank(
     sample_rate=sample_rate,
     fft_size=fft_size,
     num_mels=num_mels,
     low_hz=low_hz,
     high_hz=high_hz,
-    htk=htk,
-    slaney_norm=slaney_norm,
   )
-  return jnp.matmul(magnitude, filters, precision=jax.lax.Precision.HIGHEST)
+  return jnp.matmul(
+    jnp.abs(spectrum), filters, precision=jax.lax.Precision.HIGHEST
+  )
 
 
 def log_mel(
-  x: Float[Array, '... S'],
-  *,
-  sample_rate: int,
-  window_length: int,
-  hop_length: int,
-  fft_size: int,
-  num_mels: int,
-  low_hz: float,
-  high_hz: float,
-  floor: float = 1e-5,
-  center: bool = False,
-  htk: bool = True,
-  slaney_norm: bool = False,
-  power: float = 1.0,
+  x: Float[Array, '... S'], *, floor: float = 1e-5, **bands: Any
 ) -> Float[Array, '... T M']:
   """Computes the natural logarithm of a mel spectrogram, not below `floor`.
 
-  Args are those of `mel_spectrogram`; mel values below `floor` count as
-  `floor`, and have no gradient.
+  Args:
+    x: Real signal.
+    floor: What mel values below it count as; they have no gradient.
+    **bands: Those of `mel_spectrogram`.
   """
-  mel = mel_spectrogram(
-    x,
-    sample_rate=sample_rate,
-    window_length=window_length,
-    hop_length=hop_length,
-    fft_size=fft_size,
-    num_mels=num_mels,
-    low_hz=low_hz,
-    high_hz=high_hz,
-    center=center,
-    htk=htk,
-    slaney_norm=slaney_norm,
-    power=power,
-  )
-  return jnp.log(jnp.maximum(mel, floor))
+  return jnp.log(jnp.maximum(mel_spectrogram(x, **bands), floor))

@@ -22,7 +22,7 @@ from musiclm_jax.contracts.task import (
   Params,
 )
 from musiclm_jax.embedding_rvq.quantizer import EmbeddingQuantizer, sum_name
-from musiclm_jax.nn import quantizer
+from musiclm_jax.nn import kmeans, quantizer
 from musiclm_jax.nn.norm import unit
 
 _REPORTED_LEVELS = 3  # deeper ones hardly ever agree
@@ -165,7 +165,7 @@ class EmbeddingRvqTask:
     metrics = {k: v.mean() for k, v in self.evaluate({}, new, batch).items()}
     first = self.modalities[0]
     codes = self.rvq.quantize(new, batch[first], first)
-    used = quantizer.perplexity(codes, self.rvq.codebook_size)
+    used = kmeans.perplexity(codes, self.rvq.codebook_size)
     metrics |= {
       'perplexity_first': used[0],
       'perplexity_last': used[-1],

@@ -26,9 +26,8 @@ from musiclm_jax.contracts.array_types import Embedding, Spectrogram, Waveform
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp import spectrogram
 from musiclm_jax.dsp.framing import centre_on_hops
-from musiclm_jax.nn.einsum import Einsum
+from musiclm_jax.nn.einsum import Einsum, parameter
 from musiclm_jax.nn.norm import unit
-from musiclm_jax.nn.parameter import parameter
 from musiclm_jax.nn.transformer import Transformer
 
 SAMPLE_RATE = 24000

@@ -6,8 +6,7 @@ from jaxtyping import Array, Float
 
 from musiclm_jax.contracts.array_types import Spectrogram
 from musiclm_jax.dsp.framing import frame
-from musiclm_jax.nn.einsum import Einsum
-from musiclm_jax.nn.parameter import parameter
+from musiclm_jax.nn.einsum import Einsum, parameter
 from musiclm_jax.nn.transformer import Transformer
 
 _EMBEDDING_INIT = nn.initializers.truncated_normal(0.02)

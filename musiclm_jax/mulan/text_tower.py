@@ -5,9 +5,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from musiclm_jax.contracts.array_types import Mask, TextIds
+from musiclm_jax.contracts.bounds import look_up
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.tables import look_up
-from musiclm_jax.nn.parameter import parameter
+from musiclm_jax.nn.einsum import parameter
 from musiclm_jax.nn.transformer import Transformer
 
 _EMBEDDING_INIT = nn.initializers.truncated_normal(0.02)

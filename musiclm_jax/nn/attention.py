@@ -1,4 +1,8 @@
-"""Self-attention with relative biases: [B, T, D] -> [B, T, D]."""
+"""Self-attention with relative biases: [B, T, D] -> [B, T, D].
+
+Without a cache one of `KERNELS` attends: ours in blocks, in memory linear in
+the length, or cuDNN's on NVIDIA GPUs.
+"""
 
 import math
 from typing import Any
@@ -10,13 +14,13 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array
 
-from musiclm_jax.contracts.tables import look_up
+from musiclm_jax.contracts.bounds import look_up
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn.blockwise_attention import MASKED, blockwise_attention
-from musiclm_jax.nn.cudnn_attention import cudnn_attention
 from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.nn.relative_bias import RowBias, toeplitz
 
-KERNELS = {'blockwise': blockwise_attention, 'cudnn': cudnn_attention}
+_MULTIPLE = 8  # of tokens; cuDNN takes no odd number beside a bias
 CAUSAL_INPUT, CAUSAL_OUTPUT = 'causal_input', 'causal_output'
 
 
@@ -33,6 +37,79 @@ class Cache:
   keys: Array
   values: Array
   length: Array
+
+
+def cudnn_attention(
+  query: Array,
+  key: Array,
+  value: Array,
+  *,
+  bias_row: Array | None = None,
+  row_bias: RowBias | None = None,
+  mask: Array | None = None,
+  causal: bool,
+  implementation: str = 'cudnn',
+) -> Array:
+  """Computes softmax(q k + bias) v by cuDNN's fused kernel.
+
+  The kernel wants its bias as a matrix, [H, T, T] in the type of the operands,
+  once a layer and shared by the batch: memory is quadratic in T.
+
+  Args:
+    query: [B, H, T, head_dim], bfloat16 where cuDNN computes it.
+    key: As query.
+    value: As query.
+    bias_row: [H, 2T - 1] by falling distance, or None.
+    row_bias: Another bias, or None.
+    mask: [B, T] bool, False at padding keys, or None.
+    causal: Whether keys after the query are hidden.
+    implementation: Of `jax.nn.dot_product_attention`; 'xla' is the same
+      formula on every device.
+
+  Returns:
+    [B, H, T, head_dim] in the dtype of `value`.
+
+  Raises:
+    UsageError: If cuDNN cannot: no NVIDIA GPU, or not these operands.
+  """
+  length = query.shape[2]
+  extra = -length % _MULTIPLE
+  biases = [] if bias_row is None else [toeplitz(bias_row, length)]
+  if row_bias is not None:
+    biases.append(row_bias.matrix(length))
+  bias = None
+  if biases:
+    bias = jnp.pad(sum(biases), ((0, 0), (0, extra), (0, extra)))
+    bias = bias[None].astype(query.dtype)
+  if mask is None and extra and not causal:
+    mask = jnp.ones((1, length), bool)
+  if mask is not None:
+    mask = jnp.pad(mask, ((0, 0), (0, extra)))[:, None, None]
+  query, key, value = (
+    jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, extra), (0, 0), (0, 0)))
+    for x in (query, key, value)
+  )
+  try:
+    y = jax.nn.dot_product_attention(
+      query,
+      key,
+      value,
+      bias=bias,
+      mask=mask,
+      scale=1.0,
+      is_causal=causal,
+      implementation=implementation,
+    )
+  except (NotImplementedError, RuntimeError) as error:
+    raise UsageError(
+      "model.attention_kernel='cudnn' wants an NVIDIA GPU and dtype bfloat16; "
+      f"here is {query.dtype} on {jax.default_backend()}: take 'blockwise', or "
+      f'see what JAX says: {error}'
+    ) from error
+  return y[:, :length].swapaxes(1, 2)
+
+
+KERNELS = {'blockwise': blockwise_attention, 'cudnn': cudnn_attention}
 
 
 def attend(

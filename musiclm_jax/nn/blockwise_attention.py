@@ -7,6 +7,16 @@ sum (Dao et al., 2022). Tiles are visited by diagonals: all tiles of one
 diagonal have the same relative bias, which is laid out from its row once, and
 the gradients of which are summed before they are laid back. A causal sweep
 leaves out the diagonals above the main one.
+
+With s = q·k + bias, running maximum m and running sum l of a row of queries,
+a new tile of keys changes both, and what has been summed so far:
+
+  m' = max(m, max_j s_j)         shrink = e^(m - m')
+  l' = l shrink + Σ_j e^(s_j - m')
+  y' = y shrink + Σ_j e^(s_j - m') v_j          in the end softmax(s) v = y / l
+
+Backward, the weights are p = e^(s - (m + log l)) again, and
+ds = p (dy·v - dy·y), dq = ds k, dk = dsᵀ q, dv = pᵀ dy, dbias = ds.
 """
 
 import dataclasses
@@ -24,8 +34,10 @@ from musiclm_jax.nn.relative_bias import RowBias, toeplitz
 
 BLOCK = 256  # side of the largest tile
 MASKED = -1e9  # a finite minus infinity, added to what is hidden
-_FLOOR = MASKED / 2  # above what is hidden, below every other logit
-_TINY = 1e-37
+# Where the running maximum begins: above what is hidden, so that e^(s - m) of
+# hidden keys is 0 even where a query has seen no other, and below all else.
+_FLOOR = MASKED / 2
+_TINY = 1e-37  # the sum of a query that sees no key: 0 / _TINY is 0
 KEPT = 'attention', 'attention_log_sum'  # residuals worth their memory
 
 
@@ -59,14 +71,18 @@ def blockwise_attention(
     [B, H, T, head_dim] in the dtype of `value`.
   """
   length = query.shape[2]
+  # As many tiles as the largest needs, then as small as so many can be: 257
+  # positions are two tiles of 129, not 256 and 1.
   count = -(-length // block)
   tiles = _Tiles(count, -(-length // count), causal)
   extra = count * tiles.side - length
+  # What fills up the last tile comes after all queries: a causal mask hides it.
   hidden = None
   if mask is not None or (extra and not causal):
     seen = jnp.ones((1, length), bool) if mask is None else mask
     hidden = jnp.where(_pad(seen, 1, extra), 0.0, MASKED)[:, None]
   if bias_row is not None:
+    # Distance 0 stays in the middle of the row.
     bias_row = jnp.pad(bias_row, ((0, 0), (extra, extra)))
   table, rows = None, None
   if row_bias is not None:
@@ -112,6 +128,7 @@ class _Tiles:
 
   def sweep(self, visit: Callable, carried: PyTree) -> PyTree:
     """Carries something through `visit(carried, tile)` for all tiles."""
+    # Diagonal d holds the tiles with i - j = d: queries d tiles after keys.
     tiles = []
     for diagonal in range(0 if self.causal else 1 - self.count, self.count):
       keys = range(max(-diagonal, 0), self.count - max(diagonal, 0))
@@ -121,6 +138,8 @@ class _Tiles:
       ]
     if len(tiles) == 1:
       return visit(carried, tiles[0])
+    # One loop over all tiles, whose places are data: a compiled loop body a
+    # tile would grow with the square of the length.
     every = jax.tree.map(lambda *fields: jnp.array(fields), *tiles)
     return jax.lax.scan(
       lambda carried, tile: (visit(carried, tile), None), carried, every
@@ -139,7 +158,10 @@ class _Tiles:
     return self.put(x, self.take(x, index, axis) + part, index, axis)
 
   def where(self, diagonal: Array) -> Array:
-    """Where in the row the biases of a diagonal begin, 2 * side - 1 of them."""
+    """Where in the row the biases of a diagonal begin, 2 * side - 1 of them.
+
+    The row falls from distance T - 1; a tile's largest is (d + 1) * side - 1.
+    """
     return (self.count - 1 - diagonal) * self.side
 
   def bias(self, row, tile: _Tile, old: Array | None, lay_out) -> Array | None:
@@ -153,6 +175,8 @@ class _Tiles:
         )
         bias = lay_out(own.astype(jnp.float32))
       if self.causal:
+        # Query minus key; below 0 the key comes later. Only the tiles of the
+        # main diagonal have such.
         distance = jnp.arange(self.side - 1, -self.side, -1)
         distance += tile.diagonal * self.side
         bias = bias + lay_out(jnp.where(distance < 0, MASKED, 0.0)[None])
@@ -176,16 +200,20 @@ def _add_diagonal(tiles, drow, dbias, tile):
 
   def add():
     width = 2 * tiles.side - 1
+    # Laying out is linear, so its transpose is its gradient: each diagonal of
+    # the tile is summed.
     own = jax.ShapeDtypeStruct((dbias.shape[1], width), jnp.float32)
     lay_back = jax.linear_transpose(_by_key, own)
     part = jax.vmap(lambda one: lay_back(one)[0])(dbias)
     where = tiles.where(tile.diagonal)
+    # Neighbouring diagonals of tiles share side - 1 distances.
     part += jax.lax.dynamic_slice_in_dim(drow, where, width, axis=2)
     return jax.lax.dynamic_update_slice_in_dim(drow, part, where, axis=2)
 
   return jax.lax.cond(tile.last, add, lambda: drow)
 
 
+# Products of bfloat16 are summed in float32.
 _dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
@@ -214,6 +242,7 @@ def _forward(tiles, query, key, value, row, table, rows, hidden):
       logits += bias
     for term in _terms(tiles, table, rows, hidden, tile):
       logits += term
+    # The running softmax of the docstring: `top` is m, `total` is l.
     old = tiles.take(top, i)
     new = jnp.maximum(old, logits.max(axis=3))
     weights, shrink = jnp.exp(logits - new[..., None]), jnp.exp(old - new)
@@ -234,6 +263,7 @@ def _forward(tiles, query, key, value, row, table, rows, hidden):
   y, top, total, _ = tiles.sweep(visit, start)
   total = jnp.maximum(total, _TINY)
   y = (y / total[..., None]).astype(value.dtype)
+  # Named, so that a remat's policy can keep them: the rest is made again.
   y, log_sum = map(checkpoint_name, (y, top + jnp.log(total)), KEPT)
   return y, (query, key, value, row, table, rows, hidden, y, log_sum)
 
@@ -241,6 +271,7 @@ def _forward(tiles, query, key, value, row, table, rows, hidden):
 def _terms(tiles, table, rows, hidden, tile):
   """What is added to a tile's logits beside its bias, queries by keys."""
   if table is not None:
+    # [H, R, side of keys], of which each query takes its row.
     yield tiles.take(table, tile.j)[:, tiles.take(rows, tile.i, axis=0)]
   if hidden is not None:
     yield tiles.take(hidden, tile.j)[:, :, None]
@@ -249,7 +280,8 @@ def _terms(tiles, table, rows, hidden, tile):
 def _backward(tiles, kept, dy):
   """The gradients; logits and weights are laid out keys by queries."""
   query, key, value, row, table, rows, hidden, y, log_sum = kept
-  # What the softmax subtracts: the mean of its gradient under the weights.
+  # What the softmax subtracts: the mean of its gradient under the weights,
+  # Σ_j p_j dy·v_j, which is dy·y.
   mean = jnp.sum(dy.astype(jnp.float32) * y.astype(jnp.float32), axis=-1)
   # Turning a tile for its product costs a CPU as much as the product.
   turned_key = key.swapaxes(2, 3)
@@ -274,9 +306,12 @@ def _backward(tiles, kept, dy):
       dbias = jnp.where(tile.first, 0.0, dbias) + dlogits
       drow = _add_diagonal(tiles, drow, dbias, tile)
     if dtable is not None:
+      # Queries that share a row of the table add up, by a product and no
+      # scatter.
       hot = jax.nn.one_hot(tiles.take(rows, i, axis=0), table.shape[1])
       summed = jnp.einsum('bhsn,nr->hrs', dlogits, hot)
       dtable = tiles.add(dtable, summed, j)
+    # Products in the type of the operands, as XLA's own gradient has them.
     narrow, across = dlogits.astype(key.dtype), tiles.take(turned_key, j, 3)
     part = _dot('bhks,bhsn->bhkn', across, narrow)
     dquery = tiles.add(dquery, part, i, axis=3)
@@ -302,8 +337,8 @@ def _backward(tiles, kept, dy):
     # Summed over the batch once, so that a sharded batch is reduced once.
     None if row is None else drow.sum(axis=0).astype(row.dtype),
     None if table is None else dtable.astype(table.dtype),
-    None,
-    None,
+    None,  # of rows, which are integers
+    None,  # of what is hidden
   )
 
 

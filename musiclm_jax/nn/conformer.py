@@ -12,11 +12,10 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array
 
+from musiclm_jax.contracts.bounds import look_up
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.tables import look_up
 from musiclm_jax.nn.dropout import Dropout
-from musiclm_jax.nn.einsum import Einsum
-from musiclm_jax.nn.parameter import parameter
+from musiclm_jax.nn.einsum import Einsum, parameter
 from musiclm_jax.nn.transformer import REMATS
 
 _EPSILON = 1e-5

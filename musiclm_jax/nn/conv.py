@@ -20,15 +20,17 @@ from jaxtyping import Array, Float
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn.convolution import (
-  Window,
-  convolve_canonical,
+  ConvWindow,
   convolve_grouped,
   convolve_native,
-  convolve_packed,
-  convolve_phases,
   convolve_side_by_side,
 )
-from musiclm_jax.nn.parameter import parameter
+from musiclm_jax.nn.cpu.convolution import (
+  convolve_canonical,
+  convolve_packed,
+  convolve_phases,
+)
+from musiclm_jax.nn.einsum import parameter
 
 Padding = str | Sequence[tuple[int, int]]
 Past = Float[Array, 'B N C']  # of a causal layer, see above
@@ -95,10 +97,7 @@ class Conv(nn.Module):
       self.dilation or (1,) * axes,
       self.groups,
     )
-    if self.use_bias:
-      bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
-      y = y + bias.astype(self.dtype)
-    return y
+    return _biased(self, y)
 
 
 class CausalConv(nn.Module):
@@ -148,10 +147,7 @@ class CausalConv(nn.Module):
       self.dilation,
       self.groups,
     )
-    if self.use_bias:
-      bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
-      y = y + bias.astype(self.dtype)
-    return y, past
+    return _biased(self, y), past
 
 
 class CausalTransposedConv(nn.Module):
@@ -196,16 +192,21 @@ class CausalTransposedConv(nn.Module):
     taps = halves.swapaxes(1, 2).reshape(2, channels, -1)
     y, past = _convolve_causally(x, taps.astype(self.dtype), past)
     y = y.reshape(batch, frames * self.stride, self.features)
-    if self.use_bias:
-      bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
-      y = y + bias.astype(self.dtype)
-    return y, past
+    return _biased(self, y), past
 
 
 def _kernel(layer: nn.Module, shape: tuple[int, ...]) -> Array:
   """A layer's kernel, [*window, C, D] in float32."""
   axes = (*(None for _ in shape[:-2]), 'channels', 'channels')
   return parameter(layer, 'kernel', layer.kernel_init, shape, axes)
+
+
+def _biased(layer: nn.Module, y: Array) -> Array:
+  """Adds a layer's bias, where it has one, to [B, ..., D]."""
+  if not layer.use_bias:
+    return y
+  bias = layer.param('bias', nn.initializers.zeros_init(), (layer.features,))
+  return y + bias.astype(layer.dtype)
 
 
 def _convolve_causally(
@@ -248,7 +249,9 @@ def _convolve(
       d * (k - 1) + 1 for d, k in zip(dilation, kernel.shape[:-2], strict=True)
     ]
     padding = jax.lax.padtype_to_pads(x.shape[1:-1], reach, strides, padding)
-  window = Window(tuple(strides), tuple(map(tuple, padding)), tuple(dilation))
+  window = ConvWindow(
+    tuple(strides), tuple(map(tuple, padding)), tuple(dilation)
+  )
   if window.is_point(kernel.shape[:-2]) and groups == 1:
     x = x[:, *(slice(None, None, stride) for stride in strides)]
     return jnp.matmul(x, kernel[(0,) * len(strides)])

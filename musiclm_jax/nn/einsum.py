@@ -1,14 +1,44 @@
-"""The one projection layer: an einsum whose kernel names its axes."""
+"""Parameters with named axes, and the one projection layer, an einsum.
+
+Whatever is large is made by `parameter` and projected by `Einsum`.
+"""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from musiclm_jax.nn.parameter import parameter
+from musiclm_jax.contracts import sharding
+
+
+def parameter(
+  module: nn.Module,
+  name: str,
+  init: Callable,
+  shape: Sequence[int],
+  axes: Sequence[str | None],
+  dtype: jnp.dtype | str = jnp.float32,
+) -> Array:
+  """Makes or reads a float32 parameter of a module, for use in `dtype`.
+
+  It lies over devices as its axes say; what comes back is whole over those
+  that share it only to save memory, see `sharding.gather`. It is cast first,
+  so that half as many bytes travel in bfloat16.
+
+  Args:
+    module: Whose parameter it is.
+    name: Of the parameter.
+    init: Initializer, `(key, shape) -> values`.
+    shape: Of the parameter.
+    axes: Logical axis name of each dimension or None, see `sharding.RULES`.
+    dtype: Compute type.
+  """
+  boxed = nn.with_logical_partitioning(init, tuple(axes))
+  value = module.param(name, boxed, tuple(shape))
+  return sharding.gather(value.astype(dtype), axes)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

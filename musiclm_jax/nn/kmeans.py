@@ -228,10 +228,19 @@ def minibatch_update(
   return centroids, counts, dead.sum()
 
 
-def perplexity(codes: Int[Array, '...'], k: int) -> Float[Array, '']:
-  """Computes the exponential of the entropy of codes: 1 to k."""
-  shares = jnp.bincount(codes.reshape(-1), length=k) / codes.size
-  return jnp.exp(jax.scipy.special.entr(shares).sum())
+def perplexity(
+  codes: Int[Array, '... Q'], codebook_size: int
+) -> Float[Array, ' Q']:
+  """Computes exp(entropy) of each level's codes over all other axes.
+
+  It is the number of entries in even use: K at best, 1 at collapse.
+  """
+  flat = codes.reshape(-1, codes.shape[-1])
+  levels = jnp.arange(codes.shape[-1])
+  count = jnp.zeros((codes.shape[-1], codebook_size))
+  count = count.at[jnp.broadcast_to(levels, flat.shape), flat].add(1.0)
+  share = count / len(flat)
+  return jnp.exp(jax.scipy.special.entr(share).sum(axis=-1))
 
 
 def _deal(

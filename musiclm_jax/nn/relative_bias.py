@@ -14,7 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.nn.parameter import parameter
+from musiclm_jax.nn.einsum import parameter
 
 
 @flax.struct.dataclass

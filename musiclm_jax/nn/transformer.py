@@ -5,6 +5,7 @@ before each sublayer, no biases, gated GELU, unscaled logits. Other settings
 make BERT (post-norm) and ViT.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -12,14 +13,18 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from musiclm_jax.contracts.tables import look_up
+from musiclm_jax.contracts.bounds import look_up
 from musiclm_jax.nn.attention import Attention, Cache
 from musiclm_jax.nn.blockwise_attention import KEPT
 from musiclm_jax.nn.dropout import Dropout
-from musiclm_jax.nn.mlp import MLP
+from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.nn.norm import NORMS
 from musiclm_jax.nn.relative_bias import RelativeBias, RowBias
 
+ACTIVATIONS = {
+  'gelu_tanh': functools.partial(nn.gelu, approximate=True),
+  'gelu': functools.partial(nn.gelu, approximate=False),
+}
 REMATS = {
   'none': lambda block: block,
   'elementwise': functools.partial(
@@ -34,27 +39,77 @@ REMATS = {
 }
 
 
-class Block(nn.Module):
+class MLP(nn.Module):
+  """Maps each position by itself: D -> mlp_dim -> D.
+
+  Attributes:
+    mlp_dim: Inner width.
+    gated: Whether a second, linear projection multiplies the activation.
+    activation: Name in `ACTIVATIONS`.
+    use_bias: Whether projections have biases.
+    dropout_rate: Inside, after the activation.
+    dtype: Compute type.
+  """
+
+  mlp_dim: int
+  gated: bool = True
+  activation: str = 'gelu_tanh'
+  use_bias: bool = False
+  dropout_rate: float = 0.0
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array, *, deterministic: bool = True) -> Array:
+    """Returns [B, T, D]."""
+    dim = x.shape[-1]
+    widen = functools.partial(
+      Einsum,
+      'btd,df->btf',
+      (dim, self.mlp_dim),
+      ('embed', 'mlp'),
+      use_bias=self.use_bias,
+      dtype=self.dtype,
+    )
+    y = ACTIVATIONS[self.activation](widen(name='wide')(x))
+    if self.gated:
+      y = y * widen(name='gate')(x)
+    y = Dropout(self.dropout_rate, deterministic=deterministic)(y)
+    return Einsum(
+      'btf,fd->btd',
+      (self.mlp_dim, dim),
+      ('mlp', 'embed'),
+      use_bias=self.use_bias,
+      dtype=self.dtype,
+      name='narrow',
+    )(y)
+
+
+class _Layer(nn.Module):
+  """What a Transformer and each of its blocks are made with."""
+
+  num_heads: int
+  head_dim: int
+  mlp_dim: int
+  dropout_rate: float = 0.0
+  norm: str = 'rms'
+  norm_first: bool = True
+  norm_epsilon: float = 1e-6
+  use_bias: bool = False
+  gated: bool = True
+  activation: str = 'gelu_tanh'
+  scale_logits: bool = False
+  causal: bool = False
+  attention_kernel: str = 'blockwise'
+  dtype: jnp.dtype = jnp.float32
+
+
+class Block(_Layer, kw_only=True):
   """One layer: self-attention and MLP, each with its norm and residual.
 
   Attributes are those of `Transformer`; `deterministic` and `reach` are its
   call's arguments, fields here because they are static under scan and remat.
   """
 
-  num_heads: int
-  head_dim: int
-  mlp_dim: int
-  dropout_rate: float
-  norm: str
-  norm_first: bool
-  norm_epsilon: float
-  use_bias: bool
-  gated: bool
-  activation: str
-  scale_logits: bool
-  causal: bool
-  attention_kernel: str
-  dtype: jnp.dtype
   deterministic: bool
   reach: int | None
 
@@ -128,7 +183,7 @@ class Block(nn.Module):
     return (x, new_cache), None
 
 
-class Transformer(nn.Module):
+class Transformer(_Layer, kw_only=True):
   """Stacks blocks with `nn.scan`; parameters of all layers are stacked.
 
   Dropout is at T5 v1.1's places: the input, after each sublayer, inside the
@@ -147,7 +202,7 @@ class Transformer(nn.Module):
     final_norm: Whether a norm follows the last block.
     use_bias: Whether projections have biases.
     gated: Whether the MLP is gated.
-    activation: Name in `mlp.ACTIVATIONS`.
+    activation: Name in `ACTIVATIONS`.
     scale_logits: Divide logits by sqrt(head_dim) (BERT) or the initial query
       kernel (T5).
     causal: Whether keys after the query are hidden.
@@ -165,25 +220,11 @@ class Transformer(nn.Module):
 
   num_layers: int
   embed_dim: int
-  num_heads: int
-  head_dim: int
-  mlp_dim: int
-  dropout_rate: float = 0.0
-  norm: str = 'rms'
-  norm_first: bool = True
-  norm_epsilon: float = 1e-6
   final_norm: bool = True
-  use_bias: bool = False
-  gated: bool = True
-  activation: str = 'gelu_tanh'
-  scale_logits: bool = False
-  causal: bool = False
   relative_buckets: int = 0
   relative_max_distance: int = 0
   relative_gain: float = 1.0
-  attention_kernel: str = 'blockwise'
   scan_unroll: int = 1
-  dtype: jnp.dtype = jnp.float32
   remat: str = 'none'
 
   def empty_cache(self, batch_size: int, capacity: int) -> Cache:
@@ -268,10 +309,9 @@ class Transformer(nn.Module):
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )
     fields = {
-      name: getattr(self, name)
-      for name in Block.__dataclass_fields__
-      if name in Transformer.__dataclass_fields__
-      and name not in ('parent', 'name')
+      field.name: getattr(self, field.name)
+      for field in dataclasses.fields(_Layer)
+      if field.name not in ('parent', 'name')
     }
     return stack(
       **fields, deterministic=deterministic, reach=reach, name='layers'

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from musiclm_jax.contracts import atomic_file, own_folder, paths, seal
+from musiclm_jax.contracts import atomic_file, ownership, paths
 from musiclm_jax.contracts.errors import UsageError
 
 Result = Mapping[str, Any]
@@ -14,7 +14,7 @@ Result = Mapping[str, Any]
 
 def write_json(path: Path, result: Result) -> None:
   """Writes a result, sealed."""
-  text = json.dumps(seal.seal(result), indent=1) + '\n'
+  text = json.dumps(ownership.seal(result), indent=1) + '\n'
   atomic_file.write_text(path, text)
 
 
@@ -31,7 +31,7 @@ def check_out(path: Path, overwrite: bool = False) -> None:
   if not path.parent.is_dir():
     raise UsageError(f'--json={path}: the folder {path.parent} does not exist')
   paths.check_file(path)
-  ours = seal.is_sealed(own_folder.object_in(path))
+  ours = ownership.is_sealed(ownership.object_in(path))
   if os.path.lexists(path) and not (ours or overwrite):
     raise UsageError(
       f"'{path}' would be replaced, and rehearse did not write it, or it was "

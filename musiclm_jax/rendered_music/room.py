@@ -8,7 +8,8 @@ import functools
 
 import numpy as np
 
-SAMPLE_RATE = 24_000
+from musiclm_jax.contracts.audio import SAMPLE_RATE
+
 BANDS_HZ = (80.0, 250.0, 800.0, 2500.0, 7000.0)
 _EQ_TAPS = 257
 PEAK = 0.97

@@ -11,8 +11,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from musiclm_jax.contracts import atomic_file, own_folder, record_file
+from musiclm_jax.contracts import atomic_file, ownership, record_file
 from musiclm_jax.contracts.atomic_file import write_text
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.rendered_music import splits, truth
 
@@ -21,11 +22,11 @@ _MARK = 'corpus.json'  # what the folder shall hold; written first
 _LENGTHS = 'lengths.json'  # split -> samples of each piece
 _DONE = 'dataset_info.json'  # written last
 BYTES_PER_PIECE = 4.4e6  # on average
-FOLDER = own_folder.Kind(
+FOLDER = ownership.Kind(
   'corpus',
   (_MARK, _LENGTHS, _DONE, 'features.json', 'rendered_music-*.array_record-*'),
   known=lambda folder: (
-    own_folder.object_in(folder / _MARK).get('source') == 'rendered_music'
+    ownership.object_in(folder / _MARK).get('source') == 'rendered_music'
   ),
   alone=True,
 )
@@ -90,8 +91,8 @@ def missing(folder: Path, corpus: Corpus) -> list[Shard]:
   Raises:
     UsageError: If the folder holds something else.
   """
-  own_folder.check(folder, FOLDER)
-  found = own_folder.object_in(folder / _MARK)
+  ownership.check(folder, FOLDER)
+  found = ownership.object_in(folder / _MARK)
   if not found and any(folder.glob('rendered_music-*')):
     raise UsageError(
       f"'{folder}' holds pieces of a corpus without a {_MARK} that says which: "
@@ -123,9 +124,9 @@ def hold(
   Raises:
     UsageError: If the folder holds something else, or another run builds it.
   """
-  with own_folder.hold(folder, FOLDER, 'preparing'):
-    if overwrite and own_folder.object_in(folder / _MARK) != corpus.record:
-      own_folder.clear(folder, FOLDER)
+  with ownership.hold(folder, FOLDER, 'preparing'):
+    if overwrite and ownership.object_in(folder / _MARK) != corpus.record:
+      ownership.clear(folder, FOLDER)
     shards = missing(folder, corpus)
     atomic_file.remove_leftovers(folder)
     write_text(folder / _MARK, json.dumps(corpus.record, indent=1))
@@ -150,7 +151,7 @@ def write(folder: Path, corpus: Corpus, shard: Shard) -> float:
   def rows() -> Iterator[bytes]:
     for index in range(shard.first, shard.last):
       row = builder.example(corpus.seed, shard.split, index)
-      seconds.append(len(row['waveform']) / 24_000)
+      seconds.append(len(row['waveform']) / SAMPLE_RATE)
       yield builder.serialize(row)
 
   record_file.write(folder / shard.filename, rows(), _OPTIONS)

@@ -17,7 +17,7 @@ import numpy as np
 
 from musiclm_jax.contracts.atomic_file import atomic_open
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.plain_path import scratch
+from musiclm_jax.contracts.paths import scratch
 
 _LOOP_SAMPLES = 8192  # rounding by one sample is then 0.2 cents
 _GUARD = 46  # silent samples after each sample, as the format demands

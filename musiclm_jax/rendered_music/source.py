@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.plain_path import plain
+from musiclm_jax.contracts.paths import plain
 from musiclm_jax.rendered_music import captions, shards, truth
 
-SAMPLE_RATE = 24_000
 _CACHED_PIECES = 2  # several reads of one piece in a row are common
 _CACHED_CROPS = 16  # as are several captions of one crop
 _CROP_FIELDS = (
@@ -21,7 +21,7 @@ _CROP_FIELDS = (
 )
 
 
-class RenderedMusic:
+class RenderedMusicSource:
   """Reads one split of a corpus; see `sources.Source`."""
 
   def __init__(self, folder: str, split: str, sample_rate: int = SAMPLE_RATE):

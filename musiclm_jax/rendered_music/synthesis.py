@@ -2,9 +2,8 @@
 
 import numpy as np
 
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.rendered_music import soundfont
-
-SAMPLE_RATE = 24_000
 
 
 def render(

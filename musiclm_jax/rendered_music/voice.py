@@ -8,7 +8,8 @@ import dataclasses
 
 import numpy as np
 
-SAMPLE_RATE = 24_000
+from musiclm_jax.contracts.audio import SAMPLE_RATE
+
 _HOP = 24  # curves are made at 1 kHz
 _RATE = SAMPLE_RATE // _HOP
 

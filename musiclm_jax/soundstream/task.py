@@ -20,7 +20,7 @@ from musiclm_jax.contracts.task import (
   Metrics,
   Params,
 )
-from musiclm_jax.nn import quantizer
+from musiclm_jax.nn import kmeans, quantizer
 from musiclm_jax.soundstream import losses
 from musiclm_jax.soundstream.codec import Codec
 from musiclm_jax.soundstream.discriminators import Discriminators
@@ -229,7 +229,7 @@ class SoundStreamTask:
       kmeans_iterations=self.kmeans_iterations,
       zero_entries=_ZERO_ENTRIES,
     )
-    used = quantizer.perplexity(quantized.codes, self.codec.codebook_size)
+    used = kmeans.perplexity(quantized.codes, self.codec.codebook_size)
     metrics = {
       'reconstruction': reconstruction,
       'waveform': waveform,

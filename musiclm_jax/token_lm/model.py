@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from musiclm_jax.contracts.array_types import Latents, Tokens
 from musiclm_jax.nn.attention import Cache
-from musiclm_jax.nn.parameter import parameter
+from musiclm_jax.nn.einsum import parameter
 from musiclm_jax.nn.relative_bias import RelativeBias, RowBias, toeplitz
 from musiclm_jax.nn.transformer import Transformer
 from musiclm_jax.token_lm.layout import Layout

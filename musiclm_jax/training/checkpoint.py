@@ -16,7 +16,7 @@ from flax.traverse_util import unflatten_dict
 
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.plain_path import plain_file
+from musiclm_jax.contracts.paths import plain_file
 from musiclm_jax.training import workdir as folder
 from musiclm_jax.training.schedule import Best
 

@@ -20,9 +20,9 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
-from musiclm_jax.contracts import disk
+from musiclm_jax.contracts import paths
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.plain_path import plain, plain_file
+from musiclm_jax.contracts.paths import plain, plain_file
 from musiclm_jax.training import checkpoint
 from musiclm_jax.training import workdir as folder
 from musiclm_jax.training.checkpoint import METADATA, STATE
@@ -294,7 +294,7 @@ def check_room(workdir: Path, abstract: TrainState, plan: Schedule) -> None:
   steps = filter(plan.saves, range(1, plan.total_steps + 1))
   saves = len(list(itertools.islice(steps, KEEP + 1)))  # one beside the kept
   each = held(abstract)[0]
-  disk.check_room(path, each * max(1, saves - there), 'checkpoints')
+  paths.check_room(path, each * max(1, saves - there), 'checkpoints')
 
 
 def _check_continuable(path: Path) -> None:

@@ -16,9 +16,9 @@ import numpy as np
 
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
-from musiclm_jax.contracts.printable import printable
 from musiclm_jax.contracts.progress import ProgressCallback, ignore
 from musiclm_jax.contracts.task import Task, task_at
+from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.training import sharding_report
 from musiclm_jax.training import workdir as folder
 from musiclm_jax.training.assembly import Training, assemble

@@ -19,13 +19,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from musiclm_jax.contracts import standard_streams
+from musiclm_jax.contracts import terminal
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.plain_path import plain_file
-from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.paths import plain_file
 from musiclm_jax.contracts.progress import Progress, ProgressCallback, ignore
 from musiclm_jax.contracts.task import HasAudioSamples, Task
+from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.training.assembly import Training
 from musiclm_jax.training.detectors import Alarms, slow_input
 from musiclm_jax.training.report import Report, as_row
@@ -229,7 +229,7 @@ class Observer:
     try:
       print(printable(line), flush=True)
     except BrokenPipeError:
-      standard_streams.let_go()
+      terminal.let_go()
       os.kill(os.getpid(), signal.SIGTERM)
 
   def _say_stalled(self, seconds: float) -> None:

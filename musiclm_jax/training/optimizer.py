@@ -10,8 +10,8 @@ import optax.contrib
 from jaxtyping import Array
 
 from musiclm_jax.contracts.array_types import PyTree
+from musiclm_jax.contracts.bounds import look_up
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.tables import look_up
 
 _MUON_RMS = 0.2  # of an update before the learning rate
 _STACKS = {'layers', 'blocks'}  # modules that `nn.scan` stacks

@@ -17,7 +17,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from jax.experimental import multihost_utils
 
-from musiclm_jax.contracts import atomic_file, own_folder
+from musiclm_jax.contracts import atomic_file, ownership
 from musiclm_jax.contracts.errors import UsageError
 
 CONFIG = 'config.json'
@@ -26,7 +26,7 @@ METRICS = 'metrics.jsonl'
 SPEED = 'speed.jsonl'
 CHECKPOINTS = 'checkpoints'
 DAMAGED = 'damaged'
-FOLDER = own_folder.Kind(
+FOLDER = ownership.Kind(
   'workdir',
   (
     *(CONFIG, CONTRACT, METRICS, SPEED, 'sharding.txt', 'vocab.txt'),
@@ -34,7 +34,7 @@ FOLDER = own_folder.Kind(
     *('events.out.tfevents.*', '.lock'),  # the latter of earlier versions
   ),
   known=lambda folder: (
-    {'stage', 'schedule'} <= own_folder.object_in(folder / CONFIG).keys()
+    {'stage', 'schedule'} <= ownership.object_in(folder / CONFIG).keys()
   ),
 )
 _RESTING = 'adam'  # of a player without parameters, which a config leaves out
@@ -66,16 +66,16 @@ def claim(path: str | Path, *, leads: bool = True) -> Iterator[Path]:
   if not leads:
     yield path
     return
-  own_folder.check(path, FOLDER)
-  new = not own_folder.is_ours(path, FOLDER)
+  ownership.check(path, FOLDER)
+  new = not ownership.is_ours(path, FOLDER)
   made = [p for p in (path, *path.parents) if not os.path.lexists(p)]
-  with own_folder.hold(path, FOLDER, 'training'):
+  with ownership.hold(path, FOLDER, 'training'):
     atomic_file.remove_leftovers(path)
     try:
       yield path
     except BaseException:
       if new and not _has_begun(path):
-        own_folder.discard(path, FOLDER)
+        ownership.discard(path, FOLDER)
         for folder in made:
           with contextlib.suppress(OSError):  # another run is in there
             folder.rmdir()

@@ -198,7 +198,9 @@ class KMeansTask:
       jnp.bincount(codes.reshape(-1), length=self.codebook.codebook_size) > 0
     )
     return {
-      'code_perplexity': kmeans.perplexity(codes, self.codebook.codebook_size),
+      'code_perplexity': kmeans.perplexity(
+        codes[..., None], self.codebook.codebook_size
+      )[0],
       'used_share': used.mean(),
     }
 

@@ -193,7 +193,7 @@ class W2vBertTask:
       self.contrastive_temperature,
     )
     masked, hit = losses.masked_prediction_loss(output.logits, codes)
-    used = perplexity(codes, self.semantic.model.codebook_size)
+    used = perplexity(codes[..., None], self.semantic.model.codebook_size)[0]
     accuracy = losses.masked_mean(hit, mask, axis)
     collapsed = (
       used < _COLLAPSED_PERPLEXITY * self.semantic.model.codebook_size

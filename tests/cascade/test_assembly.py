@@ -8,7 +8,7 @@ import pytest
 
 from musiclm_jax.cascade.assembly import choose_mulan_levels
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.data.token_record import TokenRecord
+from musiclm_jax.data.token_store import TokenRecord
 
 
 class Store:

@@ -9,7 +9,7 @@ import pytest
 
 from musiclm_jax import stages
 from musiclm_jax.data import noise
-from musiclm_jax.data.tune_batches import TuneBook, tune_batches
+from musiclm_jax.data.batches import TuneBook, tune_batches
 from musiclm_jax.rendered_music import tunes
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

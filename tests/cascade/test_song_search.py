@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from musiclm_jax.cascade import song_search
-from musiclm_jax.contracts import atomic_file, folder_lock
+from musiclm_jax.contracts import atomic_file, ownership
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.audio_folder import AudioFolder
 
@@ -215,10 +215,10 @@ def test_a_second_run_is_refused_while_one_hears_and_not_while_none_need(
   music, update
 ):
   refused = pytest.raises(UsageError, match='another run is listening')
-  with folder_lock.hold(music, 'listening'), refused:
+  with ownership.lock(music, 'listening'), refused:
     update()
   update()
-  with folder_lock.hold(music, 'listening'):
+  with ownership.lock(music, 'listening'):
     assert update()[1] == 0
 
 

@@ -16,7 +16,7 @@ from musiclm_jax.contracts import paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data import sources, token_store
 from musiclm_jax.data.audio_folder import AudioFolder
-from musiclm_jax.data.token_record import TokenRecord
+from musiclm_jax.data.token_store import TokenRecord
 from musiclm_jax.rehearsal import table
 from musiclm_jax.rendered_music import builder, shards
 from musiclm_jax.training import report as training_report
@@ -179,7 +179,7 @@ def test_features_are_kept_in_a_folder_of_its_own(tmp_path):
   (tmp_path / 'features').mkdir()
   (tmp_path / 'features' / 'train.npz').write_text('mine')
   with pytest.raises(UsageError, match=r'train\.npz'):
-    feature_cache.own_folder.begin(tmp_path / 'features', feature_cache.FOLDER)
+    feature_cache.ownership.begin(tmp_path / 'features', feature_cache.FOLDER)
 
 
 def test_a_second_prepare_waits_or_is_refused_and_breaks_nothing(

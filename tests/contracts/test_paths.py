@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from musiclm_jax.contracts import disk, paths, plain_path
+from musiclm_jax.contracts import paths
 from musiclm_jax.contracts.errors import UsageError
 
 
@@ -103,11 +103,11 @@ def test_a_folder_that_nobody_can_write_is_named():
 
 
 def test_too_little_room_is_said_with_both_sizes(tmp_path):
-  disk.check_room(tmp_path / 'new' / 'x', 1000, 'the pieces')
+  paths.check_room(tmp_path / 'new' / 'x', 1000, 'the pieces')
   with pytest.raises(
     UsageError, match=r"the pieces need 1\d+\.\d GB at '.*new"
   ):
-    disk.check_room(tmp_path / 'new', 1e20, 'the pieces')
+    paths.check_room(tmp_path / 'new', 1e20, 'the pieces')
 
 
 @pytest.mark.parametrize(
@@ -115,17 +115,17 @@ def test_too_little_room_is_said_with_both_sizes(tmp_path):
 )
 def test_a_folder_with_any_name_has_a_plain_one_too(name, tmp_path):
   folder = tmp_path / name
-  link = plain_path.plain(folder)
-  assert plain_path.is_plain(str(link)) and not link.exists()
+  link = paths.plain(folder)
+  assert paths.is_plain(str(link)) and not link.exists()
   folder.mkdir()
   (link / 'x').write_text('here')
   assert (folder / 'x').read_text() == 'here'
-  assert plain_path.plain(folder) == link
-  assert plain_path.plain_file(folder / 'x') == link / 'x'
+  assert paths.plain(folder) == link
+  assert paths.plain_file(folder / 'x') == link / 'x'
 
 
 def test_plain_names_stay_as_they_are(tmp_path):
   for name in ('a', 'a b', 'caf\u00e9', '\U0001f3b5', 'a#b', "a'b"):
-    assert plain_path.plain(tmp_path / name) == tmp_path / name
+    assert paths.plain(tmp_path / name) == tmp_path / name
   for bucket in ('/gs/x', '/s3/x', '/hf'):
-    assert not plain_path.is_plain(bucket)
+    assert not paths.is_plain(bucket)

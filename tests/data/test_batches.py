@@ -6,7 +6,7 @@ import pytest
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenSpec
 from musiclm_jax.data import batches
-from musiclm_jax.data.batches import Shard
+from musiclm_jax.data.batches import HostShard
 
 
 class Ramp:
@@ -108,7 +108,7 @@ def tokens(store=None, **options):
 @pytest.mark.parametrize('make', [audio, tokens])
 def test_hosts_together_read_the_batch_of_one_host(make, hosts):
   whole = take(make(), 3)
-  parts = [take(make(shard=Shard(h, hosts)), 3) for h in range(hosts)]
+  parts = [take(make(shard=HostShard(h, hosts)), 3) for h in range(hosts)]
   for step in range(3):
     for name in whole[step]:
       joined = np.concatenate([parts[h][step][name] for h in range(hosts)])
@@ -118,7 +118,7 @@ def test_hosts_together_read_the_batch_of_one_host(make, hosts):
 @pytest.mark.parametrize('make', [audio, tokens])
 def test_resuming_continues_the_stream_on_other_hosts(make):
   whole = take(make(), 30)
-  resumed = take(make(start_step=25, shard=Shard(1, 2)), 5)
+  resumed = take(make(start_step=25, shard=HostShard(1, 2)), 5)
   for a, b in zip(whole[25:], resumed, strict=True):
     for name in a:
       np.testing.assert_array_equal(a[name][4:], b[name])
@@ -287,4 +287,11 @@ def test_a_piece_of_one_window_is_conditioned_on_itself():
 
 def test_a_batch_that_does_not_divide_is_refused():
   with pytest.raises(UsageError, match='multiple of 3'):
-    audio(shard=Shard(0, 3))
+    audio(shard=HostShard(0, 3))
+
+
+def test_a_share_of_noise_that_is_no_probability_is_refused():
+  with pytest.raises(UsageError, match='noise_probability=1'):
+    batches.audio_batches(
+      Ramp(), batch_size=1, crop_seconds=1.0, noise_probability=1.5, seed=0
+    )

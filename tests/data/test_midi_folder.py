@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.data import midi_folder, sources
+from musiclm_jax.data import file_folder, midi_folder, sources
 from musiclm_jax.data.folder_listing import list_files
 
 
@@ -76,7 +76,7 @@ def test_corrupt_files_are_skipped_counted_and_reported(folder, capfd):
   (folder / 'empty.mid').write_bytes(b'')
   (folder / 'noise.mid').write_bytes(b'MThd' + bytes(range(200)))
   (folder / 'text.mid').write_text('not music')
-  files = midi_folder.scan(str(folder))
+  files = file_folder.scan(str(folder), midi_folder.KIND)
   assert len(files) == 12
   said = capfd.readouterr().err
   assert 'skipped 3 of 15' in said and 'empty.mid' in said
@@ -96,9 +96,9 @@ def _garbage(number):
 def test_however_its_parser_dies_a_file_is_skipped_by_name(folder):
   for number in range(24, 48):  # some of them end the process
     (folder / f'garbage{number}.mid').write_bytes(_garbage(number))
-  listing = list_files(folder, midi_folder.SUFFIXES)
-  good, broken = midi_folder.probe_all(folder, listing)
-  assert len([file for file in good if 'song' in file.name]) == 12
+  listing = list_files(folder, midi_folder.KIND.suffixes)
+  good, broken = file_folder.probe_all(folder, midi_folder.KIND, listing)
+  assert len([name for name, _ in good if 'song' in name]) == 12
   assert len(good) + len(broken) == 36
   assert all(name and reason for name, reason in broken)
 
@@ -108,7 +108,7 @@ def test_what_cannot_be_rendered_is_silence_and_said_once(folder, capfd):
   path = folder / source.piece_id(0)
   path.write_bytes(b'MThd')
   for _ in range(2):
-    source._cache.clear()
+    source._rendered.cache_clear()
     assert not source.read(0, 0, 500).any()
   (line,) = capfd.readouterr().err.strip().splitlines()
   assert source.piece_id(0) in line and 'silence is used' in line
@@ -120,7 +120,9 @@ def test_links_and_names_that_are_no_utf8_are_read(tmp_path):
     _midi(elsewhere / os.fsdecode(name))
   (tmp_path / 'music').mkdir()
   (tmp_path / 'music' / 'linked').symlink_to(elsewhere)
-  found = [file.name for file in midi_folder.scan(tmp_path / 'music')]
+  found = [
+    name for name, _ in file_folder.scan(tmp_path / 'music', midi_folder.KIND)
+  ]
   assert found == ['linked/b.mid', 'linked/c.mid', 'linked/\udc85.mid']
   assert sum(map(len, _open(tmp_path / 'music').values())) == 3
 

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from musiclm_jax.contracts import atomic_file
-from musiclm_jax.data import audio_folder, midi_folder
-from musiclm_jax.data.audio_file import SUFFIXES
+from musiclm_jax.data import file_folder
+from musiclm_jax.data.audio_folder import AudioFolder
 from musiclm_jax.data.folder_listing import list_files
+from musiclm_jax.data.midi_folder import MidiFolder
 from musiclm_jax.data.sources import SPLITS
 
 LIMIT = 10.0  # seconds for one file
@@ -26,16 +27,15 @@ RATE = 24_000
 
 def read_all(folder, kind, names, monkeypatch):
   """Reads what can be read and checks that all else is named; a summary."""
-  room, suffixes, opened = audio_folder, SUFFIXES, audio_folder.AudioFolder
-  if kind == 'mid':
-    room, suffixes = midi_folder, midi_folder.SUFFIXES
-    opened = midi_folder.MidiFolder
+  opened = MidiFolder if kind == 'mid' else AudioFolder
   start = time.monotonic()
-  good, broken = room.probe_all(folder, list_files(folder, suffixes))
+  good, broken = file_folder.probe_all(
+    folder, opened.kind, list_files(folder, opened.kind.suffixes)
+  )
   scanned, slowest = time.monotonic() - start, 0.0
   assert all(reason for _, reason in broken)
   # A parser that reads past its buffer might find otherwise another time.
-  monkeypatch.setattr(room, 'probe_all', lambda *_: (good, broken))
+  monkeypatch.setattr(file_folder, 'probe_all', lambda *_: (good, broken))
   kept = []
   # Fewer files than splits make no source.
   for split in SPLITS if len(good) >= len(SPLITS) else ():

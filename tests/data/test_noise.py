@@ -1,9 +1,7 @@
 """Claims about the noise that a codec learns to take out."""
 
 import numpy as np
-import pytest
 
-from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data import noise
 
 
@@ -41,8 +39,3 @@ def test_colours_differ_and_the_level_is_one():
     line = np.polyfit(np.log(np.arange(1, 2049)), np.log(power), 1)
     slopes.append(line[0])
   assert min(slopes) < -1.5 and max(slopes) > -0.5
-
-
-def test_what_is_no_probability_is_refused():
-  with pytest.raises(UsageError, match='must be between 0 and 1'):
-    noise.check(1.5)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.data.text import SPECIALS, Tokenizer
+from musiclm_jax.data.text import SPECIALS, WordPiece
 
 TEXTS = (
   'A calm piano solo, slow and tender.',
@@ -19,7 +19,7 @@ TEXTS = (
 
 @pytest.fixture(scope='module')
 def tokenizer():
-  return Tokenizer.train(TEXTS * 3, 400)
+  return WordPiece.train(TEXTS * 3, 400)
 
 
 def test_ids_begin_with_cls_end_with_sep_and_are_padded_with_zero(tokenizer):
@@ -76,7 +76,7 @@ def test_remarks_name_what_is_unknown_and_what_is_cut_off(tokenizer):
 
 def test_a_vocabulary_survives_its_file(tokenizer, tmp_path):
   tokenizer.save(tmp_path / 'vocab.txt')
-  loaded = Tokenizer.load(tmp_path / 'vocab.txt')
+  loaded = WordPiece.load(tmp_path / 'vocab.txt')
   assert loaded.pieces == tokenizer.pieces
   assert loaded.pieces[: len(SPECIALS)] == SPECIALS
 
@@ -84,9 +84,9 @@ def test_a_vocabulary_survives_its_file(tokenizer, tmp_path):
 def test_vocabulary_is_the_same_in_another_process():
   """Ties between pairs would otherwise depend on the seed of a hash."""
   program = (
-    'from musiclm_jax.data.text import Tokenizer;'
+    'from musiclm_jax.data.text import WordPiece;'
     "texts = ['qwxz lkjh mnbv poiu ytre asdf ghjk zxcv'] * 2;"
-    'print(*Tokenizer.train(texts, 45).pieces)'
+    'print(*WordPiece.train(texts, 45).pieces)'
   )
   outputs = {
     subprocess.run(
@@ -102,9 +102,9 @@ def test_vocabulary_is_the_same_in_another_process():
 
 
 def test_size_is_a_limit_and_words_come_out_whole_where_it_allows():
-  small = Tokenizer.train(TEXTS, 60)
+  small = WordPiece.train(TEXTS, 60)
   assert len(small) == 60
-  large = Tokenizer.train(TEXTS, 4000)
+  large = WordPiece.train(TEXTS, 4000)
   assert len(large) < 4000
   for text in TEXTS:
     assert large.unknown_words(text) == []
@@ -112,14 +112,14 @@ def test_size_is_a_limit_and_words_come_out_whole_where_it_allows():
 
 def test_bad_vocabularies_are_refused_in_one_line(tmp_path):
   with pytest.raises(UsageError, match=r'no vocabulary'):
-    Tokenizer.load(tmp_path / 'nothing.txt')
+    WordPiece.load(tmp_path / 'nothing.txt')
   (tmp_path / 'bad.txt').write_text('hello\nworld\n')
   with pytest.raises(UsageError, match=r'\[PAD\]'):
-    Tokenizer.load(tmp_path / 'bad.txt')
+    WordPiece.load(tmp_path / 'bad.txt')
   with pytest.raises(UsageError, match='no captions'):
-    Tokenizer.train([], 100)
+    WordPiece.train([], 100)
   with pytest.raises(UsageError, match='letters'):
-    Tokenizer.train(TEXTS, 10)
+    WordPiece.train(TEXTS, 10)
 
 
 def test_what_cannot_even_be_spelt_is_said_to_be_passed_over(tokenizer):

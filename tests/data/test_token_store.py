@@ -7,11 +7,10 @@ import pytest
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
-from musiclm_jax.data.batches import token_batches
-from musiclm_jax.data.crop_places import crop_starts
-from musiclm_jax.data.token_record import TokenRecord
+from musiclm_jax.data.batches import crop_starts, token_batches
 from musiclm_jax.data.token_store import (
   Plan,
+  TokenRecord,
   TokenStore,
   TokenStoreWriter,
 )

@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from musiclm_jax import door as door_of
 from musiclm_jax import stages
-from musiclm_jax.data.text import Tokenizer
+from musiclm_jax.data.text import WordPiece
 from musiclm_jax.training import checkpoints, workdir
 from musiclm_jax.training.schedule import Schedule
 from musiclm_jax.training.state import TrainState
@@ -208,7 +208,7 @@ def workdirs(tmp_path_factory):
   folder = tmp_path_factory.mktemp('workdirs')
   for stage in TOKENIZERS:
     write_workdir(folder / stage, stage)
-  Tokenizer.train(WORDS, 60).save(folder / 'mulan' / 'vocab.txt')
+  WordPiece.train(WORDS, 60).save(folder / 'mulan' / 'vocab.txt')
   return folder
 
 

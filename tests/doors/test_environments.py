@@ -21,7 +21,7 @@ from musiclm_jax import door
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.launch import compilation_cache, first_sum, trouble
+from musiclm_jax.launch import devices, environment, trouble
 
 ROOT = Path(__file__).parents[2]
 CONFIG = f'--config={ROOT}/configs/semantic.py:tiny'
@@ -217,7 +217,7 @@ def test_a_platform_that_is_not_here_is_said_before_the_work(
     raise UsageError('jax cannot start here: JAX_PLATFORMS=cuda')
 
   monkeypatch.setattr(jax, 'devices', no_devices)
-  monkeypatch.setattr(first_sum, 'ask', ask)
+  monkeypatch.setattr(devices, 'ask', ask)
   bundle = mock.Mock(settings=SamplingConfig())
   bundle.contract.streams = {'mulan': mock.Mock(num_levels=12)}
   monkeypatch.setattr('musiclm_jax.cascade.bundle.read', lambda _: bundle)
@@ -314,11 +314,11 @@ def test_a_folder_that_is_gone_under_the_command_is_said(call, tmp_path):
   [
     ({}, 'no home folder'),
     (
-      {compilation_cache.FOLDER: '/proc/nothing'},
+      {environment.CACHE_FOLDER: '/proc/nothing'},
       "cache '/proc/nothing' cannot",
     ),
-    ({compilation_cache.FOLDER: ''}, None),
-    ({compilation_cache.FOLDER: 'gs://bucket/xla'}, None),
+    ({environment.CACHE_FOLDER: ''}, None),
+    ({environment.CACHE_FOLDER: 'gs://bucket/xla'}, None),
   ],
 )
 def test_without_a_home_or_a_cache_one_line_is_said_and_the_work_goes_on(
@@ -329,7 +329,7 @@ def test_without_a_home_or_a_cache_one_line_is_said_and_the_work_goes_on(
 
   monkeypatch.setattr(Path, 'home', no_home)
   monkeypatch.chdir(tmp_path)
-  line = compilation_cache.open_folder(environment)
+  line = environment.open_cache(environment)
   assert words in line if words else line is None
   assert list(tmp_path.iterdir()) == []
 
@@ -364,7 +364,7 @@ def test_an_output_that_nobody_reads_ends_the_command_quietly(unbuffered):
 
 
 def test_a_stream_that_is_closed_is_not_given_to_a_file():
-  opened = 'import musiclm_jax.contracts.standard_streams as s; s.open_all(); '
+  opened = 'import musiclm_jax.contracts.terminal as s; s.open_all(); '
   opened += 'f = open("/dev/null"); print("x"); raise SystemExit(f.fileno())'
   done = shell(f"{sys.executable} -c '{opened}' <&- >&- 2>&-")
   assert done.returncode == 3

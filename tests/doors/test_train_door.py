@@ -19,9 +19,8 @@ from bert_checkpoints import SIZES, drawn_tensors, write_checkpoint
 from musiclm_jax import door
 from musiclm_jax.contracts.progress import Progress
 from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
-from musiclm_jax.data.token_record import TokenRecord
-from musiclm_jax.data.token_store import Plan, TokenStoreWriter
-from musiclm_jax.launch import compilation_cache
+from musiclm_jax.data.token_store import Plan, TokenRecord, TokenStoreWriter
+from musiclm_jax.launch import environment
 from musiclm_jax.training import checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -330,10 +329,10 @@ def test_truncated_compilations_are_removed_and_all_else_stays(tmp_path):
   stay = {f'whole-{end}', 'my-cache'}
   if sys.version_info < (3, 14) and not importlib.util.find_spec('zstandard'):
     stay.add(f'zstd-{end}')  # which cannot be looked into here
-  compilation_cache.mend(tmp_path)
+  environment.mend_cache(tmp_path)
   assert {p.name for p in tmp_path.glob('*-cache')} == stay
   (tmp_path / f'later-{end}').write_bytes(whole[:10])
-  compilation_cache.mend(tmp_path)
+  environment.mend_cache(tmp_path)
   assert {p.name for p in tmp_path.glob('*-cache')} == stay
 
 

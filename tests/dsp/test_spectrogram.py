@@ -23,13 +23,10 @@ def test_window_is_scipys_periodic_hann():
   )
 
 
-@pytest.mark.parametrize('center', [False, True])
-def test_stft_equals_librosa(center):
+def test_stft_equals_librosa():
   x = _signal()
-  mine = spectrogram.stft(
-    x, window_length=512, hop_length=128, fft_size=512, center=center
-  )
-  theirs = librosa.stft(x, n_fft=512, hop_length=128, center=center).T
+  mine = spectrogram.stft(x, window_length=512, hop_length=128, fft_size=512)
+  theirs = librosa.stft(x, n_fft=512, hop_length=128, center=False).T
   np.testing.assert_allclose(mine, theirs, atol=2e-5)
 
 
@@ -40,17 +37,13 @@ def test_zero_padded_stft_samples_the_same_spectrum_more_finely():
   np.testing.assert_allclose(short, long[:, ::8], atol=1e-5)
 
 
-@pytest.mark.parametrize('htk', [False, True])
-@pytest.mark.parametrize('slaney_norm', [False, True])
-def test_filterbank_equals_librosa(htk, slaney_norm):
+def test_filterbank_equals_librosa():
   mine = spectrogram.mel_filterbank(
     sample_rate=16000,
     fft_size=1024,
     num_mels=64,
     low_hz=60.0,
     high_hz=7600.0,
-    htk=htk,
-    slaney_norm=slaney_norm,
   )
   theirs = librosa.filters.mel(
     sr=16000,
@@ -58,14 +51,13 @@ def test_filterbank_equals_librosa(htk, slaney_norm):
     n_mels=64,
     fmin=60.0,
     fmax=7600.0,
-    htk=htk,
-    norm='slaney' if slaney_norm else None,
+    htk=True,
+    norm=None,
   ).T
   np.testing.assert_allclose(mine, theirs, atol=1e-6)
 
 
-@pytest.mark.parametrize('power', [1.0, 2.0])
-def test_log_mel_equals_librosa(power):
+def test_log_mel_equals_librosa():
   x = _signal()
   mine = spectrogram.log_mel(
     x,
@@ -76,8 +68,6 @@ def test_log_mel_equals_librosa(power):
     num_mels=64,
     low_hz=0.0,
     high_hz=12000.0,
-    center=True,
-    power=power,
   )
   theirs = librosa.feature.melspectrogram(
     y=x,
@@ -87,7 +77,8 @@ def test_log_mel_equals_librosa(power):
     n_mels=64,
     htk=True,
     norm=None,
-    power=power,
+    center=False,
+    power=1.0,
   ).T
   np.testing.assert_allclose(
     mine, np.log(np.maximum(theirs, 1e-5)), rtol=1e-4, atol=1e-4

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.launch import first_sum, host_report, membership, roll_call
-from musiclm_jax.launch.host_report import HostReport
+from musiclm_jax.launch import devices, membership, roll_call
 from musiclm_jax.launch.membership import Membership
+from musiclm_jax.launch.roll_call import HostReport
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +44,7 @@ def test_trouble_is_named(second, said):
   reports = [report_of(0)]
   if second is not None:
     reports.append(report_of(1, **second))
-  why = host_report.trouble(reports, 2)
+  why = roll_call.trouble(reports, 2)
   assert why is None if said is None else said in why
 
 
@@ -159,7 +159,7 @@ def test_who_holds_a_tpu_is_named(tmp_path):
     folder.mkdir(parents=True)
     (folder / '3').symlink_to(target)
     (folder.parent / 'cmdline').write_bytes(b'python\0train.py\0')
-  assert host_report.tpu_holders(tmp_path) == ('process 12 (python train.py)',)
+  assert roll_call.tpu_holders(tmp_path) == ('process 12 (python train.py)',)
 
 
 def test_the_reason_of_jax_is_found_in_its_log():
@@ -168,8 +168,8 @@ def test_the_reason_of_jax_is_found_in_its_log():
     'RuntimeError: The TPU is already in use by process with pid 7.\n'
     'note: more\n'
   )
-  assert first_sum.reason(log).endswith('with pid 7.')
-  assert 'DEADLINE' in first_sum.reason('F1126 08:44 absl: DEADLINE\n  @ 0x7\n')
+  assert devices.reason(log).endswith('with pid 7.')
+  assert 'DEADLINE' in devices.reason('F1126 08:44 absl: DEADLINE\n  @ 0x7\n')
 
 
 def test_two_processes_are_ready():

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.nn.attention import attend
+from musiclm_jax.nn.attention import attend, cudnn_attention
 from musiclm_jax.nn.blockwise_attention import blockwise_attention
-from musiclm_jax.nn.cudnn_attention import cudnn_attention
 from musiclm_jax.nn.relative_bias import RowBias
 
 BATCH, HEADS, WIDTH = 3, 2, 4

@@ -107,8 +107,10 @@ def test_dead_centroid_lives_on_after_replacement(blobs):
 
 
 def test_perplexity_counts_codes_in_use():
-  assert kmeans.perplexity(jnp.array([3, 3, 3]), 8) == pytest.approx(1.0)
-  assert kmeans.perplexity(jnp.arange(8), 8) == pytest.approx(8.0, rel=1e-5)
+  assert kmeans.perplexity(jnp.array([[3]] * 3), 8)[0] == pytest.approx(1.0)
+  assert kmeans.perplexity(jnp.arange(8)[:, None], 8)[0] == pytest.approx(
+    8.0, rel=1e-5
+  )
 
 
 def test_sums_are_those_of_the_nearest_in_blocks_and_rest(monkeypatch):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from musiclm_jax.nn import quantizer
+from musiclm_jax.nn import kmeans, quantizer
 
 Q, K, D = 4, 8, 3
 
@@ -197,7 +197,7 @@ def test_statistics_are_of_the_global_batch():
 def test_perplexity_counts_entries_in_even_use():
   codes = jnp.stack([jnp.arange(8), jnp.zeros(8, int), jnp.arange(8) // 4], -1)
   np.testing.assert_allclose(
-    quantizer.perplexity(codes[None], K), [8.0, 1.0, 2.0], rtol=1e-5
+    kmeans.perplexity(codes[None], K), [8.0, 1.0, 2.0], rtol=1e-5
   )
 
 

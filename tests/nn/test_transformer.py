@@ -170,7 +170,14 @@ def test_dropout_differs_from_layer_to_layer_and_draw_to_draw():
 
 def test_logits_are_unscaled_and_the_query_kernel_pays_for_it():
   dim, heads, width = 512, 2, 64
-  transformer = Transformer(1, dim, heads, width, 8, causal=True)
+  transformer = Transformer(
+    num_layers=1,
+    embed_dim=dim,
+    num_heads=heads,
+    head_dim=width,
+    mlp_dim=8,
+    causal=True,
+  )
   params = nn.unbox(
     jax.jit(transformer.init)(jax.random.key(0), jnp.zeros((1, 2, dim)))
   )['params']['layers']['attention']

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.data.batches import Shard
-from musiclm_jax.data.tune_batches import TuneBook, tune_batches
+from musiclm_jax.data.batches import HostShard, TuneBook, tune_batches
 from musiclm_jax.rendered_music import splits, tunes, voice
 
 SECONDS = 4.0
@@ -139,7 +138,7 @@ def test_batches_are_a_function_of_seed_and_step_on_any_hosts():
   assert whole[0]['group'].dtype == np.int32
   both = np.concatenate([batch['group'] for batch in whole[:2]])
   assert sorted(both) == list(range(8)), 'an epoch plays each tune once'
-  part = next(_stream(start_step=2, shard=Shard(1, 2)))
+  part = next(_stream(start_step=2, shard=HostShard(1, 2)))
   for name, rows in part.items():
     np.testing.assert_array_equal(rows, whole[2][name][2:])
 

@@ -20,7 +20,7 @@ import pytest
 
 from musiclm_jax import stages
 from musiclm_jax.cascade import stage_data
-from musiclm_jax.data.batches import Shard, token_batches
+from musiclm_jax.data.batches import HostShard, token_batches
 from musiclm_jax.data.token_store import TokenStore
 from musiclm_jax.training import checkpoint
 
@@ -166,7 +166,7 @@ def test_two_processes_and_one_read_the_same_batches(folder):
       source,
       seed=0,
       start_step=RESUMED,
-      shard=Shard(*shard),
+      shard=HostShard(*shard),
       batch_size=8,
       crop_seconds=2.0,
       other_window_probability=0.5,

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from training_games import play
 
-from musiclm_jax.contracts import own_folder
+from musiclm_jax.contracts import ownership
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.training import checkpoint, checkpoints, workdir
 
@@ -35,7 +35,7 @@ def test_a_workdir_of_any_name_trains_and_goes_on(name, tmp_path):
     play('lm', path, schedule=SHORT | {'total_steps': total})
     assert checkpoint.read(path).step == total
   assert checkpoint.read(path / 'checkpoints' / '2').step == 2
-  assert own_folder.foreign(path, workdir.FOLDER) is None, 'all of it is ours'
+  assert ownership.foreign(path, workdir.FOLDER) is None, 'all of it is ours'
   assert [p.name for p in tmp_path.iterdir()] == [name]
 
 

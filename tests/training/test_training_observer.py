@@ -14,7 +14,7 @@ import pytest
 import training_games
 from training_games import CodecGame, LMGame, codec_batch, lm_batch, play
 
-from musiclm_jax.contracts import standard_streams
+from musiclm_jax.contracts import terminal
 from musiclm_jax.contracts.errors import STOPPED, UsageError
 from musiclm_jax.contracts.task import BatchInfo, HealthCheck
 from musiclm_jax.training import checkpoint, observer, speed
@@ -204,7 +204,7 @@ def test_a_run_whose_output_nobody_reads_any_more_is_saved_and_ends(
 
   monkeypatch.setattr(sys, 'stdout', Closed())
   # Of the process itself, which is that of the other tests.
-  monkeypatch.setattr(standard_streams, 'let_go', lambda: None)
+  monkeypatch.setattr(terminal, 'let_go', lambda: None)
   plan = {'total_steps': 9, 'log_every': 1, 'eval_every': 0, 'save_every': 0}
   with pytest.raises(SystemExit) as stop:
     play('lm', tmp_path, schedule=plan)

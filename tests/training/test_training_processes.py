@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from musiclm_jax.contracts import own_folder
+from musiclm_jax.contracts import ownership
 from musiclm_jax.training import checkpoint, workdir
 
 STEPS = 'total_steps=40'
@@ -208,7 +208,7 @@ def test_what_a_kill_leaves_behind_does_not_block(tmp_path):
   assert killed.returncode == -signal.SIGKILL
   child = int(killed.stdout)
   try:
-    assert (tmp_path / 'w' / own_folder.MARK).exists()
+    assert (tmp_path / 'w' / ownership.MARK).exists()
     with workdir.claim(tmp_path / 'w'):
       os.kill(child, 0)  # is still there
   finally:

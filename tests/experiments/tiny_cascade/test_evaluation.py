@@ -19,8 +19,7 @@ from experiments.tiny_cascade import (
 )
 from musiclm_jax.cascade import networks
 from musiclm_jax.contracts.token_contract import TokenContract
-from musiclm_jax.data.token_record import TokenRecord
-from musiclm_jax.data.token_store import Plan, TokenStoreWriter
+from musiclm_jax.data.token_store import Plan, TokenRecord, TokenStoreWriter
 from musiclm_jax.rendered_music import programs
 
 pytestmark = pytest.mark.soak  # a whole report: a minute of compiling

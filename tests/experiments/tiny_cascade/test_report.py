@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.tiny_cascade import gates, report
-from musiclm_jax.contracts import seal
+from musiclm_jax.contracts import ownership
 from musiclm_jax.metrics.bootstrap import Interval
 
 
@@ -46,7 +46,14 @@ def folder(tmp_path_factory):
 
 def test_json_is_as_specified(folder):
   data = json.loads((folder / 'report.json').read_text())
-  parts = {'stages', 'gates', 'token_hashes', 'baselines', 'files', seal.KEY}
+  parts = {
+    'stages',
+    'gates',
+    'token_hashes',
+    'baselines',
+    'files',
+    ownership.SEAL,
+  }
   assert set(data) == parts
   assert [g['name'] for g in data['gates']] == list(gates.STAGE_OF)
   for gate in data['gates']:

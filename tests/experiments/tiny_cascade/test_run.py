@@ -16,7 +16,7 @@ from experiments.tiny_cascade import plan, process, run_folder, scheduler, slots
 from experiments.tiny_cascade.slots import makespan, next_stage
 from experiments.tiny_cascade.status_line import ProgressLine
 from musiclm_jax.cascade import source_code
-from musiclm_jax.contracts import own_folder
+from musiclm_jax.contracts import ownership
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.training.speed import duration
 
@@ -46,7 +46,7 @@ class Script(plan.CascadeStage):
     return [sys.executable, '-c', *self.command]
 
 
-ANY = own_folder.Kind('any', ('runs', 'old'), lambda folder: True)
+ANY = ownership.Kind('any', ('runs', 'old'), lambda folder: True)
 
 
 def script(out, code, name='prepare', config=None):
@@ -135,7 +135,7 @@ def test_what_a_user_put_into_a_stages_output_is_named_before_the_work(
   stages = plan.CascadePlan(tmp_path, 0, 'tiny', 20).stages()
   names = [stage.name for stage in stages]
   for stage in stages[:3]:
-    own_folder.begin(stage.output, stage.kind)
+    ownership.begin(stage.output, stage.kind)
   run_folder.check(stages, dict.fromkeys(names, 'a'), tmp_path, False)
   for path in (
     *('corpus/notes.txt', 'workdirs/mulan/thesis.tex', 'samples/sample_0.wav'),
@@ -519,11 +519,11 @@ def test_an_unknown_stage_is_refused_with_the_known_ones(tmp_path):
 
 
 def test_a_second_demo_in_one_folder_is_refused(tmp_path):
-  with own_folder.hold(tmp_path, run_folder.FOLDER, 'running a demo'):
+  with ownership.hold(tmp_path, run_folder.FOLDER, 'running a demo'):
     run = command(f'--out={tmp_path}', '--until=prepare')
   assert run.returncode == 2
   assert 'another run is running a demo in' in run.stderr.splitlines()[-1]
-  assert [path.name for path in tmp_path.iterdir()] == [own_folder.MARK]
+  assert [path.name for path in tmp_path.iterdir()] == [ownership.MARK]
 
 
 def test_an_interrupt_ends_the_stage_too(tmp_path):

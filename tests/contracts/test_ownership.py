@@ -3,13 +3,13 @@
 import pytest
 
 from experiments.tiny_cascade import feature_cache, run_folder
-from musiclm_jax.contracts import own_folder
+from musiclm_jax.contracts import ownership
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data import token_store
 from musiclm_jax.rendered_music import shards
 from musiclm_jax.training import workdir
 
-KIND = own_folder.Kind('thing', ('about.json', 'parts/[0-9]*', '*.log'))
+KIND = ownership.Kind('thing', ('about.json', 'parts/[0-9]*', '*.log'))
 KINDS = (
   *(token_store.FOLDER, shards.FOLDER, workdir.FOLDER),
   *(feature_cache.FOLDER, run_folder.FOLDER),
@@ -26,7 +26,7 @@ def test_a_folder_with_a_file_of_our_name_is_refused_by_that_name(
 ):
   name = kind.patterns[0]
   (tmp_path / name).write_text('{"mine": true}')
-  for refusing in (own_folder.begin, own_folder.check_ours, own_folder.clear):
+  for refusing in (ownership.begin, ownership.check_ours, ownership.clear):
     with pytest.raises(UsageError, match=name):
       refusing(tmp_path, kind)
   assert (tmp_path / name).read_text() == '{"mine": true}'
@@ -36,45 +36,45 @@ def test_a_folder_with_a_file_of_our_name_is_refused_by_that_name(
 def test_other_files_of_a_users_do_not_matter_and_stay(tmp_path):
   (tmp_path / 'notes').mkdir()
   (tmp_path / 'notes' / 'about.json').touch()
-  own_folder.begin(tmp_path, KIND)
+  ownership.begin(tmp_path, KIND)
   (tmp_path / 'about.json').touch()
-  own_folder.begin(tmp_path, KIND)
-  own_folder.discard(tmp_path, KIND)
+  ownership.begin(tmp_path, KIND)
+  ownership.discard(tmp_path, KIND)
   assert set(tree(tmp_path)) == {'notes', 'notes/about.json'}
 
 
 def test_only_a_folder_that_is_all_ours_is_cleared(tmp_path):
-  own_folder.begin(tmp_path, KIND)
+  ownership.begin(tmp_path, KIND)
   (tmp_path / 'parts').mkdir()
   for name in ('about.json', 'parts/1', 'a.log', 'parts/mine'):
     (tmp_path / name).touch()
   with pytest.raises(UsageError, match=r"'parts/mine', which musiclm_jax did"):
-    own_folder.clear(tmp_path, KIND)
+    ownership.clear(tmp_path, KIND)
   assert len(tree(tmp_path)) == 6
   (tmp_path / 'parts' / 'mine').unlink()
-  own_folder.clear(tmp_path, KIND)
-  assert set(tree(tmp_path)) == {own_folder.MARK}
+  ownership.clear(tmp_path, KIND)
+  assert set(tree(tmp_path)) == {ownership.MARK}
 
 
 def test_a_folder_is_one_thing_and_one_runs(tmp_path):
   with (
-    own_folder.hold(tmp_path / 'f', KIND, 'working'),
+    ownership.hold(tmp_path / 'f', KIND, 'working'),
     pytest.raises(UsageError, match='another run is working in'),
-    own_folder.hold(tmp_path / 'f', KIND, 'working'),
+    ownership.hold(tmp_path / 'f', KIND, 'working'),
   ):
     pass
   with pytest.raises(UsageError, match='is a thing of musiclm_jax, no workdir'):
-    own_folder.begin(tmp_path / 'f', workdir.FOLDER)
-  (tmp_path / 'f' / own_folder.MARK).write_text('mine')
+    ownership.begin(tmp_path / 'f', workdir.FOLDER)
+  (tmp_path / 'f' / ownership.MARK).write_text('mine')
   with pytest.raises(UsageError, match='strange'):
-    own_folder.begin(tmp_path / 'f', KIND)
-  assert (tmp_path / 'f' / own_folder.MARK).read_text() == 'mine'
+    ownership.begin(tmp_path / 'f', KIND)
+  assert (tmp_path / 'f' / ownership.MARK).read_text() == 'mine'
 
 
 def test_a_mark_that_was_cut_short_is_made_again(tmp_path):
-  (tmp_path / own_folder.MARK).touch()
-  own_folder.begin(tmp_path, shards.FOLDER)
-  assert own_folder.is_ours(tmp_path, shards.FOLDER)
+  (tmp_path / ownership.MARK).touch()
+  ownership.begin(tmp_path, shards.FOLDER)
+  assert ownership.is_ours(tmp_path, shards.FOLDER)
 
 
 def test_folders_of_earlier_versions_are_known(tmp_path):
@@ -91,4 +91,25 @@ def test_folders_of_earlier_versions_are_known(tmp_path):
     folder = tmp_path / kind.name
     (folder / name).parent.mkdir(parents=True)
     (folder / name).write_text(text)
-    own_folder.begin(folder, kind)
+    ownership.begin(folder, kind)
+
+
+def test_a_second_run_is_refused_until_the_first_ends(tmp_path):
+  for _ in range(2):
+    with ownership.lock(tmp_path / 'a' / 'b', 'writing tokens into'):
+      (tmp_path / 'a' / 'b' / 'x').touch()
+      with (
+        pytest.raises(UsageError, match='another run is writing tokens into'),
+        ownership.lock(tmp_path / 'a' / 'b', 'writing tokens into'),
+      ):
+        pass
+  assert [p.name for p in (tmp_path / 'a' / 'b').iterdir()] == ['x']
+
+
+def test_a_refused_call_leaves_no_folder_behind(tmp_path):
+  with (
+    pytest.raises(ValueError),
+    ownership.lock(tmp_path / 'a' / 'b', 'writing tokens into'),
+  ):
+    raise ValueError
+  assert list(tmp_path.iterdir()) == []

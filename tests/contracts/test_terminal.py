@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from musiclm_jax.contracts.printable import printable
+from musiclm_jax.contracts.terminal import printable
 
 
 @pytest.mark.parametrize(

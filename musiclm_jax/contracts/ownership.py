@@ -1,23 +1,27 @@
-"""Folders of ours: marked, held by one run, and never taken from a user.
+"""What is ours: marked folders, sealed records, folders locked by one run.
 
 `<folder>/.musiclm_jax` says what the folder is. Only what a kind of folder is
-known to hold is ever removed from it, whatever else a user has put there.
+known to hold is ever removed from it, whatever else a user has put there. A
+JSON file is ours while its seal, a hash of the rest of it, is whole.
 """
 
 import contextlib
 import dataclasses
 import fcntl
 import fnmatch
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from musiclm_jax.contracts import atomic_file, paths
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.terminal import printable
 
 MARK = '.musiclm_jax'
+SEAL = 'musiclm_jax_seal'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,17 +128,53 @@ def hold(folder: Path, kind: Kind, doing: str) -> Iterator[None]:
     UsageError: As `begin`, or if another run holds it.
   """
   begin(folder, kind)
-  with open(folder / MARK, 'rb+') as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise UsageError(
-        f'another run is {doing} in {folder}: wait for it or choose another '
-        'folder'
-      ) from error
-    except OSError:  # this file system locks nothing
-      pass
+  with open(folder / MARK, 'rb+') as mark:
+    _lock(mark.fileno(), folder, f'{doing} in')
     yield
+
+
+@contextlib.contextmanager
+def lock(folder: str | os.PathLike, doing: str) -> Iterator[None]:
+  """Holds a folder until the block ends, or the process does.
+
+  The folder itself is locked, so nothing is left in it; one that is missing is
+  made, and removed again if it is empty after an error. Where the file system
+  locks no folders, nobody is refused.
+
+  Args:
+    folder: What to hold.
+    doing: What is done in it, such as `'writing tokens into'`.
+
+  Raises:
+    UsageError: If another run holds it.
+    OSError: If it cannot be made.
+  """
+  folder = Path(folder).absolute()
+  made = [path for path in (folder, *folder.parents) if not path.exists()]
+  folder.mkdir(parents=True, exist_ok=True)
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    _lock(descriptor, folder, doing)
+    yield
+  except BaseException:
+    for path in made:
+      with contextlib.suppress(OSError):  # not empty
+        path.rmdir()
+    raise
+  finally:
+    os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path, doing: str) -> None:
+  try:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as error:
+    raise UsageError(
+      f"another run is {doing} '{printable(folder)}': wait for it, or choose "
+      'another folder'
+    ) from error
+  except OSError:  # this file system locks nothing
+    return
 
 
 def foreign(folder: Path, kind: Kind) -> str | None:
@@ -231,3 +271,21 @@ def files(folder: Path) -> Iterator[str]:
     links = [name for name in folders if os.path.islink(Path(inside, name))]
     for name in (*files, *links):
       yield Path(inside, name).relative_to(folder).as_posix()
+
+
+def seal(record: Mapping[str, Any]) -> dict[str, Any]:
+  """Adds the hash of everything else in a JSON object."""
+  return {**record, SEAL: _hash(record)}
+
+
+def is_sealed(record: Any) -> bool:
+  """Whether we wrote this object and nobody has changed it since."""
+  if not isinstance(record, dict) or SEAL not in record:
+    return False
+  rest = {name: value for name, value in record.items() if name != SEAL}
+  return record[SEAL] == _hash(rest)
+
+
+def _hash(record: Mapping[str, Any]) -> str:
+  text = json.dumps(record, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()

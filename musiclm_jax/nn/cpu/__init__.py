@@ -1,0 +1,1 @@
+"""Kernels that only CPUs need: XLA's own are slow there."""
