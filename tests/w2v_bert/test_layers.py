@@ -33,8 +33,13 @@ def test_the_token_layer_is_what_becomes_tokens(task, waveform, change):
 
 def test_the_input_is_what_the_network_hears(task, initial, waveform):
   params, collections = initial
-  found = layers.features(task, params, collections, waveform)
-  mels = task.inputs(collections, waveform)
+
+  @jax.jit
+  def both(params, collections, waveform):
+    found = layers.features(task, params, collections, waveform)
+    return found, task.inputs(collections, waveform)
+
+  found, mels = both(params, collections, waveform)
   np.testing.assert_array_equal(
     found['input'], np.reshape(mels, (4, 50, 4 * task.model.num_mels))
   )
