@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.bounds import look_up
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
   Shapes = dict[str, jax.ShapeDtypeStruct]
 
 Config = Mapping[str, Any]
-SAMPLE_RATE = 24_000
 _SEMANTIC_HOP = 960  # samples a frame of w2v-BERT's features
 _MELODY_WINDOW, _MELODY_HOP = 4 * SAMPLE_RATE, 3 * SAMPLE_RATE
 
@@ -414,90 +414,52 @@ def _tokens(config: Config) -> Shapes:
   return shapes
 
 
+# Kind, task, inference, batches and their shapes.
 STAGES: Mapping[str, Stage] = {
   'soundstream': Stage(
-    kind='network',
-    task=_soundstream,
-    inference=_codec,
-    batches='waveforms',
-    shapes=_waveforms,
+    *('network', _soundstream, _codec, 'waveforms', _waveforms),
     makes='acoustic',
   ),
   'w2v_bert': Stage(
-    kind='network',
-    task=_w2v_bert,
-    inference=_features,
-    batches='waveforms',
-    shapes=_waveforms,
+    *('network', _w2v_bert, _features, 'waveforms', _waveforms),
   ),
   'kmeans': Stage(
-    kind='codebook',
-    task=_kmeans,
-    inference=_codebook,
-    batches='features',
-    shapes=_frames,
+    *('codebook', _kmeans, _codebook, 'features', _frames),
     fit=Fit('w2v_bert', 'embed_dim', 1024),
     makes='semantic',
   ),
   'mulan': Stage(
-    kind='network',
-    task=_mulan,
-    inference=_mulan_embedder,
-    batches='captioned waveforms',
-    shapes=_captioned,
+    *('network', _mulan, _mulan_embedder, 'captioned waveforms', _captioned),
     text_tower=_text_tower,
   ),
   'mulan_rvq': Stage(
-    kind='codebook',
-    task=_embedding_rvq,
-    inference=_quantizer,
-    batches='embeddings of pairs',
-    shapes=_pairs,
+    *('codebook', _embedding_rvq, _quantizer, 'embeddings of pairs', _pairs),
     fit=Fit('mulan', 'embed_dim', 128),
     makes='mulan',
   ),
   'melody': Stage(
-    kind='network',
-    task=_melody,
-    inference=_melody_embedder,
-    batches='melodies',
-    shapes=_takes,
+    *('network', _melody, _melody_embedder, 'melodies', _takes),
     optional=True,
   ),
   'melody_rvq': Stage(
-    kind='codebook',
-    task=_embedding_rvq,
-    inference=_quantizer,
-    batches='embeddings of windows',
-    shapes=_window_rows,
+    *('codebook', _embedding_rvq, _quantizer),
+    *('embeddings of windows', _window_rows),
     fit=Fit('melody', 'output_dim', 192),
     makes='melody',
     optional=True,
   ),
   'semantic': Stage(
-    kind='language model',
-    task=_token_lm,
-    inference=_language_model,
-    batches='tokens',
-    shapes=_tokens,
+    *('language model', _token_lm, _language_model, 'tokens', _tokens),
     reads=('mulan', 'melody', 'semantic'),
     layout=_layout,
   ),
   'coarse': Stage(
-    kind='language model',
-    task=_token_lm,
-    inference=_language_model,
-    batches='tokens',
-    shapes=_tokens,
+    *('language model', _token_lm, _language_model, 'tokens', _tokens),
     reads=('mulan', 'melody', 'semantic', 'acoustic'),
     layout=_layout,
   ),
   'fine': Stage(
-    kind='language model',
-    task=_token_lm,
-    inference=_language_model,
-    batches='tokens',
-    shapes=_tokens,
+    *('language model', _token_lm, _language_model, 'tokens', _tokens),
     reads=('mulan', 'acoustic'),
     layout=_layout,
   ),

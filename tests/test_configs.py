@@ -123,7 +123,7 @@ def test_a_short_crop_has_a_bucket_for_every_distance():
   buckets = relative_bucket(
     distances,
     num_buckets=config.model.relative_buckets,
-    max_distance=lm.transformer.relative_max_distance,
+    max_distance=lm.model.transformer.relative_max_distance,
     bidirectional=False,
   )
   np.testing.assert_array_equal(buckets, distances)

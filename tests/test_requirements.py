@@ -48,8 +48,13 @@ def _asked() -> dict[str, set[str]]:
 @functools.cache
 def _imports(path: Path) -> frozenset[str]:
   """Full names of what a file imports, also within functions."""
-  found = set()
-  for node in ast.walk(ast.parse(path.read_text())):
+  found, nodes = set(), [ast.parse(path.read_text())]
+  while nodes:
+    node = nodes.pop()
+    match node:
+      case ast.If(test=ast.Name(id='TYPE_CHECKING')):
+        continue  # what only types need
+    nodes += ast.iter_child_nodes(node)
     if isinstance(node, ast.Import):
       found |= {alias.name for alias in node.names}
     elif isinstance(node, ast.ImportFrom):

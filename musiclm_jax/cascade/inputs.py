@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from musiclm_jax.contracts import bounds
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp.level import rms_dbfs
 
-SAMPLE_RATE = 24_000
 MAX_SECONDS = 3600.0
 MIN_MELODY_DBFS = -60.0
 _MAX_LEVEL = 4.0  # float samples of a louder one are probably scaled integers

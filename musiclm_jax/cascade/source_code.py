@@ -51,9 +51,9 @@ def digest(module: str, stages: Collection[str] = (), root: Path = ROOT) -> str:
 def _places(module: str, root: Path) -> Iterator[Path]:
   """The files that importing a module runs: its packages' and its own."""
   folder, parts = root, module.split('.')
-  if parts[:2] == [PACKAGE, 'configs'] and (root / 'configs').is_dir():
-    parts = parts[1:]  # where a checkout has them
-  for part in parts:
+  for number, part in enumerate(parts):
+    if parts[:number] == [PACKAGE, 'configs'] and (root / 'configs').is_dir():
+      folder = root / 'configs'  # where a checkout has them
     if not (folder / part).is_dir():
       if (folder / f'{part}.py').is_file():
         yield folder / f'{part}.py'

@@ -9,15 +9,20 @@ content is hashed where a time differs. The time of the last change of the entry
 that.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from musiclm_jax.contracts import atomic_file
-from musiclm_jax.data.sources import Source
+
+if TYPE_CHECKING:
+  from musiclm_jax.data.sources import Source
 
 SCHEMA_VERSION = 1
 

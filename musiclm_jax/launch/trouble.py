@@ -12,6 +12,7 @@ EXTRAS = {
     'array_record',
     'grain',
     'importlib_resources',
+    'ml_collections',
     'optax',
     'pretty_midi',
     'scipy',

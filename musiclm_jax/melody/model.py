@@ -23,6 +23,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from musiclm_jax.contracts.array_types import Embedding, Spectrogram, Waveform
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp import spectrogram
 from musiclm_jax.dsp.framing import centre_on_hops
@@ -30,7 +31,6 @@ from musiclm_jax.nn.einsum import Einsum, parameter
 from musiclm_jax.nn.norm import unit
 from musiclm_jax.nn.transformer import Transformer
 
-SAMPLE_RATE = 24000
 _FLOOR = 0.03  # 30 dB below the loudest band of a clip
 _EMBEDDING_INIT = nn.initializers.truncated_normal(0.02)
 

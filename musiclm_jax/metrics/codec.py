@@ -10,7 +10,8 @@ import itertools
 
 import numpy as np
 
-SAMPLE_RATE = 24_000
+from musiclm_jax.contracts.audio import SAMPLE_RATE
+
 # window -> mel bands; hop is a quarter of the window
 _RESOLUTIONS = {512: 32, 1024: 64, 2048: 96}
 _FLOOR = 1e-4  # relative to a full-scale sine: -80 dB

@@ -9,9 +9,9 @@ import dataclasses
 
 import numpy as np
 
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.dsp.level import rms_dbfs
 
-SAMPLE_RATE = 24_000
 _PITCH_HOP = 960  # 40 ms
 _PITCH_WINDOW = 4096
 _LOWEST_PITCH, _NUM_PITCHES = 36, 60  # MIDI C2 ... B6

@@ -9,7 +9,8 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-SAMPLE_RATE = 24_000
+from musiclm_jax.contracts.audio import SAMPLE_RATE
+
 _FIT_FRAMES = 40_000
 _TEMPO_CLASSES = 3
 

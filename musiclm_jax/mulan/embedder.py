@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from musiclm_jax.contracts.array_types import Embedding, TextIds, Waveform
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.task import Collections, Params
 from musiclm_jax.dsp.resample import resample_24k_to_16k
 from musiclm_jax.mulan.model import SAMPLE_RATE, Mulan
@@ -18,7 +19,6 @@ from musiclm_jax.nn.norm import unit
 from musiclm_jax.nn.precision import exact
 
 PLAYER = 'mulan'
-INPUT_RATE = 24_000  # of every waveform that comes in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class MulanEmbedder:
       waveform: [B, S] at 24 kHz.
     """
     variables = variables_of(params, collections)
-    shortest = round(self.window_seconds * INPUT_RATE)
+    shortest = round(self.window_seconds * SAMPLE_RATE)
     waveform = repeat_to(waveform, shortest)
     return mean_over_windows(
       lambda one: self.model.apply(variables, one, method='embed_window'),

@@ -5,6 +5,7 @@ import dataclasses
 from jaxtyping import Array, Bool, Int
 
 from musiclm_jax.contracts.array_types import Codes, Latents, Waveform
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.task import Collections, Params
 from musiclm_jax.nn import quantizer
 from musiclm_jax.nn.precision import exact
@@ -21,7 +22,7 @@ class Codec:
   """
 
   model: SoundStream
-  sample_rate: int = 24_000
+  sample_rate: int = SAMPLE_RATE
 
   @property
   def hop_length(self) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.dsp import spectrogram
 from musiclm_jax.soundstream.discriminators import Judgement
 
@@ -61,7 +62,7 @@ def reconstruction_loss(
   target: Float[Array, 'B S'],
   output: Float[Array, 'B S'],
   *,
-  sample_rate: int = 24_000,
+  sample_rate: int = SAMPLE_RATE,
 ) -> Float[Array, '']:
   """Computes the multi-scale mel loss (eq. 4 and 5).
 
@@ -103,7 +104,7 @@ def log_mel_distance(
   target: Float[Array, 'B S'],
   output: Float[Array, 'B S'],
   *,
-  sample_rate: int = 24_000,
+  sample_rate: int = SAMPLE_RATE,
 ) -> Float[Array, ' B']:
   """Computes the mean absolute log-mel difference over all scales, nepers."""
   terms = [

@@ -35,7 +35,7 @@ def test_what_a_training_imports_in_truth_is_among_its_files():
     check=True,
   )
   found = {str(path) for path in source_code.files(TRAIN, ['mulan'])}
-  configs = str(ROOT.parent / 'configs')
+  configs = str(ROOT / 'configs')
   imported = {p for p in done.stdout.split() if not p.startswith(configs)}
   assert len(imported) > 60 and imported <= found, imported - found
 

@@ -329,7 +329,7 @@ def test_without_a_home_or_a_cache_one_line_is_said_and_the_work_goes_on(
 
   monkeypatch.setattr(Path, 'home', no_home)
   monkeypatch.chdir(tmp_path)
-  line = environment.open_cache(environment)
+  line = open_cache(environment)
   assert words in line if words else line is None
   assert list(tmp_path.iterdir()) == []
 
@@ -364,7 +364,7 @@ def test_an_output_that_nobody_reads_ends_the_command_quietly(unbuffered):
 
 
 def test_a_stream_that_is_closed_is_not_given_to_a_file():
-  opened = 'import musiclm_jax.contracts.terminal as s; s.open_all(); '
+  opened = 'import musiclm_jax.contracts.terminal as s; s.open_streams(); '
   opened += 'f = open("/dev/null"); print("x"); raise SystemExit(f.fileno())'
   done = shell(f"{sys.executable} -c '{opened}' <&- >&- 2>&-")
   assert done.returncode == 3

@@ -137,7 +137,12 @@ def test_the_melody_is_fitted_as_mulans_audio_is():
   """One fit: text adds a mean and nothing else."""
   mulan, melody = (fit(make_task(name))[-1] for name in MODALITIES)
   for name in melody:
-    jax.tree.map(np.testing.assert_array_equal, melody[name], mulan[name])
+    # Two programs may round differently: equal to the last bits.
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(np.float32(a), b, atol=1e-6),
+      melody[name],
+      mulan[name],
+    )
 
 
 def test_using_the_quantizer_changes_nothing(task, fitted):

@@ -1,5 +1,7 @@
 """SpecAugment: one stripe of frames and one of bands, of each example's own."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,15 +65,15 @@ def test_the_tower_hears_stripes_in_training_only_and_as_wide_as_configured():
 
   def hidden(training, **masks):
     model = Mulan(_Listener(), TextTower(**_TEXT), num_mels=32, **masks)
-    variables = model.init(jax.random.key(0), waveform[:2], ids[:2])
-    _, state = model.apply(
-      variables,
-      waveform,
+    variables = jax.jit(model.init)(jax.random.key(0), waveform[:2], ids[:2])
+    apply = functools.partial(
+      model.apply,
       method='embed_window',
       training=training,
-      rngs={'dropout': jax.random.key(1)},
       mutable=['batch_stats', 'intermediates'],
     )
+    rngs = {'dropout': jax.random.key(1)}
+    _, state = jax.jit(apply)(variables, waveform, rngs=rngs)
     (heard,) = state['intermediates']['audio_tower']['heard']
     return np.asarray(heard == 0)
 

@@ -72,7 +72,7 @@ MODEL = Chapter(
     Number(
       'distance of the last bucket, tokens',
       128,
-      'tuple(task(stage).lm.transformer.relative_max_distance'
+      'tuple(task(stage).lm.model.transformer.relative_max_distance'
       ' for stage in ("semantic", "coarse", "fine"))',
       'T5, memory',
       departs='the length of the sequence, for the same reason',

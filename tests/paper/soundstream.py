@@ -69,7 +69,7 @@ CODEC = Chapter(
     Number(
       "AudioLM's rate, hop and bits a second",
       (16_000, 320, 6_000),
-      '(task("soundstream").sample_rate, task("soundstream").hop_length,'
+      '(task("soundstream").sample_rate, task("soundstream").codec.hop_length,'
       f' {_BITS})',
       'AudioLM, notes',
       departs="MusicLM's codec is another",

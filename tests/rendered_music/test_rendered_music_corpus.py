@@ -191,7 +191,7 @@ def test_door_builds_once_and_refuses_in_one_line(tmp_path):
 
   made = door(f'--out={out}', '--pieces=3', '--processes=1')
   assert made.returncode == 0, made.stderr
-  assert '3/3 pieces' in made.stderr
+  assert 'prepare: 3 pieces in ' in made.stderr
   again = door(f'--out={out}', '--pieces=3', '--processes=1')
   assert again.returncode == 0 and 'pieces,' not in again.stderr
   for bad in (

@@ -56,8 +56,8 @@ def test_the_gain_is_undone_on_the_way_out(codec):
   x = _noise(1, 64)
   variables = jax.jit(module.init)(jax.random.key(0), x)
   np.testing.assert_allclose(
-    louder.apply(variables, x),
-    module.apply(variables, 10 * x) / 10,
+    jax.jit(louder.apply)(variables, x),
+    jax.jit(module.apply)(variables, 10 * x) / 10,
     rtol=1e-5,
     atol=1e-6,
   )

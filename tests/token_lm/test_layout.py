@@ -113,16 +113,16 @@ def test_segments_of_two_rates_share_their_time():
 def test_configs_make_layouts_whose_distances_the_buckets_span(stage, size):
   config = config_module(stage).get_config(size)
   lm = stages.build(config).lm
-  assert lm.transformer.relative_max_distance == lm.layout.num_tokens
+  assert lm.model.transformer.relative_max_distance == lm.layout.num_tokens
   assert lm.layout.melody is None
   if stage != 'fine':
     config.layout.melody = True
     config.data.crop_seconds = max(config.data.crop_seconds, 4.0)
     lm = stages.build(config).lm
     assert lm.layout.melody is not None
-    assert lm.transformer.relative_max_distance == lm.layout.num_tokens
+    assert lm.model.transformer.relative_max_distance == lm.layout.num_tokens
   config.model.relative_max_distance = 50  # as workdirs have it
-  assert stages.build(config).lm.transformer.relative_max_distance == 50
+  assert stages.build(config).lm.model.transformer.relative_max_distance == 50
 
 
 def test_an_unknown_size_lists_the_known_ones():

@@ -56,10 +56,12 @@ def test_gradients_of_all_players_are_taken_at_the_same_parameters():
   new, metrics = jax.jit(make_step(task, optimizers))(state, batch)
   key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), 0)
   for player, loss in task.losses().items():
-    gradient = jax.grad(
-      lambda own, player=player, loss=loss: loss(
-        state.params | {player: own}, state.collections, batch, key, 0
-      )[0]
+    gradient = jax.jit(
+      jax.grad(
+        lambda own, player=player, loss=loss: loss(
+          state.params | {player: own}, state.collections, batch, key, 0
+        )[0]
+      )
     )(state.params[player])
     updates, _ = optimizers[player].update(
       gradient, state.opt_state[player], state.params[player]

@@ -32,8 +32,13 @@ def test_the_token_layer_is_what_becomes_tokens(task, waveform, change):
 
 def test_the_input_is_what_the_network_hears(task, initial, waveform):
   params, collections = initial
-  found = task.semantic.layers(params, collections, waveform)
-  mels = task.semantic.inputs(collections, waveform)
+
+  @jax.jit
+  def both(params, collections, waveform):
+    found = task.semantic.layers(params, collections, waveform)
+    return found, task.semantic.inputs(collections, waveform)
+
+  found, mels = both(params, collections, waveform)
   np.testing.assert_array_equal(
     found['input'], np.reshape(mels, (4, 50, 4 * task.semantic.model.num_mels))
   )

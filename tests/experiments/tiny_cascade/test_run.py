@@ -377,8 +377,8 @@ ROOMS = {
   ),
   'tokenize': ('cascade/corpus.py', 'contracts/token_contract.py'),
   'features': ('metrics/music.py', 'cascade/networks.py'),
-  'bundle': ('cascade/bundle.py', 'contracts/seal.py'),
-  'generate': ('cascade/generator.py', 'cascade/decoder.py'),
+  'bundle': ('cascade/bundle.py', 'contracts/ownership.py'),
+  'generate': ('cascade/generator.py', 'cascade/conditioning.py'),
   'evaluate': ('metrics/bootstrap.py', 'cascade/tokenizer.py'),
 }
 TRAINED = (
@@ -416,7 +416,11 @@ EDITS = {
   'musiclm_jax/stages.py': NAMES[1:],
   'musiclm_jax/cascade/stage_data.py': NAMES[1:],
   'musiclm_jax/embedding_rvq/task.py': ('mulan_rvq', 'tokenize', *AFTER_TOKENS),
-  'musiclm_jax/token_lm/task.py': AFTER_TOKENS,
+  'musiclm_jax/token_lm/task.py': (
+    *LANGUAGE_MODELS,
+    *('bundle', 'generate', 'evaluate'),
+  ),
+  'musiclm_jax/token_lm/model.py': AFTER_TOKENS,
   'configs/fine.py': ('fine', 'bundle', 'generate', 'evaluate'),
   'experiments/tiny_cascade/gates.py': ('features', 'evaluate'),
 }
