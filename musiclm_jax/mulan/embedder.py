@@ -14,7 +14,7 @@ from musiclm_jax.contracts.array_types import Embedding, TextIds, Waveform
 from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.task import Collections, Params
 from musiclm_jax.dsp.resample import resample_24k_to_16k
-from musiclm_jax.mulan.model import SAMPLE_RATE, Mulan
+from musiclm_jax.mulan.model import TOWER_RATE, Mulan
 from musiclm_jax.nn.norm import unit
 from musiclm_jax.nn.precision import exact
 
@@ -60,8 +60,8 @@ class MulanEmbedder:
     return mean_over_windows(
       lambda one: self.model.apply(variables, one, method='embed_window'),
       resample_24k_to_16k(waveform),
-      window=round(self.window_seconds * SAMPLE_RATE),
-      hop=round(self.window_hop_seconds * SAMPLE_RATE),
+      window=round(self.window_seconds * TOWER_RATE),
+      hop=round(self.window_hop_seconds * TOWER_RATE),
     )
 
   @exact

@@ -31,7 +31,7 @@ from musiclm_jax.mulan.text_tower import TextTower
 from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.nn.norm import unit
 
-SAMPLE_RATE = 16000  # of what the tower hears; MuLan resamples to it
+TOWER_RATE = 16_000  # Hz, of what the audio tower reads; MuLan resamples to it
 AUDIO_TOWERS = {'resnet': ResNet, 'ast': AST}
 _TEMPERATURES = 0.01, 1.0  # bounds
 
@@ -144,7 +144,7 @@ class Mulan(nn.Module):
     """Computes S / hop_length frames, each centred on its hop."""
     return spectrogram.log_mel(
       centre_on_hops(waveform, self.window_length, self.hop_length),
-      sample_rate=SAMPLE_RATE,
+      sample_rate=TOWER_RATE,
       window_length=self.window_length,
       hop_length=self.hop_length,
       fft_size=self.fft_size,

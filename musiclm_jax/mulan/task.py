@@ -14,6 +14,7 @@ from musiclm_jax.contracts.array_types import (
   TextIds,
   Waveform,
 )
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import (
   Batch,
@@ -27,12 +28,11 @@ from musiclm_jax.contracts.task import (
 from musiclm_jax.dsp.resample import resample_24k_to_16k
 from musiclm_jax.mulan import losses
 from musiclm_jax.mulan.embedder import (
-  INPUT_RATE,
   PLAYER,
   MulanEmbedder,
   variables_of,
 )
-from musiclm_jax.mulan.model import SAMPLE_RATE
+from musiclm_jax.mulan.model import TOWER_RATE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class MulanTask:
   def batch_info(self, batch: Batch) -> BatchInfo:
     """Seconds of audio; a loss that stays at that of a guess."""
     return BatchInfo(
-      batch['waveform'].size / INPUT_RATE,
+      batch['waveform'].size / SAMPLE_RATE,
       'audio seconds',
       (HealthCheck('at chance', 'loss', 'chance_loss'),),
     )
@@ -126,11 +126,11 @@ class MulanTask:
       UsageError: If a crop is not exactly one window.
     """
     waveform = resample_24k_to_16k(waveform)
-    expected = round(self.mulan.window_seconds * SAMPLE_RATE)
+    expected = round(self.mulan.window_seconds * TOWER_RATE)
     if waveform.shape[1] != expected:
       raise UsageError(
         f'MuLan trains on crops of {self.mulan.window_seconds} s, came '
-        f'{waveform.shape[1] / SAMPLE_RATE} s: set config.data.crop_seconds '
+        f'{waveform.shape[1] / TOWER_RATE} s: set config.data.crop_seconds '
         'and config.loss.window_seconds alike'
       )
     return waveform

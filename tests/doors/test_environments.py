@@ -21,7 +21,8 @@ from musiclm_jax import door
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.launch import devices, environment, trouble
+from musiclm_jax.launch import devices, trouble
+from musiclm_jax.launch.environment import open_cache
 
 ROOT = Path(__file__).parents[2]
 CONFIG = f'--config={ROOT}/configs/semantic.py:tiny'
@@ -314,11 +315,11 @@ def test_a_folder_that_is_gone_under_the_command_is_said(call, tmp_path):
   [
     ({}, 'no home folder'),
     (
-      {environment.CACHE_FOLDER: '/proc/nothing'},
+      {CACHE_FOLDER: '/proc/nothing'},
       "cache '/proc/nothing' cannot",
     ),
-    ({environment.CACHE_FOLDER: ''}, None),
-    ({environment.CACHE_FOLDER: 'gs://bucket/xla'}, None),
+    ({CACHE_FOLDER: ''}, None),
+    ({CACHE_FOLDER: 'gs://bucket/xla'}, None),
   ],
 )
 def test_without_a_home_or_a_cache_one_line_is_said_and_the_work_goes_on(

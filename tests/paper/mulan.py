@@ -20,7 +20,7 @@ NETWORK = Chapter(
     Number(
       'frames of a window',
       1000,
-      'mulan.loss.window_seconds * mulan_model.SAMPLE_RATE'
+      'mulan.loss.window_seconds * mulan_model.TOWER_RATE'
       ' / mulan.model.hop_length',
       _NOTES,
     ),
@@ -31,7 +31,7 @@ NETWORK = Chapter(
       _NOTES,
     ),
     Number(
-      'sample rate, Hz', 16_000, 'mulan_model.SAMPLE_RATE', 'MuLan, memory'
+      'sample rate, Hz', 16_000, 'mulan_model.TOWER_RATE', 'MuLan, memory'
     ),
     Number('mel bands of ResNet-50', 64, 'mulan.model.num_mels', _NOTES),
     Number('mel bands of AST', 128, 'mulan_ast.model.num_mels', _NOTES),
