@@ -8,7 +8,7 @@ on held-out captions; without, all are.
 
 from absl import flags
 
-from musiclm_jax import door, path_flags
+from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts.errors import UsageError
 
 _WORKDIRS = path_flags.DEFINE_path(
@@ -50,11 +50,11 @@ def main() -> None:
     guidance=_GUIDANCE.value,
     overwrite=_OVERWRITE.value,
   )
-  door.report(
+  cli.report(
     f'bundle {written.path}: {written.settings.mulan_levels} MuLan levels, '
     f'guidance {written.settings.guidance}, sha256 {written.sha256}'
   )
 
 
 if __name__ == '__main__':
-  door.run(main)
+  cli.run(main)

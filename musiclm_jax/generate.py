@@ -12,7 +12,7 @@ where it was interrupted.
 
 from absl import flags
 
-from musiclm_jax import door, path_flags
+from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 
@@ -72,14 +72,14 @@ def main() -> None:
   from musiclm_jax.cascade.musiclm import MusicLM
   from musiclm_jax.launch import devices
 
-  model = MusicLM.load(_BUNDLE.value, door.report)
+  model = MusicLM.load(_BUNDLE.value, cli.report)
   devices.check()
   model.generate(
     texts if count else texts[0],
     seconds=_SECONDS.value,
     seed=_SEED.value,
     melody=_MELODY.value,
-    progress=door.progress(),
+    progress=cli.progress(),
     out=_OUT.value,
     overwrite=_OVERWRITE.value,
     **changes,
@@ -87,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  door.run(main)
+  cli.run(main)

@@ -8,7 +8,7 @@ import time
 
 from absl import flags
 
-from musiclm_jax import door
+from musiclm_jax import cli
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.launch import devices, membership, roll_call
@@ -61,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  door.run(main)
+  cli.run(main)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
-from musiclm_jax import door, path_flags
+from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts import bounds, progress
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.terminal import printable
@@ -78,7 +78,7 @@ def _render(folder: Path, corpus, missing: list) -> None:
 
   processes = _PROCESSES.value or os.cpu_count() or 1
   left = sum(shard.last - shard.first for shard in missing)
-  meter = progress.Meter('prepare', corpus.pieces, 'pieces', door.progress())
+  meter = progress.Meter('prepare', corpus.pieces, 'pieces', cli.progress())
   meter.advance(corpus.pieces - left, skipped=True)
   with concurrent.futures.ProcessPoolExecutor(
     min(processes, max(len(missing), 1)),
@@ -99,20 +99,20 @@ def _render(folder: Path, corpus, missing: list) -> None:
 
 
 def _begin_worker() -> None:
-  """One thread a process, which ends when the door is killed."""
+  """One thread a process, which ends when the command is killed."""
   import multiprocessing
   import threading
 
   for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
     os.environ[name] = '1'
-  door_process = multiprocessing.parent_process()
+  parent_process = multiprocessing.parent_process()
 
   def watch() -> None:
-    door_process.join()
+    parent_process.join()
     os._exit(1)  # else it would wait for work for ever
 
   threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == '__main__':
-  door.run(main)
+  cli.run(main)

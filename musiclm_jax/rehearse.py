@@ -13,7 +13,7 @@ import os
 from absl import flags
 from ml_collections import config_flags
 
-from musiclm_jax import door, path_flags
+from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts.errors import UsageError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -85,4 +85,4 @@ def _prepare() -> None:
 
 
 if __name__ == '__main__':
-  door.run(main)
+  cli.run(main)

@@ -9,7 +9,7 @@ what is new or changed. Each line of the answer: rank, cosine, file.
 
 from absl import flags
 
-from musiclm_jax import door, path_flags
+from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.terminal import printable
 
@@ -32,12 +32,12 @@ def main() -> None:
   from musiclm_jax.cascade.musiclm import MusicLM
   from musiclm_jax.launch import devices
 
-  model = MusicLM.load(_BUNDLE.value, door.report)
+  model = MusicLM.load(_BUNDLE.value, cli.report)
   devices.check()
-  found = model.search(_INDEX.value, text, _TOP.value, door.progress())
+  found = model.search(_INDEX.value, text, _TOP.value, cli.progress())
   for rank, (name, cosine) in enumerate(found, 1):
     print(f'{rank:3d}  {cosine:6.3f}  {printable(name)}')
 
 
 if __name__ == '__main__':
-  door.run(main)
+  cli.run(main)

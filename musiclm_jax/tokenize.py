@@ -13,7 +13,7 @@ import contextlib
 
 from absl import flags
 
-from musiclm_jax import door, path_flags
+from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts import bounds, ownership, paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.launch import membership
@@ -98,10 +98,10 @@ def main() -> None:
       overwrite=_OVERWRITE.value,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
-      report=door.report,
-      progress=door.progress(),
+      report=cli.report,
+      progress=cli.progress(),
     )
 
 
 if __name__ == '__main__':
-  door.run(main)
+  cli.run(main)

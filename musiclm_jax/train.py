@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from musiclm_jax import door, path_flags
+from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.launch import membership
 
@@ -92,7 +92,7 @@ def _initial(config: Any, contract: Any, players: Collection) -> tuple | None:
     if player in players and player not in weights.params
   ]
   for player in fresh:
-    door.report(
+    cli.report(
       f"'{_INIT_FROM.value}' holds no {player}, which only training needs: "
       'they start from random values'
     )
@@ -148,11 +148,11 @@ def main() -> None:
       contract_json=contract and contract.to_json(),
       initial=initial,
       window=window or None,
-      progress=door.progress(shown=False),  # the loop prints lines of its own
+      progress=cli.progress(shown=False),  # the loop prints lines of its own
       **config.training,
       **config.mesh,
     )
 
 
 if __name__ == '__main__':
-  door.run(main)
+  cli.run(main)

@@ -34,7 +34,7 @@ def test_data_knows_numpy_and_no_jax():
       assert not any(n.split('.')[0] in ('jax', 'flax') for n in names), path
 
 
-def test_only_doors_and_stages_read_configs():
+def test_only_commands_and_stages_read_configs():
   readers = {
     path.relative_to(PACKAGE).as_posix()
     for path in SOURCES

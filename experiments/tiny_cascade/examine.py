@@ -12,7 +12,7 @@ training.
 
 from absl import flags
 
-from musiclm_jax import door, path_flags
+from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 
@@ -46,12 +46,12 @@ def main() -> None:
     report.check_out(folder, _OVERWRITE.value)
   devices.check()
   if _ONLY_FEATURES.value:
-    evaluation.compute_features(folder, door.progress())
+    evaluation.compute_features(folder, cli.progress())
     return
-  written = evaluation.write_report(folder, _SEED.value, door.progress())
+  written = evaluation.write_report(folder, _SEED.value, cli.progress())
   failed = [gate.name for gate in written.gates if not gate.passed]
   print(f'{len(written.gates)} gates, failed: {", ".join(failed) or "none"}')
 
 
 if __name__ == '__main__':
-  door.run(main)
+  cli.run(main)

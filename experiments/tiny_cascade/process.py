@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from musiclm_jax import door
+from musiclm_jax import cli
 from musiclm_jax.cascade import source_code
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.contracts.terminal import printable
@@ -134,7 +134,7 @@ def _environment(events: Path) -> dict[str, str]:
   """Ours, in which the process finds this repository and its file of events."""
   paths = [str(source_code.ROOT), os.environ.get('PYTHONPATH', '')]
   return os.environ | {
-    door.PROGRESS_FILE: str(events),
+    cli.PROGRESS_FILE: str(events),
     'PYTHONPATH': os.pathsep.join(filter(None, paths)),
   }
 

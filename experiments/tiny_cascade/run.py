@@ -12,7 +12,7 @@ from absl import flags
 
 from experiments.tiny_cascade import plan, run_folder, scheduler
 from experiments.tiny_cascade.status_line import ProgressLine
-from musiclm_jax import door, path_flags
+from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.launch import devices
@@ -67,4 +67,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-  door.run(main)
+  cli.run(main)

@@ -178,10 +178,10 @@ def test_damaged_shard_is_made_again(corpus, tmp_path):
   assert _hashes(folder) == _hashes(corpus)
 
 
-def test_door_builds_once_and_refuses_in_one_line(tmp_path):
+def test_prepare_builds_once_and_refuses_in_one_line(tmp_path):
   out = tmp_path / 'corpus'
 
-  def door(*arguments):
+  def command(*arguments):
     return subprocess.run(
       [sys.executable, '-m', 'musiclm_jax.prepare', *arguments],
       capture_output=True,
@@ -189,10 +189,10 @@ def test_door_builds_once_and_refuses_in_one_line(tmp_path):
       cwd=Path(__file__).parents[2],
     )
 
-  made = door(f'--out={out}', '--pieces=3', '--processes=1')
+  made = command(f'--out={out}', '--pieces=3', '--processes=1')
   assert made.returncode == 0, made.stderr
   assert 'prepare: 3 pieces in ' in made.stderr
-  again = door(f'--out={out}', '--pieces=3', '--processes=1')
+  again = command(f'--out={out}', '--pieces=3', '--processes=1')
   assert again.returncode == 0 and 'pieces,' not in again.stderr
   for bad in (
     ('--pieces=3',),
@@ -201,7 +201,7 @@ def test_door_builds_once_and_refuses_in_one_line(tmp_path):
     ('--out=/proc/nowhere', '--pieces=3'),
     (f'--out={out}', '--source=nothing'),
   ):
-    refused = door(*bad)
+    refused = command(*bad)
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1].startswith('error: ')
     assert 'Traceback' not in refused.stderr

@@ -46,7 +46,7 @@ def kill(
   """Starts a training and kills it; None where it was done before.
 
   Args:
-    call: Arguments of the train door.
+    call: Arguments of the train command.
     workdir: Of it.
     aim: One of `PHASES`, or 'any moment'.
     longest: Seconds within which a random moment lies.

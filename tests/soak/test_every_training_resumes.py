@@ -1,6 +1,6 @@
 """Soak: every training, killed with 9 at random moments, resumes bit for bit.
 
-The whole cascade through its doors: corpus, soundstream, w2v_bert, kmeans,
+The whole cascade through its commands: corpus, soundstream, w2v_bert, kmeans,
 mulan, mulan_rvq, melody, melody_rvq, tokens, semantic, coarse, fine. Each
 training runs once in one piece and once with kills: in two of compiling,
 evaluating and saving, in turn, and at any moment. Metrics, parameters and
@@ -57,12 +57,12 @@ LMS = {
 }
 
 
-def command(door: str, *arguments: str) -> list[str]:
-  return [sys.executable, '-m', f'musiclm_jax.{door}', *arguments]
+def command(command: str, *arguments: str) -> list[str]:
+  return [sys.executable, '-m', f'musiclm_jax.{command}', *arguments]
 
 
 def training(stage: str, folder: Path) -> list[str]:
-  """Arguments of the train door for `stage`, but for --workdir."""
+  """Arguments of the train command for `stage`, but for --workdir."""
   calls = [f'--config=configs/{stage}.py:tiny']
   options = list(OPTIONS[stage])
   if stage in LMS:

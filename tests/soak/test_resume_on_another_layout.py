@@ -1,7 +1,7 @@
 """Soak: a training goes on with other processes or on another mesh.
 
 From two processes to one, the semantic LM; from a 4x2 to a 2x4 mesh of eight
-simulated devices, it and the two networks with codes. Through the door, at
+simulated devices, it and the two networks with codes. Through the command, at
 reduced sizes, in float32, with dropout.
 """
 
@@ -24,8 +24,8 @@ from musiclm_jax.data.batches import HostShard, token_batches
 from musiclm_jax.data.token_store import TokenStore
 from musiclm_jax.training import checkpoint
 
-sys.path.insert(0, str(Path(__file__).parents[1] / 'doors'))
-from test_train_door import write_store
+sys.path.insert(0, str(Path(__file__).parents[1] / 'commands'))
+from test_train import write_store
 
 pytestmark = pytest.mark.soak
 

@@ -1,4 +1,4 @@
-"""The train door, which keeps a word in $PHASE on what it is at.
+"""The train command, which keeps a word in $PHASE on what it is at.
 
 `restore`, `compile`, `evaluate` and `save` are the training clock's own words;
 `start` is before it, `step` between them.
@@ -7,7 +7,7 @@
 import contextlib
 import os
 
-from musiclm_jax import door, train
+from musiclm_jax import cli, train
 from musiclm_jax.training.speed import Clock
 
 _spending = Clock.spending
@@ -30,4 +30,4 @@ def _told(self, what):
 if __name__ == '__main__':
   say('start')
   Clock.spending = _told
-  door.run(train.main)
+  cli.run(train.main)

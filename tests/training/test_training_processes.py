@@ -49,7 +49,7 @@ def assert_same_run(left, right):
   )
 
 
-# One of each in real processes is tested at the door already.
+# One of each in real processes is tested at the command already.
 @pytest.mark.soak
 @pytest.mark.parametrize('game', ['lm', 'codec'])
 def test_kill_9_and_again_equals_uninterrupted(game, start_game, tmp_path):
@@ -219,7 +219,7 @@ def test_failures_that_nobody_asked_for_are_not_told_beside_the_one_line():
   """Of several writes that fail at once, one is raised; when is by chance."""
   code = (
     'import asyncio, gc, logging\n'
-    'from musiclm_jax import door\n'
+    'from musiclm_jax import cli\n'
     'async def write(): raise OSError(28, "full")\n'
     'async def writes():\n'
     '  asyncio.create_task(write())\n'
@@ -229,7 +229,7 @@ def test_failures_that_nobody_asked_for_are_not_told_beside_the_one_line():
     '  write()\n'
     '  gc.collect()\n'
     '  logging.getLogger("asyncio").error("something else")\n'
-    'door.run(main)\n'
+    'cli.run(main)\n'
   )
   done = subprocess.run(
     [sys.executable, '-c', code], capture_output=True, text=True, timeout=120

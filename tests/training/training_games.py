@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from musiclm_jax import door
+from musiclm_jax import cli
 from musiclm_jax.launch import membership
 from musiclm_jax.nn.einsum import Einsum
 from musiclm_jax.training import loop, workdir
@@ -273,4 +273,4 @@ if __name__ == '__main__':
     membership.join()
     play(game, path, schedule=plan, **options)
 
-  door.run(main)
+  cli.run(main)

@@ -224,9 +224,9 @@ def test_progress_comes_from_the_last_whole_event(tmp_path):
 
 def test_a_stage_writes_its_events_where_they_are_read(tmp_path):
   code = (
-    'from musiclm_jax import door; '
+    'from musiclm_jax import cli; '
     'from musiclm_jax.contracts.progress import Meter; '
-    "Meter('a', 4, 'pieces', door.progress()).advance(3); "
+    "Meter('a', 4, 'pieces', cli.progress()).advance(3); "
     'from experiments import tiny_cascade'
   )
   events = tmp_path / 'logs' / 'events'

@@ -1,4 +1,4 @@
-"""The train door in real processes: refusals in one line, kill and resume."""
+"""The train command as processes: refusals in one line, kill and resume."""
 
 import importlib.util
 import json
@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from bert_checkpoints import SIZES, drawn_tensors, write_checkpoint
 
-from musiclm_jax import door
+from musiclm_jax import cli
 from musiclm_jax.contracts.progress import Progress
 from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
 from musiclm_jax.data.token_store import Plan, TokenRecord, TokenStoreWriter
@@ -126,10 +126,10 @@ def finish(process, code=0):
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
   """A token store and an uninterrupted training on it."""
-  folder = tmp_path_factory.mktemp('door')
+  folder = tmp_path_factory.mktemp('command')
   tokens = write_store(folder / 'tokens')
   call = (*MINUTE, f'--tokens={tokens}', f'--workdir={folder / "whole"}')
-  events = {door.PROGRESS_FILE: str(folder / 'events.jsonl')}
+  events = {cli.PROGRESS_FILE: str(folder / 'events.jsonl')}
   _, err = finish(start(*call, **events))
   assert err == ''
   return tokens, folder / 'whole'
@@ -336,12 +336,12 @@ def test_truncated_compilations_are_removed_and_all_else_stays(tmp_path):
   assert {p.name for p in tmp_path.glob('*-cache')} == stay
 
 
-def test_other_errors_of_a_door_keep_their_traceback(capsys):
+def test_other_errors_of_a_command_keep_their_traceback(capsys):
   def defect():
     raise ZeroDivisionError
 
   with pytest.raises(ZeroDivisionError):
-    door.exit_code(defect, ['door'])
+    cli.exit_code(defect, ['command'])
 
   def full():
     raise OSError(28, 'No space left on device', 'x.wav')
@@ -349,6 +349,6 @@ def test_other_errors_of_a_door_keep_their_traceback(capsys):
   def interrupted():
     raise KeyboardInterrupt
 
-  assert door.exit_code(full, ['door']) == door.USAGE
+  assert cli.exit_code(full, ['command']) == cli.USAGE
   assert capsys.readouterr().err == 'error: No space left on device: x.wav\n'
-  assert door.exit_code(interrupted, ['door']) == door.INTERRUPTED
+  assert cli.exit_code(interrupted, ['command']) == cli.INTERRUPTED

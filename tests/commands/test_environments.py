@@ -17,12 +17,12 @@ import jax
 import numpy as np
 import pytest
 
-from musiclm_jax import door
+from musiclm_jax import cli
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.launch import devices, trouble
-from musiclm_jax.launch.environment import open_cache
+from musiclm_jax.launch.environment import CACHE_FOLDER, open_cache
 
 ROOT = Path(__file__).parents[2]
 CONFIG = f'--config={ROOT}/configs/semantic.py:tiny'
@@ -132,7 +132,7 @@ def too_large():
 
 def assert_refused(outcome, words=''):
   code, out, err = outcome
-  assert (code, out) == (door.USAGE, ''), outcome
+  assert (code, out) == (cli.USAGE, ''), outcome
   assert err.startswith('error: ') and err.count('\n') == 1, err
   assert words in err, err
 
@@ -229,9 +229,9 @@ def test_a_platform_that_is_not_here_is_said_before_the_work(
   assert list(tmp_path.iterdir()) == before
 
 
-def test_jax_says_which_platform_is_missing(run_door):
+def test_jax_says_which_platform_is_missing(run_command):
   with mock.patch.dict(os.environ, JAX_PLATFORMS='cuda'):
-    done = run_door('preflight')
+    done = run_command('preflight')
   assert_refused(
     (done.returncode, done.stdout, done.stderr), '=cuda: jax finds'
   )
@@ -264,7 +264,7 @@ def test_what_the_machine_refuses_is_one_line(error, words, capsys):
   def main():
     raise error
 
-  assert door.exit_code(main, ['door']) == door.USAGE
+  assert cli.exit_code(main, ['command']) == cli.USAGE
   err = capsys.readouterr().err
   assert words in err and err.count('\n') == 1
 
@@ -284,7 +284,7 @@ def test_a_defect_of_ours_keeps_its_traceback(defect):
     raise defect
 
   with pytest.raises(type(defect)):
-    door.exit_code(main, ['door'])
+    cli.exit_code(main, ['command'])
 
 
 def test_the_extras_of_missing_packages_are_those_of_setup():
@@ -336,8 +336,8 @@ def test_without_a_home_or_a_cache_one_line_is_said_and_the_work_goes_on(
 
 
 def shell(line, **options):
-  """Runs a shell line in which $DOOR is a command without its name."""
-  environment = {'DOOR': f'{sys.executable} -m musiclm_jax'}
+  """Runs a shell line in which $COMMAND is a command without its name."""
+  environment = {'COMMAND': f'{sys.executable} -m musiclm_jax'}
   environment |= os.environ | {'PYTHONPATH': str(ROOT)}
   for name in ('LC_ALL', 'PYTHONIOENCODING', 'PYTHONUNBUFFERED'):
     environment[name] = options.pop(name, '')
@@ -358,10 +358,10 @@ def test_an_output_that_nobody_reads_ends_the_command_quietly(unbuffered):
   os.close(reader)
   with open(writer, 'wb') as nobody:
     options = {'stdout': nobody, 'PYTHONUNBUFFERED': unbuffered}
-    done = shell('$DOOR.search --help', **options)
-    assert (done.returncode, done.stderr) == (door.CLOSED, '')
-    done = shell('$DOOR.search --top=0', stderr=nobody)
-    assert (done.returncode, done.stdout) == (door.USAGE, '')
+    done = shell('$COMMAND.search --help', **options)
+    assert (done.returncode, done.stderr) == (cli.CLOSED, '')
+    done = shell('$COMMAND.search --top=0', stderr=nobody)
+    assert (done.returncode, done.stdout) == (cli.USAGE, '')
 
 
 def test_a_stream_that_is_closed_is_not_given_to_a_file():
@@ -369,13 +369,13 @@ def test_a_stream_that_is_closed_is_not_given_to_a_file():
   opened += 'f = open("/dev/null"); print("x"); raise SystemExit(f.fileno())'
   done = shell(f"{sys.executable} -c '{opened}' <&- >&- 2>&-")
   assert done.returncode == 3
-  done = shell('$DOOR.search <&- >&-')
+  done = shell('$COMMAND.search <&- >&-')
   assert done.returncode == 2 and '--bundle is missing' in done.stderr
 
 
 def test_a_terminal_without_utf_8_shows_escapes():
   done = shell(
-    '$DOOR.generate --bundle=b --text=p --out=señal-🎵.mp3',
+    '$COMMAND.generate --bundle=b --text=p --out=señal-🎵.mp3',
     LC_ALL='C',
     PYTHONIOENCODING='ascii',
   )

@@ -1,4 +1,4 @@
-"""The tokenize door: music in, a token store out, bad calls refused."""
+"""The tokenize command: music in, a token store out, bad calls refused."""
 
 import json
 
@@ -54,14 +54,14 @@ def test_the_contract_names_the_networks(tokens):
 
 
 def test_the_same_call_again_does_nothing(
-  tokens, run_door, workdirs, music_folder
+  tokens, run_command, workdirs, music_folder
 ):
   folder, _ = tokens
   before = {p: p.stat().st_mtime_ns for p in folder.rglob('*') if p.is_file()}
   lost = next(folder.glob('test/*.array_record'))
   data = lost.read_bytes()
   lost.unlink()
-  done = run_door(
+  done = run_command(
     'tokenize',
     f'--workdirs={workdirs}',
     f'--source=audio_folder:{music_folder}',
@@ -85,8 +85,8 @@ def test_the_same_call_again_does_nothing(
     (['--crop_seconds=0'], '--workdirs'),
   ],
 )
-def test_bad_calls_are_refused_in_one_line(run_door, arguments, word):
-  done = run_door('tokenize', *arguments)
+def test_bad_calls_are_refused_in_one_line(run_command, arguments, word):
+  done = run_command('tokenize', *arguments)
   assert done.returncode == 2
   assert 'Traceback' not in done.stderr
   assert word in done.stderr.strip().splitlines()[-1]

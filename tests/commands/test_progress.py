@@ -4,7 +4,7 @@ import io
 import json
 import sys
 
-from musiclm_jax import door
+from musiclm_jax import cli
 from musiclm_jax.contracts.progress import Progress
 
 EVENTS = (
@@ -22,7 +22,7 @@ class Terminal(io.StringIO):
 
 
 def test_lines_are_few_where_there_is_no_terminal(capsys):
-  show = door.progress()
+  show = cli.progress()
   for event in EVENTS:
     show(event)
   assert capsys.readouterr().err.splitlines() == [
@@ -34,9 +34,9 @@ def test_lines_are_few_where_there_is_no_terminal(capsys):
 
 def test_a_terminal_gets_a_bar_that_gives_way_to_lines(monkeypatch):
   monkeypatch.setattr(sys, 'stderr', Terminal())
-  show = door.progress()
+  show = cli.progress()
   show(EVENTS[0])
-  door.report('a line')
+  cli.report('a line')
   for event in EVENTS[1:]:
     show(event)
   shown = sys.stderr.getvalue()
@@ -46,8 +46,8 @@ def test_a_terminal_gets_a_bar_that_gives_way_to_lines(monkeypatch):
 
 def test_a_parent_process_reads_events_from_a_file(monkeypatch, tmp_path):
   path = tmp_path / 'events.jsonl'
-  monkeypatch.setenv(door.PROGRESS_FILE, str(path))
-  show = door.progress()
+  monkeypatch.setenv(cli.PROGRESS_FILE, str(path))
+  show = cli.progress()
   for event in EVENTS:
     show(event)
   read = [
@@ -60,7 +60,7 @@ def test_where_lines_are_printed_already_the_file_alone_is_written(
   monkeypatch, tmp_path, capsys
 ):
   path = tmp_path / 'events.jsonl'
-  monkeypatch.setenv(door.PROGRESS_FILE, str(path))
-  door.progress(shown=False)(EVENTS[0])
+  monkeypatch.setenv(cli.PROGRESS_FILE, str(path))
+  cli.progress(shown=False)(EVENTS[0])
   assert path.read_text().count('\n') == 1
   assert capsys.readouterr().err == ''

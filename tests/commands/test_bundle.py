@@ -1,4 +1,4 @@
-"""The bundle door: eight workdirs in, one checked folder out."""
+"""The bundle command: eight workdirs in, one checked folder out."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def test_a_network_is_the_same_from_workdir_and_bundle(bundle, workdirs):
 
 
 def test_a_language_model_of_other_tokens_is_refused(
-  bundle, workdirs, run_door, write_stage, tmp_path
+  bundle, workdirs, run_command, write_stage, tmp_path
 ):
   assert bundle[1].returncode == 0
   shutil.copytree(workdirs, tmp_path / 'w')
@@ -35,7 +35,7 @@ def test_a_language_model_of_other_tokens_is_refused(
   contract['networks']['kmeans'] = '0' * 64
   shutil.rmtree(tmp_path / 'w' / 'coarse')
   write_stage(tmp_path / 'w' / 'coarse', 'coarse', json.dumps(contract))
-  done = run_door(
+  done = run_command(
     'bundle', f'--workdirs={tmp_path}/w', f'--out={tmp_path}/bundle'
   )
   assert done.returncode == 2
@@ -43,17 +43,17 @@ def test_a_language_model_of_other_tokens_is_refused(
   assert not (tmp_path / 'bundle').exists()
 
 
-def test_guidance_below_0_is_refused(run_door, tmp_path):
-  done = run_door(
+def test_guidance_below_0_is_refused(run_command, tmp_path):
+  done = run_command(
     'bundle', f'--workdirs={tmp_path}', f'--out={tmp_path}/b', '--guidance=-1'
   )
   assert done.returncode == 2
   assert '--guidance=-1.0' in done.stderr.strip().splitlines()[-1]
 
 
-def test_missing_workdirs_are_listed(run_door, tmp_path):
+def test_missing_workdirs_are_listed(run_command, tmp_path):
   (tmp_path / 'mulan').mkdir()
-  done = run_door('bundle', f'--workdirs={tmp_path}', f'--out={tmp_path}/b')
+  done = run_command('bundle', f'--workdirs={tmp_path}', f'--out={tmp_path}/b')
   assert done.returncode == 2
   last = done.stderr.strip().splitlines()[-1]
   assert 'soundstream, w2v_bert, kmeans, mulan_rvq, semantic' in last

@@ -82,8 +82,8 @@ def test_the_tokens_of_a_corpus_do_not_move(tokens):
       check(f'{split} {stream} tokens', digest.hexdigest())
 
 
-def test_the_sound_of_a_seed_does_not_move(bundle, run_door, tmp_path):
-  done = run_door(
+def test_the_sound_of_a_seed_does_not_move(bundle, run_command, tmp_path):
+  done = run_command(
     'generate',
     f'--bundle={bundle[0]}',
     '--text=slow piano',
@@ -99,9 +99,9 @@ def test_the_sound_of_a_seed_does_not_move(bundle, run_door, tmp_path):
 @pytest.mark.soak
 @pytest.mark.parametrize('stage', TRAININGS)
 def test_the_first_losses_of_a_training_do_not_move(
-  stage, tmp_path, request, run_door, door_flags, music_folder
+  stage, tmp_path, request, run_command, command_flags, music_folder
 ):
-  flags = [*door_flags(stage, **TRAININGS[stage]), f'--workdir={tmp_path}/w']
+  flags = [*command_flags(stage, **TRAININGS[stage]), f'--workdir={tmp_path}/w']
   if stage in ('semantic', 'coarse', 'fine'):
     flags.append(f'--tokens={request.getfixturevalue("tokens")[0]}')
   elif stage not in ('melody', 'melody_rvq'):
@@ -114,7 +114,7 @@ def test_the_first_losses_of_a_training_do_not_move(
     flags.append(f'--network={network}')
   schedule = {'total_steps': STEPS, 'log_every': 1, 'eval_every': 50}
   flags += [f'--config.schedule.{k}={v}' for k, v in schedule.items()]
-  done = run_door('train', *flags, '--config.data.eval_batches=0')
+  done = run_command('train', *flags, '--config.data.eval_batches=0')
   assert done.returncode == 0, done.stderr
   lines = (tmp_path / 'w' / 'metrics.jsonl').read_text().splitlines()
   rows = [json.loads(line) for line in lines]

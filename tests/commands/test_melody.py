@@ -1,4 +1,4 @@
-"""The melody through all doors: workdirs, tokens, LMs, bundle, music."""
+"""The melody through all commands: workdirs, tokens, LMs, bundle, music."""
 
 import json
 import os
@@ -36,8 +36,8 @@ def melody_workdirs(workdirs, write_stage, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def melody_tokens(melody_workdirs, music_folder, run_door):
-  done = run_door(
+def melody_tokens(melody_workdirs, music_folder, run_command):
+  done = run_command(
     'tokenize',
     f'--workdirs={melody_workdirs}',
     f'--source=audio_folder:{music_folder}',
@@ -52,12 +52,12 @@ def melody_tokens(melody_workdirs, music_folder, run_door):
 
 
 @pytest.fixture(scope='module')
-def melody_bundle(melody_tokens, melody_workdirs, write_stage, run_door):
+def melody_bundle(melody_tokens, melody_workdirs, write_stage, run_command):
   contract = (melody_tokens / 'contract.json').read_text()
   for stage in bundles.LANGUAGE_MODELS:
     heard = {} if stage == 'fine' else HEARD
     write_stage(melody_workdirs / stage, stage, contract, **heard)
-  done = run_door(
+  done = run_command(
     'bundle',
     f'--workdirs={melody_workdirs}',
     f'--out={melody_workdirs}/bundle',
@@ -78,8 +78,10 @@ def test_the_store_holds_the_melody_of_each_crop(melody_tokens):
   assert melody.min() >= 0 and melody.max() < 16
 
 
-def test_a_few_steps_on_the_store_learn(melody_tokens, door_config, tmp_path):
-  config = door_config('semantic', **HEARD, **{'data.batch_size': 2})
+def test_a_few_steps_on_the_store_learn(
+  melody_tokens, command_config, tmp_path
+):
+  config = command_config('semantic', **HEARD, **{'data.batch_size': 2})
   task = stages.build(config)
   stage_data.read_contract(str(melody_tokens), task.lm.layout)
   data = stage_data.open_data(
@@ -112,7 +114,7 @@ def test_a_few_steps_on_the_store_learn(melody_tokens, door_config, tmp_path):
 
 
 def test_a_store_without_or_with_other_melodies_is_refused(
-  melody_tokens, tokens, door_config
+  melody_tokens, tokens, command_config
 ):
   for store, changes, words in (
     (tokens[0], {}, 'has no melody tokens: train melody and melody_rvq'),
@@ -123,7 +125,7 @@ def test_a_store_without_or_with_other_melodies_is_refused(
       r'window_seconds is 0\.24 .* and 0\.28',
     ),
   ):
-    task = stages.build(door_config('semantic', **HEARD | changes))
+    task = stages.build(command_config('semantic', **HEARD | changes))
     with pytest.raises(UsageError, match=words):
       stage_data.read_contract(str(store), task.lm.layout)
 
@@ -140,10 +142,10 @@ def test_the_bundle_carries_the_networks_of_the_melody(melody_bundle, bundle):
     plain.weights('melody')
 
 
-def test_music_is_made_to_a_hummed_melody(melody_bundle, run_door, tmp_path):
+def test_music_is_made_to_a_hummed_melody(melody_bundle, run_command, tmp_path):
   time = np.arange(24_000) / 24_000
   soundfile.write(tmp_path / 'hum.wav', 0.3 * np.sin(900 * time**2), 24_000)
-  done = run_door(
+  done = run_command(
     'generate',
     f'--bundle={melody_bundle}',
     '--text=slow piano',
@@ -161,9 +163,9 @@ def test_music_is_made_to_a_hummed_melody(melody_bundle, run_door, tmp_path):
 
 
 def test_a_bundle_without_melody_networks_refuses_one(
-  bundle, run_door, tmp_path
+  bundle, run_command, tmp_path
 ):
-  done = run_door(
+  done = run_command(
     'generate',
     f'--bundle={bundle[0]}',
     '--text=slow piano',

@@ -1,4 +1,4 @@
-"""The generate door: sentences in, sound files out, bad calls refused."""
+"""The generate command: sentences in, sound files out, bad calls refused."""
 
 import json
 import shutil
@@ -12,10 +12,10 @@ from musiclm_jax.cascade import provenance
 
 
 @pytest.fixture(scope='module')
-def pair(bundle, run_door, tmp_path_factory):
+def pair(bundle, run_command, tmp_path_factory):
   """Two prompts in one call; (folder, finished process)."""
   folder = tmp_path_factory.mktemp('samples')
-  done = run_door(
+  done = run_command(
     'generate',
     f'--bundle={bundle[0]}',
     '--text=slow piano',
@@ -53,10 +53,12 @@ def test_files_say_where_they_come_from(pair, bundle):
   assert about['settings']['temperature_fine'] == 0.4
 
 
-def test_the_seed_decides_and_a_row_is_itself(pair, bundle, run_door, tmp_path):
+def test_the_seed_decides_and_a_row_is_itself(
+  pair, bundle, run_command, tmp_path
+):
   """A prompt alone sounds as it does in company: keys are per row."""
   for seed in (7, 8):
-    done = run_door(
+    done = run_command(
       'generate',
       f'--bundle={bundle[0]}',
       '--text=slow piano',
@@ -89,7 +91,7 @@ def test_the_seed_decides_and_a_row_is_itself(pair, bundle, run_door, tmp_path):
   ],
 )
 def test_bad_calls_are_refused_in_one_line(
-  bundle, run_door, tmp_path, changes, word
+  bundle, run_command, tmp_path, changes, word
 ):
   arguments = {
     'bundle': bundle[0],
@@ -97,7 +99,7 @@ def test_bad_calls_are_refused_in_one_line(
     'seconds': '1',
     'out': '{tmp}/x.wav',
   } | changes
-  done = run_door(
+  done = run_command(
     'generate',
     *(
       f'--{name}={value}'.replace('{tmp}', str(tmp_path))
@@ -110,7 +112,7 @@ def test_bad_calls_are_refused_in_one_line(
   assert list(tmp_path.iterdir()) == [], 'nothing is left behind'
 
 
-def test_a_damaged_bundle_names_its_file(bundle, run_door, tmp_path):
+def test_a_damaged_bundle_names_its_file(bundle, run_command, tmp_path):
   shutil.copytree(bundle[0], tmp_path / 'hurt')
   largest = max(
     (p for p in (tmp_path / 'hurt').rglob('*') if p.is_file()),
@@ -118,7 +120,7 @@ def test_a_damaged_bundle_names_its_file(bundle, run_door, tmp_path):
   )
   with open(largest, 'r+b') as file:
     file.truncate(100)
-  done = run_door(
+  done = run_command(
     'generate',
     f'--bundle={tmp_path}/hurt',
     '--text=piano',

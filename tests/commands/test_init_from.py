@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from musiclm_jax import door, stages
+from musiclm_jax import cli, stages
 from musiclm_jax.cascade import bundle as bundles
 from musiclm_jax.cascade import networks, stage_data
 from musiclm_jax.training import loop
@@ -27,7 +27,7 @@ def zeros_of(task, batch):
 
 
 @pytest.fixture
-def initial(call, door_flags, monkeypatch, tokens, tmp_path):
+def initial(call, command_flags, monkeypatch, tokens, tmp_path):
   """A function (stage, source, **changes) -> what a training starts from."""
 
   def start(stage, source, **changes):
@@ -41,7 +41,7 @@ def initial(call, door_flags, monkeypatch, tokens, tmp_path):
       more.append('--network=any')
     if stage in stages.LANGUAGE_MODELS:
       more.append(f'--tokens={tokens[0]}')
-    outcome = call('train', *door_flags(stage, **changes), *more)
+    outcome = call('train', *command_flags(stage, **changes), *more)
     return given.get('initial'), outcome
 
   return start
@@ -86,7 +86,7 @@ def test_what_holds_no_weights_of_the_stage_is_refused(
   given, (code, out, err) = initial(
     'soundstream', source.replace('{workdirs}', str(workdirs))
   )
-  assert given is None and (code, out) == (door.USAGE, '')
+  assert given is None and (code, out) == (cli.USAGE, '')
   assert words in err and err.count('\n') == 1
 
 
@@ -96,7 +96,7 @@ def test_weights_of_another_size_name_the_first_array_that_differs(
   given, (code, _, _) = initial('mulan', bundle[0])
   assert code == 0
   state = zeros_of(*minute_game('mulan', **{'model.text.mlp_dim': 16}))
-  with pytest.raises(door.UsageError) as refused:
+  with pytest.raises(cli.UsageError) as refused:
     start_from(state, *given)
   line = str(refused.value)
   assert '(1, 8, 8) at params/mulan/text_tower/transformer/layers' in line

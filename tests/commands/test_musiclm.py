@@ -86,14 +86,14 @@ def test_a_list_of_texts_is_a_batch_of_pieces(pair, model):
 
 
 def test_a_text_is_a_piece_and_sounds_as_the_command_makes_it(
-  model, pair, run_door, tmp_path
+  model, pair, run_command, tmp_path
 ):
   """The same as the pinned one of test_pinned."""
   music = model.generate('slow piano', seconds=LENGTH, seed=7)
   assert music.waveform.shape == (round(LENGTH * 24000),)
   for stream, codes in music.tokens.items():
     np.testing.assert_array_equal(codes, pair[0].tokens[stream][0])
-  done = run_door(
+  done = run_command(
     'generate',
     f'--bundle={model.bundle.path}',
     '--text=slow piano',

@@ -15,8 +15,7 @@ import soundfile
 from absl import app, flags
 from flax import linen as nn
 
-from musiclm_jax import door as door_of
-from musiclm_jax import stages
+from musiclm_jax import cli, stages
 from musiclm_jax.data.text import WordPiece
 from musiclm_jax.training import checkpoints, workdir
 from musiclm_jax.training.schedule import Schedule
@@ -169,8 +168,8 @@ def write_workdir(folder, stage, contract_json=None, **changes):
   store.close()
 
 
-def door(name, *arguments):
-  """Runs a door as a user does."""
+def command(name, *arguments):
+  """Runs a command as a user does."""
   return subprocess.run(
     [sys.executable, '-m', f'musiclm_jax.{name}', *arguments],
     cwd=ROOT,
@@ -183,9 +182,9 @@ def door(name, *arguments):
 
 
 @pytest.fixture(scope='session')
-def run_door():
-  """A function (door, *arguments) -> finished process."""
-  return door
+def run_command():
+  """A function (command, *arguments) -> finished process."""
+  return command
 
 
 @pytest.fixture(scope='session')
@@ -214,9 +213,9 @@ def workdirs(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def tokens(tmp_path_factory, workdirs, music_folder):
-  """A token store made by the door; (folder, finished process)."""
+  """A token store made by the command; (folder, finished process)."""
   folder = tmp_path_factory.mktemp('tokens') / 'store'
-  done = door(
+  done = command(
     'tokenize',
     f'--workdirs={workdirs}',
     f'--source=audio_folder:{music_folder}',
@@ -230,12 +229,12 @@ def tokens(tmp_path_factory, workdirs, music_folder):
 
 @pytest.fixture(scope='session')
 def bundle(tmp_path_factory, workdirs, tokens):
-  """A bundle made by the door; (folder, finished process)."""
+  """A bundle made by the command; (folder, finished process)."""
   contract = (tokens[0] / 'contract.json').read_text()
   for stage in CROPS:
     write_workdir(workdirs / stage, stage, contract)
   folder = tmp_path_factory.mktemp('bundles') / 'bundle'
-  done = door(
+  done = command(
     'bundle',
     f'--workdirs={workdirs}',
     f'--out={folder}',
@@ -251,7 +250,7 @@ def write_stage():
 
 
 @pytest.fixture(scope='session')
-def door_flags():
+def command_flags():
   """A function (stage) -> the flags of its minute config."""
 
   def flags_of(stage, **changes):
@@ -265,7 +264,7 @@ def door_flags():
 
 
 @pytest.fixture(scope='session')
-def door_config():
+def command_config():
   """A function (stage, **changes) -> its minute config."""
   return config_of
 
@@ -309,7 +308,7 @@ def call(monkeypatch, capsys, tmp_path):
     argv = [command, *(a.replace('{tmp}', str(tmp_path)) for a in arguments)]
     monkeypatch.setattr(sys, 'argv', argv)
     capsys.readouterr()
-    code = door_of.exit_code(module.main, argv)
+    code = cli.exit_code(module.main, argv)
     return code, *capsys.readouterr()
 
   with mock.patch.dict(os.environ):

@@ -1,4 +1,4 @@
-"""The search door: an answer in lines, an index that is kept, refusals."""
+"""The search command: an answer in lines, an index that is kept, refusals."""
 
 import shutil
 
@@ -6,7 +6,7 @@ import pytest
 
 
 def test_songs_are_ranked_and_heard_once(
-  bundle, music_folder, run_door, tmp_path
+  bundle, music_folder, run_command, tmp_path
 ):
   songs = shutil.copytree(music_folder, tmp_path / 'songs')
   (songs / '5.wav').rename(songs / 'two\nlines\x1b[31m.wav')
@@ -17,7 +17,7 @@ def test_songs_are_ranked_and_heard_once(
     '--text=slow zyzzyva',
     '--top=5',
   )
-  first, second = run_door(*call), run_door(*call)
+  first, second = run_command(*call), run_command(*call)
   assert first.returncode == 0, first.stderr
   rows = [line.split() for line in first.stdout.splitlines()]
   assert [row[0] for row in rows] == ['1', '2', '3', '4', '5']
@@ -40,14 +40,14 @@ def test_songs_are_ranked_and_heard_once(
   ],
 )
 def test_a_mistaken_search_is_one_line(
-  bundle, music_folder, run_door, tmp_path, changes, words
+  bundle, music_folder, run_command, tmp_path, changes, words
 ):
   arguments = {
     'bundle': bundle[0],
     'index': music_folder,
     'text': 'piano',
   } | changes
-  done = run_door(
+  done = run_command(
     'search',
     *(
       f'--{name}={value}'.replace('{tmp}', str(tmp_path))

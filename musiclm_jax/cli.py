@@ -1,4 +1,4 @@
-"""The way in: every door of the package starts through `run(main)`.
+"""The way in: every command of the package starts through `run(main)`.
 
 Environment -> flags and config -> main; what a user can mend ends as one line
 `error: ...` on standard error and exit code 2, never as a traceback.
@@ -44,7 +44,7 @@ _SECTIONS = (
 
 
 def run(main: Callable[[], int | None]) -> None:
-  """Runs a door and ends the process with its exit code.
+  """Runs a command and ends the process with its exit code.
 
   Args:
     main: Takes no arguments, reads absl flags, returns an exit code or None.
@@ -138,7 +138,7 @@ class _Lines:
 
 
 def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
-  """Runs a door: 0, or 2 after a line on standard error, or 130 on Ctrl-C.
+  """Runs a command: 0, or 2 after a line on standard error, or 130 on Ctrl-C.
 
   141, without a word, where nobody reads the output any more. A defect of
   ours, which is any exception that a user cannot mend, keeps its traceback.
