@@ -62,6 +62,16 @@ def report(line: str) -> None:
     print(printable(line), file=sys.stderr, flush=True)
 
 
+@contextlib.contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+  """Says of an interrupted work that the same command goes on with it."""
+  try:
+    yield
+  except (KeyboardInterrupt, SystemExit):
+    report(f"'{folder}' keeps what is finished: run again to go on")
+    raise
+
+
 def progress(shown: bool = True) -> ProgressCallback:
   """The callback that shows progress on standard error.
 

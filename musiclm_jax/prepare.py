@@ -61,7 +61,10 @@ def main() -> None:
     if not overwrite:
       lacking = sum(s.last - s.first for s in shards.missing(folder, corpus))
     paths.check_room(folder, lacking * shards.BYTES_PER_PIECE, 'the pieces')
-    with shards.hold(folder, corpus, overwrite) as missing:
+    with (
+      shards.hold(folder, corpus, overwrite) as missing,
+      cli.resumable(folder),
+    ):
       soundfont.path()  # made once, before the processes ask for it
       _render(folder, corpus, missing)
       shards.finish(folder, corpus)

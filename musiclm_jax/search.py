@@ -34,7 +34,8 @@ def main() -> None:
 
   model = MusicLM.load(_BUNDLE.value, cli.report)
   devices.check()
-  found = model.search(_INDEX.value, text, _TOP.value, cli.progress())
+  with cli.resumable(_INDEX.value):
+    found = model.search(_INDEX.value, text, _TOP.value, cli.progress())
   for rank, (name, cosine) in enumerate(found, 1):
     print(f'{rank:3d}  {cosine:6.3f}  {printable(name)}')
 

@@ -86,7 +86,10 @@ def main() -> None:
   ownership.check(_OUT.value, FOLDER)
   paths.check_folder(_OUT.value)
   alone = ownership.hold(_OUT.value, FOLDER, 'writing tokens')
-  with contextlib.nullcontext() if jax.process_index() else alone:
+  with (
+    contextlib.nullcontext() if jax.process_index() else alone,
+    cli.resumable(_OUT.value),
+  ):
     devices.check()
     corpus.tokenize(
       _WORKDIRS.value,

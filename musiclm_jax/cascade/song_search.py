@@ -25,7 +25,7 @@ from musiclm_jax.cascade.inputs import SAMPLE_RATE
 from musiclm_jax.cascade.tokenizer import Tokenizer
 from musiclm_jax.cascade.windows import chunks
 from musiclm_jax.contracts import atomic_file, ownership
-from musiclm_jax.contracts.errors import DAMAGED_NPZ
+from musiclm_jax.contracts.errors import DAMAGED_NPZ, UsageError
 from musiclm_jax.contracts.progress import Meter, ProgressCallback
 from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.data.audio_folder import AudioFolder
@@ -135,8 +135,10 @@ def update_index(
     Name -> song, of the files that are there now.
 
   Raises:
-    UsageError: If another run is doing the same.
+    UsageError: If another run is doing the same, or a file of another kind is
+      where the index would be.
   """
+  _check_kind(path / FILE)
   names = [folder.piece_id(i) for i in range(len(folder))]
   known = read_index(path / FILE, embedder.network, lambda line: None)
   if _is_current(known, names, path):
@@ -263,6 +265,18 @@ def _embed(
       songs[name] = Song(stamps[i], summed, heard)
     meter.advance(len(batch))
     yield
+
+
+def _check_kind(path: Path) -> None:
+  """Refuses to replace a file that is no archive, damaged or not."""
+  head = b''
+  if path.is_file():
+    with path.open('rb') as file:
+      head = file.read(2)
+  if head not in (b'', b'PK'):
+    raise UsageError(
+      f"'{path}' is no index of search and is not replaced: move it away"
+    )
 
 
 def read_index(path: Path, network: str, report: Report) -> Songs:

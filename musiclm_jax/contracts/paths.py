@@ -153,7 +153,10 @@ def check_room(path: Path, count: float, what: str) -> None:
 
 
 def _size(count: float) -> str:
-  return f'{count / 1e9:.1f} GB' if count >= 1e8 else f'{count / 1e6:.1f} MB'
+  unit, size = ('GB', 1e9) if count >= 1e8 else ('MB', 1e6)
+  if count < 1e5:
+    unit, size = 'kB', 1e3
+  return f'{count / size:.1f} {unit}'
 
 
 def name_to_bytes(name: str) -> bytes:

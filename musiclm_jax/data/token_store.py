@@ -377,11 +377,17 @@ def _check_plan(path: Path, plan: Plan) -> None:
   there, asked = _read_plan(path, path.parent.name), json.loads(plan.to_json())
   for field in sorted(asked):
     # The same pieces may lie in another folder now.
-    if field != 'source' and there.get(field) != asked[field]:
-      raise UsageError(
-        f'{path.parent} was begun with {field} {there.get(field)}, now it is '
-        f'{asked[field]}: give another --out, or --overwrite to begin again'
-      )
+    if field == 'source' or there.get(field) == asked[field]:
+      continue
+    begun, now = f'{field} {there.get(field)}', asked[field]
+    if field == 'num_pieces':  # which shard a piece is in depends on all
+      begun, now = f'{there.get(field)} pieces', f'{asked[field]} of them'
+    elif field == 'pieces_sha256':
+      begun, now = f'{plan.source} as it was', 'other pieces (new names)'
+    raise UsageError(
+      f'{path.parent} was begun with {begun}, now it is {now}: give another '
+      '--out, or --overwrite to begin again'
+    )
 
 
 def _read_plan(path: Path, split: str) -> dict:

@@ -95,8 +95,8 @@ def missing(folder: Path, corpus: Corpus) -> list[Shard]:
   found = ownership.object_in(folder / _MARK)
   if not found and any(folder.glob('rendered_music-*')):
     raise UsageError(
-      f"'{folder}' holds pieces of a corpus without a {_MARK} that says which: "
-      'choose another --out, or give --overwrite to replace them'
+      f"'{folder}' holds pieces of a corpus whose {_MARK} (which one it is) "
+      'is missing or damaged: choose another --out, or give --overwrite'
     )
   for key, value in corpus.record.items():
     if found and found.get(key) != value:

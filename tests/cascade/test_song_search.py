@@ -96,7 +96,7 @@ def test_a_removed_song_vanishes(music, update):
 
 
 @pytest.mark.parametrize(
-  'damage', ['truncated', 'text', 'empty', 'field', 'method', 'locked']
+  'damage', ['truncated', 'empty', 'field', 'method', 'locked']
 )
 def test_a_damaged_index_is_made_again_with_a_line(music, update, damage):
   first, whole, _ = update()
@@ -108,7 +108,6 @@ def test_a_damaged_index_is_made_again_with_a_line(music, update, damage):
     entry = content.index(b'PK\x01\x02')  # of the archive's list
     hurt = {
       'truncated': content[:-200],
-      'text': b'words',
       'empty': b'',
       'method': content[: entry + 10] + b'\x63' + content[entry + 11 :],
       'locked': content[: entry + 8] + b'\x01' + content[entry + 9 :],
@@ -118,6 +117,13 @@ def test_a_damaged_index_is_made_again_with_a_line(music, update, damage):
   assert windows == whole and songs.keys() == first.keys()
   assert 'is damaged: all songs are embedded again' in lines[0]
   assert update()[1] == 0
+
+
+def test_a_file_that_is_no_index_is_not_replaced(music, update):
+  (music / song_search.FILE).write_text('mine')
+  with pytest.raises(UsageError, match='move it away'):
+    update()
+  assert (music / song_search.FILE).read_text() == 'mine'
 
 
 def test_an_index_of_another_network_is_made_again_with_a_line(update):

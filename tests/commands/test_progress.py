@@ -4,6 +4,8 @@ import io
 import json
 import sys
 
+import pytest
+
 from musiclm_jax import cli
 from musiclm_jax.contracts.progress import Progress
 
@@ -64,3 +66,11 @@ def test_where_lines_are_printed_already_the_file_alone_is_written(
   cli.progress(shown=False)(EVENTS[0])
   assert path.read_text().count('\n') == 1
   assert capsys.readouterr().err == ''
+
+
+@pytest.mark.parametrize('end', [KeyboardInterrupt, SystemExit])
+def test_an_interruption_says_that_the_work_goes_on(end, tmp_path, capsys):
+  with pytest.raises(end), cli.resumable(tmp_path / 'tokens'):
+    raise end
+  said = capsys.readouterr().err
+  assert 'tokens' in said and 'run again to go on' in said

@@ -187,3 +187,17 @@ def test_missing_stores_and_splits_say_what_to_run(store, tmp_path):
 def test_crops_cover_a_piece_without_silence(seconds, starts):
   """Mistake 33: no crop is mostly padding."""
   np.testing.assert_allclose(crop_starts(seconds, 2.0, 2.0, 0.04), starts)
+
+
+@pytest.mark.parametrize(
+  ('pieces', 'said'),
+  [
+    (PLAN.pieces[:-1], rf'{len(PLAN.pieces)} pieces, now it is .* of them'),
+    ((*PLAN.pieces[:-1], 'other'), 'other pieces'),
+  ],
+)
+def test_pieces_that_come_or_go_are_said_in_words(store, pieces, said):
+  with pytest.raises(UsageError, match=said):
+    TokenStoreWriter(
+      store, 'train', dataclasses.replace(PLAN, pieces=pieces), CONTRACT
+    )
