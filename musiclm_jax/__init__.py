@@ -10,9 +10,10 @@ __version__ = '0.1.0'
 # Name -> module, imported when the name is first used. A module is named by a
 # string, so that what runs through this file does not depend on all of them.
 _LAZY = dict.fromkeys(('MusicLM', 'Music'), 'musiclm_jax.cascade.musiclm') | {
-  'SamplingConfig': 'musiclm_jax.cascade.sampling'
+  'SamplingConfig': 'musiclm_jax.cascade.sampling',
+  'UsageError': 'musiclm_jax.contracts.errors',
 }
-__all__ = ['Music', 'MusicLM', 'SamplingConfig']
+__all__ = ['Music', 'MusicLM', 'SamplingConfig', 'UsageError']
 
 
 def __getattr__(name: str) -> Any:

@@ -39,7 +39,7 @@ def test_only_commands_and_stages_read_configs():
   readers = {
     path.relative_to(PACKAGE).as_posix()
     for path in SOURCES
-    if re.search(r'(from|import) ml_collections', path.read_text())
+    if re.search(r'^\s*(from|import) ml_collections', path.read_text(), re.M)
   }
   assert all('/' not in reader for reader in readers), readers
 

@@ -163,13 +163,13 @@ class Artifacts:
     return _jitted(self.networks[stage], method)
 
   def text_embeddings(self, captions: Sequence[str]) -> np.ndarray:
-    """MuLan embeddings of captions, unit length [N, 128]."""
+    """`MulanEmbedder.embed_text` of captions, unit length [N, 128]."""
     length = int(self.networks['mulan'].config['data']['text_length'])
     ids = np.stack([self.vocabulary.encode(c, length) for c in captions])
     return self.call('mulan', 'embed_text', ids)
 
   def audio_embeddings(self, waveforms: np.ndarray) -> np.ndarray:
-    """MuLan embeddings of clips, unit length [N, 128]."""
+    """`MulanEmbedder.embed_audio` of clips [N, S], unit length [N, 128]."""
     return self.call('mulan', 'embed_audio', waveforms)
 
   @functools.cached_property

@@ -90,6 +90,7 @@ def _evaluate(
   found, figures = [], {}
 
   def measure(name: str, function: Callable, *arguments: Any) -> tuple:
+    """Calls a check, such as `token_checks.codec`, or finds what it made."""
     call = functools.partial(function, *arguments)
     more_gates, more, clips = part(name, gates.measured, keep, name, call)
     found.extend(more_gates)

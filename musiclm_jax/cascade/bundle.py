@@ -4,7 +4,7 @@ bundle.json               schema, versions, settings, SHA-256 of every file
 contract.json             what the tokens between the networks mean
 README.md                 card
 mulan/vocab.txt           pieces of words that prompts are made of
-<stage>/config.json       resolved config, rebuilt by `stages.build`
+<stage>/config.json       resolved config, for `stages.build_inference`
 <stage>/weights.safetensors
 <stage>/contract.json     of a token LM: the contract it was trained under
 

@@ -25,6 +25,7 @@ from musiclm_jax.cascade.windows import Window, chunks, windows
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.kept_parts import Arrays, Keep, KeptParts, unkept
 from musiclm_jax.contracts.progress import Meter, ProgressCallback
+from musiclm_jax.token_lm.language_model import LanguageModel
 
 MAX_CHUNKS = 32  # that the fine stage makes at once
 BLOCK_FRAMES = 1500  # 30 s at 50 Hz, that the codec decodes at once
@@ -229,38 +230,41 @@ class Generator:
       )
     return given
 
-  def _sample(
-    self, stage, conditioning, prefix, frames, keys, part, run
-  ) -> np.ndarray:
+  def _sample(self, name, given, prefix, frames, keys, part, run) -> np.ndarray:
     """Makes one window of a stage, or finds it kept, int32 [B, frames, Q]."""
     made = run.keep(
-      f'{stage} {part}',
-      lambda: self._draw(
-        stage, conditioning, prefix, frames, keys, run.sampling
-      ),
+      f'{name} {part}',
+      lambda: self._draw(name, given, prefix, frames, keys, run.sampling),
     )
     return made['codes']
 
-  def _draw(
-    self, stage, conditioning, prefix, frames, keys, sampling
-  ) -> Arrays:
-    """Runs one window of a stage."""
+  def _draw(self, name, given, prefix, frames, keys, sampling) -> Arrays:
+    """Runs one window of a stage: its `LanguageModel.generate`, compiled once.
+
+    Args:
+      name: Of the stage.
+      given: Of `_inputs`.
+      prefix: Codes that the window begins with [B, P, Q].
+      frames: Of the window, prefix included.
+      keys: One a row [B].
+      sampling: How to draw.
+    """
     options = {
       'num_frames': frames,
       'num_mulan_levels': sampling.mulan_levels,
       'guidance': sampling.guidance,
-      'top_k': getattr(sampling, f'top_k_{stage}'),
-      'top_p': getattr(sampling, f'top_p_{stage}'),
+      'top_k': getattr(sampling, f'top_k_{name}'),
+      'top_p': getattr(sampling, f'top_p_{name}'),
     }
-    key = (stage, prefix.shape, *options.values())
+    key = (name, prefix.shape, *options.values())
     if key not in self._samplers:
-      generate = self._networks[stage].model.generate
-      self._samplers[key] = jax.jit(functools.partial(generate, **options))
+      lm: LanguageModel = self._networks[name].model
+      self._samplers[key] = jax.jit(functools.partial(lm.generate, **options))
     codes = self._samplers[key](
-      self._networks[stage].params,
-      conditioning,
+      self._networks[name].params,
+      given,
       keys=keys,
-      temperature=jnp.float32(getattr(sampling, f'temperature_{stage}')),
+      temperature=jnp.float32(getattr(sampling, f'temperature_{name}')),
       prefix=jnp.asarray(prefix, jnp.int32),
     )
     return {'codes': jax.device_get(codes)}

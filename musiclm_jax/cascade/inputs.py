@@ -110,15 +110,25 @@ def read_audio(audio: Audio) -> np.ndarray:
     if os.path.isdir(audio):
       raise UsageError(f"'{audio}' is a folder: name one sound file")
     return audio_file.read(audio, SAMPLE_RATE)
-  waveform = np.asarray(audio)
+  try:
+    waveform = np.asarray(audio)
+  except ValueError as error:  # a list of unequal rows
+    raise UsageError(
+      'got rows of unequal length: give one at a time'
+    ) from error
   if waveform.dtype.kind != 'f':
     raise UsageError(
-      f'a waveform must hold float samples in [-1, 1], got {waveform.dtype}: '
-      'divide integer samples by their full scale'
+      'expected the path of a sound file, or float samples in [-1, 1], got '
+      f'{waveform.dtype}: divide integer samples by their full scale'
     )
   if waveform.ndim not in (1, 2) or not waveform.size:
     raise UsageError(
       f'a waveform must be [S] or [B, S], got shape {waveform.shape}'
+    )
+  if waveform.ndim == 2 and len(waveform) > waveform.shape[1]:
+    raise UsageError(
+      f'a waveform must be [S] or [B, S], got shape {waveform.shape}: average '
+      'the channels of each sample'
     )
   if not np.isfinite(waveform).all():
     raise UsageError('the waveform has samples that are not finite')

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import numbers
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -289,8 +290,8 @@ class MusicLM:
     text = inputs.read_text(
       text, 'say what to look for, such as --text="slow piano"'
     )
-    if top < 1:
-      raise UsageError(f'--top={top}: choose 1 or more')
+    if not isinstance(top, numbers.Integral) or top < 1:
+      raise UsageError(f'--top={top!r}: choose a whole number from 1')
     folder = Path(folder)
     songs = AudioFolder(folder, 'all')
     for line in self._tokenizer.remarks(text):

@@ -49,7 +49,7 @@ class Tokenizer:
     Args:
       networks: `TOKENIZERS` -> network; `TEXT_TOKENIZERS` suffice for text.
         With `OPTIONAL` there are melody tokens, for which these suffice.
-      vocabulary: The `data.text.Tokenizer` that MuLan was trained with.
+      vocabulary: The `data.text.WordPiece` that MuLan was trained with.
     """
     self._networks = networks
     self._vocabulary = vocabulary

@@ -94,7 +94,7 @@ def repeat_to(waveform: Waveform, samples: int) -> Waveform:
   """
   length = waveform.shape[-1]
   if length == 0:
-    raise ValueError('expected a waveform, came one of 0 samples')
+    raise ValueError('expected a waveform, got one of 0 samples')
   if length >= samples:
     return waveform
   return jnp.tile(waveform, (1, -(-samples // length)))[:, :samples]

@@ -89,7 +89,7 @@ class SoundStreamTask:
 
   @property
   def sample_rate(self) -> int:
-    """Of what `listen` returns, in Hz."""
+    """Of what `audio_samples` returns, in Hz."""
     return self.codec.sample_rate
 
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:

@@ -21,7 +21,7 @@ MIN_PHASE_TOKENS = 32  # each phase is compiled by itself
 
 @flax.struct.dataclass
 class Rule:
-  """How a code is drawn from logits; see `TokenLMTask.generate`.
+  """How a code is drawn from logits; see `LanguageModel.generate`.
 
   Attributes:
     temperature: 0 takes the likeliest code.

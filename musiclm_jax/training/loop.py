@@ -185,6 +185,7 @@ def _run(
       with observer.waiting():
         batch = next(batches)
       phase = task_at(training.task, number - 1)
+      # `training.step(phase)` is the program of `step.make_step`.
       with observer.stepping(phase, state, batch) as wait:
         state, metrics = training.step(phase)(state, batch)
         if wait:

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from musiclm_jax import MusicLM, SamplingConfig
+from musiclm_jax import MusicLM, SamplingConfig, UsageError
 from musiclm_jax.cascade import networks, provenance
-from musiclm_jax.contracts.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ['slow piano', 'fast techno']
@@ -236,6 +235,9 @@ def test_a_network_is_loaded_when_it_is_needed(bundle, monkeypatch):
     (lambda m: m.tokenize(np.zeros((1, 1, 9))), r'shape \(1, 1, 9\)'),
     (lambda m: m.tokenize(np.zeros((2, 0))), r'shape \(2, 0\)'),
     (lambda m: m.tokenize(np.zeros(9, np.int16)), 'float samples .* int16'),
+    (lambda m: m.tokenize([tone(1), tone(2)]), 'rows of unequal length'),
+    (lambda m: m.embed_audio(['a.wav', 'b.wav']), 'path of a sound file'),
+    (lambda m: m.embed_audio(np.zeros((9, 2))), 'average the channels'),
     (lambda m: m.tokenize(np.full(9, np.nan)), 'not finite'),
     (lambda m: m.tokenize(np.full(9, 32767.0)), r'in \[-1, 1\], got 32767'),
     (lambda m: m.tokenize('nowhere.wav'), "no file 'nowhere.wav'"),
@@ -243,6 +245,7 @@ def test_a_network_is_loaded_when_it_is_needed(bundle, monkeypatch):
     (lambda m: m.embed_text([]), 'list of texts'),
     (lambda m: m.search('nowhere', 'piano'), 'nowhere'),
     (lambda m: m.search('.', 'piano', top=0), '--top=0'),
+    (lambda m: m.search('.', 'piano', top=0.5), 'a whole number'),
     (lambda m: m.search('.', ' '), '--text is empty'),
     (lambda m: MusicLM.load('nowhere'), "'nowhere' is no bundle"),
   ],
