@@ -40,7 +40,7 @@ def main() -> None:
   codec = Codec(network)
   waveform = jax.numpy.asarray(noise()[None])
   params = jax.jit(network.init)(jax.random.key(0), waveform[:, :4800])
-  params = params['params']
+  params = nn.unbox(params['params'])
   shape = network.num_quantizers, network.codebook_size, network.latent_dim
   books = jax.random.normal(jax.random.key(1), shape)
   books = {'embed': books, 'initialized': jax.numpy.ones((), bool)}

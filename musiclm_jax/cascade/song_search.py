@@ -226,6 +226,8 @@ def _embed(
   Yields:
     After each batch, when `songs` has what is done of it.
   """
+  if not wanted:
+    return
   # The last window of a song reaches back, so that each is a whole one.
   cuts = {
     i: chunks(folder.num_samples(i), embedder.window_samples) for i in wanted

@@ -238,6 +238,19 @@ def test_progress_counts_windows(music):
   assert all(event.total == 5 for event in events)
 
 
+def test_a_song_that_is_gone_is_no_progress(music, update):
+  update()
+  (music / 'b.wav').unlink()
+  events = []
+  embedder = song_search.SongEmbedder('mulan', Ear(), RATE, batch_size=2)
+  folder = AudioFolder(music, 'all')
+  songs = song_search.update_index(
+    folder, music, embedder, print, events.append
+  )
+  assert len(songs) == 2
+  assert events == []
+
+
 def test_a_name_that_is_no_utf8_is_kept_and_found_again(music, update):
   name = os.fsdecode(b'mod\x85.wav')
   (music / 'a.wav').rename(music / name)
