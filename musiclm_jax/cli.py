@@ -192,10 +192,10 @@ def _refuse(message: str) -> int:
 
 
 def _of_flags(error: flags.Error) -> str:
-  """Absl's own words, of several lines, in one."""
+  """Absl's message of several lines, in one."""
   text = ' '.join(str(error).split())
   twice = re.match(r'flag --(\w+)=.*: already defined as ', text)
-  return f'--{twice.group(1)} came twice: leave one out' if twice else text
+  return f'--{twice.group(1)} is given twice: leave one out' if twice else text
 
 
 def _parse(argv: list[str]) -> None:

@@ -157,7 +157,7 @@ def read_melody(audio: Audio, window_seconds: float) -> np.ndarray:
     )
   if rms_dbfs(waveform) < MIN_MELODY_DBFS:
     raise UsageError(
-      f'{name} is silent (below {MIN_MELODY_DBFS:g} dBFS): give one that can '
-      'be heard'
+      f'{name} is silent (below {MIN_MELODY_DBFS:g} dBFS): give one that is '
+      'audible'
     )
   return waveform

@@ -75,10 +75,10 @@ class Music:
     count = None if self.waveform.ndim == 1 else len(waveforms)
     seconds = self.metadata['seconds']
     paths = provenance.outputs(Path(path), count, seconds, overwrite)
-    about = dict(self.metadata)
-    prompts = about.pop('prompts')
+    metadata = dict(self.metadata)
+    prompts = metadata.pop('prompts')
     for row, (file, prompt) in enumerate(zip(paths, prompts, strict=True)):
-      mine = {'prompt': prompt, 'row': row, **about}
+      mine = {'prompt': prompt, 'row': row, **metadata}
       provenance.write_wav(file, waveforms[row], self.sample_rate, mine)
     return paths
 

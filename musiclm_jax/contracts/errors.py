@@ -22,8 +22,8 @@ DAMAGED_NPZ = (
 
 
 class UsageError(Exception):
-  """Says in one line what was expected, what came and what to do.
+  """Says in one line what was expected, what it got and what to do.
 
-  Doors print it as `error: <message>` and exit with code 2; anything else
+  Commands print it as `error: <message>` and exit with code 2; anything else
   that is raised is a defect of ours and keeps its traceback.
   """

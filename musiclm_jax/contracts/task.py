@@ -122,7 +122,7 @@ class HasAudioSamples(Protocol):
   """A task that can be listened to while it trains.
 
   Attributes:
-    sample_rate: Of what `listen` returns, in Hz.
+    sample_rate: Of what `audio_samples` returns, in Hz.
   """
 
   sample_rate: int

@@ -70,8 +70,8 @@ def find(environment: Mapping[str, str] = os.environ) -> Membership | None:
     count, index = int(environment[COUNT]), int(environment[INDEX])
   except (KeyError, ValueError) as error:
     raise UsageError(
-      f'{ADDRESS} came without a number in {COUNT} and {INDEX} ({error}): set '
-      'all three'
+      f'{ADDRESS} is set without a number in {COUNT} and {INDEX} ({error}): '
+      'set all three'
     ) from error
   if not 0 <= index < count:
     raise UsageError(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musiclm_jax.cascade.corpus import Corpus, Cutting, LeftOut
+from musiclm_jax.cascade.corpus import Cutting, LeftOut, SplitTokenizer
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.token_store import TokenStore
 
@@ -83,7 +83,7 @@ def tokenize(
   **options,
 ):
   source, events = Ramp(), []
-  corpus = Corpus(
+  corpus = SplitTokenizer(
     echo or Echo(),
     source,
     split,

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from musiclm_jax.soundstream import losses
-from musiclm_jax.soundstream.discriminators import Judgement
+from musiclm_jax.soundstream.discriminators import DiscriminatorOutput
 
 S = 4096
 
 
 def _judgement(logit, feature=0.0, frames=5):
   features = (jnp.full((2, 3), feature), jnp.full((2, 7, 2), 3.0 * feature))
-  return Judgement(jnp.full((2, frames), logit), features)
+  return DiscriminatorOutput(jnp.full((2, frames), logit), features)
 
 
 def _noise(seed=0, batch=2):
@@ -42,7 +42,7 @@ def test_discriminators_are_averaged_whatever_their_length():
   assert losses.discriminator_loss(reals, fakes) == 1.5
 
 
-def test_feature_loss_is_the_mean_over_layers_and_judges():
+def test_feature_loss_is_the_mean_over_layers_and_discriminators():
   reals = [_judgement(0.0, 1.0), _judgement(0.0, 0.0)]
   fakes = [_judgement(0.0, 0.0), _judgement(0.0, 0.0)]
   assert losses.feature_loss(reals, fakes) == (1.0 + 3.0) / 2 / 2

@@ -158,9 +158,11 @@ def test_draws_have_the_softmaxs_frequencies():
   keys = jax.random.split(jax.random.key(0), count)
   rows = jnp.broadcast_to(logits, (count, 4))
 
-  def shares(**rule):
-    rule = {'temperature': 1.0, 'top_k': None, 'top_p': None} | rule
-    codes = jax.jit(decode.draw)(keys, rows, decode.Rule(guidance=1.0, **rule))
+  def shares(**params):
+    params = {'temperature': 1.0, 'top_k': None, 'top_p': None} | params
+    codes = jax.jit(decode.draw)(
+      keys, rows, decode.SamplingParams(guidance=1.0, **params)
+    )
     return np.bincount(codes, minlength=4) / count
 
   plain = np.array([0.5, 0.3, 0.15, 0.05])
