@@ -2,7 +2,7 @@
 
 `python -m musiclm_jax.rehearse --config=configs/semantic.py:paper
 --topology=v5e-256` compiles the training step for that slice: whether it fits,
-what its chips say to each other, and an upper bound of its MFU. `--json=FILE`
+what its chips exchange, and an upper bound of its MFU. `--json=FILE`
 writes the figures.
 
 Without --topology it measures some steps on the devices that are here.

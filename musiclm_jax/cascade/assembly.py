@@ -1,4 +1,4 @@
-"""Workdirs of all trainings -> a bundle, whose networks belong together."""
+"""Workdirs of all trainings -> a bundle of networks that belong together."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The card of a bundle: what a person should know who finds the folder."""
+"""The model card of a bundle: what one who finds the folder should know."""
 
 from collections.abc import Mapping
 

@@ -43,7 +43,7 @@ def read_text(
       text = os.fsencode(text).decode()
     except UnicodeError as error:
       raise UsageError(
-        f"--text='{text}' holds bytes that are no UTF-8: write it anew, in a "
+        f"--text='{text}' holds bytes that are no UTF-8: type it again, in a "
         'terminal that uses UTF-8'
       ) from error
   if all(unicodedata.category(letter) in _SILENT for letter in text):

@@ -59,7 +59,7 @@ class Music:
   def save(
     self, path: str | os.PathLike, overwrite: bool = False
   ) -> list[Path]:
-    """Writes WAV files that say where they come from, and a JSON beside each.
+    """Writes WAV files with their provenance, and a JSON beside each.
 
     Args:
       path: Of the file; a list of texts becomes `x_0.wav`, `x_1.wav`, …
@@ -348,7 +348,7 @@ class MusicLM:
     except BaseException:
       if kept.is_dir():
         self._report(
-          f"'{kept}' keeps what was made: the same command goes on with it"
+          f"'{kept}' keeps what was made: the same command continues from it"
         )
       raise
 

@@ -1,4 +1,4 @@
-"""How to sample: the numbers that a bundle proposes and a user may change."""
+"""Sampling settings: what a bundle proposes and a user may change."""
 
 import dataclasses
 import numbers

@@ -1,6 +1,6 @@
-"""Ends that are no defects: what a user can mend, and a stop that was asked.
+"""Exceptions that are no defects: errors a user can fix, a requested stop.
 
-What a user can mend is one line, no traceback, exit code 2.
+An error that a user can fix is one line, no traceback, exit code 2.
 """
 
 import zipfile

@@ -1,4 +1,4 @@
-"""What is ours: marked folders, sealed records, folders locked by one run.
+"""Ownership: marked folders, sealed records, folders locked by one run.
 
 `<folder>/.musiclm_jax` says what the folder is. Only what a kind of folder is
 known to hold is ever removed from it, whatever else a user has put there. A

@@ -1,6 +1,6 @@
 """A folder of files as a source of music: scanned, split, read by parsers.
 
-files at any depth -> probed in processes that may die -> one split of them
+files at any depth -> probed in processes that may crash -> one split of them
 
 Splits are drawn by a hash of the relative path, so a file stays in its split
 when others are added.
@@ -273,7 +273,7 @@ def _splits(names: Sequence[str], kind: str) -> dict[str, str]:
   if len(names) < MIN_FILES:
     raise UsageError(
       f'{len(names)} readable {kind} file(s) cannot be divided into train, '
-      f'validation and test: bring at least {MIN_FILES}, or cut a long file '
+      f'validation and test: add at least {MIN_FILES}, or cut a long file '
       'into several'
     )
   places = {name: _unit_hash(name) for name in names}

@@ -1,4 +1,4 @@
-"""Noise for a codec that learns to take it out: crop [S] -> batch entry."""
+"""Noise for a codec that learns to denoise: crop [S] -> batch entry."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Processes that may die: parsers of files that others made run in them.
+"""Processes that may crash: parsers of untrusted files run in them.
 
 call(function, *arguments) -> its result, computed in a process of its own
 

@@ -1,4 +1,4 @@
-"""Tokens of embeddings [B, D] -> codes [B, Q]: MuLan's, the melody's.
+"""Fits the quantizers of embeddings [B, D] -> codes [B, Q].
 
 Its one player owns codebooks and no parameters: first the means, then a
 residual quantizer of centred audio embeddings.

@@ -1,4 +1,4 @@
-"""Who is there, asked before jax is: every process's report to all of them.
+"""A roll call before jax starts: all processes get the reports of all.
 
 Jax's runtime ends a process without a word where another one is missing, so
 its own port is used for a moment before it: process 0 listens there, the
@@ -188,7 +188,7 @@ def _answer(
         raise UsageError(
           f'process {member.index} on {report.host} finds no process 0 at '
           f'{member.address} ({error or type(error).__name__}): start it '
-          'there, open the port, or mend JAX_COORDINATOR_ADDRESS'
+          'there, open the port, or fix JAX_COORDINATOR_ADDRESS'
         ) from error
       time.sleep(_RETRY_SECONDS)
 

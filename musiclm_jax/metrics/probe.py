@@ -1,4 +1,4 @@
-"""Linear probes: what tokens or features know of a label.
+"""Linear probes: how well tokens or features predict a label.
 
 tokens [T] of a crop -> square-rooted histogram [K] -> logistic regression ->
 label. Front ends and a k-means of equal K make the streams that tokens of a

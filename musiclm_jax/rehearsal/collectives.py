@@ -1,4 +1,4 @@
-"""What chips say to each other: compiled HLO text -> collectives.
+"""Communication between chips: compiled HLO text -> collectives.
 
 Each has its kind, the bytes of one run, how often it runs in a step (scans
 are while loops with a constant bound), the mesh axes that its groups span and

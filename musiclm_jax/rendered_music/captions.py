@@ -126,7 +126,7 @@ def slots(template: str) -> list[str]:
 
 
 def fill(template: str, words: Mapping[str, str]) -> str:
-  """Puts words into the slots of a template and mends articles."""
+  """Puts words into the slots of a template and corrects articles."""
   return _finish(_SLOT.sub(lambda match: words[match.group(1)], template))
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong slowly, seen in the logged rows of metrics.
+"""Health checks: slow failures, detected in the logged metrics.
 
 rows, oldest first -> a line that says what is wrong and what to do, or None.
 A detector knows no model: a task names the metrics to watch (`Task`'s

@@ -1,4 +1,4 @@
-"""All that sees a training and changes nothing of it.
+"""Observes a training without changing it.
 
 Progress line, record, profile, clock and warnings, each warning once. Only
 the first process prints and writes.
@@ -235,7 +235,7 @@ class Observer:
   def _say_stalled(self, seconds: float) -> None:
     self.say(
       f'warning: step {self._step + 1} has waited for its data for '
-      f'{seconds:.0f} s: the input is stalled; look at the disk or the '
+      f'{seconds:.0f} s: the input is stalled; check the disk or the '
       'network that holds it'
     )
 
