@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def _prepare() -> None:
-  """Sets what must stand before jax starts; a user's own settings stay."""
+  """Sets what jax reads when it starts; a user's own settings stay."""
   for name, value in _ABSENT_TPU.items():
     os.environ.setdefault(name, value)
   os.environ.setdefault(

@@ -56,7 +56,7 @@ class Cutting:
   min_dbfs: float = -120.0
 
   def check(self) -> None:
-    """Refuses what a user cannot mean.
+    """Refuses impossible values.
 
     Raises:
       UsageError: Naming the flag.
@@ -210,7 +210,7 @@ class SplitTokenizer:
     if not any(starts):
       raise UsageError(
         f'no piece of the {self.split} split has the '
-        f'{cutting.crop_seconds / 2:g} s that half a crop needs: bring longer '
+        f'{cutting.crop_seconds / 2:g} s that half a crop needs: use longer '
         'music or choose a shorter --crop_seconds'
       )
     plan = Plan(

@@ -149,7 +149,7 @@ class FileFolder:
     seconds: float,
     doing: str,
   ) -> np.ndarray:
-    """Calls `parser(path, *arguments)` in a process that may die.
+    """Calls `parser(path, *arguments)` in a process that may crash.
 
     Where it fails there is silence, reported once a file.
 
@@ -231,7 +231,7 @@ def _scan(
 def probe_all(
   folder: Path, kind: FileKind, listing: Listing
 ) -> tuple[tuple[tuple[str, ReadableFile], ...], list[tuple[str, str]]]:
-  """Probes files in processes that may die.
+  """Probes files in processes that may crash.
 
   Returns:
     (name, what is known) of the readable ones; (name, reason) of the others.

@@ -145,7 +145,7 @@ def _identity(line: str) -> str:
 def _describe(
   line: str, kind: str, size: int, trips: int, mesh: Mesh, links: Links
 ) -> Collective | None:
-  """Reads one collective; None where nobody speaks to another."""
+  """Reads one collective; None where no devices communicate."""
   group = _group(line, mesh.size)
   if len(group) < 2:
     return None

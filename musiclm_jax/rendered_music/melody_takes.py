@@ -77,7 +77,7 @@ class Variety:
   tempo_change: float = 0.2
 
   def __post_init__(self):
-    """Refuses names that nobody bears and shares that are none.
+    """Refuses unknown names and shares out of range.
 
     Raises:
       UsageError: Naming them.

@@ -221,6 +221,6 @@ def _lengths(path: Path) -> list[int]:
 
 
 def read_lengths(folder: Path) -> dict[str, list[int]] | None:
-  """Split -> samples of each piece; None if another hand built the folder."""
+  """Split -> samples of each piece; None if another program built the folder."""
   path = folder / _LENGTHS
   return json.loads(path.read_text()) if path.is_file() else None

@@ -17,7 +17,7 @@ UNKNOWN = -1  # in the place of a code: its token is masked
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModel:
-  """What a token LM says and samples, as pure functions of its weights.
+  """Likelihoods and samples of a token LM, as pure functions of its weights.
 
   Batches are those of `TokenLMTask`. A MuLan or melody code below 0 is not
   known: its token is masked.

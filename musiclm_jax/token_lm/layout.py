@@ -74,7 +74,7 @@ class Layout:
 
   @property
   def mulan(self) -> Segment:
-    """The segment that says what the music is like."""
+    """The segment of MuLan tokens: what the music is like."""
     return self.segments[0]
 
   @property

@@ -29,7 +29,7 @@ _NAMED = 3  # tensors in one line
 
 
 class NonFiniteGuard:
-  """Looks at each step when the next one is on its way, so nothing waits."""
+  """Checks each step while the next one runs, so that nothing waits."""
 
   def __init__(
     self,

@@ -241,7 +241,7 @@ class Observer:
 
 
 class Watchdog:
-  """A thread that looks at how long the block in hand has taken.
+  """A thread that looks at how long the current block has taken.
 
   Each line doubles the patience, so a bad night of a slow disk is a handful
   of lines.

@@ -56,7 +56,7 @@ def music(tmp_path, monkeypatch):
 
 @pytest.fixture
 def tokenize(tiny, tmp_path, music):
-  """A function (split, folder, code) -> (crops heard, lines)."""
+  """A function (split, folder, code) -> (crops encoded, lines)."""
 
   def run(split='all', folder=music, code='a'):
     echo, lines = Echo(), []

@@ -74,7 +74,7 @@ def test_spectral_logits_take_both_signs(spectral):
   )
 
 
-def test_phase_is_heard(spectral):
+def test_phase_matters(spectral):
   discriminate, variables, x = spectral
   # The magnitudes of -x are those of x.
   difference = (

@@ -1,4 +1,4 @@
-"""Claims about SoundStream's game."""
+"""Claims about SoundStream's training."""
 
 import dataclasses
 import functools

@@ -196,7 +196,7 @@ def test_guidance_mixes_with_the_unconditional_model():
   np.testing.assert_allclose(chosen, mixed.max(-1), atol=1e-3)
 
 
-def test_dropped_mulan_levels_are_not_heard_in_sampling():
+def test_dropped_mulan_levels_are_not_used_in_sampling():
   batch, other = conditioning(), conditioning(seed=1)
   deep = batch['mulan'].at[:, 2:].set(other['mulan'][:, 2:])
   one = sample('semantic', batch=batch, num_mulan_levels=2)
