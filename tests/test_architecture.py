@@ -1,4 +1,4 @@
-"""The house: floors, sizes of files, one loop."""
+"""The layout of the package: layers, sizes of files, one loop."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ EXPERIMENTS = sorted((ROOT / 'experiments').rglob('*.py'))
 
 
 def test_imports_point_down():
-  """import-linter holds the floors of .importlinter."""
+  """import-linter checks the layers of .importlinter."""
   linter = Path(sys.executable).with_name('lint-imports')
   run = subprocess.run(
     [linter, '--no-cache'], cwd=ROOT, capture_output=True, text=True

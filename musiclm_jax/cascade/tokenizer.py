@@ -5,7 +5,7 @@
   captions [B]    -> mulan [B, 12]
   both            -> MuLan's embeddings [B, D]
 
-All networks are frozen, lest the meaning of tokens drift: nothing here returns
+All networks are frozen, so that tokens keep their meaning: nothing here returns
 new collections.
 """
 

@@ -139,7 +139,7 @@ def lock(folder: str | os.PathLike, doing: str) -> Iterator[None]:
 
   The folder itself is locked, so nothing is left in it; one that is missing is
   made, and removed again if it is empty after an error. Where the file system
-  locks no folders, nobody is refused.
+  locks no folders, no run is refused.
 
   Args:
     folder: What to hold.

@@ -424,7 +424,7 @@ def melody_batches(
 
 
 def group_of(attributes: Mapping) -> np.ndarray:
-  """Hashes attributes to an int32 that is equal iff they are (but for collisions)."""
+  """Hashes attributes to an int32: equal iff they are, but for collisions."""
   text = repr(sorted((str(key), repr(v)) for key, v in attributes.items()))
   digest = hashlib.blake2b(text.encode(), digest_size=4).digest()
   return np.frombuffer(digest, '<i4')[0]

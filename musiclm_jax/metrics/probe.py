@@ -108,7 +108,7 @@ def probe_hits(
 def probe_scores(
   train_x: np.ndarray, train_y: Sequence[bool], test_x: np.ndarray
 ) -> np.ndarray:
-  """The score that a linear probe gives each held-out row of being true, [N]."""
+  """The score of a linear probe that each held-out row is true, [N]."""
   probe = _linear_probe().fit(train_x, np.asarray(train_y, int))
   return probe.decision_function(test_x)
 

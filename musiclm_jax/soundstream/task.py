@@ -143,7 +143,7 @@ class SoundStreamTask:
     return {name: rows[:_LOGGED_SAMPLES] for name, rows in samples.items()}
 
   def batch_info(self, batch: Batch) -> BatchInfo:
-    """Seconds of audio; codebooks that collapse, discriminators that stop learning."""
+    """Seconds of audio; codebooks that collapse, idle discriminators."""
     size = batch['waveform'].size
     codes = min(self.codec.codebook_size, size // self.codec.hop_length)
     begins = round(self.adversarial_start * self.total_steps)
