@@ -252,7 +252,7 @@ def _evaluate(path: str, size: str) -> Mapping:
     raise
   except ValueError as error:
     raise UsageError(f'{path}: {error}') from error
-  except (Exception, SystemExit) as error:  # a file of anyone's does anything
+  except (Exception, SystemExit) as error:  # a user's file may raise anything
     lines = traceback.extract_tb(error.__traceback__)
     line = next((f'{t.lineno}' for t in lines[::-1] if t.filename == path), '')
     raise UsageError(

@@ -32,7 +32,7 @@ _EFFORT = flags.DEFINE_enum(
   ['quick', 'full'],
   "Of XLA: `quick` takes a tenth of the time; `full` is a training's own.",
 )
-# What libtpu would ask a cloud about, loudly, where there is none.
+# What libtpu would otherwise ask a cloud for, with warnings without one.
 _ABSENT_TPU = {
   'JAX_PLATFORMS': 'cpu',
   'TPU_SKIP_MDS_QUERY': '1',

@@ -474,5 +474,5 @@ TOKENIZERS = tuple(
   for name, stage in STAGES.items()
   if name not in LANGUAGE_MODELS and not stage.optional
 )
-# and these where it shall play melodies.
+# and these where melodies condition it.
 OPTIONAL = tuple(name for name, stage in STAGES.items() if stage.optional)

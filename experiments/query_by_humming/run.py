@@ -1,4 +1,4 @@
-"""Finds held-out tunes that are hummed, whistled or played by others.
+"""Finds held-out melodies that are hummed, whistled or played by others.
 
 `python experiments/query_by_humming/run.py --workdir=DIR`, DIR being the
 workdir of a melody training; writes results.json beside this file.
@@ -20,7 +20,7 @@ from musiclm_jax.contracts import errors
 from musiclm_jax.rendered_music import melody_takes
 
 TUNES, SECONDS, SPLIT = 64, 4.0, 'test'
-FRESH = 3  # seeds whose tunes no decision has seen
+FRESH = 3  # seeds whose melodies no decision has seen
 SPECTRUM = {  # of the search, two bands a semitone
   'sample_rate': 24_000,
   'window_length': 3072,
@@ -50,7 +50,7 @@ def varieties(unseen: tuple[str, ...]) -> dict[str, melody_takes.Variety]:
 def render(
   unseen: tuple[str, ...], seed: int
 ) -> tuple[list[melody_takes.Take], dict[str, list[melody_takes.Take]]]:
-  """Keys, and queries of each condition, of the tunes of one seed."""
+  """Keys, and queries of each condition, of the melodies of one seed."""
   takes = {name: [] for name in varieties(unseen)}
   for place, (name, variety) in enumerate(varieties(unseen).items()):
     for index in range(TUNES):
@@ -105,7 +105,7 @@ def main() -> None:
     jax.random.key(0), {'waveform': np.stack([sound(keys[:2])] * 2, axis=1)}
   )
 
-  def hear(params, found):
+  def embed_takes(params, found):
     rows = embed(params, network.collections, sound(found))
     return np.asarray(rows[:, 0])
 
@@ -113,7 +113,9 @@ def main() -> None:
     return {name: measure(likeness(f, keys)) for name, f in takes.items()}
 
   def embedded(params):
-    return lambda queries, keys: hear(params, queries) @ hear(params, keys).T
+    return lambda queries, keys: (
+      embed_takes(params, queries) @ embed_takes(params, keys).T
+    )
 
   results = {
     'steps': network.config['schedule']['total_steps'],

@@ -19,7 +19,7 @@ WINDOWS = (64, 128, 256, 512, 1024, 2048)
 _NUM_MELS = 64
 _FLOOR = 1e-5
 _QUIET = 1e-3  # RMS below which an error counts as that of silence
-# The discriminators' hinge where they say the same of everything.
+# The discriminators' hinge where they tell nothing apart.
 SILENT_DISCRIMINATOR = 2.0
 # Below this a window is zero-padded: 64 mel filters of 0 ... 12 kHz need
 # bins at most 60 Hz apart, or the lowest filters are empty.

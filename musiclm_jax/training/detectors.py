@@ -79,7 +79,7 @@ at_chance = _detector(
   'together, then lower learning_rate or lengthen warmup_steps',
   GUESSING_SHARE,
 )
-# A discriminator that says the same of everything, or stands still.
+# A discriminator that tells nothing apart, or does not change.
 silent_discriminator = _detector(
   lambda value, mute: abs(value - mute) <= max(_NEAR * abs(mute), _STILL),
   '{metric} stays at {reference:g} since step {since}: the discriminator '
