@@ -5,7 +5,7 @@
 
 `paper` is 24 layers, 438.4 M parameters, 10 s crops of 2,262 tokens.
 
-`--config.layout.melody=True` lets it hear the melody (App. C) after MuLan's
+`--config.layout.melody=True` conditions it on a melody (App. C) after MuLan's
 tokens, from a token store that has it. Its windows are of 4 s: at `tiny` also
 give `--config.data.crop_seconds=4` or more.
 """

@@ -2,7 +2,7 @@
 
 `python -m musiclm_jax.train --config=configs/melody.py:tiny --workdir=DIR`
 
-Tunes are composed and rendered as they are asked for: there is no corpus to
+Melodies are composed and rendered as they are asked for: there is no corpus to
 prepare. Leads in `unseen_leads` play in evaluation only, and there alone do
 they play.
 """
@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from musiclm_jax.configs.base import sections
 
-# Two bands a semitone, compared with what was heard before: transposition is
+# Two bands a semitone, compared with earlier frames: transposition is
 # not left to be learned, see experiments/query_by_humming.
 _INTERVALS = {
   'low_hz': 80.0,

@@ -3,9 +3,9 @@
 `python -m musiclm_jax.train --config=configs/melody_rvq.py:tiny --network=DIR
 --workdir=DIR`, DIR being the workdir of a trained melody network.
 
-It hears the corpus that the LMs learn from, no composed tunes. A level wants 20
-distinct training pieces a code; a crop is one window of the melody network, a
-longer one is several.
+It reads the corpus that the LMs learn from, not composed melodies. A level
+wants 20 distinct training pieces a code; a crop is one window of the melody
+network, a longer one is several.
 """
 
 from ml_collections import ConfigDict

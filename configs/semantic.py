@@ -6,13 +6,13 @@
 `paper` is 24 layers, 430.0 M parameters, 30 s crops of 762 tokens. `small`
 fits a GPU, `tiny` two CPU cores.
 
-`--config.layout.melody=True` lets it hear the melody (App. C) after MuLan's
+`--config.layout.melody=True` conditions it on a melody (App. C) after MuLan's
 tokens, from a token store that has it. Its windows are of 4 s: at `tiny` also
 give `--config.data.crop_seconds=4` or more.
 
-`tiny` reads crops of 2.4 s: a small model learns to hear the MuLan tokens from
-the tokens right after them, one in 250 of a crop of 10 s. Longer music comes
-out of windows.
+`tiny` reads crops of 2.4 s: a small model learns to follow the MuLan tokens
+from the tokens right after them, one in 250 of a crop of 10 s. Longer music
+comes out of windows.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
-"""The way in: every command of the package starts through `run(main)`.
+"""Entry point: every command of the package starts through `run(main)`.
 
-Environment -> flags and config -> main; what a user can mend ends as one line
+Environment -> flags and config -> main; what a user can fix ends as one line
 `error: ...` on standard error and exit code 2, never as a traceback.
 """
 
@@ -151,7 +151,7 @@ def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
   """Runs a command: 0, or 2 after a line on standard error, or 130 on Ctrl-C.
 
   141, without a word, where nobody reads the output any more. A defect of
-  ours, which is any exception that a user cannot mend, keeps its traceback.
+  ours, which is any exception that a user cannot fix, keeps its traceback.
   """
   terminal.open_streams()
   try:
@@ -202,10 +202,10 @@ def _refuse(message: str) -> int:
 
 
 def _of_flags(error: flags.Error) -> str:
-  """Absl's own words, of several lines, in one."""
+  """Absl's message of several lines, in one."""
   text = ' '.join(str(error).split())
   twice = re.match(r'flag --(\w+)=.*: already defined as ', text)
-  return f'--{twice.group(1)} came twice: leave one out' if twice else text
+  return f'--{twice.group(1)} is given twice: leave one out' if twice else text
 
 
 def _parse(argv: list[str]) -> None:
@@ -262,11 +262,11 @@ def _evaluate(path: str, size: str) -> Mapping:
     raise
   except ValueError as error:
     raise UsageError(f'{path}: {error}') from error
-  except (Exception, SystemExit) as error:  # a file of anyone's does anything
+  except (Exception, SystemExit) as error:  # a user's file may raise anything
     lines = traceback.extract_tb(error.__traceback__)
     line = next((f'{t.lineno}' for t in lines[::-1] if t.filename == path), '')
     raise UsageError(
-      f'{path}:{line} {type(error).__name__}: {error}: mend the file'
+      f'{path}:{line} {type(error).__name__}: {error}: fix the file'
     ) from error
   if not hasattr(config, 'to_dict'):
     raise UsageError(

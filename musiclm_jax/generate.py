@@ -53,7 +53,7 @@ _SAMPLING = [
 
 
 def main() -> None:
-  """Refuses all that can be before a network is loaded, then makes music."""
+  """Checks all arguments before a network is loaded, then makes music."""
   from musiclm_jax.cascade import inputs, provenance, sampling
 
   if not _BUNDLE.value:

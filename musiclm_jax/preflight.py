@@ -44,7 +44,7 @@ def main() -> None:
   if found['sum'] != expected:
     raise UsageError(
       f'a sum over the processes gave {found["sum"]} instead of {expected}: '
-      'the devices do not reach each other; look at the network'
+      'the devices do not reach each other; check the network'
     )
   counts = found['devices']
   if len(set(counts)) > 1:

@@ -2,7 +2,7 @@
 
 `python -m musiclm_jax.rehearse --config=configs/semantic.py:paper
 --topology=v5e-256` compiles the training step for that slice: whether it fits,
-what its chips say to each other, and an upper bound of its MFU. `--json=FILE`
+what its chips exchange, and an upper bound of its MFU. `--json=FILE`
 writes the figures.
 
 Without --topology it measures some steps on the devices that are here.
@@ -32,7 +32,7 @@ _EFFORT = flags.DEFINE_enum(
   ['quick', 'full'],
   "Of XLA: `quick` takes a tenth of the time; `full` is a training's own.",
 )
-# What libtpu would ask a cloud about, loudly, where there is none.
+# What libtpu would otherwise ask a cloud for, with warnings without one.
 _ABSENT_TPU = {
   'JAX_PLATFORMS': 'cpu',
   'TPU_SKIP_MDS_QUERY': '1',
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def _prepare() -> None:
-  """Sets what must stand before jax starts; a user's own settings stay."""
+  """Sets what jax reads when it starts; a user's own settings stay."""
   for name, value in _ABSENT_TPU.items():
     os.environ.setdefault(name, value)
   os.environ.setdefault(

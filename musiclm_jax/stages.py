@@ -162,7 +162,7 @@ def find(name: str | None) -> Stage:
   return look_up(STAGES, name, 'stage')
 
 
-def makers(stream: str) -> tuple[str, ...]:
+def token_stages(stream: str) -> tuple[str, ...]:
   """Names the stages that make a stream's tokens of music, in their order."""
   last = next(name for name, stage in STAGES.items() if stage.makes == stream)
   fit = STAGES[last].fit
@@ -356,7 +356,7 @@ def _waveforms(config: Config) -> Shapes:
   if not config['data'].get('noise_probability'):
     return {'waveform': waveform}
   denoise = _rows(config, dtype='bool')
-  return {'waveform': waveform, 'heard': waveform, 'denoise': denoise}
+  return {'waveform': waveform, 'input': waveform, 'denoise': denoise}
 
 
 def _captioned(config: Config) -> Shapes:
@@ -474,5 +474,5 @@ TOKENIZERS = tuple(
   for name, stage in STAGES.items()
   if name not in LANGUAGE_MODELS and not stage.optional
 )
-# and these where it shall play melodies.
+# and these where melodies condition it.
 OPTIONAL = tuple(name for name, stage in STAGES.items() if stage.optional)

@@ -112,11 +112,11 @@ def main() -> None:
   from musiclm_jax.launch import devices
   from musiclm_jax.training import loop
   from musiclm_jax.training import workdir as folder
-  from musiclm_jax.training.observer import Window
+  from musiclm_jax.training.observer import ProfiledSteps
 
   devices.check()
   _check_flags(config.stage)
-  window = _PROFILE.value and Window.parse(
+  profiled = _PROFILE.value and ProfiledSteps.parse(
     _PROFILE.value, config.schedule.total_steps
   )
   task = stages.build(config)
@@ -147,7 +147,7 @@ def main() -> None:
       seed=config.seed,
       contract_json=contract and contract.to_json(),
       initial=initial,
-      window=window or None,
+      profiled=profiled or None,
       progress=cli.progress(shown=False),  # the loop prints lines of its own
       **config.training,
       **config.mesh,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / 'tests'))  # for what several rooms' tests share
+sys.path.insert(0, str(ROOT / 'tests'))  # for what tests share
 sys.path.insert(0, str(ROOT))  # for experiments
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')

@@ -50,7 +50,7 @@ def test_a_language_model_reads_the_streams_that_the_table_says(stage):
     config['layout']['melody'] = True
   streams = [segment.stream for segment in record.layout(config).segments]
   assert tuple(dict.fromkeys(streams)) == record.reads
-  assert all(stages.makers(stream) for stream in streams)
+  assert all(stages.token_stages(stream) for stream in streams)
 
 
 def test_the_table_is_read_without_jax():

@@ -142,8 +142,10 @@ def make_config(
   own = sections.of_size(sizes, size)
   # None is the length of the layout, so that distances span all of it.
   distance = {'model': {'relative_max_distance': config_dict.placeholder(int)}}
-  tune = _melody(*_MELODY[size]) if melody else {}
-  return sections.make_config(stage, _EVERY, distance, _SIZES[size], tune, own)
+  conditioning = _melody(*_MELODY[size]) if melody else {}
+  return sections.make_config(
+    stage, _EVERY, distance, _SIZES[size], conditioning, own
+  )
 
 
 def _melody(levels: int, codebook_size: int, without: float) -> dict[str, Any]:

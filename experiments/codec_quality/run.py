@@ -133,7 +133,7 @@ def _distances(clips: Clips, coded: Mapping[str, np.ndarray]) -> dict:
 
 
 def _slow(settings: Iterable[str]) -> list[str]:
-  """Those that slow measures hear: the rivals and some of our levels."""
+  """Those that get slow measures: the baselines and some of our levels."""
   ours = {f'ours {level}' for level in _SLOW_LEVELS}
   return [s for s in settings if s in ours or not s.startswith('ours')]
 

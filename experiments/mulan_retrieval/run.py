@@ -35,7 +35,7 @@ _AT_ONCE = 32
 Units = dict[str, np.ndarray]  # figure -> its value of each clip
 
 
-class Ears:
+class Embedder:
   """A trained MuLan: texts and clips -> unit vectors [N, 128]."""
 
   def __init__(self, workdir: str):
@@ -45,21 +45,24 @@ class Ears:
     self._length = int(network.config['data']['text_length'])
     self._words = WordPiece.load(Path(workdir) / stage_data.VOCABULARY)
     mulan, frozen = network.model, (network.params, network.collections)
-    hear, read = jax.jit(mulan.embed_audio), jax.jit(mulan.embed_text)
-    self._hear = lambda rows: hear(*frozen, rows)
-    self._read = lambda rows: read(*frozen, rows)
+    embed_audio, embed_text = (
+      jax.jit(mulan.embed_audio),
+      jax.jit(mulan.embed_text),
+    )
+    self._embed_audio = lambda rows: embed_audio(*frozen, rows)
+    self._embed_text = lambda rows: embed_text(*frozen, rows)
     self._known: dict[str, np.ndarray] = {}
 
-  def hear(self, waveforms: np.ndarray) -> np.ndarray:
+  def embed_audio(self, waveforms: np.ndarray) -> np.ndarray:
     """Embeds clips."""
-    return _in_batches(self._hear, waveforms)
+    return _in_batches(self._embed_audio, waveforms)
 
-  def read(self, texts: list[str]) -> np.ndarray:
+  def embed_text(self, texts: list[str]) -> np.ndarray:
     """Embeds texts, each once."""
     new = [t for t in dict.fromkeys(texts) if t not in self._known]
     if new:
       ids = np.stack([self._words.encode(t, self._length) for t in new])
-      rows = _in_batches(self._read, ids)
+      rows = _in_batches(self._embed_text, ids)
       self._known |= dict(zip(new, rows, strict=True))
     return np.stack([self._known[t] for t in texts])
 
@@ -78,7 +81,7 @@ class Questions:
   """What every network is asked.
 
   Attributes:
-    clips: That are heard.
+    clips: To be embedded.
     said: Kind of caption -> draws of one caption a clip.
     fits: Kind -> which captions are true of which clips, a draw.
     tags: Of the clips.
@@ -123,20 +126,22 @@ def mean_of_draws(draws: list[Units]) -> Units:
   return {name: np.mean([d[name] for d in draws], axis=0) for name in draws[0]}
 
 
-def answers(ears: Ears, questions: Questions) -> tuple[dict[str, Units], Any]:
+def answers(
+  embedder: Embedder, questions: Questions
+) -> tuple[dict[str, Units], Any]:
   """Kind of caption or triplet -> figures per clip; and scores of the tags."""
-  audio = ears.hear(questions.clips.waveforms)
+  audio = embedder.embed_audio(questions.clips.waveforms)
   found = {}
   for kind, draws in questions.said.items():
     found[kind] = mean_of_draws(
       [
-        retrieval(ears.read([c.text for c in one]) @ audio.T, fits)
+        retrieval(embedder.embed_text([c.text for c in one]) @ audio.T, fits)
         for one, fits in zip(draws, questions.fits[kind], strict=True)
       ]
     )
   for kind, made in questions.triplets.items():
     anchor, same, other = (
-      ears.read([getattr(triplet, name) for triplet in made])
+      embedder.embed_text([getattr(triplet, name) for triplet in made])
       for name in ('anchor', 'same', 'other')
     )
     margin = (anchor * (same - other)).sum(axis=1)
@@ -146,7 +151,7 @@ def answers(ears: Ears, questions: Questions) -> tuple[dict[str, Units], Any]:
       for name in triplets.TRAINED
       if any(t.changed == name for t in made)
     }
-  return found, audio @ ears.read(questions.tags.prompts).T
+  return found, audio @ embedder.embed_text(questions.tags.prompts).T
 
 
 def oracle(questions: Questions, deaf_to: tuple = ()) -> dict[str, Units]:
@@ -154,7 +159,7 @@ def oracle(questions: Questions, deaf_to: tuple = ()) -> dict[str, Units]:
 
   Args:
     questions: With captions and clips.
-    deaf_to: Attributes that it does not hear.
+    deaf_to: Attributes that it ignores.
   """
   return {
     kind: mean_of_draws(
@@ -237,10 +242,10 @@ def main() -> None:
   }
   first = None
   for workdir in arguments.workdirs:
-    ears, name = Ears(workdir), Path(workdir).name
-    found, scores = answers(ears, questions)
+    embedder, name = Embedder(workdir), Path(workdir).name
+    found, scores = answers(embedder, questions)
     results['networks'][name] = {
-      'steps': ears.config['schedule']['total_steps'],
+      'steps': embedder.config['schedule']['total_steps'],
       'figures': each(mean, found) | {'tags, AUC': _tagging(questions, scores)},
       'of the oracle': each(bootstrap.ratio, found, ceiling),
     }

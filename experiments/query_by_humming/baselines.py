@@ -7,13 +7,15 @@ they cost a comparison a key; an embedding costs one product.
 import numpy as np
 
 from musiclm_jax.melody.model import salience
-from musiclm_jax.rendered_music import tunes
+from musiclm_jax.rendered_music import melody_takes
 
 TEMPOS = np.linspace(0.9, 1.1, 9)
 
 
 def by_notes(
-  queries: list[tunes.Take], keys: list[tunes.Take], seconds: float
+  queries: list[melody_takes.Take],
+  keys: list[melody_takes.Take],
+  seconds: float,
 ) -> np.ndarray:
   """Likeness [Q, K] of what is played, which no one is told: the ceiling.
 

@@ -1,4 +1,4 @@
-"""Finds held-out tunes that are hummed, whistled or played by others.
+"""Finds held-out melodies that are hummed, whistled or played by others.
 
 `python experiments/query_by_humming/run.py --workdir=DIR`, DIR being the
 workdir of a melody training; writes results.json beside this file.
@@ -17,10 +17,10 @@ from flax import linen as nn
 from musiclm_jax import stages
 from musiclm_jax.cascade import networks
 from musiclm_jax.contracts import errors
-from musiclm_jax.rendered_music import tunes
+from musiclm_jax.rendered_music import melody_takes
 
 TUNES, SECONDS, SPLIT = 64, 4.0, 'test'
-FRESH = 3  # seeds whose tunes no decision has seen
+FRESH = 3  # seeds whose melodies no decision has seen
 SPECTRUM = {  # of the search, two bands a semitone
   'sample_rate': 24_000,
   'window_length': 3072,
@@ -32,16 +32,16 @@ SPECTRUM = {  # of the search, two bands a semitone
 }
 
 
-def varieties(unseen: tuple[str, ...]) -> dict[str, tunes.Variety]:
+def varieties(unseen: tuple[str, ...]) -> dict[str, melody_takes.Variety]:
   """Who plays the keys, and who the queries of each condition."""
   sung = {'leads': unseen, 'voice_share': 1.0, 'tempo_change': 0.1}
   return {
-    'keys': tunes.Variety(
+    'keys': melody_takes.Variety(
       leads=unseen, voice_share=0.0, band_share=0.5, tempo_change=0.0
     ),
-    'hum': tunes.Variety(voices=('hum',), **sung),
-    'whistle': tunes.Variety(voices=('whistle',), **sung),
-    'other lead': tunes.Variety(
+    'hum': melody_takes.Variety(voices=('hum',), **sung),
+    'whistle': melody_takes.Variety(voices=('whistle',), **sung),
+    'other lead': melody_takes.Variety(
       leads=unseen, voice_share=0.0, band_share=0.0, tempo_change=0.1
     ),
   }
@@ -49,23 +49,25 @@ def varieties(unseen: tuple[str, ...]) -> dict[str, tunes.Variety]:
 
 def render(
   unseen: tuple[str, ...], seed: int
-) -> tuple[list[tunes.Take], dict[str, list[tunes.Take]]]:
-  """Keys, and queries of each condition, of the tunes of one seed."""
+) -> tuple[list[melody_takes.Take], dict[str, list[melody_takes.Take]]]:
+  """Keys, and queries of each condition, of the melodies of one seed."""
   takes = {name: [] for name in varieties(unseen)}
   for place, (name, variety) in enumerate(varieties(unseen).items()):
     for index in range(TUNES):
-      tune = tunes.compose(seed, SPLIT, index, SECONDS)
-      longest = SECONDS * 1.1 * tune.bpm / 60.0
+      melody = melody_takes.compose(seed, SPLIT, index, SECONDS)
+      longest = SECONDS * 1.1 * melody.bpm / 60.0
       own = [seed] if seed else []
       where = np.random.default_rng([7, index, *own])
-      start = where.uniform(0, tune.beats - longest)
+      start = where.uniform(0, melody.beats - longest)
       # Of the condition too, so that players of two are independent.
       rng = np.random.default_rng([8, place, index, *own])
-      takes[name].append(tunes.perform(tune, variety, start, SECONDS, rng))
+      takes[name].append(
+        melody_takes.perform(melody, variety, start, SECONDS, rng)
+      )
   return takes.pop('keys'), takes
 
 
-def sound(takes: list[tunes.Take]) -> np.ndarray:
+def sound(takes: list[melody_takes.Take]) -> np.ndarray:
   """Waveforms [64, S]."""
   return np.stack([take.waveform for take in takes])
 
@@ -103,7 +105,7 @@ def main() -> None:
     jax.random.key(0), {'waveform': np.stack([sound(keys[:2])] * 2, axis=1)}
   )
 
-  def hear(params, found):
+  def embed_takes(params, found):
     rows = embed(params, network.collections, sound(found))
     return np.asarray(rows[:, 0])
 
@@ -111,7 +113,9 @@ def main() -> None:
     return {name: measure(likeness(f, keys)) for name, f in takes.items()}
 
   def embedded(params):
-    return lambda queries, keys: hear(params, queries) @ hear(params, keys).T
+    return lambda queries, keys: (
+      embed_takes(params, queries) @ embed_takes(params, keys).T
+    )
 
   results = {
     'steps': network.config['schedule']['total_steps'],

@@ -37,7 +37,7 @@ def of_frames(
 
 
 def pitch_classes(melody: list, times: np.ndarray) -> np.ndarray:
-  """Pitch class of the tune [M, 3] (onset, pitch, duration) at each time."""
+  """Pitch class of the melody [M, 3] (onset, pitch, duration) at each time."""
   out = np.full(len(times), NO_LABEL)
   for onset, pitch, duration in melody:
     out[(times >= onset) & (times < onset + duration)] = int(pitch) % 12

@@ -1,7 +1,7 @@
 """The same notes on other instruments: piece -> two takes [2, S].
 
 Each group of pieces has two casts, different role by role. `solo` is the
-lead's tune alone; `band` is the whole piece without its drums. All takes are
+lead's melody alone; `band` is the whole piece without its drums. All takes are
 recorded in one room at one level, so that two takes of a piece have nothing in
 common but the notes.
 """
@@ -113,7 +113,7 @@ def _one(
 def _recast(
   score: Score, kind: str, cast: Cast, casts: tuple[Cast, Cast]
 ) -> Score:
-  """The score for other instruments; the tune by octaves in reach of both."""
+  """The score for other instruments; the melody by octaves in reach of both."""
   pair = [c['lead'] for c in casts]
   low, high = max(p.low for p in pair), min(p.high for p in pair)
   pitches = np.array([note[2] for note in score.melody])
@@ -123,7 +123,7 @@ def _recast(
     return int(((moved < low) | (moved > high)).sum())
 
   shift = min((0, -12, 12, -24, 24), key=outside)
-  # No more bars than are heard.
+  # No more bars than are audible.
   beats = score.beats_per_bar
   first = int(min(note[0] for note in score.melody)) // beats
   bars = first + math.ceil((SECONDS + 1) * score.bpm / 60 / beats) + 1
@@ -133,8 +133,8 @@ def _recast(
     return [note for note in notes if note[0] < bars * beats]
 
   lead = score.melody if kind == 'solo' else score.parts[0].notes
-  tune = [(b, d, p + shift, v) for b, d, p, v in begin(lead)]
-  parts = [Part('lead', cast['lead'], tune)]
+  melody = [(b, d, p + shift, v) for b, d, p, v in begin(lead)]
+  parts = [Part('lead', cast['lead'], melody)]
   if kind == 'band':
     parts += [
       Part(part.role, cast[part.role], begin(part.notes))

@@ -53,7 +53,7 @@ def language_model(**model: Any) -> ConfigDict:
 
 
 def codec() -> ConfigDict:
-  """SoundStream as in the paper, against its judges, without averages."""
+  """SoundStream as in the paper, with its discriminators, no averages."""
   config = read_config('soundstream', 'paper')
   config.data.update(crop_seconds=1.0, batch_size=4)
   config.training.ema_decay = 0.0

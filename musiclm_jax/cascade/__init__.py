@@ -1,1 +1,1 @@
-"""The stages in a row: waveform to tokens, text to waveform."""
+"""The cascade of stages: waveform to tokens, text to waveform."""

@@ -1,4 +1,4 @@
-"""Workdirs of all trainings -> a bundle, whose networks belong together."""
+"""Workdirs of all trainings -> a bundle of networks that belong together."""
 
 import os
 
@@ -74,8 +74,8 @@ def assemble(
 def choose_mulan_levels(semantic: Network, store: TokenStore) -> int:
   """Picks the n >= 1 that makes held-out music likeliest given its captions.
 
-  Text and audio codes agree on the first levels only; what is heard beyond
-  them misleads.
+  Text and audio codes agree on the first levels only; those beyond
+  them mislead.
 
   Args:
     semantic: The semantic stage.

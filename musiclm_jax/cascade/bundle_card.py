@@ -1,4 +1,4 @@
-"""The card of a bundle: what a person should know who finds the folder."""
+"""The model card of a bundle: what one who finds the folder should know."""
 
 from collections.abc import Mapping
 
@@ -39,7 +39,7 @@ Text to music after MusicLM (arXiv:2301.11325): all networks of the cascade.
 
 Sampling: temperatures {settings.temperature_semantic} (semantic),
 {settings.temperature_coarse} (coarse), {settings.temperature_fine} (fine);
-{settings.mulan_levels} MuLan levels of a prompt are heard, with guidance
+{settings.mulan_levels} MuLan levels of a prompt are used, with guidance
 {settings.guidance} (1.0 is none, as in the paper).
 
 Audio: {contract.sample_rate} Hz, mono. `bundle.json` holds the SHA-256 of each

@@ -1,4 +1,4 @@
-"""What music is conditioned on, asked window by window while it is made.
+"""What music is conditioned on, given window by window.
 
 A piece has one `Conditioning`. A stage of the generator asks it for the tokens
 of each of its windows: other ways to condition, such as texts that change with

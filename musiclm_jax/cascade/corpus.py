@@ -1,7 +1,7 @@
 """A corpus becomes tokens: source -> crops [B, S] -> records of a token store.
 
 Captions are read in held-out splits only, to measure how well prompts work;
-what is trained on hears audio alone.
+records that are trained on are of audio alone.
 """
 
 import concurrent.futures
@@ -56,7 +56,7 @@ class Cutting:
   min_dbfs: float = -120.0
 
   def check(self) -> None:
-    """Refuses what a user cannot mean.
+    """Refuses impossible values.
 
     Raises:
       UsageError: Naming the flag.
@@ -123,7 +123,9 @@ def tokenize(
   if overwrite:
     ownership.clear(out, FOLDER)
   for split, pieces in opened.items():
-    corpus = Corpus(trained, pieces, split, cutting, report, progress, code)
+    corpus = SplitTokenizer(
+      trained, pieces, split, cutting, report, progress, code
+    )
     left_out = corpus.write(out, source, contract, process_index, process_count)
     if left_out.short_pieces:
       report(
@@ -160,7 +162,7 @@ class LeftOut:
 
 
 @dataclasses.dataclass(frozen=True)
-class Corpus:
+class SplitTokenizer:
   """Turns one split of a source into tokens.
 
   Attributes:
@@ -208,7 +210,7 @@ class Corpus:
     if not any(starts):
       raise UsageError(
         f'no piece of the {self.split} split has the '
-        f'{cutting.crop_seconds / 2:g} s that half a crop needs: bring longer '
+        f'{cutting.crop_seconds / 2:g} s that half a crop needs: use longer '
         'music or choose a shorter --crop_seconds'
       )
     plan = Plan(

@@ -43,7 +43,7 @@ def read_text(
       text = os.fsencode(text).decode()
     except UnicodeError as error:
       raise UsageError(
-        f"--text='{text}' holds bytes that are no UTF-8: write it anew, in a "
+        f"--text='{text}' holds bytes that are no UTF-8: type it again, in a "
         'terminal that uses UTF-8'
       ) from error
   if all(unicodedata.category(letter) in _SILENT for letter in text):
@@ -167,7 +167,7 @@ def read_melody(audio: Audio, window_seconds: float) -> np.ndarray:
     )
   if rms_dbfs(waveform) < MIN_MELODY_DBFS:
     raise UsageError(
-      f'{name} is silent (below {MIN_MELODY_DBFS:g} dBFS): give one that can '
-      'be heard'
+      f'{name} is silent (below {MIN_MELODY_DBFS:g} dBFS): give one that is '
+      'audible'
     )
   return waveform

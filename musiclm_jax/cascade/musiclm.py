@@ -60,7 +60,7 @@ class Music:
   def save(
     self, path: str | os.PathLike, overwrite: bool = False
   ) -> list[Path]:
-    """Writes WAV files that say where they come from, and a JSON beside each.
+    """Writes WAV files with their provenance, and a JSON beside each.
 
     Args:
       path: Of the file; a list of texts becomes `x_0.wav`, `x_1.wav`, …
@@ -76,10 +76,10 @@ class Music:
     count = None if self.waveform.ndim == 1 else len(waveforms)
     seconds = self.metadata['seconds']
     paths = provenance.outputs(Path(path), count, seconds, overwrite)
-    about = dict(self.metadata)
-    prompts = about.pop('prompts')
+    metadata = dict(self.metadata)
+    prompts = metadata.pop('prompts')
     for row, (file, prompt) in enumerate(zip(paths, prompts, strict=True)):
-      mine = {'prompt': prompt, 'row': row, **about}
+      mine = {'prompt': prompt, 'row': row, **metadata}
       provenance.write_wav(file, waveforms[row], self.sample_rate, mine)
     return paths
 
@@ -349,7 +349,7 @@ class MusicLM:
     except BaseException:
       if kept.is_dir():
         self._report(
-          f"'{kept}' keeps what was made: the same command goes on with it"
+          f"'{kept}' keeps what was made: the same command continues from it"
         )
       raise
 

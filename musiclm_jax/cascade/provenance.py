@@ -1,4 +1,4 @@
-"""Sound files that say where they come from, in themselves and beside."""
+"""Provenance of sound files: in the file and in a JSON file beside it."""
 
 import hashlib
 import importlib.metadata

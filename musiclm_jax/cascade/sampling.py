@@ -1,4 +1,4 @@
-"""How to sample: the numbers that a bundle proposes and a user may change."""
+"""Sampling settings: what a bundle proposes and a user may change."""
 
 import dataclasses
 import numbers
@@ -23,7 +23,7 @@ _WHOLE = ('mulan_levels', 'top_k')
 class SamplingConfig:
   """How to sample (MusicLM section 4).
 
-  A bundle stores one; a field that came later has its default there.
+  A bundle stores one; a field that was added later has its default there.
 
   Attributes:
     mulan_levels: Levels of the text's MuLan tokens that are used; text and

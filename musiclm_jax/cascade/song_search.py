@@ -6,8 +6,8 @@
 The folder keeps an index of its songs, FILE. Only what is new or changed since
 the last time is embedded, and an interrupted run goes on within a song. Of N
 songs the index has names, sizes, mtimes_ns, ctimes_ns, sha256 [N], embeddings
-[N, D], heard [N] (windows, where a song is not complete); network: what made
-them. Its first version had no ctimes_ns, sha256 and heard.
+[N, D], `heard` [N] (windows done, where a song is not complete); network:
+what made them. Its first version had no ctimes_ns, sha256 and `heard`.
 """
 
 import contextlib
@@ -47,12 +47,12 @@ class Song:
     stamp: Of the file.
     embedding: Mean over its windows, float32 [D]; the sum of those that are
       done, where there are more.
-    heard: Windows that are done, 0 where all are.
+    windows_done: 0 where all are.
   """
 
   stamp: FileStamp
   embedding: np.ndarray
-  heard: int = 0
+  windows_done: int = 0
 
 
 Songs = dict[str, Song]  # by name
@@ -147,7 +147,7 @@ def update_index(
     known = read_index(path / FILE, embedder.network, report)
     songs = _current(known, names, path)
     wanted = [
-      i for i, n in enumerate(names) if n not in songs or songs[n].heard
+      i for i, n in enumerate(names) if n not in songs or songs[n].windows_done
     ]
     steps = _embed(folder, path, wanted, songs, embedder, report, progress)
     _save_meanwhile(steps, path / FILE, songs, embedder.network, report)
@@ -163,7 +163,7 @@ def update_index(
 def _is_current(songs: Songs, names: Sequence[str], path: Path) -> bool:
   """Whether nothing has been touched since all of it was embedded."""
   return songs.keys() == set(names) and all(
-    song.stamp.is_untouched(path / name) and not song.heard
+    song.stamp.is_untouched(path / name) and not song.windows_done
     for name, song in songs.items()
   )
 
@@ -244,10 +244,12 @@ def _embed(
       if not stamps[i].sha256:
         report(f'{name}: skipped (it cannot be read any more)')
         continue
-      for cut in cuts[i][song.heard if song else 0 :]:
+      for cut in cuts[i][song.windows_done if song else 0 :]:
         yield i, cut.start, cut.end - cut.start
 
-  done = sum(songs[n].heard for n in map(folder.piece_id, wanted) if n in songs)
+  done = sum(
+    songs[n].windows_done for n in map(folder.piece_id, wanted) if n in songs
+  )
   total = sum(map(len, cuts.values()))
   meter = Meter(f'embedding {len(wanted)} songs', total, 'windows', progress)
   meter.advance(done, skipped=True)
@@ -261,10 +263,10 @@ def _embed(
     for (i, _, _), embedding in zip(batch, found, strict=False):
       name = folder.piece_id(i)
       song = songs.get(name, Song(stamps[i], 0.0))
-      summed, heard = song.embedding + embedding, song.heard + 1
-      if heard == len(cuts[i]):
-        summed, heard = summed / heard, 0
-      songs[name] = Song(stamps[i], summed, heard)
+      summed, done = song.embedding + embedding, song.windows_done + 1
+      if done == len(cuts[i]):
+        summed, done = summed / done, 0
+      songs[name] = Song(stamps[i], summed, done)
     meter.advance(len(batch))
     yield
 
@@ -321,7 +323,7 @@ def _rows(fields: Mapping[str, np.ndarray]) -> Iterator[tuple[str, Song]]:
   }
   fields = none | dict(fields)
   columns = ('sizes', 'mtimes_ns', 'ctimes_ns', 'sha256')
-  for name, *stamp, embedding, heard in zip(
+  for name, *stamp, embedding, done in zip(
     fields['names'],
     *(fields[column] for column in columns),
     fields['embeddings'],
@@ -330,7 +332,7 @@ def _rows(fields: Mapping[str, np.ndarray]) -> Iterator[tuple[str, Song]]:
   ):
     *numbers, sha256 = stamp
     stamp = FileStamp(*map(int, numbers), sha256=str(sha256))
-    yield str(name), Song(stamp, embedding, int(heard))
+    yield str(name), Song(stamp, embedding, int(done))
 
 
 def write_index(path: Path, songs: Songs, network: str) -> None:
@@ -348,6 +350,6 @@ def write_index(path: Path, songs: Songs, network: str) -> None:
       ctimes_ns=np.array([stamp.ctime_ns for stamp in stamps], np.int64),
       sha256=np.array([stamp.sha256 for stamp in stamps], np.str_),
       embeddings=np.stack([songs[name].embedding for name in names]),
-      heard=np.array([songs[name].heard for name in names], np.int64),
+      heard=np.array([songs[name].windows_done for name in names], np.int64),
       network=np.array(network),
     )

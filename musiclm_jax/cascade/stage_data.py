@@ -7,7 +7,7 @@ mulan_rvq               audio [B, 128], text [B, 128] of the frozen MuLan
 melody                  waveform [B, 2, S], group [B], composed on the fly
 melody_rvq              audio [B * windows, 192] of the frozen melody network
 semantic, coarse, fine  mulan [B, 12], semantic [B, T], acoustic [B, T, Q],
-                        melody [B, N, Q] where the layout hears it
+                        melody [B, N, Q] where the layout has it
 """
 
 import dataclasses
@@ -26,10 +26,10 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data import batches, sources
-from musiclm_jax.data.batches import TuneBook, tune_batches
+from musiclm_jax.data.batches import MelodyBook, melody_batches
 from musiclm_jax.data.captions_file import NAME as CAPTIONS
 from musiclm_jax.data.token_store import TokenStore
-from musiclm_jax.rendered_music import tunes
+from musiclm_jax.rendered_music import melody_takes
 from musiclm_jax.stages import OPTIONAL, STAGES, Batches
 from musiclm_jax.training import workdir
 from musiclm_jax.training.loop import Data
@@ -49,7 +49,7 @@ class Inputs:
 
   Attributes:
     options: Arguments of the stage's batches, with `eval_batches`, and with
-      `source` (`kind:DIR`) where it hears a corpus.
+      `source` (`kind:DIR`) where it reads a corpus.
     seed: Of the order and the crops of training batches.
     workdir: Of this training; MuLan's vocabulary is kept there.
     tokens: Folder of a token store, for token LMs.
@@ -253,16 +253,16 @@ def _embeddings(inputs: Inputs, stage: str) -> Data:
 
   splits = _captioned_sources(inputs)
   network: Network[MulanEmbedder] = networks.load(inputs.network, stage)
-  hear = jax.jit(network.model.embed_audio)
-  read = jax.jit(network.model.embed_text)
+  embed_audio = jax.jit(network.model.embed_audio)
+  embed_text = jax.jit(network.model.embed_text)
   frozen = network.params, network.collections
 
   def draw(source: sources.Source, **options: Any) -> Iterator[dict]:
     for batch in batches.text_audio_batches(
       source, captions_per_crop=1, **options
     ):
-      audio = hear(*frozen, batch['waveform'])
-      text = read(*frozen, batch['text_ids'][:, 0])
+      audio = embed_audio(*frozen, batch['waveform'])
+      text = embed_text(*frozen, batch['text_ids'][:, 0])
       yield jax.device_get({'audio': audio, 'text': text})
 
   inputs.options['tokenizer'] = WordPiece.load(_vocabulary(inputs.network))
@@ -270,27 +270,29 @@ def _embeddings(inputs: Inputs, stage: str) -> Data:
   return _both_splits(draw, splits, inputs)
 
 
-def _tunes(inputs: Inputs) -> Data:
-  """Tunes on most leads; held out are tunes on the others, each met once."""
+def _melodies(inputs: Inputs) -> Data:
+  """Melodies on most leads; those on the others are held out, each met once."""
   options = inputs.options
   count, unseen = options.pop('tunes'), tuple(options.pop('unseen_leads'))
   shares = {
     name: options.pop(name)
     for name in ('voice_share', 'band_share', 'tempo_change')
   }
-  seen = tuple(lead for lead in tunes.LEADS if lead not in unseen)
-  if not (seen and unseen and set(unseen) <= set(tunes.LEADS)):
+  seen = tuple(lead for lead in melody_takes.LEADS if lead not in unseen)
+  if not (seen and unseen and set(unseen) <= set(melody_takes.LEADS)):
     raise UsageError(
       f'--config.data.unseen_leads={unseen}: name some of '
-      f'{", ".join(tunes.LEADS)}, and leave others'
+      f'{", ".join(melody_takes.LEADS)}, and leave others'
     )
   # At least one batch, which is not drawn where none is wanted.
   held_out = max(options['eval_batches'], 1) * options['batch_size']
   books = (
-    TuneBook('train', count, tunes.Variety(leads=seen, **shares)),
-    TuneBook('validation', held_out, tunes.Variety(leads=unseen, **shares)),
+    MelodyBook('train', count, melody_takes.Variety(leads=seen, **shares)),
+    MelodyBook(
+      'validation', held_out, melody_takes.Variety(leads=unseen, **shares)
+    ),
   )
-  return _both_splits(tune_batches, books, inputs)
+  return _both_splits(melody_batches, books, inputs)
 
 
 def _tokens(inputs: Inputs) -> Data:
@@ -303,7 +305,7 @@ def _tokens(inputs: Inputs) -> Data:
 _OPENERS: dict[Batches, Callable[..., Data]] = {
   'waveforms': _audio,
   'captioned waveforms': _captioned,
-  'melodies': _tunes,
+  'melodies': _melodies,
   'features': _features,
   'embeddings of pairs': _embeddings,
   'embeddings of windows': _window_embeddings,

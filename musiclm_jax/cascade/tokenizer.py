@@ -5,7 +5,7 @@
   captions [B]    -> mulan [B, 12]
   both            -> MuLan's embeddings [B, D]
 
-All networks are frozen, lest the meaning of tokens drift: nothing here returns
+All networks are frozen, so that tokens keep their meaning: nothing here returns
 new collections.
 """
 
@@ -31,10 +31,10 @@ from musiclm_jax.embedding_rvq.quantizer import EmbeddingQuantizer
 from musiclm_jax.melody.embedder import MelodyEmbedder
 from musiclm_jax.mulan.embedder import MulanEmbedder
 from musiclm_jax.soundstream.codec import Codec
-from musiclm_jax.stages import makers
+from musiclm_jax.stages import token_stages
 from musiclm_jax.w2v_bert.features import SemanticCodebook, SemanticFeatures
 
-TEXT_TOKENIZERS = makers('mulan')
+TEXT_TOKENIZERS = token_stages('mulan')
 SEMANTIC_FRAME_RATE = 25.0
 Networks = Mapping[str, Network]  # by stage
 Parts = Mapping[str, tuple[Params, Collections]]  # by stage
@@ -97,7 +97,7 @@ class Tokenizer:
     return tokens
 
   def encode_melody(self, waveform: Waveform) -> np.ndarray:
-    """Encodes what tune clips play, int32 [B, N, 24].
+    """Encodes what melody clips play, int32 [B, N, 24].
 
     Args:
       waveform: float32 [B, S] at 24 kHz, music, humming or whistling.

@@ -4,7 +4,7 @@ A later window takes the last half of a crop that exists as its prefix and adds
 the other half (MusicLM §6 for semantic tokens; ours for coarse ones). All later
 windows are of one shape, so that each stage compiles at most twice; the first
 one is as short as it takes for the last to end where the stream shall end, so
-that no stage makes or hears more than that.
+that no stage makes or reads more than that.
 """
 
 import dataclasses

@@ -1,1 +1,1 @@
-"""What the rooms agreed on: array types, tasks, token specs, errors."""
+"""What all packages agree on: array types, tasks, token specs, errors."""

@@ -64,7 +64,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
   """Yields a new folder that takes the place of `path` when all went well.
 
-  What stands at `path` is replaced: whoever calls has looked that it is ours.
+  What is at `path` is replaced: callers have checked that it is ours.
 
   Raises:
     OSError: Naming `path`, if it cannot be made or replaced.

@@ -1,4 +1,4 @@
-"""What a user may give: numbers within bounds, names that are in a table.
+"""Checks of what a user gives: numbers within bounds, names in a table.
 
 In flags, and in configs, whose keys mean the same wherever they stand.
 """

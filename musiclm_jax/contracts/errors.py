@@ -1,6 +1,6 @@
-"""Ends that are no defects: what a user can mend, and a stop that was asked.
+"""Exceptions that are no defects: errors a user can fix, a requested stop.
 
-What a user can mend is one line, no traceback, exit code 2.
+An error that a user can fix is one line, no traceback, exit code 2.
 """
 
 import zipfile
@@ -22,7 +22,7 @@ DAMAGED_NPZ = (
 
 
 class UsageError(Exception):
-  """Says in one line what was expected, what was given and what to do.
+  """Says in one line what was expected, what it got and what to do.
 
   Commands print it as `error: <message>` and exit with code 2; anything else
   that is raised is a defect of ours and keeps its traceback.

@@ -1,4 +1,4 @@
-"""Parts of a long work, kept so that an interruption loses half a minute.
+"""Finished parts of a long job, kept so that an interruption costs little.
 
 <folder>/0000-<process>.npz   key; '<part>/<array>' -> array
 

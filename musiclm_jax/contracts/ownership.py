@@ -1,4 +1,4 @@
-"""What is ours: marked folders, sealed records, folders locked by one run.
+"""Ownership: marked folders, sealed records, folders locked by one run.
 
 `<folder>/.musiclm_jax` says what the folder is. Only what a kind of folder is
 known to hold is ever removed from it, whatever else a user has put there. A
@@ -139,7 +139,7 @@ def lock(folder: str | os.PathLike, doing: str) -> Iterator[None]:
 
   The folder itself is locked, so nothing is left in it; one that is missing is
   made, and removed again if it is empty after an error. Where the file system
-  locks no folders, nobody is refused.
+  locks no folders, no run is refused.
 
   Args:
     folder: What to hold.

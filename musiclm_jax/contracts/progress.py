@@ -1,4 +1,4 @@
-"""Progress of a long work: one event, which whoever shows it is given.
+"""Progress of a long job: one event type, passed to a callback.
 
 Meter.advance, Meter.at -> Progress -> callback (a bar, a page, a file)
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-  """How far one stage of a work is.
+  """How far one stage of a job is.
 
   Attributes:
     stage: Its name, such as `'semantic'`.

@@ -101,7 +101,7 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> PyTree:
     size = len(rows) * jax.process_count()
     if size % parts:
       raise UsageError(
-        f'a batch of {size} ({name}) cannot be cut over {parts} devices: '
+        f'a batch of {size} ({name}) cannot be split over {parts} devices: '
         f'choose a batch_size that is a multiple of {parts}'
       )
   return {

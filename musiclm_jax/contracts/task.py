@@ -119,7 +119,7 @@ class HasCompilerOptions(Protocol):
 
 @runtime_checkable
 class HasAudioSamples(Protocol):
-  """A task that can be listened to while it trains.
+  """A task with waveforms to log while it trains.
 
   Attributes:
     sample_rate: Of what `audio_samples` returns, in Hz.

@@ -19,7 +19,7 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenSpec
 from musiclm_jax.data import noise
 from musiclm_jax.data.sources import Source
-from musiclm_jax.rendered_music import tunes
+from musiclm_jax.rendered_music import melody_takes
 
 Batch = dict[str, np.ndarray]
 READ_THREADS = 4
@@ -188,15 +188,15 @@ def audio_batches(
   """Draws audio crops forever: {'waveform': float32 [b, S]}, no captions.
 
   An epoch visits every stretch of `crop_seconds` of the corpus once, at a
-  jittered place, so that a long piece is heard more than a short one. A piece
-  shorter than the crop is padded with zeros.
+  jittered place, so that a long piece is drawn more often than a short one. A
+  piece shorter than the crop is padded with zeros.
 
   Args:
     source: The pieces.
     batch_size: Global batch size.
     crop_seconds: Length of a crop.
-    noise_probability: Of noise in what is heard; above 0 batches also hold
-      `heard` and `denoise`, see `noise.mixed`.
+    noise_probability: Of noise in the input; above 0 batches also hold
+      `input` and `denoise`, see `noise.mixed`.
     seed: Of the order and the crops.
     start_step: Global batch with which to begin.
     shard: This host's share of each batch.
@@ -303,7 +303,7 @@ def token_batches(
     batch_size: Global batch size.
     crop_seconds: Length of the stage's crop, at most the record's.
     other_window_probability: How often another window conditions.
-    streams: Those that vary in time and are wanted, `melody` if it is heard.
+    streams: Those that vary in time and are wanted, `melody` if it conditions.
     seed: Of order, crops and windows.
     start_step: Global batch with which to begin.
     shard: This host's share of each batch.
@@ -358,31 +358,31 @@ def token_batches(
 
 
 @dataclasses.dataclass(frozen=True)
-class TuneBook:
-  """Tunes that batches are made of.
+class MelodyBook:
+  """Melodies that batches are made of.
 
   Attributes:
-    split: Of the tunes.
-    count: Of the tunes; an epoch plays each once.
+    split: Of the melodies.
+    count: Of the melodies; an epoch plays each once.
     variety: How takes differ.
-    seed: Of the tunes.
+    seed: Of the melodies.
   """
 
   split: str
   count: int
-  variety: tunes.Variety
+  variety: melody_takes.Variety
   seed: int = 0
 
   def pair(
     self, index: int, seconds: float, rng: np.random.Generator
-  ) -> tuple[tunes.Take, tunes.Take]:
-    """Plays tune `index` twice."""
-    tune = tunes.compose(self.seed, self.split, index, seconds)
-    return tunes.pair(tune, self.variety, seconds, rng)
+  ) -> tuple[melody_takes.Take, melody_takes.Take]:
+    """Plays melody `index` twice."""
+    melody = melody_takes.compose(self.seed, self.split, index, seconds)
+    return melody_takes.pair(melody, self.variety, seconds, rng)
 
 
-def tune_batches(
-  book: TuneBook,
+def melody_batches(
+  book: MelodyBook,
   *,
   batch_size: int,
   crop_seconds: float,
@@ -390,11 +390,11 @@ def tune_batches(
   start_step: int = 0,
   shard: HostShard | None = None,
 ) -> Iterator[Batch]:
-  """Draws tunes forever, with other takes at each return.
+  """Draws melodies forever, with other takes at each return.
 
   Args:
-    book: The tunes.
-    batch_size: Global batch size, in tunes.
+    book: The melodies.
+    batch_size: Global batch size, in melodies.
     crop_seconds: Length of a take.
     seed: Of order and takes.
     start_step: Global batch with which to begin.
@@ -402,15 +402,15 @@ def tune_batches(
 
   Returns:
     Iterator of {'waveform' float32 [b, 2, S] at 24 kHz, 'group' int32 [b]},
-    the group being the tune's index.
+    the group being the melody's index.
 
   Raises:
-    UsageError: If there is no tune, or a batch holds more than there are.
+    UsageError: If there is no melody, or a batch holds more than there are.
   """
   if not 0 < batch_size <= book.count:
     raise UsageError(
-      f'a batch of {batch_size} needs as many tunes, came {book.count}: raise '
-      'config.data.tunes or lower config.data.batch_size'
+      f'a batch of {batch_size} needs as many melodies, got {book.count}: '
+      'raise config.data.tunes or lower config.data.batch_size'
     )
 
   def example(place: int, rng: np.random.Generator) -> Batch:
@@ -424,7 +424,7 @@ def tune_batches(
 
 
 def group_of(attributes: Mapping) -> np.ndarray:
-  """Hashes attributes to an int32 that is equal iff they are (but for luck)."""
+  """Hashes attributes to an int32: equal iff they are, but for collisions."""
   text = repr(sorted((str(key), repr(v)) for key, v in attributes.items()))
   digest = hashlib.blake2b(text.encode(), digest_size=4).digest()
   return np.frombuffer(digest, '<i4')[0]

@@ -2,8 +2,8 @@
 
 Columns are divided by commas, semicolons or tabs, as the first line has them;
 the text is UTF-8, or UTF-16 with its mark, which spreadsheets write. Files are
-found by their names as written, in whichever way the letters are composed.
-What cannot be read as it was meant is refused by its line.
+found by their names as written, in any Unicode normal form.
+A row that cannot be read as it was meant is an error that names its line.
 """
 
 import codecs

@@ -1,6 +1,6 @@
 """A folder of files as a source of music: scanned, split, read by parsers.
 
-files at any depth -> probed in processes that may die -> one split of them
+files at any depth -> probed in processes that may crash -> one split of them
 
 Splits are drawn by a hash of the relative path, so a file stays in its split
 when others are added.
@@ -40,6 +40,10 @@ class ReadableFile(Protocol):
     """Tells the length at a rate."""
 
 
+def _blake2b(name: bytes) -> bytes:
+  return hashlib.blake2b(name, digest_size=6).digest()
+
+
 @dataclasses.dataclass(frozen=True)
 class FileKind:
   """A kind of files that music is read from.
@@ -49,12 +53,17 @@ class FileKind:
     suffixes: In lower case and with the dot.
     probe: Path -> a `ReadableFile`, or a reason why it is none; may crash.
     unread: Suffixes of related kinds, which no parser here reads.
+    digest: Name as bytes -> bytes; the number that they are decides the split.
+      Token stores and trainings rely on that it stays as it is.
+    order: Name -> what files are sorted by.
   """
 
   name: str
   suffixes: tuple[str, ...]
   probe: Callable[[str], ReadableFile | str]
   unread: tuple[str, ...] = ()
+  digest: Callable[[bytes], bytes] = _blake2b
+  order: Callable[[str], Any] = str
 
 
 class FileFolder:
@@ -80,11 +89,12 @@ class FileFolder:
     """
     self.sample_rate = sample_rate
     self._folder = Path(folder)
-    files = dict(scan(folder, self.kind))
+    found = scan(folder, self.kind)
+    files = dict(sorted(found, key=lambda file: self.kind.order(file[0])))
     self._all_names = tuple(files)
     self._names = list(files)
     if split != 'all':
-      splits = _splits(self._all_names, self.kind.name)
+      splits = _splits(self._all_names, self.kind)
       self._names = [name for name in files if splits[name] == split]
     self._files = [files[name] for name in self._names]
     self._reported: set[str] = set()
@@ -149,7 +159,7 @@ class FileFolder:
     seconds: float,
     doing: str,
   ) -> np.ndarray:
-    """Calls `parser(path, *arguments)` in a process that may die.
+    """Calls `parser(path, *arguments)` in a process that may crash.
 
     Where it fails there is silence, reported once a file.
 
@@ -231,7 +241,7 @@ def _scan(
 def probe_all(
   folder: Path, kind: FileKind, listing: Listing
 ) -> tuple[tuple[tuple[str, ReadableFile], ...], list[tuple[str, str]]]:
-  """Probes files in processes that may die.
+  """Probes files in processes that may crash.
 
   Returns:
     (name, what is known) of the readable ones; (name, reason) of the others.
@@ -264,7 +274,7 @@ def _report(line: str) -> None:
   print(printable(line), file=sys.stderr, flush=True)
 
 
-def _splits(names: Sequence[str], kind: str) -> dict[str, str]:
+def _splits(names: Sequence[str], kind: FileKind) -> dict[str, str]:
   """Assigns a split to each file by the hash of its path.
 
   A split that the hash leaves empty takes the file nearest to its share of
@@ -272,11 +282,11 @@ def _splits(names: Sequence[str], kind: str) -> dict[str, str]:
   """
   if len(names) < MIN_FILES:
     raise UsageError(
-      f'{len(names)} readable {kind} file(s) cannot be divided into train, '
-      f'validation and test: bring at least {MIN_FILES}, or cut a long file '
+      f'{len(names)} readable {kind.name} file(s) cannot be divided into train, '
+      f'validation and test: add at least {MIN_FILES}, or cut a long file '
       'into several'
     )
-  places = {name: _unit_hash(name) for name in names}
+  places = {name: _place(name, kind) for name in names}
   splits = {
     name: next(s for s, (low, high) in _BOUNDS.items() if low <= u < high)
     for name, u in places.items()
@@ -292,7 +302,7 @@ def _splits(names: Sequence[str], kind: str) -> dict[str, str]:
   return splits
 
 
-def _unit_hash(name: str) -> float:
+def _place(name: str, kind: FileKind) -> float:
   """Hashes a path to [0, 1), the same on every machine."""
-  digest = hashlib.blake2b(name_to_bytes(name), digest_size=6).digest()
-  return int.from_bytes(digest, 'big') / 2**48
+  digest = kind.digest(name_to_bytes(name))
+  return int.from_bytes(digest, 'big') / 2 ** (8 * len(digest))

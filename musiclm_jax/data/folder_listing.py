@@ -1,4 +1,4 @@
-"""What lies in a folder that a user names: files of some kinds, all the rest.
+"""Lists a folder that a user names: files of some kinds, and all the rest.
 
 Links to folders are followed after all real folders, and no folder is entered
 twice: loops end, and a file keeps the name that it has without the link.

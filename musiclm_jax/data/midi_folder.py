@@ -6,6 +6,7 @@ performs our own pieces.
 
 import dataclasses
 import functools
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,13 @@ def probe(path: str) -> MidiFile | str:
   return f'lasts {seconds:.1f} s'
 
 
-KIND = FileKind('MIDI files', ('.mid', '.midi'), probe)
+KIND = FileKind(
+  'MIDI files',
+  ('.mid', '.midi'),
+  probe,
+  digest=lambda name: hashlib.sha256(name).digest()[:8],
+  order=lambda name: name.split('/'),
+)
 
 
 class MidiFolder(FileFolder):

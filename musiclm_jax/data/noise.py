@@ -1,4 +1,4 @@
-"""Noise for a codec that learns to take it out: crop [S] -> batch entry."""
+"""Noise for a codec that learns to denoise: crop [S] -> batch entry."""
 
 import numpy as np
 
@@ -19,10 +19,10 @@ def coloured(rng: np.random.Generator, samples: int) -> np.ndarray:
 def mixed(
   clean: np.ndarray, rng: np.random.Generator, probability: float
 ) -> dict[str, np.ndarray]:
-  """Draws what the codec hears, what it shall say, and the flag between them.
+  """Draws the codec's input, its target, and the flag that relates them.
 
   With noise, half of the flags are on, and the target is clean; where they
-  are off the target is what was heard. Without noise the target is the crop,
+  are off the target is the input. Without noise the target is the crop,
   whatever the flag (SoundStream §III-F).
 
   Args:
@@ -31,16 +31,16 @@ def mixed(
     probability: Of noise.
 
   Returns:
-    {'heard' [S], 'waveform' [S], 'denoise' bool []}; both waveforms are
+    {'input' [S], 'waveform' [S], 'denoise' bool []}; both waveforms are
     scaled alike where their sum would clip.
   """
   denoise = np.asarray(rng.random() < 0.5)
-  heard = clean
+  noisy = clean
   if rng.random() < probability:
     level = np.sqrt(np.mean(np.square(clean, dtype=np.float64)))
     gain = level * 10 ** (rng.uniform(*GAINS_DB) / 20)
-    heard = clean + np.float32(gain) * coloured(rng, len(clean))
-    scale = np.float32(min(1.0, _PEAK / max(np.abs(heard).max(), 1e-9)))
-    heard, clean = scale * heard, scale * clean
-  target = clean if denoise else heard
-  return {'heard': heard, 'waveform': target, 'denoise': denoise}
+    noisy = clean + np.float32(gain) * coloured(rng, len(clean))
+    scale = np.float32(min(1.0, _PEAK / max(np.abs(noisy).max(), 1e-9)))
+    noisy, clean = scale * noisy, scale * clean
+  target = clean if denoise else noisy
+  return {'input': noisy, 'waveform': target, 'denoise': denoise}

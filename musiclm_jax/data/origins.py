@@ -1,4 +1,4 @@
-"""What tokens were made of: files as they were, their captions, the code.
+"""Provenance of tokens: the files as they were, their captions, the code.
 
 <split>/00003-of-00016.json stands beside a shard; it is written first. Shards
 of earlier versions have none: whether their music has changed is not known.

@@ -1,4 +1,4 @@
-"""Processes that may die: parsers of files that others made run in them.
+"""Processes that may crash: parsers of untrusted files run in them.
 
 call(function, *arguments) -> its result, computed in a process of its own
 
@@ -44,7 +44,7 @@ def cpu_seconds(num_bytes: int) -> float:
 def call(
   function: Callable, *arguments: Any, seconds: float = CPU_SECONDS
 ) -> Any:
-  """Runs a function in a process that may die; safe to use from threads.
+  """Runs a function in a process that may crash; safe to use from threads.
 
   Args:
     function: Of a module, which must not import jax.

@@ -57,7 +57,7 @@ class Source(Protocol):
     end_seconds: float,
     rng: np.random.Generator,
   ) -> str | None:
-    """Draws a sentence on what is heard in the crop; None if none is known."""
+    """Draws a sentence on what a crop sounds like; None if none is known."""
 
   def num_captioned(self) -> int:
     """Counts the pieces that have a caption."""

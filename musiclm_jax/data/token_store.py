@@ -71,7 +71,7 @@ class TokenRecord:
     piece_starts: Their starts in seconds [N].
     semantic: [Ts].
     acoustic: [Ta, Q].
-    melody: [N, Q] of its windows; None where no network has heard them.
+    melody: [N, Q] of its windows; None where there was no network for it.
     mulan_text: Text tokens of n captions of the crop [n, 12]; None in the
       train split, where captions do not enter.
   """

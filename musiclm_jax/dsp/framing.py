@@ -38,7 +38,7 @@ def frame(
   total = num_frames(x.shape[-1], frame_length, hop_length)
   if total == 0:
     raise UsageError(
-      f'expected at least one frame of {frame_length} samples, came '
+      f'expected at least one frame of {frame_length} samples, got '
       f'{x.shape[-1]}: pad the signal first'
     )
   block = math.gcd(frame_length, hop_length)
@@ -63,7 +63,7 @@ def centre_on_hops(
   outside = frame_length - hop_length
   if outside < 0:
     raise UsageError(
-      f'expected a frame of at least a hop, {hop_length} samples, came '
+      f'expected a frame of at least a hop, {hop_length} samples, got '
       f'{frame_length}: raise window_length or lower hop_length'
     )
   return jnp.pad(x, ((0, 0), (outside // 2, outside - outside // 2)))

@@ -48,7 +48,7 @@ def stft(
   """
   if fft_size < window_length:
     raise UsageError(
-      f'expected fft_size >= window_length, came {fft_size} < {window_length}'
+      f'expected fft_size >= window_length, got {fft_size} < {window_length}'
     )
   frames = frame(
     x.astype(jnp.float32), window_length, hop_length

@@ -1,4 +1,4 @@
-"""Tokens of embeddings [B, D] -> codes [B, Q]: MuLan's, the melody's.
+"""Fits the quantizers of embeddings [B, D] -> codes [B, Q].
 
 Its one player owns codebooks and no parameters: first the means, then a
 residual quantizer of centred audio embeddings.
@@ -73,7 +73,7 @@ class EmbeddingRvqTask:
   def __post_init__(self):
     if not 0 < self.statistics_steps < self.total_steps:
       raise UsageError(
-        f'{self.player} needs 0 < statistics_steps < total_steps, came '
+        f'{self.player} needs 0 < statistics_steps < total_steps, got '
         f'{self.statistics_steps} and {self.total_steps}: set '
         'config.schedule.total_steps or config.loss.statistics_steps'
       )
@@ -93,7 +93,7 @@ class EmbeddingRvqTask:
       raise UsageError(
         f'{self.player}: {codes} codes a level need batches of '
         f'at least {2 * codes} and {needed} embeddings in all; '
-        f'came {size} and {seen}: raise batch_size or total_steps, or lower '
+        f'got {size} and {seen}: raise batch_size or total_steps, or lower '
         'codebook_size'
       )
     collections = {

@@ -203,7 +203,7 @@ def _settings(
       raise UsageError(
         f"'{folder}' does not tell {name}: expected {_SIZES[name]} in "
         f'{CONFIG}, or the tensors of a BertModel in {TENSORS} '
-        f'({len(tensors)} tensors came); choose another checkpoint or add it'
+        f'({len(tensors)} tensors found); choose another checkpoint or add it'
       )
   if found['embed_dim'] % found['num_heads']:
     raise UsageError(

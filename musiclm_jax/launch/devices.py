@@ -1,4 +1,4 @@
-"""Whether jax finds the devices that it shall use, and they can work together.
+"""Whether jax finds the devices that it should use, and they can work together.
 
 `python -m musiclm_jax.launch.devices` joins a run, counts its devices, adds up
 one number over all of them and prints one JSON object; `ask` starts it, because
@@ -74,7 +74,7 @@ def ask(member: Membership = ALONE, seconds: float = _DAY) -> dict:
   except subprocess.TimeoutExpired as error:
     raise UsageError(
       f'all {member.count} processes are there, but jax did not join them and '
-      f'their devices within {seconds:.0f} s: look whether the hosts reach '
+      f'their devices within {seconds:.0f} s: check that the hosts reach '
       'each other on every port, and belong to one slice'
     ) from error
   if done.returncode:

@@ -1,6 +1,6 @@
-"""What stands before jax starts: variables, memory, quiet libraries, its cache.
+"""What is set before jax starts: variables, memory, quiet libraries, its cache.
 
-The folder in which jax keeps compiled programs is mended, or done without.
+The folder in which jax keeps compiled programs is repaired, or not used.
 """
 
 import contextlib
@@ -104,7 +104,7 @@ def _is_news(record: standard_logging.LogRecord) -> bool:
 
 
 def open_cache(environment: MutableMapping[str, str]) -> str | None:
-  """Chooses the folder where the user has not, and mends it.
+  """Chooses the folder where the user has not, and repairs it.
 
   Returns:
     None, or a line on why there can be no cache here.
@@ -124,7 +124,7 @@ def open_cache(environment: MutableMapping[str, str]) -> str | None:
   if not folder or '://' in folder:  # none is wanted, or jax opens a bucket
     return None
   try:
-    mend_cache(Path(folder))
+    repair_cache(Path(folder))
   except OSError as error:
     return (
       f"the compilation cache '{folder}' cannot be written "
@@ -133,7 +133,7 @@ def open_cache(environment: MutableMapping[str, str]) -> str | None:
   return None
 
 
-def mend_cache(folder: Path) -> None:
+def repair_cache(folder: Path) -> None:
   """Removes truncated entries, which a kill while jax writes one leaves.
 
   Jax neither reads such an entry nor ever replaces it, so that every later

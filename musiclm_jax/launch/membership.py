@@ -51,7 +51,7 @@ class Membership:
 
 
 def find(environment: Mapping[str, str] = os.environ) -> Membership | None:
-  """Finds what this process is to a run of several.
+  """Finds the place of this process in a run of several.
 
   `JAX_COORDINATOR_ADDRESS=HOST:PORT` with `JAX_NUM_PROCESSES` and
   `JAX_PROCESS_ID` says it; `JAX_COORDINATOR_ADDRESS=auto`, or a launcher that
@@ -70,8 +70,8 @@ def find(environment: Mapping[str, str] = os.environ) -> Membership | None:
     count, index = int(environment[COUNT]), int(environment[INDEX])
   except (KeyError, ValueError) as error:
     raise UsageError(
-      f'{ADDRESS} came without a number in {COUNT} and {INDEX} ({error}): set '
-      'all three'
+      f'{ADDRESS} is set without a number in {COUNT} and {INDEX} ({error}): '
+      'set all three'
     ) from error
   if not 0 <= index < count:
     raise UsageError(
@@ -83,7 +83,7 @@ def find(environment: Mapping[str, str] = os.environ) -> Membership | None:
 
 
 def join(environment: Mapping[str, str] = os.environ) -> None:
-  """Joins the run that the environment speaks of, before any use of jax.
+  """Joins the run that the environment describes, before any use of jax.
 
   Raises:
     UsageError: As `find` does.

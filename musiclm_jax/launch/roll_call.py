@@ -1,4 +1,4 @@
-"""Who is there, asked before jax is: every process's report to all of them.
+"""A roll call before jax starts: all processes get the reports of all.
 
 Jax's runtime ends a process without a word where another one is missing, so
 its own port is used for a moment before it: process 0 listens there, the
@@ -76,8 +76,8 @@ def tpu_holders(processes: Path = Path('/proc')) -> tuple[str, ...]:
       command = (process / 'cmdline').read_bytes()
     except OSError:  # it ended meanwhile, or is another user's
       continue
-    words = command.replace(b'\0', b' ').decode(errors='replace').strip()
-    found.append(f'process {process.name} ({words[:80]})')
+    line = command.replace(b'\0', b' ').decode(errors='replace').strip()
+    found.append(f'process {process.name} ({line[:80]})')
   return tuple(found)
 
 
@@ -85,15 +85,15 @@ def trouble(reports: Sequence[HostReport], count: int) -> str | None:
   """Says why these hosts cannot run together, or None.
 
   Args:
-    reports: Of all that came.
-    count: Processes that should come.
+    reports: Of all that answered.
+    count: Processes that should answer.
   """
-  came = sorted(report.index for report in reports)
-  if missing := sorted(set(range(count)) - set(came)):
+  present = sorted(report.index for report in reports)
+  if missing := sorted(set(range(count)) - set(present)):
     return (
       f'{len(missing)} of {count} processes did not come: missing '
-      f'{_numbers(missing)}, came {_numbers(came)}; start the same command on '
-      'every host'
+      f'{_numbers(missing)}, got {_numbers(present)}; start the same command '
+      'on every host'
     )
   for report in reports:
     if report.count != count:
@@ -132,7 +132,7 @@ def call(
     seconds: To wait for the others.
 
   Returns:
-    The reports of all that came in time, by index.
+    The reports of all that answered in time, by index.
 
   Raises:
     UsageError: If the address cannot be used, or process 0 is not there.
@@ -188,7 +188,7 @@ def _answer(
         raise UsageError(
           f'process {member.index} on {report.host} finds no process 0 at '
           f'{member.address} ({error or type(error).__name__}): start it '
-          'there, open the port, or mend JAX_COORDINATOR_ADDRESS'
+          'there, open the port, or fix JAX_COORDINATOR_ADDRESS'
         ) from error
       time.sleep(_RETRY_SECONDS)
 

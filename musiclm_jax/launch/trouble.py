@@ -1,4 +1,4 @@
-"""What system and machine refuse to a process: exception -> one line."""
+"""Errors of the system and the machine: exception -> one line."""
 
 import concurrent.futures.process
 import errno
@@ -33,7 +33,7 @@ _NO_MEMORY = re.compile('RESOURCE_EXHAUSTED.*(memory|allocat)', re.I | re.S)
 
 
 def line_of(error: Exception) -> str | None:
-  """Says what a user can mend, and how; None if it is a defect of ours."""
+  """Says what a user can fix, and how; None if it is a defect of ours."""
   text = str(error)
   if isinstance(error, OSError):
     return _of_system(error)

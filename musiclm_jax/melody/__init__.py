@@ -1,1 +1,1 @@
-"""Melody: what is the same in two performances of one tune (MusicLM App. C)."""
+"""Melody: what two performances of one share (MusicLM App. C)."""

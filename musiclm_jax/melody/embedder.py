@@ -45,7 +45,7 @@ class MelodyEmbedder:
     """Embeds each window of clips as unit vectors [B, N, 192].
 
     Windows of 4 s every 3 s (App. C): N = 1 + (S - 4 s) // 3 s, which is 3 in
-    10 s. What follows the last whole window is not heard.
+    10 s. What follows the last whole window is not embedded.
 
     Args:
       params: By player.
@@ -60,7 +60,7 @@ class MelodyEmbedder:
     hop = round(self.window_hop_seconds * SAMPLE_RATE)
     if waveform.shape[-1] < window:
       raise UsageError(
-        f'a melody embedding needs {self.window_seconds} s, came '
+        f'a melody embedding needs {self.window_seconds} s, got '
         f'{waveform.shape[-1] / SAMPLE_RATE} s: give longer clips'
       )
     windows = frame(waveform, window, hop)

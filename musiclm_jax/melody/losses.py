@@ -30,7 +30,7 @@ def triplet_loss(
   of all. A choice has no gradient.
 
   Args:
-    pairs: Unit vectors, two views of each tune (P = 2).
+    pairs: Unit vectors, two views of each melody (P = 2).
     group: Pairs of one group are no negatives of each other.
     margin: m; 0.2 in FaceNet.
 

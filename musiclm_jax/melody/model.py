@@ -4,7 +4,7 @@ waveform -> log-mel [B, T, F], standardised by clip, or `Intervals`
 -> one token a frame -> ViT [B, T, D] -> mean over each of P segments [B, P, D]
 -> linear -> unit vector
 
-Intervals are what does not change when a tune is transposed:
+Intervals are what does not change when a melody is transposed:
 
 STFT -> bands evenly spaced in pitch [B, T, F] -> what stands out of the clip
 -> each frame compared with earlier ones at all transpositions [B, T, I]
@@ -145,8 +145,8 @@ def standardise(x: Spectrogram) -> Spectrogram:
   So an embedding does not depend on the level of a recording, nor on what
   stays the same throughout it: the room, the equaliser and most of a timbre.
   What moves is left, and a melody moves. All of it is measured on the clip
-  alone: statistics of a batch would tie the two takes of a tune, which come in
-  one batch, to each other, and would differ in use.
+  alone: statistics of a batch would tie the two takes of a melody, which come
+  in one batch, to each other, and would differ in use.
   """
   x = x - x.mean(axis=1, keepdims=True)
   variance = jnp.square(x).mean(axis=(1, 2), keepdims=True)
@@ -160,10 +160,10 @@ class MelodyViT(nn.Module):
   pooling and norms are ours. Bands end at 4 kHz and windows are long, so that
   semitones of a melody's register fall into different bands.
 
-  With mel bands a transposition must be learned away, which takes many tunes;
-  `intervals` do not have it. Their bands are evenly spaced in pitch. The mean
-  over a whole clip, which forgets what came when until a network learns to
-  tell, is that over one segment.
+  With mel bands a transposition must be learned away, which takes many
+  melodies; with `intervals` there is none to learn, and bands are evenly spaced
+  in pitch. The mean over a whole clip, which forgets the order of what happens
+  until a network learns to tell, is that over one segment.
 
   Attributes:
     num_layers: Pre-norm blocks.
@@ -179,7 +179,7 @@ class MelodyViT(nn.Module):
     fft_size: Of the spectrogram.
     low_hz: Lower end of the bands.
     high_hz: Upper end of the bands.
-    intervals: What makes tokens of the bands; None hears log-mel frames, as
+    intervals: What makes tokens of the bands; None reads log-mel frames, as
       the paper does.
     segments: P, equal parts of the clip.
     dropout_rate: Of all dropout.
@@ -263,7 +263,7 @@ class MelodyViT(nn.Module):
     return unit(x)
 
   def frames(self, waveform: Waveform) -> Spectrogram:
-    """Hears S / hop_length frames, each centred on its hop."""
+    """Computes S / hop_length frames, each centred on its hop."""
     window = {
       'sample_rate': SAMPLE_RATE,
       'window_length': self.window_length,

@@ -1,4 +1,4 @@
-"""The melody's training, one player: two takes of a tune -> embeddings."""
+"""The melody's training, one player: two takes of a melody -> embeddings."""
 
 import dataclasses
 
@@ -23,10 +23,10 @@ from musiclm_jax.melody.model import SAMPLE_RATE
 
 @dataclasses.dataclass(frozen=True)
 class MelodyTask:
-  """Learns what two takes of one tune have in common (MusicLM App. C).
+  """Learns what two takes of one melody have in common (MusicLM App. C).
 
   Batches hold `waveform` [B, 2, S] at 24 kHz, one window long, two takes of
-  each tune; `group` int32 [B]: pairs of one group are no negatives of each
+  each melody; `group` int32 [B]: pairs of one group are no negatives of each
   other. The player has no collections.
 
   Attributes:
@@ -62,7 +62,7 @@ class MelodyTask:
     )
 
   def _takes(self, batch: Batch) -> tuple[Waveform, int]:
-    """All takes one a row [2 B, S], and how many takes a tune has.
+    """All takes one a row [2 B, S], and how many takes a melody has.
 
     Raises:
       UsageError: If there are not two of exactly one window.

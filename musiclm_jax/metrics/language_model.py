@@ -1,4 +1,4 @@
-"""What predicts tokens without a network: unigrams and bigrams of training.
+"""Baselines of language models: unigrams and bigrams of training tokens.
 
 Training tokens -> tables of log-probabilities -> nats per held-out token,
 which a language model has to undercut.

@@ -1,4 +1,4 @@
-"""Linear probes: what tokens or features know of a label.
+"""Linear probes: how well tokens or features predict a label.
 
 tokens [T] of a crop -> square-rooted histogram [K] -> logistic regression ->
 label. Front ends and a k-means of equal K make the streams that tokens of a
@@ -108,7 +108,7 @@ def probe_hits(
 def probe_scores(
   train_x: np.ndarray, train_y: Sequence[bool], test_x: np.ndarray
 ) -> np.ndarray:
-  """How much a linear probe believes each held-out row to be true, [N]."""
+  """The score of a linear probe that each held-out row is true, [N]."""
   probe = _linear_probe().fit(train_x, np.asarray(train_y, int))
   return probe.decision_function(test_x)
 

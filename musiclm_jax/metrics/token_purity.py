@@ -1,8 +1,9 @@
-"""What single tokens say about what sounds at their frame.
+"""How much single tokens tell about the music at their frame.
 
-Token streams [U, T] and label streams [U, T] -> how much of the labels the
-tokens know, beside what they know of the labels of other pieces: a stream that
-names its piece would otherwise seem to name all that is constant in it.
+Token streams [U, T] and label streams [U, T] -> how much the tokens
+tell about the labels, beside what they tell about those of other pieces: a
+stream that names its piece would otherwise seem to name all that is constant
+in it.
 """
 
 from collections.abc import Callable

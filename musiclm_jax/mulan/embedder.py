@@ -1,7 +1,7 @@
 """MuLan applied: waveform [B, S] or texts [B, L] -> unit vectors [B, 128].
 
-Audio of any length is heard in windows of 10 s every second, whose embeddings
-are averaged (MusicLM §3.1).
+Audio of any length is embedded in windows of 10 s every second, whose
+embeddings are averaged (MusicLM §3.1).
 """
 
 import dataclasses
@@ -111,7 +111,7 @@ def mean_over_windows(
 
   Windows are embedded one after another, so memory does not grow with the
   clip. What follows the last whole window, less than `hop` samples, is not
-  heard.
+  embedded.
 
   Args:
     embed: Unit embedding of one window for each row.

@@ -95,7 +95,7 @@ def free_temperature(temperature: float, low: float, high: float) -> float:
   """
   if not 0 < low < temperature < high:
     raise UsageError(
-      f'expected 0 < {low} < temperature < {high}, came {temperature}'
+      f'expected 0 < {low} < temperature < {high}, got {temperature}'
     )
   share = math.log(temperature / low) / math.log(high / low)
   return math.log(share / (1.0 - share))

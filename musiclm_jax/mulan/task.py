@@ -129,7 +129,7 @@ class MulanTask:
     expected = round(self.mulan.window_seconds * TOWER_RATE)
     if waveform.shape[1] != expected:
       raise UsageError(
-        f'MuLan trains on crops of {self.mulan.window_seconds} s, came '
+        f'MuLan trains on crops of {self.mulan.window_seconds} s, got '
         f'{waveform.shape[1] / TOWER_RATE} s: set config.data.crop_seconds '
         'and config.loss.window_seconds alike'
       )

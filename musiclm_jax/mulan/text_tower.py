@@ -74,13 +74,13 @@ class TextTower(nn.Module):
     length = text_ids.shape[1]
     if length > self.max_length:
       raise UsageError(
-        f'expected at most {self.max_length} word pieces, came {length}: cut '
+        f'expected at most {self.max_length} word pieces, got {length}: cut '
         'the text or raise max_length'
       )
 
     if self.embed_dim % self.num_heads:
       raise UsageError(
-        f'expected a width that {self.num_heads} heads divide, came '
+        f'expected a width that {self.num_heads} heads divide, got '
         f'{self.embed_dim}: change --config.model.text.embed_dim or num_heads'
       )
 

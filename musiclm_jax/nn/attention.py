@@ -102,8 +102,8 @@ def cudnn_attention(
     )
   except (NotImplementedError, RuntimeError) as error:
     raise UsageError(
-      "model.attention_kernel='cudnn' wants an NVIDIA GPU and dtype bfloat16; "
-      f"here is {query.dtype} on {jax.default_backend()}: take 'blockwise', or "
+      "model.attention_kernel='cudnn' needs an NVIDIA GPU and dtype bfloat16; "
+      f"here is {query.dtype} on {jax.default_backend()}: use 'blockwise', or "
       f'see what JAX says: {error}'
     ) from error
   return y[:, :length].swapaxes(1, 2)

@@ -287,7 +287,7 @@ class Conformer(nn.Module):
     if x.shape[-1] % self.num_heads or self.kernel_size % 2 == 0:
       raise UsageError(
         f'expected a width that {self.num_heads} heads divide and an odd '
-        f'kernel, came {x.shape[-1]} and {self.kernel_size}'
+        f'kernel, got {x.shape[-1]} and {self.kernel_size}'
       )
     block = nn.scan(
       look_up(REMATS, self.remat, 'remat')(ConformerBlock),

@@ -79,7 +79,7 @@ class Conv(nn.Module):
     uneven = x.shape[-1] % self.groups or self.features % self.groups
     if x.ndim != axes + 2 or uneven:
       raise UsageError(
-        f'expected {axes + 2} axes and channels in {self.groups} groups, came '
+        f'expected {axes + 2} axes and channels in {self.groups} groups, got '
         f'shape {x.shape} and {self.features} channels out'
       )
     shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
@@ -134,7 +134,7 @@ class CausalConv(nn.Module):
     if x.shape[1] % self.stride or padding < 0:
       raise UsageError(
         f'expected a length that is a multiple of the stride {self.stride}, '
-        f'and a window that covers it, came length {x.shape[1]} and window '
+        f'and a window that covers it, got length {x.shape[1]} and window '
         f'{self.kernel_size}: pad the signal'
       )
     shape = (self.kernel_size, x.shape[-1] // self.groups, self.features)

@@ -1,4 +1,4 @@
-"""Several ways to one convolution, [B, ..., C] -> [B, ..., D]; all are exact.
+"""Implementations of convolution, [B, ..., C] -> [B, ..., D]; all are exact.
 
 XLA's native one is right for accelerators, but for dilations and groups on
 NVIDIA's GPUs. Those that only CPUs need are in `nn.cpu.convolution`.

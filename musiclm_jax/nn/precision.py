@@ -1,4 +1,4 @@
-"""Precision, told once: training is quick, what makes codes is exact.
+"""Precision, set in one place: training is fast, what makes codes is exact.
 
 A TPU multiplies float32 as bfloat16 and a GPU as TF32 unless it is told
 otherwise, so that the codes of one clip would differ from machine to machine.

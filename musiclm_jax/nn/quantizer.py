@@ -70,7 +70,7 @@ def quantize(
 
   The chain of residuals always runs through all levels; `num_active` limits,
   per example, how many of them are summed. So dropout decides what a decoder
-  hears, and never leaves deep levels without codes or statistics.
+  reads, and never leaves deep levels without codes or statistics.
 
   Args:
     codebooks: Q levels of K entries.
@@ -133,7 +133,7 @@ def values_of(
   """
   if codes.shape[-1] > len(codebooks['embed']):
     raise ValueError(
-      f'expected at most {len(codebooks["embed"])} levels of codes, came '
+      f'expected at most {len(codebooks["embed"])} levels of codes, got '
       f'{codes.shape[-1]}'
     )
   shape = (*codes.shape[:-1], codebooks['embed'].shape[-1])

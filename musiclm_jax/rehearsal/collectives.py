@@ -1,4 +1,4 @@
-"""What chips say to each other: compiled HLO text -> collectives.
+"""Communication between chips: compiled HLO text -> collectives.
 
 Each has its kind, the bytes of one run, how often it runs in a step (scans
 are while loops with a constant bound), the mesh axes that its groups span and
@@ -145,7 +145,7 @@ def _identity(line: str) -> str:
 def _describe(
   line: str, kind: str, size: int, trips: int, mesh: Mesh, links: Links
 ) -> Collective | None:
-  """Reads one collective; None where nobody speaks to another."""
+  """Reads one collective; None where no devices communicate."""
   group = _group(line, mesh.size)
   if len(group) < 2:
     return None

@@ -1,4 +1,4 @@
-"""The same question where the devices are: some steps, timed."""
+"""Some training steps, timed on the devices that are here."""
 
 import dataclasses
 import statistics

@@ -97,7 +97,7 @@ def rehearse_and_suggest(
 def described(
   config: Config, planned: Training, topology: str
 ) -> dict[str, Any]:
-  """What a result is about."""
+  """The metadata of a result."""
   return {
     'stage': config['stage'],
     'topology': topology,

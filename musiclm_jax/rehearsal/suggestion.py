@@ -39,12 +39,12 @@ def suggest(
   holds = refused['batch_bytes'] < limit
   spread = refused['parameter_bytes'] > 0 and refused['mesh']['data'] > 1
   for changes in candidates(config, refused['mesh'], need, holds, spread):
-    words = ' '.join(f'--config.{key}={v}' for key, v in changes.items())
+    flags = ' '.join(f'--config.{key}={v}' for key, v in changes.items())
     try:
       found = rehearse(with_changes(config, changes))
     except UsageError:
       continue
-    say(f'{words}: {"fits" if found["fits"] else "does not fit"}')
+    say(f'{flags}: {"fits" if found["fits"] else "does not fit"}')
     if found['fits']:
       kept = ('fits', 'peak_hbm_bytes', 'max_mfu', 'bound_by')
       return {'changes': changes, **{name: found[name] for name in kept}}

@@ -64,10 +64,10 @@ class Band:
   def write(
     self, lead: programs.Program, count: int
   ) -> tuple[list[Part], list[Note]]:
-    """Writes `count` parts, the lead first; also the tune alone."""
+    """Writes `count` parts, the lead first; also the melody alone."""
     roles = self._roles(count)
-    tune = self._tune(lead, alone=count == 1)
-    notes = list(tune)
+    melody = self._write_melody(lead, alone=count == 1)
+    notes = list(melody)
     if count == 1 and lead.family in _POLYPHONIC:
       notes += self._left_hand(lead)
     parts = [Part('lead', lead, notes, lead.family == 'piano')]
@@ -80,7 +80,7 @@ class Band:
       written = self._pitched(role, program, roles)
       pedal = program.family == 'piano' and role in ('chords', 'arpeggio')
       parts.append(Part(role, program, written, pedal))
-    return parts, tune
+    return parts, melody
 
   def _roles(self, count: int) -> list[str]:
     """The roles beside the lead, in the order in which they join."""
@@ -120,8 +120,8 @@ class Band:
     kept = {'intro': 3, 'verse': 4, 'outro': 4, 'bridge': 3}
     return rank < kept.get(section.label, 9)
 
-  def _tune(self, lead: programs.Program, alone: bool) -> list[Note]:
-    """The lead's tune, a rest here and there, and its last note."""
+  def _write_melody(self, lead: programs.Program, alone: bool) -> list[Note]:
+    """The lead's melody, a rest here and there, and its last note."""
     melodist = melody.Melodist(
       lead, self.tonic, self.mode, self.metre, self.rng
     )
@@ -147,7 +147,7 @@ class Band:
     return out
 
   def _left_hand(self, lead: programs.Program) -> list[Note]:
-    """Softer chords below the tune of a soloist who can play both."""
+    """Softer chords below the melody of a soloist who can play both."""
     center = max(lead.low - 7, 45)
     pattern = str(self.rng.choice(('arpeggio', 'beats')))
     return [

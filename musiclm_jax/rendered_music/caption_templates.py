@@ -1,7 +1,7 @@
 """Caption templates: wordings with slots, disjoint from split to split.
 
 Slots: {lead} and {a_lead} (what leads, bare and with its article), {others}
-(what else is heard), {style} (the genre), {piece} (a countable noun for it),
+(what else is audible), {style} (the genre), {piece} (a countable noun for it),
 {tempo}, {bpm}, {key}, {mode}, {metre}, {mood}, {use}, {loud}, {bright},
 {dense}, {texture}. Long captions are built of sentences; a sentence belongs to
 one split as well.

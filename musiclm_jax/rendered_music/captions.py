@@ -78,17 +78,17 @@ class Caption:
 
 
 def write(
-  heard: Mapping[str, Any], split: str, rng: np.random.Generator
+  audible: Mapping[str, Any], split: str, rng: np.random.Generator
 ) -> Caption:
   """Writes a caption on a crop.
 
   Args:
-    heard: `truth.audible` of the crop.
+    audible: `truth.audible` of the crop.
     split: Whose templates are used.
     rng: Draws template, words and typing errors.
   """
-  words, stated = _words(heard, rng)
-  candidates = _candidates(heard, split, words, rng)
+  words, stated = _words(audible, rng)
+  candidates = _candidates(audible, split, words, rng)
   favour = np.array([_LEAD_FAVOUR if 'lead}' in t else 1.0 for t in candidates])
   template = candidates[rng.choice(len(candidates), p=favour / favour.sum())]
   text = fill(template, words)
@@ -100,22 +100,22 @@ def write(
   return Caption(text, template, said)
 
 
-def fits(stated: Mapping[str, Hashable], heard: Mapping[str, Any]) -> bool:
+def fits(stated: Mapping[str, Hashable], audible: Mapping[str, Any]) -> bool:
   """Tells whether all that a caption states is true of a crop.
 
   Args:
     stated: Of the caption; nothing is stated of near silence alone.
-    heard: `truth.audible` of any crop.
+    audible: `truth.audible` of any crop.
   """
-  if not stated or heard['near_silence']:
-    return not stated and heard['near_silence']
+  if not stated or audible['near_silence']:
+    return not stated and audible['near_silence']
 
   def true(name: str, value: Any) -> bool:
     if name == 'others':
-      return set(value) <= set(heard['instruments'])
+      return set(value) <= set(audible['instruments'])
     if name == 'bpm':
-      return round(value) == round(heard['bpm'])
-    return value == heard[name]
+      return round(value) == round(audible['bpm'])
+    return value == audible[name]
 
   return all(true(name, value) for name, value in stated.items())
 
@@ -126,14 +126,16 @@ def slots(template: str) -> list[str]:
 
 
 def fill(template: str, words: Mapping[str, str]) -> str:
-  """Puts words into the slots of a template and mends articles."""
+  """Puts words into the slots of a template and corrects articles."""
   return _finish(_SLOT.sub(lambda match: words[match.group(1)], template))
 
 
-def _candidates(heard: Mapping[str, Any], split: str, words, rng) -> list[str]:
+def _candidates(
+  audible: Mapping[str, Any], split: str, words, rng
+) -> list[str]:
   """Templates of one kind that need nothing absent or withheld."""
   templates = caption_templates.templates(split)
-  if heard['near_silence']:
+  if audible['near_silence']:
     return list(templates['silence'])
   groups = ({'lead', 'a_lead'}, {'style', 'piece', 'use'}, {'bpm', 'bpm_tag'})
   grouped = set().union(*groups)
@@ -148,7 +150,7 @@ def _candidates(heard: Mapping[str, Any], split: str, words, rng) -> list[str]:
     sayable = words.keys()  # too little is left to say
 
 
-def _words(heard: Mapping[str, Any], rng) -> tuple[dict, dict]:
+def _words(audible: Mapping[str, Any], rng) -> tuple[dict, dict]:
   """Slot -> words, and slot -> what they state; absent slots cannot be said."""
   words, stated = {}, {}
 
@@ -158,48 +160,48 @@ def _words(heard: Mapping[str, Any], rng) -> tuple[dict, dict]:
   def among(options) -> str:
     return options[rng.integers(len(options))]
 
-  if heard['near_silence']:
+  if audible['near_silence']:
     return words, stated
-  if heard['lead_program']:
-    lead, facts = _lead_word(heard, rng)
+  if audible['lead_program']:
+    lead, facts = _lead_word(audible, rng)
     say('lead', lead, **facts)
     say('a_lead', _with_article(lead), **facts)
-  others = [n for n in heard['instruments'] if n != heard['lead_program']]
+  others = [n for n in audible['instruments'] if n != audible['lead_program']]
   if others:
     kept = [others[i] for i in rng.permutation(len(others))[:_MAX_OTHERS]]
     say(
       'others', _listing([among(_names(n)) for n in kept]), others=tuple(kept)
     )
-  style = styles.BY_NAME[heard['style']]
+  style = styles.BY_NAME[audible['style']]
   say('style', style.name, style=style.name)
   own = (
     style.name if style.name in _COUNTABLE else f'{style.name} {among(_NOUNS)}'
   )
   say('piece', among((own, own, *style.synonyms)), style=style.name)
   say('use', among(style.uses), style=style.name)
-  tempo, bpm = heard['tempo_class'], round(heard['bpm'])
+  tempo, bpm = audible['tempo_class'], round(audible['bpm'])
   say('tempo', among(TEMPO[tempo]), tempo_class=tempo)
-  say('bpm', str(bpm), bpm=heard['bpm'])
-  say('bpm_tag', f'{bpm} bpm', bpm=heard['bpm'])
-  say('key', heard['key'], key=heard['key'])
-  say('mode', heard['mode'], mode=heard['mode'])
-  say('metre', among(METRE[heard['metre']]), metre=heard['metre'])
-  major = heard['key'].endswith('major')
-  say('mood', among(truth.MOODS[major, tempo]), mood=heard['mood'])
-  say('texture', among(TEXTURE[heard['texture']]), texture=heard['texture'])
+  say('bpm', str(bpm), bpm=audible['bpm'])
+  say('bpm_tag', f'{bpm} bpm', bpm=audible['bpm'])
+  say('key', audible['key'], key=audible['key'])
+  say('mode', audible['mode'], mode=audible['mode'])
+  say('metre', among(METRE[audible['metre']]), metre=audible['metre'])
+  major = audible['key'].endswith('major')
+  say('mood', among(truth.MOODS[major, tempo]), mood=audible['mood'])
+  say('texture', among(TEXTURE[audible['texture']]), texture=audible['texture'])
   for slot, name, table in (
     ('loud', 'loudness', LOUD),
     ('bright', 'brightness', BRIGHT),
     ('dense', 'density', DENSE),
   ):
-    if heard[name] in table:
-      say(slot, among(table[heard[name]]), **{name: heard[name]})
+    if audible[name] in table:
+      say(slot, among(table[audible[name]]), **{name: audible[name]})
   return words, stated
 
 
-def _lead_word(heard: Mapping[str, Any], rng) -> tuple[str, dict]:
-  program = programs.BY_NAME[heard['lead_program']]
-  facts = {'lead_family': heard['lead_family']}
+def _lead_word(audible: Mapping[str, Any], rng) -> tuple[str, dict]:
+  program = programs.BY_NAME[audible['lead_program']]
+  facts = {'lead_family': audible['lead_family']}
   if rng.random() < _FAMILY_WORD_SHARE:
     options = programs.family_words(program)
   else:
@@ -253,7 +255,7 @@ def _mistype(text: str, rng) -> str:
 def vocabulary() -> frozenset[str]:
   """All words, in lower case, that a caption can hold, typing errors apart.
 
-  Words of a prompt that are not among them were never heard in training.
+  Words of a prompt that are not among them never occurred in training.
   """
   texts = [
     template

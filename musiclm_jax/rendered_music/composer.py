@@ -56,7 +56,7 @@ def compose(seed: int, split: str, index: int) -> Score:
   count = 1 + int(rng.choice(len(_PART_COUNTS), p=_PART_COUNTS))
   ending = str(rng.choice(_ENDINGS, p=_ENDING_SHARES))
   writer = band.Band(style, metre, tonic, mode, sections, ending, rng)
-  parts, tune = writer.write(lead, count)
+  parts, melody = writer.write(lead, count)
   return Score(
     seed=seed,
     split=split,
@@ -71,7 +71,7 @@ def compose(seed: int, split: str, index: int) -> Score:
     bars=writer.bars,
     chord_roots=tuple(writer.roots),
     parts=tuple(parts),
-    melody=tuple(tune),
+    melody=tuple(melody),
     swing=rng.uniform(*style.swing) if metre != '6/8' else 0.5,
     timing=rng.uniform(0.001, 0.005),
     ending=ending,

@@ -74,7 +74,7 @@ def motif(
 
 
 class Melodist:
-  """Writes the tune of one piece on one instrument."""
+  """Writes the melody of one piece on one instrument."""
 
   def __init__(
     self,
@@ -96,7 +96,7 @@ class Melodist:
   def write(
     self, section: Section, roots: list[int], sevenths: bool
   ) -> list[Note]:
-    """The tune of a section in beats from its start.
+    """The melody of a section in beats from its start.
 
     Args:
       section: Its motif, transposition and turn are used.

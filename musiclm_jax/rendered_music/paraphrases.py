@@ -92,31 +92,31 @@ TEMPLATES = (
 )
 
 
-def lead_word(heard: Mapping[str, Any]) -> str | None:
-  """Names the lead's family as captions do; None where no lead is heard."""
-  name = heard['lead_program']
+def lead_word(audible: Mapping[str, Any]) -> str | None:
+  """Names the lead's family as captions do; None where no lead is audible."""
+  name = audible['lead_program']
   return name and programs.family_words(programs.BY_NAME[name])[0]
 
 
-def sayable(heard: Mapping[str, Any]) -> dict[str, str]:
+def sayable(audible: Mapping[str, Any]) -> dict[str, str]:
   """Attributes of a crop that `WORDS` can name, with their values."""
-  values = {name: heard.get(name) for name in WORDS}
-  values['lead'] = lead_word(heard)
+  values = {name: audible.get(name) for name in WORDS}
+  values['lead'] = lead_word(audible)
   return {k: v for k, v in values.items() if v in WORDS[k]}
 
 
 def write(
-  heard: Mapping[str, Any], rng: np.random.Generator
+  audible: Mapping[str, Any], rng: np.random.Generator
 ) -> captions.Caption:
   """Writes a paraphrase on a crop.
 
   Args:
-    heard: `truth.audible` of the crop.
+    audible: `truth.audible` of the crop.
     rng: Draws template and words.
   """
-  if heard['near_silence']:
+  if audible['near_silence']:
     return captions.Caption(SILENCE[rng.integers(len(SILENCE))], 'silence', {})
-  values = sayable(heard)
+  values = sayable(audible)
   fitting = [t for t in TEMPLATES if set(captions.slots(t)) <= values.keys()]
   template = fitting[rng.integers(len(fitting))]
   slots = captions.slots(template)
@@ -130,5 +130,5 @@ def write(
     slot: values[slot] for slot in slots if slot != 'lead'
   }
   if 'lead' in slots:
-    stated['lead_family'] = heard['lead_family']
+    stated['lead_family'] = audible['lead_family']
   return captions.Caption(captions.fill(template, words), template, stated)

@@ -40,7 +40,7 @@ class Performance:
     waveform: float32 [S] in [-1, 1].
     notes: One array [N, 4] a part: onset and duration in seconds as played,
       pitch, velocity.
-    melody: The lead's tune [M, 3]: onset, pitch, duration in seconds.
+    melody: The lead's melody [M, 3]: onset, pitch, duration in seconds.
     beats: Times of all beats in seconds.
     gains_db: Gain of each part in the mix.
     levels: dB full scale of each dry part [parts, G], one value a 0.5 s.
@@ -220,7 +220,7 @@ def _levels(
 ) -> np.ndarray:
   """Level of a part in dB full scale, one value each 0.5 s."""
   step = int(GRID_SECONDS * SAMPLE_RATE)
-  heard = stem if fade is None else stem * fade
+  faded = stem if fade is None else stem * fade
   edges = np.append(np.arange(0, len(stem), step), len(stem))
-  powers = _energies(heard, edges) * gain**2
+  powers = _energies(faded, edges) * gain**2
   return np.maximum(10 * np.log10(powers + 1e-20), LEVEL_FLOOR)

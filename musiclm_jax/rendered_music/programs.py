@@ -144,7 +144,7 @@ LEADS = {
   for family in LEAD_FAMILIES
 }
 # Words for what leads that hold the family's own name; families of two sounds
-# are named by the one that is heard.
+# are named by the one that sounds.
 FAMILY_WORDS = {
   'piano': ('piano', 'piano keys'),
   'mallets': ('mallets', 'mallet percussion'),

@@ -72,7 +72,7 @@ def equaliser(tilt_db: float, bands_db: tuple[float, ...]) -> np.ndarray:
 def record(
   dry: np.ndarray, room: str, tilt_db: float, bands_db: tuple[float, ...]
 ) -> np.ndarray:
-  """The dry mix as heard in the room; same length, no delay."""
+  """The dry mix as recorded in the room; same length, no delay."""
   from scipy import signal
 
   taps = equaliser(tilt_db, bands_db)

@@ -93,7 +93,7 @@ class Score:
     bars: Number of bars, the ending included.
     chord_roots: Degree of the chord of each bar, 1 is the tonic.
     parts: The lead first.
-    melody: The lead's tune alone.
+    melody: The lead's melody alone.
     swing: Share of a beat that its first half takes.
     timing: Standard deviation of onsets in seconds, cut at 10 ms.
     ending: `hold`, `ritard`, `fade` or `cut`.

@@ -159,7 +159,7 @@ def write(folder: Path, corpus: Corpus, shard: Shard) -> float:
 
 
 def finish(folder: Path, corpus: Corpus) -> None:
-  """Writes lengths and TFDS metadata: the corpus is complete hereafter."""
+  """Writes lengths and TFDS metadata: then the corpus is complete."""
   import tensorflow_datasets as tfds
 
   from musiclm_jax.rendered_music import builder
@@ -221,6 +221,6 @@ def _lengths(path: Path) -> list[int]:
 
 
 def read_lengths(folder: Path) -> dict[str, list[int]] | None:
-  """Split -> samples of each piece; None if another hand built the folder."""
+  """Split -> samples of each piece; None if TFDS built the folder."""
   path = folder / _LENGTHS
   return json.loads(path.read_text()) if path.is_file() else None

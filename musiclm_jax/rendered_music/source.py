@@ -121,9 +121,9 @@ class RenderedMusicSource:
     end_seconds: float,
     rng: np.random.Generator,
   ) -> captions.Caption:
-    """A caption with what it states, for judges."""
-    heard = self._audible(i, start_seconds, end_seconds)
-    return captions.write(heard, self._split, rng)
+    """A caption with what it states, for evaluation."""
+    audible = self._audible(i, start_seconds, end_seconds)
+    return captions.write(audible, self._split, rng)
 
   def attributes(
     self, i: int, start_seconds: float, end_seconds: float

@@ -1,7 +1,7 @@
 """Which pieces, themes and captions belong to which split.
 
 Splits are disjoint three times over: in piece seed, in chord loop x melody
-motif, and in caption template, so that nothing heard or read in evaluation
+motif, and in caption template, so that no music and no wording of an evaluation
 has been trained on.
 """
 

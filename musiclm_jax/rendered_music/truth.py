@@ -1,9 +1,9 @@
-"""Ground truth: what was composed and recorded, and what a crop lets hear.
+"""Ground truth: what was composed and recorded, and what is audible in a crop.
 
 (Score, Performance) -> a JSON-able record; (record, start, end) -> the
 attributes that are *audible in the crop*. Captions that name absent
 instruments are the commonest label noise, so nothing is taken from the score
-that the crop does not let hear.
+that is not audible in the crop.
 """
 
 from collections.abc import Mapping
@@ -172,7 +172,7 @@ def _brightness_grid(waveform: np.ndarray) -> list[int]:
 def audible(
   truth: Mapping[str, Any], start: float, end: float
 ) -> dict[str, Any]:
-  """What a crop lets hear; all values hashable.
+  """What is audible in a crop; all values hashable.
 
   Args:
     truth: Record of `describe`.
@@ -190,7 +190,7 @@ def audible(
   powers = (10 ** (levels / 10)).mean(axis=1)
   total = 10 * np.log10(powers.sum() + 1e-20)
   silent = bool(truth['effects']['near_silence'] or total < SILENT_DB)
-  heard = [
+  sounding = [
     part
     for part, power in zip(truth['parts'], powers, strict=True)
     if not silent and 10 * np.log10(power + 1e-20) > total + AUDIBLE_DB
@@ -199,7 +199,7 @@ def audible(
   lead_level = 10 * np.log10(powers[0] + 1e-20)
   leads = not silent and lead_level > max(rest + LEAD_AUDIBLE_DB, SILENT_DB)
   if not leads:
-    heard = [part for part in heard if part['role'] != 'lead']
+    sounding = [part for part in sounding if part['role'] != 'lead']
   section = _section(truth, start, end)
   tempo = _class(truth['bpm'], SLOW_BPM, FAST_BPM, ('slow', 'medium', 'fast'))
   major = section['key'].endswith('major')
@@ -231,9 +231,9 @@ def audible(
     ),
     'lead_family': truth['lead_family'] if leads else None,
     'lead_program': truth['lead_program'] if leads else None,
-    'instruments': tuple(dict.fromkeys(part['name'] for part in heard)),
-    'families': tuple(dict.fromkeys(part['family'] for part in heard)),
-    'texture': 'solo' if len(heard) == 1 else 'ensemble',
+    'instruments': tuple(dict.fromkeys(part['name'] for part in sounding)),
+    'families': tuple(dict.fromkeys(part['family'] for part in sounding)),
+    'texture': 'solo' if len(sounding) == 1 else 'ensemble',
     'near_silence': silent,
   }
 

@@ -16,7 +16,7 @@ _RATE = SAMPLE_RATE // _HOP
 
 @dataclasses.dataclass(frozen=True)
 class Voice:
-  """A way to sing a tune without words.
+  """A way to sing a melody without words.
 
   Attributes:
     name: Of it.

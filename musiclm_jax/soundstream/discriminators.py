@@ -17,8 +17,8 @@ _SLOPE = 0.2
 
 
 @struct.dataclass
-class Judgement:
-  """What one discriminator says.
+class DiscriminatorOutput:
+  """What one discriminator returns.
 
   Attributes:
     logits: One a time step; real above 0. They may be of any sign and size:
@@ -31,7 +31,7 @@ class Judgement:
 
 
 class WaveDiscriminator(nn.Module):
-  """Judges a waveform at one scale (MelGAN's, weight-normalised).
+  """Tells real from decoded waveforms at one scale (MelGAN, weight norm).
 
   Attributes:
     channels: Of the first layer (16); every strided layer has 4 times more.
@@ -46,7 +46,7 @@ class WaveDiscriminator(nn.Module):
   dtype: jnp.dtype | str = jnp.float32
 
   @nn.compact
-  def __call__(self, waveform: Float[Array, 'B S']) -> Judgement:
+  def __call__(self, waveform: Float[Array, 'B S']) -> DiscriminatorOutput:
     """Returns one logit per product-of-strides samples."""
 
     def conv(features: int, window: int, **kwargs) -> Conv:
@@ -73,7 +73,9 @@ class WaveDiscriminator(nn.Module):
     x = nn.leaky_relu(conv(channels, 5, padding=((2, 2),))(x), _SLOPE)
     features.append(x)
     logits = conv(1, 3, padding=((1, 1),))(x)
-    return Judgement(logits[..., 0].astype(jnp.float32), tuple(features))
+    return DiscriminatorOutput(
+      logits[..., 0].astype(jnp.float32), tuple(features)
+    )
 
 
 class StftUnit(nn.Module):
@@ -111,7 +113,7 @@ class StftUnit(nn.Module):
 
 
 class StftDiscriminator(nn.Module):
-  """Judges the complex spectrum, real and imaginary part as two channels.
+  """Tells real from decoded spectra, real and imaginary part as two channels.
 
   Attributes:
     channels: C of the first layer (32), 16 C at the end.
@@ -126,7 +128,7 @@ class StftDiscriminator(nn.Module):
   dtype: jnp.dtype | str = jnp.float32
 
   @nn.compact
-  def __call__(self, waveform: Float[Array, 'B S']) -> Judgement:
+  def __call__(self, waveform: Float[Array, 'B S']) -> DiscriminatorOutput:
     """Returns one logit per 8 hops, rounded up."""
     spectrum = spectrogram.stft(
       waveform,
@@ -151,11 +153,11 @@ class StftDiscriminator(nn.Module):
       dtype=self.dtype,
     )
     logits = head(x)[:, :, 0, 0].astype(jnp.float32)
-    return Judgement(logits, tuple(features))
+    return DiscriminatorOutput(logits, tuple(features))
 
 
 class Discriminators(nn.Module):
-  """All judges of a waveform.
+  """All discriminators of a waveform.
 
   Attributes:
     num_scales: Waveform discriminators, each at half the rate of the last.
@@ -172,21 +174,23 @@ class Discriminators(nn.Module):
   dtype: jnp.dtype | str = jnp.float32
 
   @nn.compact
-  def __call__(self, waveform: Float[Array, 'B S']) -> tuple[Judgement, ...]:
-    """Returns the judgements, the spectral one last."""
-    judgements, scaled = [], waveform
+  def __call__(
+    self, waveform: Float[Array, 'B S']
+  ) -> tuple[DiscriminatorOutput, ...]:
+    """Returns the outputs, the spectral one last."""
+    outputs, scaled = [], waveform
     for scale in range(self.num_scales):
       if scale:
         scaled = halve_rate(scaled)
-      judgements.append(
+      outputs.append(
         WaveDiscriminator(
           self.wave_channels, self.wave_max_channels, dtype=self.dtype
         )(scaled)
       )
-    judgements.append(
+    outputs.append(
       StftDiscriminator(self.stft_channels, dtype=self.dtype)(waveform)
     )
-    return tuple(judgements)
+    return tuple(outputs)
 
 
 def halve_rate(waveform: Float[Array, 'B S']) -> Float[Array, 'B S2']:

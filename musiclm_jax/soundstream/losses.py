@@ -1,4 +1,4 @@
-"""Losses and metrics of the codec: waveforms [B, S], judgements -> scalars.
+"""Losses and metrics of the codec: waveforms [B, S], logits -> scalars.
 
 SoundStream §III-E. The paper's sums over frames are means here, and the mel
 loss is also a mean over bins and scales, so that neither the crop's length
@@ -12,14 +12,14 @@ from jaxtyping import Array, Float
 
 from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.dsp import spectrogram
-from musiclm_jax.soundstream.discriminators import Judgement
+from musiclm_jax.soundstream.discriminators import DiscriminatorOutput
 
 # Windows 2^6 ... 2^11 (equation 5).
 WINDOWS = (64, 128, 256, 512, 1024, 2048)
 _NUM_MELS = 64
 _FLOOR = 1e-5
 _QUIET = 1e-3  # RMS below which an error counts as that of silence
-# The discriminators' hinge where they say the same of everything.
+# The discriminators' hinge where they tell nothing apart.
 SILENT_DISCRIMINATOR = 2.0
 # Below this a window is zero-padded: 64 mel filters of 0 ... 12 kHz need
 # bins at most 60 Hz apart, or the lowest filters are empty.
@@ -27,7 +27,7 @@ _MIN_FFT_SIZE = 512
 
 
 def discriminator_loss(
-  real: Sequence[Judgement], fake: Sequence[Judgement]
+  real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput]
 ) -> Float[Array, '']:
   """Computes the hinge loss, averaged over discriminators and time (eq. 1)."""
   terms = [
@@ -38,14 +38,14 @@ def discriminator_loss(
   return sum(terms) / len(terms)
 
 
-def adversarial_loss(fake: Sequence[Judgement]) -> Float[Array, '']:
+def adversarial_loss(fake: Sequence[DiscriminatorOutput]) -> Float[Array, '']:
   """Computes the codec's clipped hinge, averaged likewise (eq. 2)."""
   terms = [jnp.mean(jnp.maximum(0.0, 1.0 - f.logits)) for f in fake]
   return sum(terms) / len(terms)
 
 
 def feature_loss(
-  real: Sequence[Judgement], fake: Sequence[Judgement]
+  real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput]
 ) -> Float[Array, '']:
   """Computes the mean distance of features, layer by layer (eq. 3)."""
   terms = []

@@ -250,7 +250,7 @@ class SoundStream(nn.Module):
       )
     if chunk.shape[-1] % self.hop_length or not chunk.shape[-1]:
       raise UsageError(
-        f'expected a multiple of {self.hop_length} samples, came '
+        f'expected a multiple of {self.hop_length} samples, got '
         f'{chunk.shape[-1]}: pad the waveform'
       )
     latents, pasts = self.encoder(self.gain * chunk, pasts)

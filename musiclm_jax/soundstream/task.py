@@ -27,7 +27,7 @@ from musiclm_jax.soundstream.discriminators import Discriminators
 
 # One entry of each level stays zero: silence is coded exactly.
 _ZERO_ENTRIES = 1
-_HEARD_SAMPLES = 2
+_LOGGED_SAMPLES = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +35,8 @@ class SoundStreamTask:
   """Trains the codec and its discriminators.
 
   Batches hold `waveform` [B, S], what shall come out. Where the codec
-  denoises they also hold `heard` [B, S], what goes in, and `denoise` [B]:
-  where true, `waveform` is `heard` without its noise. All losses compare with
+  denoises they also hold `input` [B, S], what goes in, and `denoise` [B]:
+  where true, `waveform` is `input` without its noise. All losses compare with
   `waveform`.
 
   Attributes:
@@ -56,7 +56,7 @@ class SoundStreamTask:
     codebook_decay: Of the codebooks' running means (0.99).
     dead_threshold: See `quantizer.update` (2).
     kmeans_iterations: Of the codebooks' first fit.
-    judged: Whether the discriminators play; see `at`.
+    discriminated: Whether the discriminators play; see `at`.
     opposed: Whether the codec feels them.
   """
 
@@ -74,7 +74,7 @@ class SoundStreamTask:
   codebook_decay: float = 0.99
   dead_threshold: float = 2.0
   kmeans_iterations: int = 10
-  judged: bool = True
+  discriminated: bool = True
   opposed: bool = True
 
   def at(self, step: int) -> 'SoundStreamTask':
@@ -83,7 +83,7 @@ class SoundStreamTask:
     felt = self.adversarial_start + self.adversarial_warmup
     return dataclasses.replace(
       self,
-      judged=step >= begins,
+      discriminated=step >= begins,
       opposed=step >= round(felt * self.total_steps),
     )
 
@@ -94,11 +94,13 @@ class SoundStreamTask:
 
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
     """Makes both players' parameters and the empty codebooks."""
-    codec_rng, judge_rng, book_rng = jax.random.split(rng, 3)
+    codec_rng, discriminator_rng, book_rng = jax.random.split(rng, 3)
     waveform = jnp.zeros_like(batch['waveform'][:1])
     params = {
       'codec': self.codec.model.init(codec_rng, waveform)['params'],
-      'discriminators': self.discriminators.init(judge_rng, waveform)['params'],
+      'discriminators': self.discriminators.init(discriminator_rng, waveform)[
+        'params'
+      ],
     }
     codebooks = quantizer.init_codebooks(
       book_rng,
@@ -136,12 +138,12 @@ class SoundStreamTask:
       'original': batch['waveform'],
       'reconstruction': self._through_codes(params, collections, batch),
     }
-    if 'heard' in batch:
-      samples['noisy'] = batch['heard']
-    return {name: rows[:_HEARD_SAMPLES] for name, rows in samples.items()}
+    if 'input' in batch:
+      samples['noisy'] = batch['input']
+    return {name: rows[:_LOGGED_SAMPLES] for name, rows in samples.items()}
 
   def batch_info(self, batch: Batch) -> BatchInfo:
-    """Seconds of audio; codebooks that collapse, discriminators that sleep."""
+    """Seconds of audio; codebooks that collapse, idle discriminators."""
     size = batch['waveform'].size
     codes = min(self.codec.codebook_size, size // self.codec.hop_length)
     begins = round(self.adversarial_start * self.total_steps)
@@ -168,10 +170,10 @@ class SoundStreamTask:
   def _through_codes(
     self, params: Params, collections: Collections, batch: Batch
   ) -> Waveform:
-    codes = self.codec.encode(params, collections, *_heard(batch))
+    codes = self.codec.encode(params, collections, *_inputs(batch))
     return self.codec.decode(params, collections, codes)
 
-  def _judge(self, params: Params, waveform: Waveform) -> tuple:
+  def _discriminate(self, params: Params, waveform: Waveform) -> tuple:
     return self.discriminators.apply(
       {'params': params['discriminators']}, waveform
     )
@@ -199,12 +201,15 @@ class SoundStreamTask:
     level_rng, book_rng = jax.random.split(rng)
     num_active = self._draw_levels(level_rng, len(target))
     output, latents, quantized = self.codec.reconstruct(
-      params, collections, *_heard(batch), num_active
+      params, collections, *_inputs(batch), num_active
     )
 
     adversarial = feature = jnp.zeros(())
     if self.opposed:
-      real, fake = self._judge(params, target), self._judge(params, output)
+      real, fake = (
+        self._discriminate(params, target),
+        self._discriminate(params, output),
+      )
       adversarial = losses.adversarial_loss(fake)
       feature = losses.feature_loss(real, fake)
     reconstruction = losses.reconstruction_loss(
@@ -251,17 +256,20 @@ class SoundStreamTask:
   ) -> tuple[Array, tuple[Collections, Metrics]]:
     """Computes the discriminators' hinge on real and decoded waveforms."""
     del step
-    if not self.judged:
+    if not self.discriminated:
       return jnp.zeros(()), (collections, {})
     target = batch['waveform']
     level_rng, _ = jax.random.split(rng)
     num_active = self._draw_levels(level_rng, len(target))
     output, _, _ = self.codec.reconstruct(
-      params, collections, *_heard(batch), num_active
+      params, collections, *_inputs(batch), num_active
     )
     output = jax.lax.stop_gradient(output)
     # What the codec's loss computes too, so XLA computes it once.
-    real, fake = self._judge(params, target), self._judge(params, output)
+    real, fake = (
+      self._discriminate(params, target),
+      self._discriminate(params, output),
+    )
     return losses.discriminator_loss(real, fake), (collections, {})
 
 
@@ -270,6 +278,6 @@ def _perplexity(level: int) -> str:
   return f'perplexity_level_{level + 1}'
 
 
-def _heard(batch: Batch) -> tuple[Waveform, Array | None]:
+def _inputs(batch: Batch) -> tuple[Waveform, Array | None]:
   """What goes in, and of which rows noise shall be taken out."""
-  return batch.get('heard', batch['waveform']), batch.get('denoise')
+  return batch.get('input', batch['waveform']), batch.get('denoise')

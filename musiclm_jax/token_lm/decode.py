@@ -20,7 +20,7 @@ MIN_PHASE_TOKENS = 32  # each phase is compiled by itself
 
 
 @flax.struct.dataclass
-class Rule:
+class SamplingParams:
   """How a code is drawn from logits; see `LanguageModel.generate`.
 
   Attributes:
@@ -37,33 +37,35 @@ class Rule:
 
 
 def draw(
-  keys: PRNGKey, logits: Float[Array, 'B K'], rule: Rule
+  keys: PRNGKey, logits: Float[Array, 'B K'], sampling: SamplingParams
 ) -> Int[Array, 'B']:
   """Draws one code a row.
 
   Args:
     keys: One a row [B].
     logits: Of the legal codes, float32.
-    rule: Temperature and limits.
+    sampling: Temperature and limits.
   """
   limited = logits
-  if rule.top_k is not None:
-    least = jax.lax.top_k(logits, min(rule.top_k, logits.shape[-1]))[0][:, -1:]
+  if sampling.top_k is not None:
+    least = jax.lax.top_k(logits, min(sampling.top_k, logits.shape[-1]))[0][
+      :, -1:
+    ]
     limited = jnp.where(logits < least, -jnp.inf, limited)
-  if rule.top_p is not None:
-    cold = jnp.maximum(rule.temperature, 1e-6)
+  if sampling.top_p is not None:
+    cold = jnp.maximum(sampling.temperature, 1e-6)
     order = jnp.sort(limited, axis=-1)[:, ::-1]
     shares = jax.nn.softmax(order / cold, axis=-1)
     before = jnp.cumsum(shares, axis=-1) - shares
     # The first code stays even where top_p is 0.
-    kept = jnp.maximum((before < rule.top_p).sum(axis=-1, keepdims=True), 1)
+    kept = jnp.maximum((before < sampling.top_p).sum(axis=-1, keepdims=True), 1)
     least = jnp.take_along_axis(order, kept - 1, axis=-1)
     limited = jnp.where(logits < least, -jnp.inf, limited)
   # argmax(logits + T * Gumbel) is a draw at temperature T, and greedy at 0.
   noise = jax.vmap(
     lambda key: jax.random.gumbel(key, logits.shape[1:], jnp.float32)
   )(keys)
-  return (limited + rule.temperature * noise).argmax(axis=-1)
+  return (limited + sampling.temperature * noise).argmax(axis=-1)
 
 
 def sample(
@@ -73,7 +75,7 @@ def sample(
   *,
   num_tokens: int,
   keys: PRNGKey,
-  rule: Rule,
+  sampling: SamplingParams,
 ) -> Int[Array, 'B N']:
   """Continues sequences of ids by `num_tokens` codes.
 
@@ -84,7 +86,7 @@ def sample(
     num_tokens: To draw; they must fit the layout.
     keys: One a row [B]; the token at position i uses `fold_in(key, i)`, so
       that windows of different length draw alike.
-    rule: How to draw.
+    sampling: How to draw.
 
   Returns:
     [B, num_tokens] codes in [0, K), without offsets.
@@ -110,9 +112,9 @@ def sample(
     logits = lm.apply(variables, hidden[:, 0], level, method='level_logits')
     if copies == 2:
       conditional, unconditional = jnp.split(logits, 2)
-      logits = unconditional + rule.guidance * (conditional - unconditional)
+      logits = unconditional + sampling.guidance * (conditional - unconditional)
     rows = jax.vmap(jax.random.fold_in, (0, None))(keys, position)
-    code = draw(rows, logits, rule)
+    code = draw(rows, logits, sampling)
     offset = layout.predicted_offset + level * predicted.codebook_size
     return (cache, jnp.tile(code + offset, copies)), code
 

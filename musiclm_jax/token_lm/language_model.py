@@ -17,7 +17,7 @@ UNKNOWN = -1  # in the place of a code: its token is masked
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModel:
-  """What a token LM says and samples, as pure functions of its weights.
+  """Likelihoods and samples of a token LM, as pure functions of its weights.
 
   Batches are those of `TokenLMTask`. A MuLan or melody code below 0 is not
   known: its token is masked.
@@ -107,7 +107,7 @@ class LanguageModel:
       top_k: Sample among the k likeliest codes only; None among all.
       top_p: Sample among the likeliest codes of this total probability only.
       guidance: Scale of classifier-free guidance against the model with all
-        MuLan levels masked, which hears the same melody; 1.0 is off and costs
+        MuLan levels masked, which reads the same melody; 1.0 is off and costs
         nothing. Nor does it with no level kept, where both are the same.
 
     Returns:
@@ -138,7 +138,7 @@ class LanguageModel:
       jnp.concatenate(rows),
       num_tokens=num_frames * predicted.num_levels - known.shape[1],
       keys=keys,
-      rule=decode.Rule(temperature, top_k, top_p, guidance),
+      sampling=decode.SamplingParams(temperature, top_k, top_p, guidance),
     )
     codes = codes.reshape(batch_size, -1, predicted.num_levels)
     return jnp.concatenate([prefix, codes], axis=1)

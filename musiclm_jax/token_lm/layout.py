@@ -74,12 +74,12 @@ class Layout:
 
   @property
   def mulan(self) -> Segment:
-    """The segment that says what the music is like."""
+    """The segment of MuLan tokens: what the music is like."""
     return self.segments[0]
 
   @property
   def melody(self) -> Segment | None:
-    """The segment that says what tune it plays, where it is heard."""
+    """The segment of the melody that conditions it, or None."""
     return next((s for s in self.segments if s.stream == 'melody'), None)
 
   @property
@@ -192,10 +192,10 @@ def make_layout(
     acoustic_codebook_size: Entries per level.
     acoustic_frame_rate: In Hz.
     coarse_levels: Acoustic levels 1..coarse_levels are coarse, others fine.
-    melody: Whether `semantic` and `coarse` hear a melody after MuLan's tokens.
+    melody: Whether `semantic` and `coarse` read a melody after MuLan's tokens.
     melody_levels: Of the melody's RVQ.
     melody_codebook_size: Entries per level.
-    melody_window_seconds: What one embedding hears.
+    melody_window_seconds: What one embedding covers.
     melody_hop_seconds: From window to window.
 
   Raises:
@@ -214,19 +214,19 @@ def make_layout(
   acoustic = functools.partial(
     segment, 'acoustic', acoustic_codebook_size, rate=acoustic_frame_rate
   )
-  tune = ()
+  conditioning = ()
   if melody and stage != 'fine':
-    heard = segment(
+    windows = segment(
       'melody',
       melody_codebook_size,
       melody_levels,
       1 / melody_hop_seconds,
       window=melody_window_seconds,
     )
-    tune = (heard,)
-    if not heard.num_frames:
+    conditioning = (windows,)
+    if not windows.num_frames:
       raise UsageError(
-        f'crops of {crop_seconds} s are too short for a melody, which is heard '
+        f'crops of {crop_seconds} s are too short for a melody, which is read '
         f'in windows of {melody_window_seconds} s: raise '
         '--config.data.crop_seconds, or leave --config.layout.melody out'
       )
@@ -239,8 +239,8 @@ def make_layout(
   coarse = acoustic(levels=coarse_levels)
   fine = acoustic(levels=acoustic_levels, first=coarse_levels)
   segments = {
-    'semantic': (mulan, *tune, semantic),
-    'coarse': (mulan, *tune, semantic, coarse),
+    'semantic': (mulan, *conditioning, semantic),
+    'coarse': (mulan, *conditioning, semantic, coarse),
     'fine': (mulan, coarse, fine),
   }
   return Layout(segments[stage])

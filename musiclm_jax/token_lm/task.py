@@ -28,7 +28,7 @@ class TokenLMTask:
   """Learns to continue the predicted segment of a layout.
 
   Batches hold int codes of one crop: `mulan` [B, 12], `semantic` [B, T],
-  `acoustic` [B, T, Q] with all levels and, where the layout hears it, `melody`
+  `acoustic` [B, T, Q] with all levels and, where the layout has it, `melody`
   [B, N, 24]; each layout takes what it needs. A MuLan or melody code below 0
   is not known: its token is masked.
 

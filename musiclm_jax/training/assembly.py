@@ -1,4 +1,4 @@
-"""What is trained, put together in one place for whoever runs or rehearses it.
+"""A training, assembled in one place for the loop and the rehearsal.
 
 task, batch, mesh, numbers of a config -> described state, one step a phase
 """

@@ -1,4 +1,4 @@
-"""One checkpoint: a whole TrainState, and what it says of itself.
+"""One checkpoint: a whole TrainState and its metadata.
 
 Orbax keeps it under `<workdir>/checkpoints/<step>`, as one flat dict of arrays
 (`'params/lm/...' -> array`) in `state` and one JSON object in `about`.

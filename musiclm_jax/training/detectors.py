@@ -1,4 +1,4 @@
-"""What goes wrong slowly, seen in the logged rows of metrics.
+"""Health checks: slow failures, detected in the logged metrics.
 
 rows, oldest first -> a line that says what is wrong and what to do, or None.
 A detector knows no model: a task names the metrics to watch (`Task`'s
@@ -79,7 +79,7 @@ at_chance = _detector(
   'together, then lower learning_rate or lengthen warmup_steps',
   GUESSING_SHARE,
 )
-# A discriminator that says the same of everything, or stands still.
+# A discriminator that tells nothing apart, or does not change.
 silent_discriminator = _detector(
   lambda value, mute: abs(value - mute) <= max(_NEAR * abs(mute), _STILL),
   '{metric} stays at {reference:g} since step {since}: the discriminator '

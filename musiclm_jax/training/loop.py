@@ -25,7 +25,7 @@ from musiclm_jax.training.assembly import Training, assemble
 from musiclm_jax.training.checkpoints import Checkpoints, check_room
 from musiclm_jax.training.evaluator import Evaluator
 from musiclm_jax.training.non_finite import NonFiniteGuard
-from musiclm_jax.training.observer import Observer, Window
+from musiclm_jax.training.observer import Observer, ProfiledSteps
 from musiclm_jax.training.schedule import Schedule
 from musiclm_jax.training.speed import Clock
 from musiclm_jax.training.state import TrainState, start_from
@@ -61,7 +61,7 @@ def train(
   ema_decay: float = 0.0,
   contract_json: str | None = None,
   initial: tuple | None = None,
-  window: Window | None = None,
+  profiled: ProfiledSteps | None = None,
   fsdp: int = 1,
   tensor: int = 1,
   progress: ProgressCallback = ignore,
@@ -81,7 +81,7 @@ def train(
     contract_json: Token contract of an LM.
     initial: What to start from instead of random values: the arguments of
       `state.start_from` after the state.
-    window: Steps to profile.
+    profiled: Steps to profile.
     fsdp: Devices that share one copy of the parameters, 0 for all; the
       others are data-parallel.
     tensor: Devices that share one layer.
@@ -134,7 +134,7 @@ def train(
       done=done,
       clock=clock,
       stage=str(config['stage']),
-      window=window,
+      profiled=profiled,
       progress=progress,
     ) as observer:
       return _run(

@@ -1,4 +1,4 @@
-"""Refused steps: named, and when they do not end, the way back, then the stop.
+"""Guards against non-finite steps: they are skipped, rolled back, then stopped.
 
 A step with a loss or gradient that is not finite changes no parameter (see
 `training.step`), so one bad batch costs one batch. When `MAX_IN_A_ROW` steps
@@ -29,7 +29,7 @@ _NAMED = 3  # tensors in one line
 
 
 class NonFiniteGuard:
-  """Looks at each step when the next one is on its way, so nothing waits."""
+  """Checks each step while the next one runs, so that nothing waits."""
 
   def __init__(
     self,

@@ -1,4 +1,4 @@
-"""All that sees a training and changes nothing of it.
+"""Observes a training without changing it.
 
 Progress line, record, profile, clock and warnings, each warning once. Only
 the first process prints and writes.
@@ -40,24 +40,24 @@ _NAMED = 3  # of the arguments that differ
 
 
 @dataclasses.dataclass(frozen=True)
-class Window:
+class ProfiledSteps:
   """Steps `first` to `last` of a profile, counted from 1, both included."""
 
   first: int
   last: int
 
   @classmethod
-  def parse(cls, text: str, total_steps: int) -> 'Window':
+  def parse(cls, text: str, total_steps: int) -> 'ProfiledSteps':
     """Reads `FIRST:LAST`.
 
     Raises:
-      UsageError: If it is no window, or not one of this training.
+      UsageError: If it is no such pair, or not one of this training.
     """
     match = re.fullmatch(r'(\d+):(\d+)', text.strip())
     first, last = map(int, match.groups()) if match else (0, 0)
     if not 1 <= first <= last <= total_steps:
       raise UsageError(
-        f"--profile='{text}' is no window of steps: give FIRST:LAST with "
+        f"--profile='{text}' is no range of steps: give FIRST:LAST with "
         f'1 <= FIRST <= LAST <= {total_steps}, such as 10:15'
       )
     return cls(first, last)
@@ -75,7 +75,7 @@ class Observer:
     done: int,
     clock: Clock,
     stage: str = '',
-    window: Window | None = None,
+    profiled: ProfiledSteps | None = None,
     progress: ProgressCallback = ignore,
   ):
     """Opens the record.
@@ -87,7 +87,7 @@ class Observer:
       done: Steps that its state has done.
       clock: Which may have run for some time.
       stage: Its name in `progress`.
-      window: Steps to profile.
+      profiled: Steps to profile.
       progress: Takes an event of every logged step.
     """
     leads = jax.process_index() == 0
@@ -103,7 +103,7 @@ class Observer:
     self._sample_rate = (
       task.sample_rate if isinstance(task, HasAudioSamples) else 0
     )
-    self._tracer = _Tracer(window if leads else None, workdir)
+    self._tracer = _Tracer(profiled if leads else None, workdir)
     if done:
       self.say(f'continuing {workdir} after step {done}')
     self._watchdog = Watchdog(self._say_stalled, PATIENCE_SECONDS)
@@ -235,13 +235,13 @@ class Observer:
   def _say_stalled(self, seconds: float) -> None:
     self.say(
       f'warning: step {self._step + 1} has waited for its data for '
-      f'{seconds:.0f} s: the input is stalled; look at the disk or the '
+      f'{seconds:.0f} s: the input is stalled; check the disk or the '
       'network that holds it'
     )
 
 
 class Watchdog:
-  """A thread that looks at how long the block in hand has taken.
+  """A thread that looks at how long the current block has taken.
 
   Each line doubles the patience, so a bad night of a slow disk is a handful
   of lines.
@@ -287,26 +287,26 @@ class Watchdog:
 
 
 class _Tracer:
-  """Writes what a window's steps do on host and device, for TensorBoard."""
+  """Writes what the profiled steps do on host and device, for TensorBoard."""
 
-  def __init__(self, window: Window | None, workdir: Path):
-    """Traces nothing where `window` is None, else into `workdir`/profile."""
-    self._window, self._folder = window, Path(workdir) / PROFILE
+  def __init__(self, profiled: ProfiledSteps | None, workdir: Path):
+    """Traces nothing where `profiled` is None, else into `workdir`/profile."""
+    self._profiled, self._folder = profiled, Path(workdir) / PROFILE
     self._running = False
 
   def before(self, step: int) -> None:
-    """Begins the trace if `step` is in the window."""
-    window = self._window
-    if window and not self._running and window.first <= step <= window.last:
+    """Begins the trace if `step` is among them."""
+    steps = self._profiled
+    if steps and not self._running and steps.first <= step <= steps.last:
       jax.profiler.start_trace(str(plain_file(self._folder)))
       self._running = True
 
   def ends(self, step: int) -> bool:
     """Whether the trace, if any, ends with this step."""
-    return self._running and step >= self._window.last
+    return self._running and step >= self._profiled.last
 
   def after(self, step: int) -> None:
-    """Ends the trace when the window's last step is done."""
+    """Ends the trace when the last of them is done."""
     if self.ends(step):
       self.__exit__()
       where = printable(self._folder)

@@ -261,7 +261,7 @@ def _resting(player: str) -> optax.GradientTransformation:
     if jax.tree.leaves(params):
       raise UsageError(
         f'the config has no optimizer.{player}, and {player} has parameters: '
-        'say what moves them'
+        'add it'
       )
     return adam.init(params)
 

@@ -102,7 +102,7 @@ class _Events:
   """Appends summaries of tensorboardX to an event file of its own.
 
   tensorboardX's own SummaryWriter has a thread write them, which a full disk
-  ends: what comes after fills a queue that nobody empties, and the run stands.
+  ends: what comes after fills a queue that is never emptied, and the run hangs.
   """
 
   def __init__(self, folder: Path, restored_step: int):

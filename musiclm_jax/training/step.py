@@ -1,4 +1,4 @@
-"""One training step for any task: gradients, clipping, refusal, averages.
+"""A training step of any task: gradients, clipping, skipped steps, averages.
 
 (state, batch [B, ...]) -> (state, metrics of scalars)
 """

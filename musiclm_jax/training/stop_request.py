@@ -1,4 +1,4 @@
-"""A polite stop: SIGTERM or Ctrl-C lets the step finish and be saved.
+"""A graceful stop: SIGTERM or Ctrl-C lets the step finish and be saved.
 
 SIGTERM is also how a preemption or a maintenance notice reaches a process:
 cloud machines, Kubernetes and Slurm send it before they take the machine away.

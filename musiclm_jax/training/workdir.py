@@ -1,4 +1,4 @@
-"""The folder of one training: who may write into it, and what it is about.
+"""The folder of one training: who may write into it, and its metadata.
 
 `config.json`, `contract.json` (token LMs), `metrics.jsonl`, `speed.jsonl`,
 `checkpoints/`, `damaged/` (checkpoints that cannot be read), TensorBoard

@@ -118,10 +118,10 @@ class SemanticFeatures:
     model, own = self.model, params[PLAYER]
     statistics = collections[PLAYER].get('batch_stats', {})
     mels = self.inputs(collections, waveform)
-    heard, latents, x = model.apply(
+    read, latents, x = model.apply(
       {'params': own}, mels, method=_below_the_blocks
     )
-    found = {'input': heard, 'subsampling': latents, 'projection': x}
+    found = {'input': read, 'subsampling': latents, 'projection': x}
     block = Conformer(
       1,
       model.num_heads,
@@ -170,11 +170,11 @@ def variables_of(params: Params, own: PyTree) -> dict[str, PyTree]:
 def _below_the_blocks(
   model: W2vBert, mels: Spectrogram
 ) -> tuple[Latents, Latents, Latents]:
-  heard = model.heard(mels)
+  read = model.network_input(mels)
   frames = mels.shape[1] // frontend.MELS_PER_FRAME
-  latents = model.subsampling(heard)
+  latents = model.subsampling(read)
   return (
-    heard.reshape(len(mels), frames, -1),
+    read.reshape(len(mels), frames, -1),
     latents,
     model.projection(latents),
   )

@@ -54,7 +54,7 @@ def log_mels(waveform: Waveform, num_mels: int) -> Spectrogram:
   frames = waveform.shape[-1] // SAMPLES_PER_FRAME
   if frames == 0:
     raise UsageError(
-      f'expected at least {SAMPLES_PER_FRAME} samples (40 ms), came '
+      f'expected at least {SAMPLES_PER_FRAME} samples (40 ms), got '
       f'{waveform.shape[-1]}: pad the waveform'
     )
   x = resample_24k_to_16k(waveform[:, : frames * SAMPLES_PER_FRAME])

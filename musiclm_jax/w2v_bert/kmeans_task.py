@@ -64,7 +64,7 @@ class KMeansTask:
   def __post_init__(self):
     if not 0 < self.statistics_steps < self.total_steps:
       raise UsageError(
-        f'k-means needs 0 < statistics_steps < total_steps, came '
+        f'k-means needs 0 < statistics_steps < total_steps, got '
         f'{self.statistics_steps} and {self.total_steps}: set '
         'config.schedule.total_steps or config.loss.statistics_steps'
       )

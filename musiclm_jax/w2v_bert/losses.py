@@ -32,7 +32,7 @@ def span_mask(
   """
   if length < span:
     raise UsageError(
-      f'expected at least {span} frames to mask a span of {span}, came '
+      f'expected at least {span} frames to mask a span of {span}, got '
       f'{length}: choose a longer crop or a shorter span'
     )
   start_rng, only_rng = jax.random.split(rng)
@@ -112,8 +112,8 @@ def contrastive_loss(
     )
     - target / temperature
   )
-  rivals = jnp.where(times > 0, similarity, -jnp.inf)
-  return loss, (target > rivals.max(axis=-1)).astype(jnp.float32)
+  negatives = jnp.where(times > 0, similarity, -jnp.inf)
+  return loss, (target > negatives.max(axis=-1)).astype(jnp.float32)
 
 
 def diversity_loss(

@@ -89,7 +89,7 @@ class W2vBert(nn.Module):
     code_dim: Width of a code vector.
     num_mels: M, a multiple of 4.
     num_cepstra: 0: it reads log-mels, every band standardised (the paper).
-      Above: cepstra, of which so many are heard, see `frontend.envelope`.
+      Above: cepstra, of which so many are read, see `frontend.envelope`.
     conv_channels: Of the two subsampling convolutions.
     kernel_size: Of the depthwise convolutions.
     conv_norm: `batch` (the paper) or `layer` (below batch 64).
@@ -209,9 +209,9 @@ class W2vBert(nn.Module):
     x = self.contrastive(x)
     return self.masked_prediction(x).astype(jnp.float32)
 
-  def heard(self, mels: Spectrogram) -> Spectrogram:
+  def network_input(self, mels: Spectrogram) -> Spectrogram:
     """What the subsampling reads: log-mels, or the envelope of cepstra."""
     return envelope(mels, self.num_cepstra) if self.num_cepstra else mels
 
   def _latents(self, mels: Spectrogram) -> Latents:
-    return self.subsampling(self.heard(mels))
+    return self.subsampling(self.network_input(mels))

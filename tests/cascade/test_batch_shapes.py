@@ -9,8 +9,8 @@ import pytest
 
 from musiclm_jax import stages
 from musiclm_jax.data import noise
-from musiclm_jax.data.batches import TuneBook, tune_batches
-from musiclm_jax.rendered_music import tunes
+from musiclm_jax.data.batches import MelodyBook, melody_batches
+from musiclm_jax.rendered_music import melody_takes
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 
@@ -31,12 +31,12 @@ def test_every_task_takes_the_shapes_of_its_paper_config(stage):
   }
 
 
-def test_tunes_have_the_shapes_that_are_said():
+def test_melodies_have_the_shapes_that_are_said():
   config = load('melody', 'tiny')
   config['data']['batch_size'] = 2
-  book = TuneBook('train', 4, tunes.Variety())
+  book = MelodyBook('train', 4, melody_takes.Variety())
   seconds = config['data']['crop_seconds']
-  drawn = next(tune_batches(book, batch_size=2, crop_seconds=seconds, seed=0))
+  drawn = next(melody_batches(book, batch_size=2, crop_seconds=seconds, seed=0))
   described = stages.batch_shapes(config)
   assert {k: (v.shape, v.dtype) for k, v in drawn.items()} == {
     k: (v.shape, v.dtype) for k, v in described.items()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musiclm_jax.cascade.corpus import Corpus, Cutting, LeftOut
+from musiclm_jax.cascade.corpus import Cutting, LeftOut, SplitTokenizer
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.token_store import TokenStore
 
@@ -83,7 +83,7 @@ def tokenize(
   **options,
 ):
   source, events = Ramp(), []
-  corpus = Corpus(
+  corpus = SplitTokenizer(
     echo or Echo(),
     source,
     split,
@@ -130,7 +130,7 @@ def test_soft_crops_teach_silence_and_are_left_out(tiny, tmp_path):
   store = TokenStore(tmp_path, 'train')
   found = [store.record(i) for i in range(len(store))]
   assert {record.piece_id for record in found} == {'piece 2', 'piece 3'}
-  # The crops that remain do not hear of the others.
+  # The crops that remain do not depend on the others.
   assert all(len(record.piece_mulan) == 2 for record in found)
   assert (events[-1].done, events[-1].total) == (5, 5)
 

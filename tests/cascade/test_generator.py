@@ -99,7 +99,7 @@ def test_windows_continue_the_tokens_before_them(tiny, generator, monkeypatch):
       assert prefix.shape[1] == crop // 2 and codes.shape[1] == crop
       np.testing.assert_array_equal(prefix, before[:, -prefix.shape[1] :])
       np.testing.assert_array_equal(codes[:, : prefix.shape[1]], prefix)
-  # Each coarse window hears the semantic tokens of its own 0.4 s.
+  # Each coarse window reads the semantic tokens of its own 0.4 s.
   stream, end = music.semantic[0], 0
   for _, conditioning, prefix, codes in seen:
     if 'semantic' in conditioning:

@@ -1,4 +1,4 @@
-"""The melody in the cascade: its tokens, and the windows that hear them."""
+"""The melody in the cascade: its tokens, and the windows that read them."""
 
 import dataclasses
 import types
@@ -48,10 +48,10 @@ def networks():
     hop_length=1920,
     fft_size=2048,
   )
-  heard = MelodyEmbedder(model)
+  embedder = MelodyEmbedder(model)
   batch = {'waveform': np.zeros((1, 2, 96_000), np.float32)}
   params, _ = nn.unbox(
-    jax.jit(MelodyTask(heard).init)(jax.random.key(0), batch)
+    jax.jit(MelodyTask(embedder).init)(jax.random.key(0), batch)
   )
   rvq = EmbeddingQuantizer('melody_rvq', LEVELS, K)
   _, books = EmbeddingRvqTask(rvq, ('audio',), 2, 1).init(
@@ -65,7 +65,7 @@ def networks():
   mulan = types.SimpleNamespace(config={'data': {'text_length': 7}})
   return {
     'mulan': mulan,
-    'melody': network(heard, params, {'melody': {}}),
+    'melody': network(embedder, params, {'melody': {}}),
     'melody_rvq': network(rvq, {'melody_rvq': {}}, {'melody_rvq': own}),
   }
 
@@ -75,7 +75,7 @@ def tokenizer(networks):
   return Tokenizer(networks, None)
 
 
-def tune(seconds, seed=0):
+def clip(seconds, seed=0):
   rng = np.random.default_rng(seed)
   notes = rng.uniform(200, 800, int(seconds * 4) + 1).repeat(6000)
   phase = np.cumsum(notes[: round(seconds * 24000)]) / 24000
@@ -83,7 +83,7 @@ def tune(seconds, seed=0):
 
 
 def test_ten_seconds_are_72_tokens_alone_or_in_a_batch(tokenizer):
-  pair = np.stack([tune(10.0), tune(10.0, seed=1)])
+  pair = np.stack([clip(10.0), clip(10.0, seed=1)])
   tokens = tokenizer.encode_melody(pair)
   assert tokens.shape == (2, 3, 24) and tokens.dtype == np.int32
   assert tokens.min() >= 0 and tokens.max() < K
@@ -95,7 +95,7 @@ def test_ten_seconds_are_72_tokens_alone_or_in_a_batch(tokenizer):
 
 
 def test_music_hears_the_melody_again_from_its_beginning(tokenizer):
-  waveform = tune(5.5)
+  waveform = clip(5.5)
   prompt = Melody(waveform, SPEC, tokenizer)
   assert prompt.seconds == 5.5
   on_and_on = np.tile(waveform, 4)
@@ -109,7 +109,7 @@ def test_music_hears_the_melody_again_from_its_beginning(tokenizer):
 
 
 def test_a_melody_is_read_at_any_rate_or_refused(tmp_path):
-  loud = tune(4.0)
+  loud = clip(4.0)
   soundfile.write(tmp_path / 'a.wav', np.stack([loud, loud], 1)[::2], 12000)
   assert abs(len(inputs.read_melody(tmp_path / 'a.wav', 4.0)) - 96_000) < 2
   soundfile.write(tmp_path / 'short.wav', loud[:90_000], 24000)
@@ -130,11 +130,11 @@ class Spy:
   """What the stages of a generator were given; makes zeros."""
 
   def __init__(self, monkeypatch):
-    self.heard = []
+    self.read = []
 
     def sample(_, stage, conditioning, prefix, frames, *rest):
       if 'melody' in conditioning:
-        self.heard.append((stage, conditioning['melody']))
+        self.read.append((stage, conditioning['melody']))
       levels = {'semantic': 1, 'coarse': 2, 'fine': 2}[stage]
       return np.zeros((len(conditioning['mulan']), frames, levels), np.int32)
 
@@ -145,10 +145,10 @@ class Spy:
     )
 
 
-def hearing(tiny):
+def conditioned(tiny):
   """The tiny networks, semantic and coarse with 2 windows of the melody."""
 
-  def hear(network):
+  def with_melody(network):
     lm = network.model.model
     mulan, *rest = lm.layout.segments
     melody = dataclasses.replace(
@@ -158,7 +158,9 @@ def hearing(tiny):
     model = LanguageModel(lm.clone(layout=layout))
     return dataclasses.replace(network, model=model)
 
-  more = {stage: hear(tiny.networks[stage]) for stage in ('semantic', 'coarse')}
+  more = {
+    stage: with_melody(tiny.networks[stage]) for stage in ('semantic', 'coarse')
+  }
   return tiny.networks | more
 
 
@@ -182,11 +184,11 @@ def make(generator, melody=None):
 def test_each_window_hears_the_melody_of_its_own_time(tiny, monkeypatch):
   spy = Spy(monkeypatch)
 
-  generator = Generator(hearing(tiny))
+  generator = Generator(conditioned(tiny))
   assert generator.melody_stages == ('semantic', 'coarse')
   make(generator, Clock())
   starts = {'semantic': [], 'coarse': []}
-  for stage, codes in spy.heard:
+  for stage, codes in spy.read:
     assert codes.shape == (2, 2, 3), 'the same for all rows'
     starts[stage].append(codes[0, 0, 0])
   # 38 ticks in crops of 20 and of 10, each half prefix.
@@ -198,14 +200,14 @@ def test_each_window_hears_the_melody_of_its_own_time(tiny, monkeypatch):
 
 def test_without_a_melody_the_stages_get_the_mask(tiny, monkeypatch):
   spy = Spy(monkeypatch)
-  make(Generator(hearing(tiny)))
-  assert len(spy.heard) > 4
-  assert all((codes == -1).all() for _, codes in spy.heard)
+  make(Generator(conditioned(tiny)))
+  assert len(spy.read) > 4
+  assert all((codes == -1).all() for _, codes in spy.read)
 
 
 def test_stages_that_know_no_melody_are_not_given_one(tiny, monkeypatch):
   spy = Spy(monkeypatch)
   make(Generator(tiny.networks))
-  assert spy.heard == []
+  assert spy.read == []
   with pytest.raises(UsageError, match='follow no melody'):
     make(Generator(tiny.networks), Clock())

@@ -1,4 +1,4 @@
-"""The index of songs: what is heard, what is kept, what is made again."""
+"""The index of songs: what is embedded, what is kept, what is made again."""
 
 import os
 
@@ -44,7 +44,7 @@ def music(tmp_path):
 
 @pytest.fixture
 def update(music):
-  """A function (network) -> (songs, windows heard, lines)."""
+  """A function (network) -> (songs, windows embedded, lines)."""
 
   def run(network='mulan'):
     ear, lines = Ear(), []
@@ -69,7 +69,7 @@ def test_a_song_is_the_mean_of_windows_that_cover_it(music, update):
   )
 
 
-def test_only_new_and_changed_songs_are_heard_again(music, update):
+def test_only_new_and_changed_songs_are_embedded_again(music, update):
   first, _, _ = update()
   again, windows, lines = update()
   assert windows == 0 and lines == []
@@ -146,7 +146,7 @@ def test_an_index_that_cannot_be_written_is_no_obstacle(
 
 
 def interrupted_at(call, ear):
-  """Hears with `ear`, and is interrupted at one of the calls."""
+  """Embeds with `ear`, and is interrupted at one of the calls."""
   calls = []
 
   def embed(rows):
@@ -186,7 +186,7 @@ def test_what_a_song_was_begun_with_is_not_used_if_it_is_replaced(
   assert songs['album/c.wav'].embedding[0] == pytest.approx(0.6)
 
 
-def test_a_replaced_song_of_the_same_size_and_time_is_heard_again(
+def test_a_replaced_song_of_the_same_size_and_time_is_embedded_again(
   music, update
 ):
   update()
@@ -197,7 +197,7 @@ def test_a_replaced_song_of_the_same_size_and_time_is_heard_again(
   assert windows == 1 and songs['a.wav'].embedding[0] == pytest.approx(0.7)
 
 
-def test_new_times_of_the_same_songs_cost_no_hearing(music, update):
+def test_new_times_of_the_same_songs_cost_no_embedding(music, update):
   update()
   os.utime(music / 'a.wav', ns=(1, 1))
   assert update()[1] == 0 and update()[2] == []

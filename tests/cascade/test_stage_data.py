@@ -1,4 +1,4 @@
-"""What stages read: MuLan's word pieces, what frozen networks hear."""
+"""What stages read: MuLan's word pieces, what frozen networks read."""
 
 import dataclasses
 import types
@@ -49,13 +49,13 @@ def test_a_pretrained_text_tower_reads_its_own_word_pieces(inputs, tmp_path):
 
 
 def test_every_window_of_a_crop_is_a_row_of_the_melody_fit(inputs, monkeypatch):
-  heard = []
+  shapes = []
 
   class Melody:
     embed_dim = 3
 
     def embed_audio(self, params, collections, waveform):
-      heard.append(waveform.shape)
+      shapes.append(waveform.shape)
       return params + jnp.arange(12.0).reshape(2, 2, 3)
 
   frozen = types.SimpleNamespace(model=Melody(), params=10.0, collections={})
@@ -74,7 +74,7 @@ def test_every_window_of_a_crop_is_a_row_of_the_melody_fit(inputs, monkeypatch):
     np.testing.assert_array_equal(
       batch['audio'], 10 + np.arange(12).reshape(4, 3)
     )
-  assert heard[0] == (2, 12_000)
+  assert shapes[0] == (2, 12_000)
 
 
 def test_a_workdir_with_other_word_pieces_is_refused(inputs, tmp_path):

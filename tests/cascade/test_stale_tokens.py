@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from musiclm_jax.cascade.corpus import Corpus, Cutting
+from musiclm_jax.cascade.corpus import Cutting, SplitTokenizer
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.audio_folder import AudioFolder
 from musiclm_jax.data.token_store import TokenStore
@@ -56,13 +56,13 @@ def music(tmp_path, monkeypatch):
 
 @pytest.fixture
 def tokenize(tiny, tmp_path, music):
-  """A function (split, folder, code) -> (crops heard, lines)."""
+  """A function (split, folder, code) -> (crops encoded, lines)."""
 
   def run(split='all', folder=music, code='a'):
     echo, lines = Echo(), []
     source = AudioFolder(str(folder), 'all')
     cutting = Cutting(1.0, batch_size=1, min_dbfs=-60.0)
-    corpus = Corpus(
+    corpus = SplitTokenizer(
       echo, source, split, cutting, report=lines.append, code=code
     )
     corpus.write(tmp_path / 'store', f'audio_folder:{folder}', tiny.contract)

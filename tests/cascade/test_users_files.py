@@ -165,11 +165,13 @@ def test_search_adds_an_index_and_touches_nothing(project, full_disk):
   folder, _ = project
   provenance.write_wav(folder / 'song.wav', np.ones(48000) / 2, 24000, {})
   before, lines = hashes(folder), []
-  hear = song_search.SongEmbedder('net', lambda rows: rows[:, :128] + 0, 24000)
+  embedder = song_search.SongEmbedder(
+    'net', lambda rows: rows[:, :128] + 0, 24000
+  )
   for limit in (50, 10**6):
     songs = AudioFolder(folder, 'all', 24000)
     with full_disk(limit):
-      song_search.update_index(songs, folder, hear, lines.append)
+      song_search.update_index(songs, folder, embedder, lines.append)
   assert any('cannot be written' in line for line in lines)
   after = hashes(folder)
   assert after.pop(song_search.FILE) and after == before

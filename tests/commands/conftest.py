@@ -136,8 +136,8 @@ def write_workdir(folder, stage, contract_json=None, **changes):
   task = stages.build(config)
   batch = batch_of(stage, config)
   if config.get('layout', {}).get('melody'):
-    tune = task.lm.layout.melody
-    batch['melody'] = np.zeros((2, tune.num_frames, tune.num_levels), int)
+    melody = task.lm.layout.melody
+    batch['melody'] = np.zeros((2, melody.num_frames, melody.num_levels), int)
   shapes = jax.eval_shape(task.init, jax.random.key(0), batch)
   params, collections = drawn(shapes, seed=len(stage))
   # Variances and counts must be positive for the networks to give numbers.

@@ -1,4 +1,4 @@
-"""What each stage says of itself, and what its codec lets hear."""
+"""What each stage says of itself, and the samples of its codec."""
 
 import jax
 import numpy as np
@@ -75,8 +75,8 @@ def test_the_codec_lets_hear_originals_beside_what_comes_of_their_codes(
   params, collections = nn.unbox(
     jax.eval_shape(task.init, jax.random.key(0), batch)
   )
-  heard = jax.eval_shape(task.audio_samples, params, collections, batch)
-  assert {k: v.shape for k, v in heard.items()} == {
+  samples = jax.eval_shape(task.audio_samples, params, collections, batch)
+  assert {k: v.shape for k, v in samples.items()} == {
     'original': (2, 4800),
     'reconstruction': (2, 4800),
   }

@@ -91,8 +91,8 @@ NUMBERS = {
   },
 }
 FLAGS = [
-  ('generate', ('--seed=1', '--seed=1'), '--seed came twice'),
-  ('search', ('--index=x',), '--index came twice'),
+  ('generate', ('--seed=1', '--seed=1'), '--seed is given twice'),
+  ('search', ('--index=x',), '--index is given twice'),
   ('prepare', ('--outt=x',), "Unknown command line flag 'outt'"),
   (
     'experiments.tiny_cascade.run',

@@ -15,7 +15,7 @@ from musiclm_jax.cascade import provenance, stage_data
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.token_store import TokenStore
 
-HEARD = {
+WITH_MELODY = {
   'layout.melody': True,
   'layout.melody_levels': 3,
   'layout.melody_codebook_size': 16,
@@ -55,8 +55,8 @@ def melody_tokens(melody_workdirs, music_folder, run_command):
 def melody_bundle(melody_tokens, melody_workdirs, write_stage, run_command):
   contract = (melody_tokens / 'contract.json').read_text()
   for stage in bundles.LANGUAGE_MODELS:
-    heard = {} if stage == 'fine' else HEARD
-    write_stage(melody_workdirs / stage, stage, contract, **heard)
+    melody = {} if stage == 'fine' else WITH_MELODY
+    write_stage(melody_workdirs / stage, stage, contract, **melody)
   done = run_command(
     'bundle',
     f'--workdirs={melody_workdirs}',
@@ -81,7 +81,7 @@ def test_the_store_holds_the_melody_of_each_crop(melody_tokens):
 def test_a_few_steps_on_the_store_learn(
   melody_tokens, command_config, tmp_path
 ):
-  config = command_config('semantic', **HEARD, **{'data.batch_size': 2})
+  config = command_config('semantic', **WITH_MELODY, **{'data.batch_size': 2})
   task = stages.build(config)
   stage_data.read_contract(str(melody_tokens), task.lm.layout)
   data = stage_data.open_data(
@@ -125,7 +125,7 @@ def test_a_store_without_or_with_other_melodies_is_refused(
       r'window_seconds is 0\.24 .* and 0\.28',
     ),
   ):
-    task = stages.build(command_config('semantic', **HEARD | changes))
+    task = stages.build(command_config('semantic', **WITH_MELODY | changes))
     with pytest.raises(UsageError, match=words):
       stage_data.read_contract(str(store), task.lm.layout)
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 
-def test_songs_are_ranked_and_heard_once(
+def test_songs_are_ranked_and_embedded_once(
   bundle, music_folder, run_command, tmp_path
 ):
   songs = shutil.copytree(music_folder, tmp_path / 'songs')

@@ -329,10 +329,10 @@ def test_truncated_compilations_are_removed_and_all_else_stays(tmp_path):
   stay = {f'whole-{end}', 'my-cache'}
   if sys.version_info < (3, 14) and not importlib.util.find_spec('zstandard'):
     stay.add(f'zstd-{end}')  # which cannot be looked into here
-  environment.mend_cache(tmp_path)
+  environment.repair_cache(tmp_path)
   assert {p.name for p in tmp_path.glob('*-cache')} == stay
   (tmp_path / f'later-{end}').write_bytes(whole[:10])
-  environment.mend_cache(tmp_path)
+  environment.repair_cache(tmp_path)
   assert {p.name for p in tmp_path.glob('*-cache')} == stay
 
 

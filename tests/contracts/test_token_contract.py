@@ -49,14 +49,16 @@ def test_a_contract_without_windows_reads_as_it_always_did():
 
 def test_a_melody_is_part_of_the_contract():
   streams = {**CONTRACT.streams, 'melody': MELODY}
-  heard = dataclasses.replace(CONTRACT, streams=streams)
-  assert TokenContract.from_json(heard.to_json()) == heard
+  with_melody = dataclasses.replace(CONTRACT, streams=streams)
+  assert TokenContract.from_json(with_melody.to_json()) == with_melody
   longer = dataclasses.replace(MELODY, window_seconds=5.0)
-  other = dataclasses.replace(heard, streams={**streams, 'melody': longer})
+  other = dataclasses.replace(
+    with_melody, streams={**streams, 'melody': longer}
+  )
   with pytest.raises(UsageError, match=r'melody\.window_seconds.*4\.0.*5\.0'):
-    heard.check(other, 'here', 'there')
+    with_melody.check(other, 'here', 'there')
   with pytest.raises(UsageError, match=r'streams\.melody.*nothing'):
-    heard.check(CONTRACT, 'here', 'there')
+    with_melody.check(CONTRACT, 'here', 'there')
 
 
 @pytest.mark.parametrize(

@@ -139,8 +139,8 @@ def test_an_epoch_hears_long_pieces_as_much_longer():
   starts = np.concatenate(
     [b['waveform'][:, 0] for b in take(audio(batch_size=4), 7)]
   )
-  heard = np.bincount((starts // 1000).astype(int), minlength=7)
-  np.testing.assert_array_equal(heard, np.arange(1, 8))
+  drawn = np.bincount((starts // 1000).astype(int), minlength=7)
+  np.testing.assert_array_equal(drawn, np.arange(1, 8))
 
 
 def test_audio_batches_never_read_captions():

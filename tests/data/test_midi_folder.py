@@ -136,3 +136,16 @@ def test_folder_without_midi_is_refused(tmp_path):
 def test_other_rates_are_refused(folder):
   with pytest.raises(UsageError, match='24000'):
     midi_folder.MidiFolder(str(folder), 'train', 16000)
+
+
+def test_splits_and_order_are_those_that_stores_were_made_with(monkeypatch):
+  names = [f'{"abc"[k % 3]}{" x" * (k % 2)}/{k}.mid' for k in range(40)]
+  found = tuple((name, None) for name in sorted(names))
+  monkeypatch.setattr(file_folder, 'scan', lambda folder, kind: found)
+  ids = {
+    split: [o.piece_id(i) for i in range(len(o))]
+    for split, o in _open('nowhere').items()
+  }
+  assert ids['train'][:3] == ['a/0.mid', 'a/12.mid', 'a/18.mid']
+  assert ids['validation'] == ['a x/3.mid', 'a x/33.mid']
+  assert ids['test'] == ['b/4.mid', 'b x/13.mid']

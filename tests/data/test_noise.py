@@ -10,22 +10,22 @@ def _tone():
 
 
 def test_targets_follow_the_flag():
-  """Of 400 draws: on, the target is clean; off, it is what was heard."""
+  """Of 400 draws: on, the target is clean; off, it is the input."""
   clean = _tone()
   kinds = {(True, True): 0, (True, False): 0, (False, True): 0, (0, 0): 0}
   for seed in range(400):
     one = noise.mixed(clean, np.random.default_rng(seed), 0.5)
-    heard, target = one['heard'], one['waveform']
-    noisy = np.abs(np.corrcoef(heard, clean)[0, 1] - 1) > 1e-7
+    noisy_input, target = one['input'], one['waveform']
+    noisy = np.abs(np.corrcoef(noisy_input, clean)[0, 1] - 1) > 1e-7
     kinds[noisy, bool(one['denoise'])] += 1
-    assert np.abs(heard).max() <= 1.0
+    assert np.abs(noisy_input).max() <= 1.0
     if noisy and one['denoise']:
       scale = target[1:] @ clean[1:] / (clean[1:] @ clean[1:])
       np.testing.assert_allclose(target, scale * clean, atol=1e-6)
-      level = np.std(heard - target) / np.std(target)
+      level = np.std(noisy_input - target) / np.std(target)
       assert 10 ** (-30 / 20) * 0.9 < level < 1.1
     else:
-      np.testing.assert_array_equal(target, heard)
+      np.testing.assert_array_equal(target, noisy_input)
   assert min(kinds.values()) > 70
 
 

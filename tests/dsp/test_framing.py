@@ -26,7 +26,7 @@ def test_frame_gradient_counts_how_often_a_sample_is_used():
 
 
 def test_a_signal_shorter_than_a_frame_or_a_frame_than_a_hop_is_refused():
-  with pytest.raises(UsageError, match='at least a hop, 160 samples, came 80'):
+  with pytest.raises(UsageError, match='at least a hop, 160 samples, got 80'):
     centre_on_hops(jnp.zeros((1, 320)), 80, 160)
   with pytest.raises(UsageError, match='at least one frame of 16'):
     frame(np.zeros(15, np.float32), 16, 4)

@@ -32,7 +32,7 @@ def report_of(index, count=2, **changes):
 @pytest.mark.parametrize(
   ('second', 'said'),
   [
-    (None, 'missing process 1, came process 0'),
+    (None, 'missing process 1, got process 0'),
     ({'versions': {'jax': '2', 'python': '3'}}, 'jax differs: 1 on process 0'),
     ({'versions': {'jax': '1', 'python': '4'}}, 'python differs'),
     ({'count': 3}, 'host1 believes in 3'),

@@ -1,4 +1,4 @@
-"""Intervals against a plain loop, and what they do not hear."""
+"""Intervals against a plain loop, and what they ignore."""
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ SPECTROGRAM = {
   'high_hz': 3200.0,
 }
 BANDS_PER_SEMITONE = 127 / (12 * np.log2(40.0))
-TUNE, OTHER = (0, 4, 2, 7, 5), (0, -3, 5, 5, -1)
+MELODY, OTHER = (0, 4, 2, 7, 5), (0, -3, 5, 5, -1)
 
 
 @jax.jit
@@ -26,9 +26,9 @@ def _intervals(waveform):
   )
 
 
-def _play(tune, pitch, partials=6):
+def _play(melody, pitch, partials=6):
   """Notes of 0.4 s in harmonic tones, [48_000]."""
-  hertz = 440 * 2 ** ((pitch - 69 + np.repeat(tune, 9_600)) / 12)
+  hertz = 440 * 2 ** ((pitch - 69 + np.repeat(melody, 9_600)) / 12)
   phase = 2 * np.pi * np.cumsum(hertz) / 24_000
   tones = [np.sin(k * phase) / k for k in range(1, partials + 1)]
   return 0.1 * np.sum(tones, axis=0).astype(np.float32)
@@ -52,42 +52,42 @@ def test_comparison_is_that_of_a_plain_loop():
 
 
 def test_an_interval_is_where_it_is_said_to_be():
-  rows = np.asarray(_intervals(_play(TUNE, 60, partials=1)[None]))[0]
+  rows = np.asarray(_intervals(_play(MELODY, 60, partials=1)[None]))[0]
   count = rows.shape[-1] // 3
   after_a_note = rows[:, count : 2 * count]  # 0.4 s
-  for note, interval in enumerate(np.diff(TUNE), start=1):
+  for note, interval in enumerate(np.diff(MELODY), start=1):
     found = after_a_note[5 * note + 2].argmax() - (count - 1) / 2
     assert found / BANDS_PER_SEMITONE == pytest.approx(interval, abs=0.6)
 
 
-def test_a_transposed_tune_has_the_same_intervals_and_another_has_not():
-  played = [_play(TUNE, 60), _play(TUNE, 67), _play(TUNE, 53, 3)]
+def test_a_transposed_melody_has_the_same_intervals_and_another_has_not():
+  played = [_play(MELODY, 60), _play(MELODY, 67), _play(MELODY, 53, 3)]
   found = _cosines(_intervals(np.stack([*played, _play(OTHER, 60)])))
   assert found[:3, :3].min() > 0.6
   assert found[:3, 3].max() < found[:3, :3].min() - 0.3
 
 
-def test_level_is_not_heard_and_silence_is_finite():
-  sound = _play(TUNE, 60)
+def test_level_is_ignored_and_silence_is_finite():
+  sound = _play(MELODY, 60)
   rows = np.asarray(_intervals(np.stack([sound, 0.01 * sound, 0.0 * sound])))
   np.testing.assert_allclose(rows[0], rows[1], atol=2e-3)
   np.testing.assert_array_equal(rows[2], 0.0)
 
 
-def test_an_untrained_network_recognises_a_transposed_tune_by_intervals():
+def test_an_untrained_network_recognises_a_transposed_melody_by_intervals():
   """And by mel bands it does not: that is what they are for."""
-  clips = [_play(tune, p) for tune in (TUNE, OTHER) for p in (57, 62)]
+  clips = [_play(melody, p) for melody in (MELODY, OTHER) for p in (57, 62)]
   apart = {}
-  for heard in (None, Intervals()):
+  for intervals in (None, Intervals()):
     network = MelodyViT(
-      num_layers=1, intervals=heard, segments=5, **SPECTROGRAM
+      num_layers=1, intervals=intervals, segments=5, **SPECTROGRAM
     )
     rows, _ = jax.jit(network.init_with_output)(
       jax.random.key(0), np.stack(clips)
     )
     cosines = _cosines(rows)
     own = min(cosines[0, 1], cosines[2, 3])
-    apart[heard is not None] = own - cosines[:2, 2:].max()
+    apart[intervals is not None] = own - cosines[:2, 2:].max()
   assert apart[True] > 0.1 > apart[False]
 
 

@@ -1,4 +1,4 @@
-"""Melody as a game: learning, windows, unit vectors, what moves the output."""
+"""The melody task: learning, windows, unit vectors, what moves the output."""
 
 import jax
 import jax.numpy as jnp

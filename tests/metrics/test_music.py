@@ -55,7 +55,7 @@ def band_noise(centre, rng):
 def test_composed_pieces_are_music_even_under_noise():
   """A measure that real music does not pass says nothing of generated one.
 
-  With as much pink noise as music a melody is still heard, and so it is here;
+  With as much pink noise as music a melody is still found, and so it is here;
   its onsets may drown.
   """
   seconds, start = 10, 15

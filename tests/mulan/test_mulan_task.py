@@ -1,4 +1,4 @@
-"""MuLan as a game: learning, windows, unit vectors, frozen statistics."""
+"""The MuLan task: learning, windows, unit vectors, frozen statistics."""
 
 import math
 

@@ -253,7 +253,7 @@ def test_a_text_longer_than_the_positions_or_an_uneven_width_is_refused():
   ids = jnp.zeros((1, 4), jnp.int32)
   with pytest.raises(UsageError, match='max_length'):
     jax.eval_shape(tower.init, jax.random.key(0), ids)
-  with pytest.raises(UsageError, match='that 12 heads divide, came 8'):
+  with pytest.raises(UsageError, match='that 12 heads divide, got 8'):
     jax.eval_shape(tower.init, jax.random.key(0), ids[:, :3])
 
 

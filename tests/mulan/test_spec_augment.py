@@ -54,7 +54,7 @@ class _Listener(nn.Module):
 
   @nn.compact
   def __call__(self, x, *, training=False):
-    self.sow('intermediates', 'heard', x)
+    self.sow('intermediates', 'masked', x)
     return x.mean(axis=(1, 2))[:, None]
 
 
@@ -74,8 +74,8 @@ def test_the_tower_hears_stripes_in_training_only_and_as_wide_as_configured():
     )
     rngs = {'dropout': jax.random.key(1)}
     _, state = jax.jit(apply)(variables, waveform, rngs=rngs)
-    (heard,) = state['intermediates']['audio_tower']['heard']
-    return np.asarray(heard == 0)
+    (masked,) = state['intermediates']['audio_tower']['masked']
+    return np.asarray(masked == 0)
 
   masks = {'frame_mask': 0.4, 'band_mask': 0.0}
   assert not hidden(False, **masks).any()

@@ -97,7 +97,7 @@ METRICS = Chapter(
       pattern='passt',
     ),
     Number(
-      "rate of MCC's second judge, CLAP, Hz",
+      "rate of MCC's second scorer, CLAP, Hz",
       48_000,
       source='LAION-CLAP, code',
       absent=_NOT_BUILT,

@@ -45,7 +45,7 @@ MODEL = Chapter(
       430,
       'millions(parameters("fine"))',
       'MusicLM §4.1',
-      departs='24,576 ids and one mask: it hears MuLan tokens too; without '
+      departs='24,576 ids and one mask: it reads MuLan tokens too; without '
       'them it had 427.9 M',
     ),
     Number(
@@ -148,7 +148,7 @@ SEQUENCES = Chapter(
       'MusicLM, derived',
     ),
     Number(
-      'MuLan tokens that are heard',
+      'MuLan tokens that condition',
       12,
       _all('layout.mulan_levels'),
       'MusicLM §3.2',
@@ -171,7 +171,7 @@ SEQUENCES = Chapter(
       _layout('fine', 'num_tokens'),
       'MusicLM, derived: 600 + 1200',
       departs='12 MuLan tokens more: the paper leaves open whether they are '
-      'heard here',
+      'read here',
     ),
     Number(
       'ids of the three stages',
@@ -184,11 +184,11 @@ SEQUENCES = Chapter(
       'ids beside these (masks, ends)',
       None,
       'task("semantic").lm.layout.vocabulary_size - 13_312',
-      silent='stands for MuLan levels that are not heard; unused in the paper '
+      silent='stands for MuLan levels that are masked; unused in the paper '
       'configs. Segments have fixed lengths, so nothing marks an end',
     ),
     Number(
-      'share of examples that hear all MuLan levels in training',
+      'share of examples that read all MuLan levels in training',
       1.0,
       _all('loss.all_levels_probability'),
       'MusicLM §3.2',

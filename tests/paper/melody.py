@@ -82,11 +82,11 @@ MELODY = Chapter(
       ),
     ),
     Claim(
-      'Pairs are two takes of composed tunes, where the paper has covers, '
+      'Pairs are two takes of composed melodies, where the paper has covers, '
       'instrumentals, vocals, humming and singing.',
       _APPENDIX,
       (
-        'rendered_music/test_tunes.py::test_takes_differ_in_player_tempo_and_key',
+        'rendered_music/test_melody_takes.py::test_takes_differ_in_player_tempo_and_key',
       ),
       'such pairs are not public',
     ),

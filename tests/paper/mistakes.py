@@ -44,7 +44,7 @@ MISTAKES = tuple(
     ('4', 'absolute values of spectral logits'),
     ('5', "the codec's hinge is not clipped"),
     ('6', "gradients reach the other player's step, or some parameters never"),
-    ('7', 'the spectral judge counts more than the others'),
+    ('7', 'the spectral discriminator counts more than the others'),
     ('8', 'strides for 16 kHz at 24 kHz'),
     ('9', 'losses against the noisy input where noise shall be taken out'),
     ('9b', 'decoding codes is not the forward pass of training'),

@@ -94,7 +94,7 @@ def of_all_stages(key: str) -> Any:
 
 
 def tokens_with_melody(stage: str, seconds: float) -> int:
-  """Counts the tokens of a crop that hears a melody."""
+  """Counts the tokens of a crop with a melody."""
   settings = config(stage).layout.to_dict() | {'melody': True}
   return make_layout(stage, crop_seconds=seconds, **settings).num_tokens
 

@@ -65,7 +65,7 @@ SAMPLING = Chapter(
       'none in MusicLM',
     ),
     Number(
-      'MuLan levels of a text that are heard',
+      'MuLan levels of a text that are used',
       12,
       'SamplingConfig().mulan_levels',
       'MusicLM §3.2',
@@ -94,7 +94,7 @@ SAMPLING = Chapter(
       'advance of a coarse window, s',
       None,
       'windows.windows(1000, 500)[1].frames / 50',
-      silent='half of a crop, hearing the semantic tokens of its time',
+      silent='half of a crop, reading the semantic tokens of its time',
     ),
     Number(
       'a fine chunk, s',

@@ -39,7 +39,7 @@ SEMANTIC = Chapter(
       'AudioLM, notes',
     ),
     Number(
-      'sample rate that w2v-BERT hears, Hz',
+      'sample rate that w2v-BERT reads, Hz',
       16_000,
       'frontend._SAMPLE_RATE',
       'AudioLM, notes',

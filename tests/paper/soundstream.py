@@ -150,7 +150,7 @@ CODEC = Chapter(
   ),
   (
     Claim(
-      'Convolutions are causal: an output hears nothing after its own time.',
+      'Convolutions are causal: no output depends on a later input.',
       'SoundStream §III-A',
       (
         'nn/test_sequence_contracts.py::'

@@ -36,7 +36,7 @@ FILM = Chapter(
       'SoundStream §III-F',
       (
         'soundstream/test_soundstream_task.py::'
-        'test_the_flag_is_heard_per_row_and_an_untrained_one_changes_nothing',
+        'test_the_flag_acts_per_row_and_an_untrained_one_changes_nothing',
       ),
     ),
   ),

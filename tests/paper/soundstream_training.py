@@ -6,7 +6,7 @@ _WAVE = 'discriminators/WaveDiscriminator_0'
 _STFT = 'discriminators/StftDiscriminator_0'
 _MELGAN = 'MelGAN, memory and code'
 
-JUDGES = Chapter(
+DISCRIMINATORS = Chapter(
   'SoundStream: discriminators',
   (
     Number(
@@ -227,7 +227,7 @@ LOSSES = Chapter(
   ),
   (
     Claim(
-      'Hinge losses, averaged over the four judges and over time.',
+      'Hinge losses, averaged over the four discriminators and over time.',
       'SoundStream §III-E',
       (
         'soundstream/test_soundstream_losses.py::'
@@ -237,11 +237,11 @@ LOSSES = Chapter(
       ),
     ),
     Claim(
-      'Feature loss: the mean distance over layers and judges.',
+      'Feature loss: the mean distance over layers and discriminators.',
       'SoundStream §III-E',
       (
         'soundstream/test_soundstream_losses.py::'
-        'test_feature_loss_is_the_mean_over_layers_and_judges',
+        'test_feature_loss_is_the_mean_over_layers_and_discriminators',
       ),
     ),
     Claim(
@@ -267,4 +267,4 @@ LOSSES = Chapter(
   ),
 )
 
-CHAPTERS = (JUDGES, LOSSES)
+CHAPTERS = (DISCRIMINATORS, LOSSES)

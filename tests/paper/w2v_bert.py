@@ -101,7 +101,7 @@ NETWORK = Chapter(
     Claim(
       'Input bands are standardised over the corpus.',
       'ours; the paper is silent',
-      (_TASK + 'test_features_hear_the_standardised_corpus',),
+      (_TASK + 'test_features_follow_the_standardised_corpus',),
     ),
   ),
 )

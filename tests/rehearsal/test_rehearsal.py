@@ -105,7 +105,7 @@ def test_a_batch_that_is_too_large_gets_the_least_change_that_fits():
     'mesh': {'fsdp': 1},
   }
 
-  def judge(changed):
+  def try_out(changed):
     parts = changed['training']['accumulation']
     size = 4e9 + 0.1e9 * changed['data']['batch_size'] / parts
     return {
@@ -115,29 +115,29 @@ def test_a_batch_that_is_too_large_gets_the_least_change_that_fits():
       'bound_by': 'compute',
     }
 
-  refused = judge(config) | {
+  refused = try_out(config) | {
     'hbm_limit_bytes': 16e9,
     'batch_bytes': 1e9,
     'parameter_bytes': 2e9,
     'mesh': {'data': 4, 'fsdp': 1, 'tensor': 1},
   }
-  found = suggestion.suggest(config, refused, judge, say=lambda _: None)
+  found = suggestion.suggest(config, refused, try_out, say=lambda _: None)
   assert found['changes'].keys() == {
     'mesh.fsdp',
     'model.remat',
     'training.accumulation',
   }
   changed = with_changes(config, found['changes'])
-  assert judge(changed)['fits'] and changed['data']['batch_size'] == 1024
+  assert try_out(changed)['fits'] and changed['data']['batch_size'] == 1024
   assert config['training']['accumulation'] == 1  # the given one stays
   # A network without parameters has none to spread.
   found = suggestion.suggest(
-    config, refused | {'parameter_bytes': 0}, judge, say=lambda _: None
+    config, refused | {'parameter_bytes': 0}, try_out, say=lambda _: None
   )
   assert found['changes'].keys() == {'model.remat', 'training.accumulation'}
   # Microbatches are no help where the batch itself is too large.
   found = suggestion.suggest(
-    config, refused | {'batch_bytes': 17e9}, judge, say=lambda _: None
+    config, refused | {'batch_bytes': 17e9}, try_out, say=lambda _: None
   )
   assert 'training.accumulation' not in found['changes']
   assert found['changes']['data.batch_size'] < 120

@@ -37,7 +37,7 @@ def _played(index: int):
   return score, performer.perform(score)
 
 
-HEARD = tuple(range(8))
+PLAYED = tuple(range(8))
 
 
 def test_styles_leads_and_metres_are_many():
@@ -98,7 +98,7 @@ def test_returns_share_the_theme_but_not_every_note():
   assert (first.loop, first.motif) == (again.loop, again.motif)
   size = score.beats_per_bar
 
-  def tune(section):
+  def notes(section):
     begin = section.start_bar * size
     return {
       (round(n[0] - begin, 3), n[2] - section.transpose)
@@ -106,7 +106,7 @@ def test_returns_share_the_theme_but_not_every_note():
       if begin <= n[0] < begin + section.bars * size
     }
 
-  shared = len(tune(first) & tune(again)) / len(tune(first) | tune(again))
+  shared = len(notes(first) & notes(again)) / len(notes(first) | notes(again))
   assert 0.2 < shared < 1.0
 
 
@@ -136,7 +136,7 @@ def test_same_seed_and_index_sound_the_same():
 
 
 def test_part_sounds_the_same_whatever_was_played_before():
-  """Programs that share samples do not hear each other."""
+  """Programs that share samples do not change each other."""
   notes = np.array([[0.5 * i, 0.4, 50 + 2 * i, 90] for i in range(8)])
   for first, second in ((0, 1), (40, 41), (48, 49), (88, 89)):
     alone = synthesis.render(notes, second, False, 5 * SAMPLE_RATE)
@@ -145,7 +145,7 @@ def test_part_sounds_the_same_whatever_was_played_before():
     np.testing.assert_array_equal(alone, after)
 
 
-@pytest.mark.parametrize('index', HEARD)
+@pytest.mark.parametrize('index', PLAYED)
 def test_lead_is_audible_and_nothing_clips(index):
   _, played = _played(index)
   assert np.isfinite(played.waveform).all()
@@ -154,7 +154,7 @@ def test_lead_is_audible_and_nothing_clips(index):
   assert (over >= 3.0).mean() >= 0.5
 
 
-@pytest.mark.parametrize('index', HEARD[:4])
+@pytest.mark.parametrize('index', PLAYED[:4])
 def test_loudness_is_what_was_asked_for_unless_it_would_clip(index):
   score, played = _played(index)
   reached = room.integrated_loudness(played.powers)
@@ -179,9 +179,9 @@ def test_near_silence_is_rare_and_nearly_silent():
   )
   played = performer.perform(quiet)
   assert 0 < np.sqrt(np.square(played.waveform).mean()) < 2e-3
-  heard = truth.audible(truth.describe(quiet, played), 5.0, 15.0)
-  assert heard['near_silence'] and not heard['instruments']
-  assert heard['lead_family'] is None
+  audible = truth.audible(truth.describe(quiet, played), 5.0, 15.0)
+  assert audible['near_silence'] and not audible['instruments']
+  assert audible['lead_family'] is None
 
 
 def _cents(sound: np.ndarray, hertz: float) -> float:
@@ -230,13 +230,13 @@ def test_truth_is_json_and_says_what_sounds():
     assert len(part['levels']) == int(np.ceil(seconds / 0.5))
 
 
-@pytest.mark.parametrize('index', HEARD)
+@pytest.mark.parametrize('index', PLAYED)
 def test_audible_names_no_part_that_is_silent_in_the_crop(index):
   score, played = _played(index)
   record = truth.describe(score, played)
   for start in range(0, int(record['seconds']) - 10, 10):
-    heard = truth.audible(record, start, start + 10.0)
-    for name in heard['instruments']:
+    audible = truth.audible(record, start, start + 10.0)
+    for name in audible['instruments']:
       part = next(p for p in record['parts'] if p['name'] == name)
       at = [p['name'] for p in record['parts']].index(part['name'])
       times = played.notes[at][:, 0], played.notes[at][:, :2].sum(axis=1)

@@ -13,7 +13,7 @@ from musiclm_jax.rendered_music import (
   styles,
 )
 
-HEARD = {
+AUDIBLE = {
   'style': 'rock',
   'bpm': 96.3,
   'tempo_class': 'medium',
@@ -36,7 +36,7 @@ _ALL = 400
 
 def _write(split='train', count=_ALL, **changes):
   rng = np.random.default_rng(0)
-  return [captions.write(HEARD | changes, split, rng) for _ in range(count)]
+  return [captions.write(AUDIBLE | changes, split, rng) for _ in range(count)]
 
 
 def _of(split):
@@ -94,16 +94,16 @@ def test_what_is_stated_is_true():
       if key == 'others':
         assert set(value) <= {'electric bass', 'drums'}
       else:
-        assert value == HEARD[key]
+        assert value == AUDIBLE[key]
 
 
 def test_a_caption_fits_the_crops_of_which_it_is_true():
-  other = HEARD | {'lead_family': 'brass', 'lead_program': 'trumpet'}
+  other = AUDIBLE | {'lead_family': 'brass', 'lead_program': 'trumpet'}
   other |= {'instruments': ('trumpet', 'drums'), 'bpm': 97.0}
-  silent = HEARD | {'near_silence': True}
-  assert captions.fits({}, silent) and not captions.fits({}, HEARD)
+  silent = AUDIBLE | {'near_silence': True}
+  assert captions.fits({}, silent) and not captions.fits({}, AUDIBLE)
   for caption in _write('test'):
-    assert captions.fits(caption.stated, HEARD)
+    assert captions.fits(caption.stated, AUDIBLE)
     assert not captions.fits(caption.stated, silent)
     wrong = {'lead_family', 'lead_program', 'bpm'} & caption.stated.keys()
     wrong |= {n for n in caption.stated.get('others', ()) if 'bass' in n}
@@ -114,7 +114,7 @@ def test_captions_name_only_audible_instruments():
   absent = [
     word
     for p in programs.PROGRAMS
-    if p.name not in HEARD['instruments']
+    if p.name not in AUDIBLE['instruments']
     and p.family not in ('strings', 'bass')
     for word in (p.name, *p.synonyms)
   ]

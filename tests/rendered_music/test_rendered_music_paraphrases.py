@@ -15,7 +15,7 @@ from musiclm_jax.rendered_music import (
   truth,
 )
 
-HEARD = {
+AUDIBLE = {
   'style': 'rock',
   'tempo_class': 'medium',
   'mood': 'moody',
@@ -69,10 +69,10 @@ def test_paraphrases_are_true_and_finished():
   rng = np.random.default_rng(0)
   known, seen = captions.vocabulary(), set()
   for _ in range(300):
-    caption = paraphrases.write(HEARD, rng)
+    caption = paraphrases.write(AUDIBLE, rng)
     assert caption.stated
     for key, value in caption.stated.items():
-      assert HEARD[key] == value
+      assert AUDIBLE[key] == value
     assert _words(caption.text) - known
     assert '{' not in caption.text
     assert not re.search(r'\ba [aeio]', caption.text), caption.text
@@ -80,14 +80,14 @@ def test_paraphrases_are_true_and_finished():
   assert seen == set(paraphrases.TEMPLATES)
 
 
-def test_what_is_not_heard_is_not_said():
+def test_what_is_inaudible_is_not_said():
   rng = np.random.default_rng(0)
-  plain = HEARD | {
+  plain = AUDIBLE | {
     'lead_family': None,
     'lead_program': None,
     'loudness': 'moderate',
   }
-  silent = HEARD | {'near_silence': True}
+  silent = AUDIBLE | {'near_silence': True}
   for _ in range(50):
     stated = paraphrases.write(plain, rng).stated
     assert not {'lead_family', 'loudness'} & stated.keys()

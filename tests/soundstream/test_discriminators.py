@@ -1,4 +1,4 @@
-"""Claims about the codec's judges."""
+"""Claims about the codec's discriminators."""
 
 import jax
 import jax.numpy as jnp
@@ -32,15 +32,15 @@ def test_paper_size_has_melgans_and_soundstreams_parameters(paper):
 
 
 def test_paper_size_has_the_papers_shapes(paper):
-  _, judgements = paper
+  _, outputs = paper
   # Waves: S / 256 at each scale; STFT: 90 frames, 8 times fewer logits.
-  assert [j.logits.shape for j in judgements] == [
+  assert [j.logits.shape for j in outputs] == [
     (2, 94),
     (2, 47),
     (2, 24),
     (2, 12),
   ]
-  waves, spectrum = judgements[0].features, judgements[-1].features
+  waves, spectrum = outputs[0].features, outputs[-1].features
   assert [f.shape[-1] for f in waves] == [16, 64, 256, 1024, 1024, 1024]
   assert [f.shape[2:] for f in spectrum] == [
     (512, 32),
@@ -63,19 +63,23 @@ def spectral():
 
 def test_spectral_logits_take_both_signs(spectral):
   """Mistake 4: logits taken with abs(); fakes can never go below -1."""
-  judge, variables, x = spectral
+  discriminate, variables, x = spectral
   params = variables['params']
   head = params['Conv_1']
   turned = {**params, 'Conv_1': {**head, 'scale': -head['scale']}}
-  logits = judge(variables, x).logits
+  logits = discriminate(variables, x).logits
   assert np.abs(logits).min() > 0.0
-  np.testing.assert_allclose(judge({'params': turned}, x).logits, -logits)
+  np.testing.assert_allclose(
+    discriminate({'params': turned}, x).logits, -logits
+  )
 
 
-def test_phase_is_heard(spectral):
-  judge, variables, x = spectral
+def test_phase_matters(spectral):
+  discriminate, variables, x = spectral
   # The magnitudes of -x are those of x.
-  difference = judge(variables, x).logits - judge(variables, -x).logits
+  difference = (
+    discriminate(variables, x).logits - discriminate(variables, -x).logits
+  )
   assert np.abs(difference).max() > 1e-4
 
 

@@ -50,7 +50,7 @@ def test_a_waveform_that_is_no_whole_number_of_hops_is_refused(codec):
 
 
 def test_the_gain_is_undone_on_the_way_out(codec):
-  """The network inside hears the louder waveform; nothing else changes."""
+  """The network inside reads the louder waveform; nothing else changes."""
   module, _, _ = codec
   louder = module.clone(gain=10.0)
   x = _noise(1, 64)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from musiclm_jax.soundstream import losses
-from musiclm_jax.soundstream.discriminators import Judgement
+from musiclm_jax.soundstream.discriminators import DiscriminatorOutput
 
 S = 4096
 
 
-def _judgement(logit, feature=0.0, frames=5):
+def _output(logit, feature=0.0, frames=5):
   features = (jnp.full((2, 3), feature), jnp.full((2, 7, 2), 3.0 * feature))
-  return Judgement(jnp.full((2, frames), logit), features)
+  return DiscriminatorOutput(jnp.full((2, frames), logit), features)
 
 
 def _noise(seed=0, batch=2):
@@ -22,29 +22,29 @@ def _noise(seed=0, batch=2):
 
 def test_hinge_leaves_fakes_below_minus_one_alone():
   """Mistake 4: a hinge that never sees D < 0."""
-  real = [_judgement(3.0)]
-  assert losses.discriminator_loss(real, [_judgement(-2.0)]) == 0.0
-  assert losses.discriminator_loss(real, [_judgement(-0.5)]) == 0.5
-  assert losses.discriminator_loss([_judgement(0.0)], [_judgement(0.0)]) == 2.0
+  real = [_output(3.0)]
+  assert losses.discriminator_loss(real, [_output(-2.0)]) == 0.0
+  assert losses.discriminator_loss(real, [_output(-0.5)]) == 0.5
+  assert losses.discriminator_loss([_output(0.0)], [_output(0.0)]) == 2.0
 
 
 def test_the_codecs_hinge_is_clipped():
   """Mistake 5: an unclipped -mean(D(fake)) runs away."""
-  assert losses.adversarial_loss([_judgement(50.0)]) == 0.0
-  assert losses.adversarial_loss([_judgement(-1.0)]) == 2.0
+  assert losses.adversarial_loss([_output(50.0)]) == 0.0
+  assert losses.adversarial_loss([_output(-1.0)]) == 2.0
 
 
 def test_discriminators_are_averaged_whatever_their_length():
   """Mistake 7: the STFT discriminator added at full weight."""
-  fakes = [_judgement(0.0, frames=100), _judgement(1.0, frames=4)]
+  fakes = [_output(0.0, frames=100), _output(1.0, frames=4)]
   assert losses.adversarial_loss(fakes) == 0.5
-  reals = [_judgement(1.0, frames=100), _judgement(1.0, frames=4)]
+  reals = [_output(1.0, frames=100), _output(1.0, frames=4)]
   assert losses.discriminator_loss(reals, fakes) == 1.5
 
 
-def test_feature_loss_is_the_mean_over_layers_and_judges():
-  reals = [_judgement(0.0, 1.0), _judgement(0.0, 0.0)]
-  fakes = [_judgement(0.0, 0.0), _judgement(0.0, 0.0)]
+def test_feature_loss_is_the_mean_over_layers_and_discriminators():
+  reals = [_output(0.0, 1.0), _output(0.0, 0.0)]
+  fakes = [_output(0.0, 0.0), _output(0.0, 0.0)]
   assert losses.feature_loss(reals, fakes) == (1.0 + 3.0) / 2 / 2
 
 

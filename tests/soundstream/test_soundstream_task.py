@@ -1,4 +1,4 @@
-"""Claims about SoundStream's game."""
+"""Claims about SoundStream's training."""
 
 import dataclasses
 import functools
@@ -29,10 +29,12 @@ def _task(denoises=False, **kwargs):
     num_quantizers=Q,
     codebook_size=K,
   )
-  judges = Discriminators(
+  discriminators = Discriminators(
     num_scales=2, wave_channels=2, wave_max_channels=8, stft_channels=2
   )
-  return SoundStreamTask(Codec(codec), judges, total_steps=100, **kwargs)
+  return SoundStreamTask(
+    Codec(codec), discriminators, total_steps=100, **kwargs
+  )
 
 
 def _batch(samples=2048):
@@ -88,10 +90,10 @@ def test_streaming_has_the_codes_and_the_waveform_of_the_whole(game):
   encode_step, decode_step = map(
     jax.jit, (task.codec.encode_step, task.codec.decode_step)
   )
-  heard, spoken, start, parts, waveforms = None, None, 0, [], []
+  pasts, spoken, start, parts, waveforms = None, None, 0, [], []
   for count in (64, 64):
     chunk = x[:, start : start + count * HOP]
-    part, heard = encode_step(params, collections, chunk, heard)
+    part, pasts = encode_step(params, collections, chunk, pasts)
     waveform, spoken = decode_step(params, collections, part, spoken)
     parts.append(part)
     waveforms.append(waveform)
@@ -228,12 +230,12 @@ def test_the_codec_overfits_one_batch():
   assert before['si_sdr'].shape == (2,)
 
 
-def test_all_losses_compare_with_the_target_and_not_with_what_is_heard():
+def test_all_losses_compare_with_the_target_and_not_with_the_input():
   """Mistake 9: with denoising, losses against the noisy input."""
   task = _task(denoises=True)
   clean = _batch()['waveform']
   noisy = clean + 0.1 * jax.random.normal(jax.random.key(5), clean.shape)
-  batch = {'waveform': clean, 'heard': noisy, 'denoise': jnp.ones(2, bool)}
+  batch = {'waveform': clean, 'input': noisy, 'denoise': jnp.ones(2, bool)}
   params, collections = jax.jit(task.init)(jax.random.key(0), batch)
 
   @jax.jit
@@ -248,14 +250,14 @@ def test_all_losses_compare_with_the_target_and_not_with_what_is_heard():
 
   right = losses(batch)
   other = losses({**batch, 'waveform': noisy})
-  unheard = losses({**batch, 'heard': clean})
+  clean_input = losses({**batch, 'input': clean})
   for name in ('reconstruction', 'waveform', 'feature', 'discriminators'):
     assert right[name] != other[name], f'{name} does not see the target'
-    assert right[name] != unheard[name], f'{name} does not hear the input'
+    assert right[name] != clean_input[name], f'{name} ignores the input'
   np.testing.assert_array_equal(right['commitment'], other['commitment'])
 
 
-def test_the_flag_is_heard_per_row_and_an_untrained_one_changes_nothing():
+def test_the_flag_acts_per_row_and_an_untrained_one_changes_nothing():
   task, plain = _task(denoises=True), _task()
   x = _batch()['waveform']
   params, _ = jax.jit(task.init)(jax.random.key(0), {'waveform': x})

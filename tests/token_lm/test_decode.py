@@ -158,9 +158,11 @@ def test_draws_have_the_softmaxs_frequencies():
   keys = jax.random.split(jax.random.key(0), count)
   rows = jnp.broadcast_to(logits, (count, 4))
 
-  def shares(**rule):
-    rule = {'temperature': 1.0, 'top_k': None, 'top_p': None} | rule
-    codes = jax.jit(decode.draw)(keys, rows, decode.Rule(guidance=1.0, **rule))
+  def shares(**params):
+    params = {'temperature': 1.0, 'top_k': None, 'top_p': None} | params
+    codes = jax.jit(decode.draw)(
+      keys, rows, decode.SamplingParams(guidance=1.0, **params)
+    )
     return np.bincount(codes, minlength=4) / count
 
   plain = np.array([0.5, 0.3, 0.15, 0.05])
@@ -194,7 +196,7 @@ def test_guidance_mixes_with_the_unconditional_model():
   np.testing.assert_allclose(chosen, mixed.max(-1), atol=1e-3)
 
 
-def test_dropped_mulan_levels_are_not_heard_in_sampling():
+def test_dropped_mulan_levels_are_not_used_in_sampling():
   batch, other = conditioning(), conditioning(seed=1)
   deep = batch['mulan'].at[:, 2:].set(other['mulan'][:, 2:])
   one = sample('semantic', batch=batch, num_mulan_levels=2)

@@ -109,11 +109,11 @@ def test_paper_sequences_with_a_melody_have_the_papers_lengths(
 
 
 def test_the_fine_stage_hears_no_melody():
-  heard, plain = (
+  with_melody, plain = (
     make_layout('fine', crop_seconds=3.0, melody=melody, **SIZES)
     for melody in (True, False)
   )
-  assert heard == plain
+  assert with_melody == plain
 
 
 def test_a_crop_without_a_window_is_refused():
@@ -138,11 +138,11 @@ def test_melody_ids_are_time_major_level_minor_after_mulans(stage):
   masked = batch | {'melody': batch['melody'].copy()}
   masked['melody'][0, 1] = UNKNOWN
   ids = np.asarray(task.lm.tokens(masked, 5))
-  heard = 12 + WINDOWS * LEVELS
+  end = 12 + WINDOWS * LEVELS
   assert (ids[:, 5:12] == masks[0]).all() and (ids[:, :5] < first).all()
-  assert (ids[0, 12 + LEVELS : heard] == masks[1]).all()
+  assert (ids[0, 12 + LEVELS : end] == masks[1]).all()
   assert not np.isin(ids[0, 12 : 12 + LEVELS], masks).any()
-  assert not np.isin(ids[1, 12:heard], masks).any()
+  assert not np.isin(ids[1, 12:end], masks).any()
 
 
 def test_a_window_has_the_time_of_its_beginning():
@@ -160,7 +160,7 @@ def test_the_melody_moves_the_logits_unless_it_is_masked(stage):
   batch, other = make_batch(), make_batch(seed=1)
   logits = logits_of(stage)
   moved = np.abs(logits(batch | {'melody': other['melody']}) - logits(batch))
-  assert (moved.max((0, 2)) > 1e-5).all(), 'every token hears it'
+  assert (moved.max((0, 2)) > 1e-5).all(), 'every token depends on it'
   for window in range(WINDOWS):
     codes = batch['melody'].copy()
     codes[:, window, LEVELS - 1] = (codes[:, window, LEVELS - 1] + 1) % K
@@ -180,8 +180,8 @@ def test_training_forgets_melodies_as_a_whole_and_as_often_as_asked():
   always = make_task(stage, no_melody_probability=1.0).losses()['lm']
   loss, _ = jax.jit(always)(params, {}, batch, jax.random.key(0), 0)
   unknown = batch | {'melody': np.full_like(batch['melody'], UNKNOWN)}
-  for heard, equal in ((unknown, True), (batch, False)):
-    scores = jax.nn.log_softmax(logits_of(stage)(heard))
+  for given, equal in ((unknown, True), (batch, False)):
+    scores = jax.nn.log_softmax(logits_of(stage)(given))
     codes = batch['semantic'][..., None]
     nll = -np.take_along_axis(np.asarray(scores), codes, axis=-1).mean()
     assert np.isclose(loss, nll, rtol=1e-5) == equal
@@ -197,7 +197,7 @@ def test_training_forgets_melodies_as_a_whole_and_as_often_as_asked():
 
 
 def test_what_only_the_melody_tells_is_learned_from_it():
-  """Eight tunes of otherwise equal conditioning; with the mask it guesses."""
+  """Eight melodies, else equal conditioning; with the mask it guesses."""
   task, params = made('semantic')
   rng = np.random.default_rng(0)
   rows = 8
@@ -223,9 +223,9 @@ def test_what_only_the_melody_tells_is_learned_from_it():
 
   params = train(params, optimizer.init(params))
   nll = jax.jit(functools.partial(task.lm.nll, params, {}))
-  deaf = batch | {'melody': np.full_like(batch['melody'], UNKNOWN)}
-  heard, guessed = (np.asarray(nll(x))[:, 0].mean() for x in (batch, deaf))
-  assert heard < 0.1 and guessed > np.log(rows) - 0.2
+  masked = batch | {'melody': np.full_like(batch['melody'], UNKNOWN)}
+  known, guessed = (np.asarray(nll(x))[:, 0].mean() for x in (batch, masked))
+  assert known < 0.1 and guessed > np.log(rows) - 0.2
 
 
 def test_guidance_and_generation_hear_the_melody():

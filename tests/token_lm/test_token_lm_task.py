@@ -164,7 +164,7 @@ def test_a_token_moves_what_follows_it_and_nothing_before(stage):
 
 
 @pytest.mark.parametrize('stage', STAGES)
-def test_every_conditioning_stream_is_heard(stage):
+def test_every_conditioning_stream_is_used(stage):
   """Mistake 30: segments whose cross offsets are lost."""
   batch, base = make_batch(), _logits(stage)(make_batch())
   other = make_batch(seed=1)
@@ -202,7 +202,7 @@ def test_half_of_the_heads_begin_at_the_time_they_predict():
   assert (matrix[:, :, len(keys) :] == 0).all()
 
 
-def test_masked_mulan_levels_are_not_heard():
+def test_masked_mulan_levels_are_not_used():
   batch, other = make_batch(), make_batch(seed=1)
   keep = 3
   deep = batch['mulan'].at[:, keep:].set(other['mulan'][:, keep:])
@@ -210,8 +210,8 @@ def test_masked_mulan_levels_are_not_heard():
   changed = batch | {'mulan': deep}
   np.testing.assert_array_equal(nll(changed, keep), nll(batch, keep))
   assert np.abs(nll(changed) - nll(batch)).max() > 1e-5
-  unheard = batch | {'mulan': other['mulan']}
-  np.testing.assert_array_equal(nll(unheard, 0), nll(batch, 0))
+  masked = batch | {'mulan': other['mulan']}
+  np.testing.assert_array_equal(nll(masked, 0), nll(batch, 0))
   rows = jnp.array([12, 3, 0])
   np.testing.assert_allclose(
     nll(batch, rows)[1], nll(batch, keep)[1], atol=1e-5

@@ -56,25 +56,25 @@ def test_blocks_remat_and_unrolling_change_no_model_flops():
 
 
 class Game:
-  """A linear forger of two layers and a linear judge of two layers."""
+  """A linear forger of two layers and a linear critic of two layers."""
 
   def losses(self):
     def fake(params, batch):
       x = batch['x'] @ params['forger']['a']
       return x @ params['forger']['b']
 
-    def judge(params, x):
-      return (x @ params['judge']['c']) @ params['judge']['d']
+    def critic(params, x):
+      return (x @ params['critic']['c']) @ params['critic']['d']
 
     def forger(params, collections, batch, rng, step):
-      return judge(params, fake(params, batch)).sum(), ({}, {})
+      return critic(params, fake(params, batch)).sum(), ({}, {})
 
-    def judge_loss(params, collections, batch, rng, step):
+    def critic_loss(params, collections, batch, rng, step):
       forged = jax.lax.stop_gradient(fake(params, batch))
-      both = judge(params, batch['y']) - judge(params, forged)
+      both = critic(params, batch['y']) - critic(params, forged)
       return both.sum(), ({}, {})
 
-    return {'forger': forger, 'judge': judge_loss}
+    return {'forger': forger, 'critic': critic_loss}
 
 
 def test_players_share_a_forward_pass_and_need_only_their_own_gradients():
@@ -83,17 +83,17 @@ def test_players_share_a_forward_pass_and_need_only_their_own_gradients():
 
   params = {
     'forger': {'a': array(5, 7), 'b': array(7, 11)},
-    'judge': {'c': array(11, 13), 'd': array(13, 1)},
+    'critic': {'c': array(11, 13), 'd': array(13, 1)},
   }
   batch = {'x': array(B, 5), 'y': array(B, 11)}
   a, b, c, d = 5 * 7, 7 * 11, 11 * 13, 13
-  forward = a + b + 2 * (c + d)  # the judge hears what is real and what is not
-  # The first kernel of all wants no gradient of its input, the judge's forged
-  # and real inputs are given, and the forger moves no kernel of the judge.
+  forward = a + b + 2 * (c + d)  # the critic reads what is real and what is not
+  # The first kernel of all wants no gradient of its input, the critic's forged
+  # and real inputs are given, and the forger moves no kernel of the critic.
   forger = a + 2 * b + c + d
-  judge = 2 * (c + 2 * d)
+  critic = 2 * (c + 2 * d)
   found = model_flops(Game(), params, {}, batch)
-  assert found == 2 * B * (forward + forger + judge)
+  assert found == 2 * B * (forward + forger + critic)
 
 
 def test_scans_count_their_steps_and_branches_their_cheapest():

@@ -18,7 +18,7 @@ from musiclm_jax.contracts import terminal
 from musiclm_jax.contracts.errors import STOPPED, UsageError
 from musiclm_jax.contracts.task import BatchInfo, HealthCheck
 from musiclm_jax.training import checkpoint, observer, speed
-from musiclm_jax.training.observer import Window, describe, differences
+from musiclm_jax.training.observer import ProfiledSteps, describe, differences
 from musiclm_jax.training.speed import Clock
 
 
@@ -153,7 +153,7 @@ def test_faults_planted_in_a_run_are_warned_of_once_and_recorded(
   )
   plan = {'total_steps': 160, 'log_every': 20, 'eval_every': 80}
   plan['save_every'] = 80
-  play('loud', tmp_path, schedule=plan, window=Window(3, 4))
+  play('loud', tmp_path, schedule=plan, profiled=ProfiledSteps(3, 4))
   out = capsys.readouterr().out
   assert out.count('perplexity_level_1 is 1.0 where 8 codes') == 1
   assert out.count('grad_norm_critic stays at 0 since step 20') == 1
@@ -245,5 +245,5 @@ def test_every_way_in_which_arguments_differ_is_named():
 @pytest.mark.parametrize('text', ['5:2', '0:3', '3', 'a:b', '3:99', '1:2:3'])
 def test_a_window_that_is_none_is_refused_in_one_line(text):
   with pytest.raises(UsageError, match=r'FIRST:LAST.*<= 20, such as'):
-    Window.parse(text, 20)
-  assert Window.parse('10:15', 20) == Window(10, 15)
+    ProfiledSteps.parse(text, 20)
+  assert ProfiledSteps.parse('10:15', 20) == ProfiledSteps(10, 15)

@@ -143,7 +143,7 @@ def start_pair(start_game, *paths_and_options):
 
 
 def test_two_processes_equal_one_and_stop_together(start_game, tmp_path):
-  """One hears Ctrl-C; both stop at one step, and one device goes on.
+  """One gets Ctrl-C; both stop at one step, and one device goes on.
 
   It reaches the other as a SIGTERM does. All four devices share the
   parameters, which cross the processes.

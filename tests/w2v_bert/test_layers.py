@@ -30,7 +30,7 @@ def test_the_token_layer_is_what_becomes_tokens(task, waveform, change):
   assert np.abs(found['masked_3'] - found['masked_2']).max() > 0.1
 
 
-def test_the_input_is_what_the_network_hears(task, initial, waveform):
+def test_the_input_is_what_the_network_reads(task, initial, waveform):
   params, collections = initial
 
   @jax.jit

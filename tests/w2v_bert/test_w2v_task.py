@@ -183,7 +183,7 @@ def test_features_leave_block_seven_of_twelve(
   )
 
 
-def test_features_hear_the_standardised_corpus(
+def test_features_follow_the_standardised_corpus(
   initial, features, loss, waveform
 ):
   """Mistake 19: features normalised in training, but not at inference."""

@@ -1,4 +1,4 @@
-"""Tunes that are played twice: (seed, split, index) -> two takes [2, S].
+"""Melodies that are played twice: (seed, split, index) -> two takes [2, S].
 
 Both takes hold the notes of one melody from one place of its score on; player,
 key, octave, tempo, band, room and level differ. So what they have in common is
@@ -27,7 +27,9 @@ from musiclm_jax.rendered_music.score import Part, Section
 SAMPLE_RATE = synthesis.SAMPLE_RATE
 # From 80 beats a minute on, 4 s hold a phrase of some six notes.
 MIN_BPM, MAX_BPM = 80.0, 180.0
-_WRITER = programs.BY_NAME['grand piano']  # in whose register tunes are written
+_WRITER = programs.BY_NAME[
+  'grand piano'
+]  # in whose register melodies are written
 _BAND = 4  # parts at most beside the lead
 _ROOMS = ('booth', 'room', 'plate')  # a hall's response costs ten times as much
 _BEFORE = 0.25  # seconds played before a take, so that rooms ring
@@ -38,30 +40,30 @@ Player = programs.Program | voice.Voice
 
 
 @dataclasses.dataclass(frozen=True)
-class Tune:
+class ComposedMelody:
   """A melody with its accompaniment, in beats.
 
   Attributes:
     bpm: Beats a minute as written.
     beats: Length.
     swing: Share of a beat that its first half takes.
-    melody: [N, 4]: onset and duration in straight beats, pitch, velocity.
+    notes: [N, 4]: onset and duration in straight beats, pitch, velocity.
     parts: Of the band, without the lead.
   """
 
   bpm: float
   beats: int
   swing: float
-  melody: np.ndarray
+  notes: np.ndarray
   parts: tuple[Part, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Variety:
-  """How much the takes of a tune differ.
+  """How much the takes of a melody differ.
 
   Attributes:
-    leads: Programs that may play the tune, by name.
+    leads: Programs that may play the melody, by name.
     voices: Names in `voice.VOICES` that may sing it.
     voice_share: How often a voice takes it, which is then alone.
     band_share: How often a lead has a band.
@@ -75,7 +77,7 @@ class Variety:
   tempo_change: float = 0.2
 
   def __post_init__(self):
-    """Refuses names that nobody bears and shares that are none.
+    """Refuses unknown names and shares out of range.
 
     Raises:
       UsageError: Naming them.
@@ -84,7 +86,7 @@ class Variety:
     unknown = {*self.leads, *self.voices} - known
     if unknown or not self.leads:
       raise UsageError(
-        f'expected leads out of {", ".join(sorted(known))}; came '
+        f'expected leads out of {", ".join(sorted(known))}; got '
         f'{", ".join(sorted(unknown)) or "none"}'
       )
     if not 0.0 <= self.tempo_change < 0.5:
@@ -95,7 +97,7 @@ class Variety:
 
 @dataclasses.dataclass(frozen=True)
 class Take:
-  """One performance of a stretch of a tune.
+  """One performance of a stretch of a melody.
 
   Attributes:
     waveform: float32 [S] at 24 kHz.
@@ -115,16 +117,18 @@ class Take:
   parts: tuple[str, ...]
 
 
-def compose(seed: int, split: str, index: int, seconds: float) -> Tune:
-  """Composes one tune, long enough for takes of so many seconds.
+def compose(
+  seed: int, split: str, index: int, seconds: float
+) -> ComposedMelody:
+  """Composes one melody, long enough for takes of so many seconds.
 
-  Unlike a corpus of pieces, which shares 48 motifs, each tune has a motif of
+  Unlike a corpus of pieces, which shares 48 motifs, each melody has a motif of
   its own, and so a split has none of another.
 
   Args:
-    seed: Of the tunes.
+    seed: Of the melodies.
     split: `'train'`, `'validation'` or `'test'`.
-    index: Of the tune within its split.
+    index: Of the melody within its split.
     seconds: Of a take.
   """
   rng = np.random.default_rng([seed, splits.SPLITS.index(split), index, 2])
@@ -149,44 +153,49 @@ def compose(seed: int, split: str, index: int, seconds: float) -> Tune:
     rng,
   )
   parts, melody = writer.write(_WRITER, 1 + _BAND)
-  return Tune(
+  return ComposedMelody(
     bpm=bpm,
     beats=bars * beats,
     swing=rng.uniform(*style.swing) if metre != '6/8' else 0.5,
-    melody=np.array(sorted(melody), float),
+    notes=np.array(sorted(melody), float),
     parts=tuple(parts[1:]),
   )
 
 
 def motif_number(seed: int, split: str, index: int) -> int:
-  """Numbers the motif of a tune; `splits.of_number` of it is the split."""
+  """Numbers the motif of a melody; `splits.of_number` of it is the split."""
   places = [n for n in range(10) if splits.of_number(n) == split]
   block, place = divmod(index, len(places))
   return 10 * (block + (seed << 32)) + places[place]
 
 
 def pair(
-  tune: Tune, variety: Variety, seconds: float, rng: np.random.Generator
+  composed: ComposedMelody,
+  variety: Variety,
+  seconds: float,
+  rng: np.random.Generator,
 ) -> tuple[Take, Take]:
-  """Plays the same stretch of a tune twice.
+  """Plays the same stretch of a melody twice.
 
   Both takes begin at one place of the score and last equally long, so that the
   slower one ends earlier in it.
   """
-  longest = seconds * (1.0 + variety.tempo_change) * tune.bpm / 60.0
-  start = rng.uniform(0.0, tune.beats - longest)
-  return tuple(perform(tune, variety, start, seconds, rng) for _ in range(2))
+  longest = seconds * (1.0 + variety.tempo_change) * composed.bpm / 60.0
+  start = rng.uniform(0.0, composed.beats - longest)
+  return tuple(
+    perform(composed, variety, start, seconds, rng) for _ in range(2)
+  )
 
 
 def perform(
-  tune: Tune,
+  composed: ComposedMelody,
   variety: Variety,
   start: float,
   seconds: float,
   rng: np.random.Generator,
 ) -> Take:
-  """Plays and records `seconds` of a tune from beat `start` on."""
-  bpm = tune.bpm * (
+  """Plays and records `seconds` of a melody from beat `start` on."""
+  bpm = composed.bpm * (
     1.0 + rng.uniform(-variety.tempo_change, variety.tempo_change)
   )
   num_samples = round((_BEFORE + seconds) * SAMPLE_RATE)
@@ -194,13 +203,13 @@ def perform(
   sings = isinstance(player, voice.Voice)
 
   def played(notes, shift, spread):
-    rows = _stretch(np.asarray(notes, float), tune, bpm, start, seconds)
+    rows = _stretch(np.asarray(notes, float), composed, bpm, start, seconds)
     rows[:, 2] += shift
     rows[:, 0] += rng.normal(0.0, spread, len(rows)).clip(-0.05, 0.05)
     rows[:, 0] = rows[:, 0].clip(0.0)
     return rows
 
-  melody = played(tune.melody, 0, 0.02 if sings else 0.006)
+  melody = played(composed.notes, 0, 0.02 if sings else 0.006)
   shift = _transposition(melody, player, rng)
   melody[:, 2] += shift
   if sings:
@@ -208,7 +217,7 @@ def perform(
     parts = ()
   else:
     mix = synthesis.render(melody, player.number, False, num_samples)
-    parts = _choose_band(tune, variety, rng)
+    parts = _choose_band(composed, variety, rng)
   mix = mix / max(_rms(mix), 1e-6)
   key = (shift + 6) % 12 - 6  # a band keeps its register
   rest = np.zeros(num_samples, np.float32)
@@ -234,7 +243,11 @@ def perform(
 
 
 def _stretch(
-  notes: np.ndarray, tune: Tune, bpm: float, start: float, seconds: float
+  notes: np.ndarray,
+  composed: ComposedMelody,
+  bpm: float,
+  start: float,
+  seconds: float,
 ) -> np.ndarray:
   """Notes in seconds, 0 being `_BEFORE` before beat `start`; [N, 4].
 
@@ -242,14 +255,14 @@ def _stretch(
   """
   notes = notes.reshape(-1, 4)
   edges = performer.swung(
-    np.stack([notes[:, 0], notes[:, 0] + notes[:, 1]]), tune.swing
+    np.stack([notes[:, 0], notes[:, 0] + notes[:, 1]]), composed.swing
   )
-  origin = performer.swung(np.array(start), tune.swing)
+  origin = performer.swung(np.array(start), composed.swing)
   begin, end = (edges - origin) * 60.0 / bpm + _BEFORE
-  heard = (end > 0.05) & (begin < _BEFORE + seconds)
+  sounding = (end > 0.05) & (begin < _BEFORE + seconds)
   begin = begin.clip(0.0)
   rows = np.stack([begin, end - begin, notes[:, 2], notes[:, 3]], axis=1)
-  return rows[heard]
+  return rows[sounding]
 
 
 def _choose_player(variety: Variety, rng: np.random.Generator) -> Player:
@@ -259,14 +272,14 @@ def _choose_player(variety: Variety, rng: np.random.Generator) -> Player:
 
 
 def _choose_band(
-  tune: Tune, variety: Variety, rng: np.random.Generator
+  composed: ComposedMelody, variety: Variety, rng: np.random.Generator
 ) -> tuple[Part, ...]:
   """None or some of the band, each part as likely as not."""
-  if not tune.parts or rng.random() >= variety.band_share:
+  if not composed.parts or rng.random() >= variety.band_share:
     return ()
-  kept = rng.random(len(tune.parts)) < 0.5
+  kept = rng.random(len(composed.parts)) < 0.5
   kept[rng.integers(len(kept))] = True
-  return tuple(p for p, k in zip(tune.parts, kept, strict=True) if k)
+  return tuple(p for p, k in zip(composed.parts, kept, strict=True) if k)
 
 
 def _transposition(
@@ -282,7 +295,7 @@ def _transposition(
 
 
 def _record(dry: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """A take as heard in a room, at some loudness, float32."""
+  """A take as recorded in a room, at some loudness, float32."""
   name = _ROOMS[rng.integers(len(_ROOMS))]
   bands = tuple(rng.uniform(-2.5, 2.5, size=len(room.BANDS_HZ)))
   wet = room.record(dry, name, rng.uniform(-7.0, 7.0), bands)

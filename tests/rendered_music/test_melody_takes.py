@@ -1,4 +1,4 @@
-"""Tunes played twice: one melody, different sound; voices at their pitch."""
+"""Melodies played twice: same notes, other sound; voices at their pitch."""
 
 import itertools
 
@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.data.batches import HostShard, TuneBook, tune_batches
-from musiclm_jax.rendered_music import splits, tunes, voice
+from musiclm_jax.data.batches import HostShard, MelodyBook, melody_batches
+from musiclm_jax.rendered_music import melody_takes, splits, voice
 
 SECONDS = 4.0
 
 
 def _pair(index, seed=0, split='train', variety=None, take=0):
-  tune = tunes.compose(seed, split, index, SECONDS)
+  composed = melody_takes.compose(seed, split, index, SECONDS)
   rng = np.random.default_rng([take, index])
-  return tunes.pair(tune, variety or tunes.Variety(), SECONDS, rng)
+  return melody_takes.pair(
+    composed, variety or melody_takes.Variety(), SECONDS, rng
+  )
 
 
 @pytest.fixture(scope='module')
@@ -61,7 +63,7 @@ def test_takes_differ_in_player_tempo_and_key(pairs):
 
 def test_tempo_changes_stay_within_their_limit(pairs):
   for index, pair in enumerate(pairs):
-    bpm = tunes.compose(0, 'train', index, SECONDS).bpm
+    bpm = melody_takes.compose(0, 'train', index, SECONDS).bpm
     assert all(abs(take.bpm / bpm - 1) <= 0.2 for take in pair)
 
 
@@ -76,7 +78,7 @@ def test_the_same_seed_and_index_give_the_same_samples(pairs):
 def test_splits_share_no_motif():
   numbers = {
     split: {
-      tunes.motif_number(seed, split, index)
+      melody_takes.motif_number(seed, split, index)
       for seed, index in itertools.product(range(2), range(100))
     }
     for split in splits.SPLITS
@@ -87,11 +89,11 @@ def test_splits_share_no_motif():
 
 
 def test_only_named_leads_play():
-  variety = tunes.Variety(leads=('violin', 'flute'), voice_share=0.0)
+  variety = melody_takes.Variety(leads=('violin', 'flute'), voice_share=0.0)
   players = {t.player for i in range(4) for t in _pair(i, variety=variety)}
   assert players <= {'violin', 'flute'}
   with pytest.raises(UsageError, match='kazoo'):
-    tunes.Variety(leads=('kazoo',))
+    melody_takes.Variety(leads=('kazoo',))
 
 
 @pytest.mark.parametrize('name', voice.VOICES)
@@ -126,9 +128,9 @@ def test_a_voice_is_silent_in_rests_and_glides_between_notes():
 
 
 def _stream(**options):
-  book = TuneBook('train', 8, tunes.Variety(band_share=0.0))
+  book = MelodyBook('train', 8, melody_takes.Variety(band_share=0.0))
   defaults = {'batch_size': 4, 'crop_seconds': 1.0, 'seed': 3}
-  return tune_batches(book, **(defaults | options))
+  return melody_batches(book, **(defaults | options))
 
 
 def test_batches_are_a_function_of_seed_and_step_on_any_hosts():
@@ -137,12 +139,12 @@ def test_batches_are_a_function_of_seed_and_step_on_any_hosts():
   assert whole[0]['waveform'].shape == (4, 2, 24_000)
   assert whole[0]['group'].dtype == np.int32
   both = np.concatenate([batch['group'] for batch in whole[:2]])
-  assert sorted(both) == list(range(8)), 'an epoch plays each tune once'
+  assert sorted(both) == list(range(8)), 'an epoch plays each melody once'
   part = next(_stream(start_step=2, shard=HostShard(1, 2)))
   for name, rows in part.items():
     np.testing.assert_array_equal(rows, whole[2][name][2:])
 
 
-def test_a_batch_of_more_tunes_than_there_are_is_refused():
+def test_a_batch_of_more_melodies_than_there_are_is_refused():
   with pytest.raises(UsageError, match='tunes'):
     _stream(batch_size=16)
