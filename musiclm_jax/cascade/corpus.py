@@ -226,7 +226,9 @@ class SplitTokenizer:
     writer.remove_stale(origins, shards, self.code, self.report)
     missing = writer.missing(process_index, process_count)
     total = sum(len(starts[i]) for s in missing for i in plan.shard_pieces(s))
-    meter = Meter(self.split, total, 'crops', self.progress)
+    # Where nothing is left to do there is nothing to show.
+    shown = self.progress if total else None
+    meter = Meter(self.split, total, 'crops', shown)
     given, written = 0, 0
     for shard in missing:
       crops = [

@@ -305,10 +305,12 @@ def decode(
 
   for start in range(0, total, length):
     block = codes[:, start : start + length]
-    made = keep(f'decoded from {start}', functools.partial(run, block))
+    name = f'decoded from {start}'
+    kept = isinstance(keep, KeptParts) and name in keep
+    made = keep(name, functools.partial(run, block))
     pasts = tuple(made[f'past {k}'] for k in range(len(made) - 1))
     blocks.append(made['samples'])
-    meter.at(start + length)
+    meter.at(start + length, skipped=kept)
   return np.concatenate(blocks, axis=1)[:, : total * codec.model.hop_length]
 
 

@@ -29,7 +29,11 @@ CONFIG = f'--config={ROOT}/configs/semantic.py:tiny'
 # Command -> flags of a call that could do work.
 CALLS = {
   'train': (CONFIG, '--workdir={tmp}/w', '--tokens={tmp}/none'),
-  'tokenize': ('--workdirs={tmp}', '--source=audio_folder:{tmp}', '--out=o'),
+  'tokenize': (
+    '--workdirs={tmp}',
+    '--source=audio_folder:{tmp}',
+    '--out={tmp}/o',
+  ),
   'bundle': ('--workdirs={tmp}', '--out={tmp}/b'),
   'generate': ('--bundle={tmp}', '--text=piano', '--out={tmp}/x.wav'),
   'experiments.tiny_cascade.examine': ('--demo={tmp}',),

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.data import file_folder, parser_process
+from musiclm_jax.data import audio_folder, file_folder, parser_process
 from musiclm_jax.data.audio_folder import AudioFolder
 from musiclm_jax.data.sources import SPLITS
 
@@ -212,7 +212,9 @@ def test_the_split_of_a_name_does_not_change():
   places = {'a.wav': 0.46863, 'deep/señal.flac': 0.07033}
   places['mod\udc85.wav'] = 0.50245
   for name, place in places.items():
-    assert file_folder._unit_hash(name) == pytest.approx(place, abs=1e-5)
+    assert file_folder._place(name, audio_folder.KIND) == pytest.approx(
+      place, abs=1e-5
+    )
 
 
 def test_what_is_not_read_of_a_folder_is_said_once(tmp_path, capfd):
