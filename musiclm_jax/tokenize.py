@@ -85,12 +85,12 @@ def main() -> None:
     raise UsageError('--overwrite is for one process: start it alone, first')
   ownership.check(_OUT.value, FOLDER)
   paths.check_folder(_OUT.value)
+  devices.check()
   alone = ownership.hold(_OUT.value, FOLDER, 'writing tokens')
   with (
     contextlib.nullcontext() if jax.process_index() else alone,
     cli.resumable(_OUT.value),
   ):
-    devices.check()
     corpus.tokenize(
       _WORKDIRS.value,
       _SOURCE.value,

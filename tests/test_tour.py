@@ -71,7 +71,7 @@ def test_a_path_has_eight_stops_at_most():
 def test_the_rooms_stand_on_their_floors():
   plan = configparser.ConfigParser()
   plan.read(ROOT / '.importlinter')
-  layers = plan['importlinter:contract:floors']['layers'].split('\n')
+  layers = plan['importlinter:contract:layers']['layers'].split('\n')
   floors = [
     {module.strip().removeprefix('musiclm_jax.') for module in layer.split('|')}
     for layer in layers

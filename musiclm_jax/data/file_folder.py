@@ -283,8 +283,8 @@ def _splits(names: Sequence[str], kind: FileKind) -> dict[str, str]:
   if len(names) < MIN_FILES:
     raise UsageError(
       f'{len(names)} readable {kind.name} file(s) cannot be divided into '
-      f'train, validation and test: add at least {MIN_FILES}, or cut a long file '
-      'into several'
+      f'train, validation and test: add at least {MIN_FILES}, or cut a long '
+      'file into several'
     )
   places = {name: _place(name, kind) for name in names}
   splits = {

@@ -131,10 +131,10 @@ def test_few_files_still_give_each_split_one(tmp_path):
 
 def test_splits_are_about_80_10_10_and_do_not_depend_on_the_folder():
   names = [f'{k}.wav' for k in range(2000)]
-  splits = list(file_folder._splits(names, 'audio').values())
+  splits = list(file_folder._splits(names, audio_folder.KIND).values())
   shares = [splits.count(split) / 2000 for split in SPLITS]
   np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.03)
-  assert file_folder._splits(names[:500], 'audio') == dict(
+  assert file_folder._splits(names[:500], audio_folder.KIND) == dict(
     zip(names[:500], splits[:500], strict=True)
   )
 
@@ -212,9 +212,8 @@ def test_the_split_of_a_name_does_not_change():
   places = {'a.wav': 0.46863, 'deep/señal.flac': 0.07033}
   places['mod\udc85.wav'] = 0.50245
   for name, place in places.items():
-    assert file_folder._place(name, audio_folder.KIND) == pytest.approx(
-      place, abs=1e-5
-    )
+    found = file_folder._place(name, audio_folder.KIND)
+    assert found == pytest.approx(place, abs=1e-5)
 
 
 def test_what_is_not_read_of_a_folder_is_said_once(tmp_path, capfd):

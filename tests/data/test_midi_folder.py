@@ -138,13 +138,15 @@ def test_other_rates_are_refused(folder):
     midi_folder.MidiFolder(str(folder), 'train', 16000)
 
 
-def test_splits_and_order_are_those_that_stores_were_made_with(monkeypatch):
+def test_splits_and_order_are_those_that_stores_were_made_with(
+  tmp_path, monkeypatch
+):
   names = [f'{"abc"[k % 3]}{" x" * (k % 2)}/{k}.mid' for k in range(40)]
   found = tuple((name, None) for name in sorted(names))
   monkeypatch.setattr(file_folder, 'scan', lambda folder, kind: found)
   ids = {
     split: [o.piece_id(i) for i in range(len(o))]
-    for split, o in _open('nowhere').items()
+    for split, o in _open(tmp_path).items()
   }
   assert ids['train'][:3] == ['a/0.mid', 'a/12.mid', 'a/18.mid']
   assert ids['validation'] == ['a x/3.mid', 'a x/33.mid']
