@@ -130,7 +130,7 @@ def test_what_cudnn_is_given_makes_the_same(length, causal, masked):
 @pytest.mark.skipif(jax.default_backend() == 'gpu', reason='cuDNN is here')
 def test_without_a_gpu_cudnn_is_refused_in_one_line():
   query, key, value, *_ = _inputs(8)
-  with pytest.raises(UsageError, match="here is float32 on cpu: take 'blockw"):
+  with pytest.raises(UsageError, match="here is float32 on cpu: use 'blockw"):
     cudnn_attention(query, key, value, causal=True)
 
 
