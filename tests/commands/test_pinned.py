@@ -99,8 +99,17 @@ def test_the_sound_of_a_seed_does_not_move(bundle, run_command, tmp_path):
 @pytest.mark.soak
 @pytest.mark.parametrize('stage', TRAININGS)
 def test_the_first_losses_of_a_training_do_not_move(
-  stage, tmp_path, request, run_command, command_flags, music_folder
+  stage,
+  tmp_path,
+  request,
+  run_command,
+  command_flags,
+  music_folder,
+  monkeypatch,
 ):
+  # As the values were made: another compiler rounds otherwise, which MuLan's
+  # batch of two magnifies beyond the tolerance within ten steps.
+  monkeypatch.setenv('XLA_FLAGS', '--xla_backend_optimization_level=0')
   flags = [*command_flags(stage, **TRAININGS[stage]), f'--workdir={tmp_path}/w']
   if stage in ('semantic', 'coarse', 'fine'):
     flags.append(f'--tokens={request.getfixturevalue("tokens")[0]}')
