@@ -36,13 +36,13 @@ def main() -> None:
       raise UsageError(
         f'--{flag.name} is missing: {flags.FLAGS[flag.name].help}'
       )
-  from musiclm_jax.cascade import assembly, bundle, sampling
+  from musiclm_jax.cascade import bundle, bundling, sampling
   from musiclm_jax.launch import devices
 
   sampling.check({'guidance': _GUIDANCE.value})
   bundle.check_out(_OUT.value, _OVERWRITE.value)
   devices.check()
-  written = assembly.assemble(
+  written = bundling.bundle_workdirs(
     _WORKDIRS.value,
     _OUT.value,
     tokens=_TOKENS.value,

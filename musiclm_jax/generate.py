@@ -15,6 +15,7 @@ from absl import flags
 from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.stages import LANGUAGE_MODELS
 
 _BUNDLE = path_flags.DEFINE_path('bundle', None, 'Folder of a bundle.')
 _TEXT = flags.DEFINE_multi_string('text', None, 'What to play; repeatable.')
@@ -32,7 +33,6 @@ _OVERWRITE = flags.DEFINE_bool(
   'Replace what is at --out and the .json beside it, whoever wrote them.',
 )
 _DEFAULT = "; None: the bundle's."
-_STAGES = ('semantic', 'coarse', 'fine')
 _SAMPLING = [
   *(
     define(f'{name}_{stage}', None, f'{help_} of the {stage} stage{_DEFAULT}')
@@ -41,7 +41,7 @@ _SAMPLING = [
       (flags.DEFINE_integer, 'top_k', 'Draw among so many likeliest codes'),
       (flags.DEFINE_float, 'top_p', 'Draw among codes of this probability'),
     )
-    for stage in _STAGES
+    for stage in LANGUAGE_MODELS
   ),
   flags.DEFINE_float(
     'guidance', None, f'Classifier-free guidance, 1 is off{_DEFAULT}'

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
   Shapes = dict[str, jax.ShapeDtypeStruct]
 
 Config = Mapping[str, Any]
-_SEMANTIC_HOP = 960  # samples a frame of w2v-BERT's features
-_MELODY_WINDOW, _MELODY_HOP = 4 * SAMPLE_RATE, 3 * SAMPLE_RATE
 
 Kind = Literal['network', 'codebook', 'language model']
 # What `cascade.stage_data` opens; the shapes stand beside each stage.
@@ -380,7 +378,9 @@ def _takes(config: Config) -> Shapes:
 
 def _frames(config: Config) -> Shapes:
   """`features` [B, T, D]."""
-  frames = _samples(config) // _SEMANTIC_HOP
+  from musiclm_jax.w2v_bert.frontend import SAMPLES_PER_FRAME
+
+  frames = _samples(config) // SAMPLES_PER_FRAME
   return {'features': _rows(config, frames, _width(config))}
 
 
@@ -394,8 +394,16 @@ def _window_rows(config: Config) -> Shapes:
   import jax
 
   from musiclm_jax.dsp.framing import num_frames
+  from musiclm_jax.melody.embedder import MelodyEmbedder
 
-  windows = num_frames(_samples(config), _MELODY_WINDOW, _MELODY_HOP)
+  window, hop = (
+    round(seconds * SAMPLE_RATE)
+    for seconds in (
+      MelodyEmbedder.window_seconds,
+      MelodyEmbedder.window_hop_seconds,
+    )
+  )
+  windows = num_frames(_samples(config), window, hop)
   rows = config['data']['batch_size'] * windows
   return {'audio': jax.ShapeDtypeStruct((rows, _width(config)), 'float32')}
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import signal
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -47,6 +48,23 @@ def absent_tpu():
     jax.config.update('jax_enable_compilation_cache', False)
     yield
     jax.config.update('jax_enable_compilation_cache', True)
+
+
+@pytest.fixture(scope='session')
+def run_python():
+  """A function: code -> what a fresh interpreter prints of it, in the root."""
+
+  def run(code):
+    done = subprocess.run(
+      [sys.executable, '-c', code],
+      cwd=ROOT,
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+    return done.stdout
+
+  return run
 
 
 @pytest.fixture

@@ -40,7 +40,9 @@ def test_inference_needs_nothing_that_only_training_needs(stage):
   config = load(stage, 'tiny').to_dict()
   for section in ('discriminators', 'schedule', 'optimizer', 'training'):
     config.pop(section, None)
-  stages.build_inference(config)
+  model = stages.build_inference(config)
+  for name in ('init', 'losses', 'evaluate', 'total_steps', 'discriminators'):
+    assert not hasattr(model, name)
 
 
 @pytest.mark.parametrize('stage', stages.LANGUAGE_MODELS)

@@ -21,11 +21,11 @@ from musiclm_jax.cascade.conditioning import Conditioning
 from musiclm_jax.cascade.generator import Generator
 from musiclm_jax.cascade.musiclm import Music
 from musiclm_jax.cascade.tokenizer import Tokenizer
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.kept_parts import Keep, unkept
 from musiclm_jax.data import sources, text
 from musiclm_jax.data.token_store import TokenRecord, TokenStore
 
-SAMPLE_RATE = 24_000
 TICK_SECONDS = 0.04  # a common frame of all token streams
 
 

@@ -139,31 +139,14 @@ def _environment(events: Path) -> dict[str, str]:
   }
 
 
-def progress(events: Path, workdir: Path | None) -> float | None:
-  """Share of a running stage that is done, or None where nothing says so.
-
-  The last of its events says so, and of a training without events the last
-  step in its metrics.
-  """
+def progress(events: Path) -> float | None:
+  """Share of a running stage that is done: what its last event says."""
   for line in reversed(_tail(events).splitlines()):
     with contextlib.suppress(
       ValueError, KeyError, TypeError, ZeroDivisionError
     ):
       event = json.loads(line)
       return min(1.0, event['done'] / event['total'])
-  return _training_progress(workdir) if workdir else None
-
-
-def _training_progress(workdir: Path) -> float | None:
-  """Last logged step over the configured total."""
-  try:
-    config = json.loads((workdir / 'config.json').read_text())
-    total = config['schedule']['total_steps']
-  except (OSError, ValueError, KeyError, TypeError):
-    return None
-  for line in reversed(_tail(workdir / 'metrics.jsonl').splitlines()):
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-      return min(1.0, json.loads(line)['step'] / total)
   return None
 
 

@@ -105,10 +105,9 @@ def run_stage(
     stamp.write(path)
   log = out / 'logs' / f'{stage.name}.log'
   events = out / 'logs' / f'{stage.name}.progress.jsonl'
-  workdir = stage.output if stage.config else None
 
   def watch(usage: process.Usage) -> None:
-    share = process.progress(events, workdir)
+    share = process.progress(events)
     line.show(stage.name, usage.seconds, share, usage.peak_bytes)
 
   code, usage = process.run(

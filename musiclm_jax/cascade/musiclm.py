@@ -35,8 +35,6 @@ from musiclm_jax.contracts.kept_parts import Keep, KeptParts, unkept
 from musiclm_jax.contracts.progress import ProgressCallback
 from musiclm_jax.data.audio_folder import AudioFolder
 
-_FRAME_SAMPLES = round(inputs.SAMPLE_RATE / tokenizer.SEMANTIC_FRAME_RATE)
-
 
 @dataclasses.dataclass(frozen=True)
 class Music:
@@ -224,7 +222,8 @@ class MusicLM:
       UsageError: If it is no sound, or shorter than a frame.
     """
     waveform = inputs.read_audio(audio)
-    samples = waveform.shape[-1] // _FRAME_SAMPLES * _FRAME_SAMPLES
+    samples = waveform.shape[-1]
+    samples -= samples % tokenizer.FRAME_SAMPLES
     if not samples:
       raise UsageError(
         f'expected 0.04 s of sound or more, got {waveform.shape[-1]} samples'

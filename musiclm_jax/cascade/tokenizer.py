@@ -35,7 +35,8 @@ from musiclm_jax.stages import token_stages
 from musiclm_jax.w2v_bert.features import SemanticCodebook, SemanticFeatures
 
 TEXT_TOKENIZERS = token_stages('mulan')
-SEMANTIC_FRAME_RATE = 25.0
+SEMANTIC_FRAME_RATE = SemanticFeatures.frame_rate
+FRAME_SAMPLES = SemanticFeatures.hop_length  # of a semantic frame
 Networks = Mapping[str, Network]  # by stage
 Parts = Mapping[str, tuple[Params, Collections]]  # by stage
 
@@ -83,14 +84,13 @@ class Tokenizer:
       UsageError: If S is not a whole number of frames.
     """
     samples = waveform.shape[-1]
-    per_frame = round(SAMPLE_RATE / SEMANTIC_FRAME_RATE)
-    if samples % per_frame:
+    if samples % FRAME_SAMPLES:
       raise UsageError(
         f'a crop of {samples} samples is no whole number of semantic frames: '
         f'choose a multiple of {1 / SEMANTIC_FRAME_RATE} s'
       )
     tokens = self._run(_audio_tokens, self._stages, waveform)
-    frames = samples // per_frame
+    frames = samples // FRAME_SAMPLES
     made = tokens['acoustic'].shape[1], tokens['semantic'].shape[1]
     # The contract has checked the codec: else a stream would slip unseen.
     assert made == (2 * frames, frames), made

@@ -46,11 +46,6 @@ class SemanticFeatures:
     """Blocks of the masked-prediction module below the features: 7 of 12."""
     return max(1, round(7 / 12 * self.model.masked_blocks))
 
-  @property
-  def feature_dim(self) -> int:
-    """Width of the features, D."""
-    return self.model.embed_dim
-
   @exact
   def features(
     self, params: Params, collections: Collections, waveform: Waveform

@@ -1,8 +1,6 @@
 """The code of a command is all that it imports, and nothing of the others."""
 
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -18,7 +16,7 @@ def names(module, stages=()):
   return {path.relative_to(PACKAGE).as_posix() for path in files}
 
 
-def test_what_a_training_imports_in_truth_is_among_its_files():
+def test_what_a_training_imports_in_truth_is_among_its_files(run_python):
   code = (
     'import runpy, sys; from musiclm_jax import stages, train; '
     'from musiclm_jax.cascade import stage_data; '
@@ -27,16 +25,10 @@ def test_what_a_training_imports_in_truth_is_among_its_files():
     'print(*(m.__file__ for n, m in sys.modules.items() '
     "if n.startswith('musiclm_jax') and m.__file__))"
   )
-  done = subprocess.run(
-    [sys.executable, '-c', code],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=True,
-  )
+  printed = run_python(code)
   found = {str(path) for path in source_code.files(TRAIN, ['mulan'])}
   configs = str(ROOT / 'configs')
-  imported = {p for p in done.stdout.split() if not p.startswith(configs)}
+  imported = {p for p in printed.split() if not p.startswith(configs)}
   assert len(imported) > 60 and imported <= found, imported - found
 
 

@@ -40,20 +40,14 @@ def tone(seconds, pitch=0.1):
   return (0.3 * np.sin(n * pitch)).astype(np.float32)
 
 
-def test_importing_the_package_loads_no_jax():
+def test_importing_the_package_loads_no_jax(run_python):
   code = (
     'import sys, time; begun = time.monotonic(); import musiclm_jax; '
     'print(time.monotonic() - begun, sorted(sys.modules)); '
     'assert "MusicLM" in dir(musiclm_jax)'
   )
-  done = subprocess.run(
-    [sys.executable, '-c', code],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  seconds, _, modules = done.stdout.partition(' ')
+  printed = run_python(code)
+  seconds, _, modules = printed.partition(' ')
   assert float(seconds) < 0.2
   assert "'musiclm_jax'" in modules
   assert not re.search("'(jax|numpy|flax|absl)'", modules)

@@ -92,6 +92,7 @@ def test_folders_of_earlier_versions_are_known(tmp_path):
     (folder / name).parent.mkdir(parents=True)
     (folder / name).write_text(text)
     ownership.begin(folder, kind)
+    assert ownership.is_ours(folder, kind)
 
 
 def test_a_second_run_is_refused_until_the_first_ends(tmp_path):

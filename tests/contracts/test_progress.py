@@ -47,5 +47,6 @@ def test_no_event_leaves_its_stage():
   assert events[-1].done == 3
 
 
-def test_no_callback_is_needed():
+def test_no_callback_is_needed(capfd):
   Meter('fine', 3, 'windows').advance()
+  assert capfd.readouterr() == ('', '')

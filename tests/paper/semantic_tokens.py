@@ -21,7 +21,7 @@ SEMANTIC = Chapter(
     Number(
       'width of a feature',
       1024,
-      'task("w2v_bert").semantic.feature_dim',
+      'task("w2v_bert").semantic.model.embed_dim',
       'AudioLM, notes',
     ),
     Number('clusters', 1024, 'kmeans.model.codebook_size', 'MusicLM §3.1'),

@@ -59,7 +59,7 @@ def test_one_frame_every_960_samples_exactly(task, initial, samples):
     *initial,
     jax.ShapeDtypeStruct((2, samples), jnp.float32),
   )
-  assert shape.shape == (2, samples // 960, task.semantic.feature_dim)
+  assert shape.shape == (2, samples // 960, task.semantic.model.embed_dim)
   assert task.semantic.frame_rate * task.semantic.hop_length == 24_000
 
 

@@ -18,7 +18,7 @@ MAX_RECORDS = 64
 _BATCH_SIZE = 16
 
 
-def assemble(
+def bundle_workdirs(
   workdirs: str | os.PathLike,
   out: str | os.PathLike,
   *,

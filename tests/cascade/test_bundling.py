@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from musiclm_jax.cascade.assembly import choose_mulan_levels
+from musiclm_jax.cascade.bundling import choose_mulan_levels
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.token_store import TokenRecord
 
