@@ -204,11 +204,11 @@ def test_an_interrupted_generation_goes_on_with_the_windows_it_has(
   expected = make(generator, seconds=1.5)
   draw, made = Generator._draw, []
 
-  def interrupted(self, stage, *rest):
+  def interrupted(self, stage, **rest):
     if len(made) == 4:
       raise KeyboardInterrupt
     made.append(stage)
-    return draw(self, stage, *rest)
+    return draw(self, stage, **rest)
 
   def run():
     with KeptParts(tmp_path / 'kept', 'a') as kept:
@@ -221,7 +221,7 @@ def test_an_interrupted_generation_goes_on_with_the_windows_it_has(
   monkeypatch.setattr(
     Generator,
     '_draw',
-    lambda self, stage, *rest: made.append(stage) or draw(self, stage, *rest),
+    lambda self, stage, **rest: made.append(stage) or draw(self, stage, **rest),
   )
   music = run()
   assert first.count('semantic') > 1 and 'semantic' not in made
