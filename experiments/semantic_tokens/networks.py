@@ -10,9 +10,14 @@ from scipy import fft
 from musiclm_jax import stages
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.metrics import probe
+from musiclm_jax.nn.conformer import Conformer
+from musiclm_jax.w2v_bert import frontend
+from musiclm_jax.w2v_bert.features import PLAYER, SemanticFeatures
+from musiclm_jax.w2v_bert.model import W2vBert
 
 RATE = 25.0
 _BATCH = 8
+_MODULES = {'contrastive': 'contrastive', 'masked': 'masked_prediction'}
 
 # Waveforms [B, S] -> layer -> features [B, T, D]
 Layers = Callable[[np.ndarray], Mapping[str, np.ndarray]]
@@ -35,7 +40,81 @@ def layer_names(network: Network, representation: str) -> list[str]:
   """Names in the order of depth."""
   if representation == 'front_end':
     return ['log_mel', 'mfcc', 'cepstra']
-  return network.model.layer_names()
+  return names(network.model)
+
+
+def names(semantic: SemanticFeatures) -> list[str]:
+  """Names the network's layers from the bottom up."""
+  return [
+    *('input', 'subsampling', 'projection'),
+    *(f'contrastive_{i + 1}' for i in range(semantic.model.contrastive_blocks)),
+    *(f'masked_{i + 1}' for i in range(semantic.model.masked_blocks)),
+  ]
+
+
+def token_layer(semantic: SemanticFeatures) -> str:
+  """Names the layer whose features become semantic tokens."""
+  return f'masked_{semantic.feature_block}'
+
+
+def layers(
+  semantic: SemanticFeatures,
+  params: Mapping,
+  collections: Mapping,
+  waveform: np.ndarray,
+) -> dict[str, jax.Array]:
+  """Computes the output of every layer, nothing hidden.
+
+  Which block should make the semantic tokens is a question to one's own
+  data; AudioLM (§4.1) takes the seventh of twelve, chosen on speech.
+
+  Args:
+    semantic: The network.
+    params: By player.
+    collections: By player.
+    waveform: float32 [B, S] at 24 kHz.
+
+  Returns:
+    Each of `names`, float32 [B, S // 960, D], D its own below the
+    projection; `input` is what the network reads in 40 ms, side by side.
+    That of `token_layer` is what `SemanticFeatures.features` returns.
+  """
+  model, own = semantic.model, params[PLAYER]
+  statistics = collections[PLAYER].get('batch_stats', {})
+  mels = semantic.inputs(collections, waveform)
+  read, latents, x = model.apply(
+    {'params': own}, mels, method=_below_the_blocks
+  )
+  found = {'input': read, 'subsampling': latents, 'projection': x}
+  block = Conformer(
+    1,
+    model.num_heads,
+    model.mlp_dim,
+    model.kernel_size,
+    model.conv_norm,
+    dtype=model.dtype,
+  )
+  counts = model.contrastive_blocks, model.masked_blocks
+  for (name, module), count in zip(_MODULES.items(), counts, strict=True):
+    stacked = {
+      'params': own[module],
+      'batch_stats': statistics.get(module, {}),
+    }
+    for i in range(count):
+      x = block.apply(jax.tree.map(lambda a, i=i: a[i : i + 1], stacked), x)
+      found[f'{name}_{i + 1}'] = x
+  return {name: layer.astype('float32') for name, layer in found.items()}
+
+
+def _below_the_blocks(model: W2vBert, mels: jax.Array) -> tuple:
+  read = model.network_input(mels)
+  frames = mels.shape[1] // frontend.MELS_PER_FRAME
+  latents = model.subsampling(read)
+  return (
+    read.reshape(len(mels), frames, -1),
+    latents,
+    model.projection(latents),
+  )
 
 
 def in_batches(function: Callable, waveforms: np.ndarray) -> list:
@@ -73,7 +152,7 @@ def tokenizers(networks: Mapping[str, Network]) -> dict[str, Callable]:
 
 def _layers(network: Network, params: Mapping) -> Layers:
   return jax.jit(
-    lambda rows: network.model.layers(params, network.collections, rows)
+    lambda rows: layers(network.model, params, network.collections, rows)
   )
 
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import material
 import numpy as np
+from token_purity import NO_LABEL
 
 from musiclm_jax.metrics import bootstrap
 from musiclm_jax.metrics import probe as linear
-from musiclm_jax.metrics.token_purity import NO_LABEL
 
 CROP_TASKS = ('key', 'family', 'tempo')
 FRAME_TASKS = ('chord', 'lead_pitch')

@@ -20,11 +20,12 @@ import numpy as np
 import pictures
 import probes
 import takes
+import token_agreement
 import tokens
 
 from musiclm_jax.cascade import networks as trained
 from musiclm_jax.contracts import atomic_file, errors
-from musiclm_jax.metrics import bootstrap, token_agreement
+from musiclm_jax.metrics import bootstrap
 
 _PARTS = ('tokens', 'trained', 'untrained', 'front_end')
 _STAGES = ('soundstream', 'w2v_bert', 'kmeans')
@@ -70,7 +71,7 @@ def main() -> None:
     _say(f'{len(train)} crops to train on')
     results.setdefault('layers', {}).update(
       names=networks.layer_names(found['w2v_bert'], 'trained'),
-      token_layer=found['w2v_bert'].model.token_layer,
+      token_layer=networks.token_layer(found['w2v_bert'].model),
       crops={'train': len(train), 'test': len(test)},
     )
   for part in parts:

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 import material
 import numpy as np
 import takes
+import token_agreement
+import token_purity
+from token_agreement import Agreement
 
-from musiclm_jax.metrics import probe, token_agreement, token_purity
-from musiclm_jax.metrics.token_agreement import Agreement
+from musiclm_jax.metrics import probe
 
 LABELS = ('chord', 'lead_pitch', 'onset', 'family')
 COARSE = 4

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.tiny_cascade import gates, negative_controls
+from experiments.tiny_cascade import gates, music, negative_controls
 from experiments.tiny_cascade.artifacts import Artifacts, CorpusSplit, Excerpt
 from experiments.tiny_cascade.classifiers import Classifiers
+from experiments.tiny_cascade.music import ClipStatistics
 from musiclm_jax.cascade.musiclm import Music
 from musiclm_jax.contracts.kept_parts import Keep, unkept
-from musiclm_jax.metrics import bootstrap, memorization, music
-from musiclm_jax.metrics.music import ClipStatistics
+from musiclm_jax.metrics import bootstrap, memorization
 
 SECONDS = 10.0
 PROMPTS_PER_FAMILY = 2

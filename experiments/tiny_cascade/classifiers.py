@@ -6,7 +6,7 @@ nothing: the gates that need it fail by its name.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -281,7 +281,7 @@ def _qualify(
       'family',
       *hits,
       test.units,
-      chance=bootstrap.permuted_chance(test.families, named[0]),
+      chance=permuted_chance(test.families, named[0]),
       threshold=FAMILY_THRESHOLD,
       classes=test.families,
     ),
@@ -293,3 +293,27 @@ def _qualify(
       threshold=TEMPO_THRESHOLD,
     ),
   }
+
+
+def permuted_chance(
+  labels: Sequence[Hashable],
+  predictions: Sequence[Hashable],
+  *,
+  seed: int = 0,
+  permutations: int = 1000,
+) -> float:
+  """Balanced accuracy of the same predictions against permuted labels.
+
+  It is what a classifier reaches by its own preferences among the classes.
+  """
+  rng = np.random.default_rng([seed, len(labels)])
+  names = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+  label_ids = np.array([names[label] for label in labels])
+  prediction_ids = np.array([names.get(name, -1) for name in predictions])
+  counts = np.bincount(label_ids)
+  total = 0.0
+  for _ in range(permutations):
+    permuted = rng.permutation(label_ids)
+    hits = permuted[permuted == prediction_ids]
+    total += (np.bincount(hits, minlength=len(counts)) / counts).mean()
+  return total / permutations

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from experiments.tiny_cascade import gates
+from experiments.tiny_cascade import codec_baselines, gates
 from musiclm_jax.dsp.level import rms_dbfs
 from musiclm_jax.metrics import bootstrap
 from musiclm_jax.metrics import codec as codec_metrics
@@ -83,9 +83,9 @@ def measure(
   figures = CodecFigures(
     levels=levels,
     distances=np.array(distances),
-    random_pairs=codec_metrics.random_pair_distances(clips),
-    mean_spectrum=codec_metrics.mean_spectrum_distances(clips),
-    vocoder=codec_metrics.vocoder_distances(clips),
+    random_pairs=codec_baselines.random_pair_distances(clips),
+    mean_spectrum=codec_baselines.mean_spectrum_distances(clips),
+    vocoder=codec_baselines.vocoder_distances(clips),
     si_sdr=codec_metrics.si_sdr(clips, decoded),
     histograms=codec_metrics.code_histograms(codes, codebook_size),
     roundtrip_error=float(np.abs(forward(clips) - decoded).max()),

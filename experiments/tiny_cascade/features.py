@@ -8,7 +8,7 @@ import functools
 
 import numpy as np
 
-from musiclm_jax.metrics import music
+from experiments.tiny_cascade import music
 
 SAMPLE_RATE = 24_000
 _WINDOW, _HOP = 2048, 480  # 20 ms

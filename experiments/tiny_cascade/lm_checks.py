@@ -12,10 +12,10 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 
-from experiments.tiny_cascade import gates
+from experiments.tiny_cascade import gates, ngrams
 from experiments.tiny_cascade.artifacts import Artifacts
 from musiclm_jax.data.token_store import TokenRecord
-from musiclm_jax.metrics import bootstrap, language_model
+from musiclm_jax.metrics import bootstrap
 from musiclm_jax.token_lm.layout import TICK_RATE
 
 _RECORDS_PER_PIECE, _RECORDS = 3, 240
@@ -304,14 +304,14 @@ def _nll(artifacts: Artifacts, stage: str, held_out: HeldOutCrops) -> Nll:
   baselines = []
   for level in range(segment.num_levels):
     training = _training_tokens(artifacts, segment, level)
-    table = language_model.unigram(np.concatenate(training), size)
+    table = ngrams.unigram(np.concatenate(training), size)
     tokens = held_out.predicted[:, :, level]
-    baselines.append(language_model.unigram_nll(tokens, table))
+    baselines.append(ngrams.unigram_nll(tokens, table))
   bigram = None
   if stage == 'semantic':
     # `training` and `table` are those of the only level.
-    pairs = language_model.bigram(training, size)
-    nll = language_model.bigram_nll(tokens, pairs, table)
+    pairs = ngrams.bigram(training, size)
+    nll = ngrams.bigram_nll(tokens, pairs, table)
     bigram = held_out.by_piece(nll[:, None])
   return Nll(
     stage,

@@ -263,7 +263,45 @@ def recall_gate(hits: np.ndarray, gallery: int = GALLERY) -> gates.Gate:
   )
 
 
-def handover_gate(measured: retrieval.CodeAgreement) -> gates.Gate:
+@dataclasses.dataclass(frozen=True)
+class CodeAgreement:
+  """Equal codes of text and audio, per pair and level.
+
+  Attributes:
+    matched: Of pairs that belong together, per piece [U, L].
+    chance: Of each text with the audio of other pieces, per piece [U, L].
+  """
+
+  matched: np.ndarray
+  chance: np.ndarray
+
+  def margin(self, level: int) -> bootstrap.Interval:
+    """Agreement above chance at a level, from 0."""
+    return bootstrap.difference(self.matched[:, level], self.chance[:, level])
+
+
+def code_agreement(
+  text_codes: np.ndarray, audio_codes: np.ndarray, units: Sequence[Hashable]
+) -> CodeAgreement:
+  """Compares codes of captions and crops.
+
+  Args:
+    text_codes: [N, L].
+    audio_codes: [N, L] of the crops that the captions describe.
+    units: Piece of each pair.
+  """
+  units = list(units)
+  matched, chance = [], []
+  others = np.array([[a != b for b in units] for a in units])
+  for level in range(text_codes.shape[1]):
+    equal = text_codes[:, level, None] == audio_codes[None, :, level]
+    matched.append(bootstrap.unit_means(np.diag(equal), units)[0])
+    expected = (equal & others).sum(axis=1) / np.maximum(others.sum(axis=1), 1)
+    chance.append(bootstrap.unit_means(expected, units)[0])
+  return CodeAgreement(np.stack(matched, axis=1), np.stack(chance, axis=1))
+
+
+def handover_gate(measured: CodeAgreement) -> gates.Gate:
   """`mulan_handover`: the first two levels agree above chance."""
   margins = [measured.margin(level) for level in (0, 1)]
   weakest = int(np.argmin([margin.low for margin in margins]))
@@ -279,7 +317,7 @@ def handover_gate(measured: retrieval.CodeAgreement) -> gates.Gate:
   )
 
 
-def agreement_figures(measured: retrieval.CodeAgreement) -> dict:
+def agreement_figures(measured: CodeAgreement) -> dict:
   """Agreement and chance of every level, for the report."""
   return {
     'agreement_per_level': measured.matched.mean(axis=0),
@@ -337,5 +375,5 @@ def mulan_handover(artifacts: Artifacts) -> tuple[gates.Gate, dict]:
       text.append(row)
       audio.append(record.mulan)
       units.append(record.piece_id)
-  measured = retrieval.code_agreement(np.stack(text), np.stack(audio), units)
+  measured = code_agreement(np.stack(text), np.stack(audio), units)
   return handover_gate(measured), agreement_figures(measured)

@@ -1,4 +1,4 @@
-"""Bootstrap over units, balanced classes, chance from permuted labels.
+"""Bootstrap over units, and over units of balanced classes.
 
 The unit of every figure is the prompt or the piece, never the clip: clips of
 one piece are not independent. Bounds are one-sided 95 % bounds.
@@ -87,11 +87,8 @@ def mean(
   means = []
   for label in dict.fromkeys(labels):
     part = values[[other == label for other in labels]]
-    drawn = rng.integers(0, len(part), (resamples, len(part)))
-    means.append(part[drawn].mean(axis=1))
-  means = np.mean(means, axis=0)
-  low, high = np.percentile(means, [_TAIL, 100 - _TAIL])
-  return Interval(balanced_mean(values, classes), float(low), float(high))
+    means.append(_drawn_means(rng, part, resamples))
+  return _interval(balanced_mean(values, classes), np.mean(means, axis=0))
 
 
 def difference(
@@ -118,8 +115,7 @@ def ratio(
   rng = np.random.default_rng([seed, len(ours)])
   drawn = rng.integers(0, len(ours), (RESAMPLES, len(ours)))
   ratios = ours[drawn].mean(axis=1) / theirs[drawn].mean(axis=1)
-  low, high = np.percentile(ratios, [_TAIL, 100 - _TAIL])
-  return Interval(float(ours.mean() / theirs.mean()), float(low), float(high))
+  return _interval(ours.mean() / theirs.mean(), ratios)
 
 
 def two_samples(
@@ -127,15 +123,9 @@ def two_samples(
 ) -> Interval:
   """Bounds of `mean(ours) - mean(theirs)` of unrelated units."""
   rng = np.random.default_rng([seed, len(ours), len(theirs)])
-  means = []
-  for values in (ours, theirs):
-    values = np.asarray(values, np.float64)
-    drawn = rng.integers(0, len(values), (RESAMPLES, len(values)))
-    means.append(values[drawn].mean(axis=1))
-  difference = means[0] - means[1]
-  low, high = np.percentile(difference, [_TAIL, 100 - _TAIL])
-  value = float(np.mean(ours) - np.mean(theirs))
-  return Interval(value, float(low), float(high))
+  ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
+  means = [_drawn_means(rng, values, RESAMPLES) for values in (ours, theirs)]
+  return _interval(ours.mean() - theirs.mean(), means[0] - means[1])
 
 
 def statistic(
@@ -154,10 +144,7 @@ def statistic(
     seed: Of the resampling.
     resamples: Number of resamples.
   """
-  rng = np.random.default_rng([seed, num_units])
-  figures = [
-    figure(rng.integers(0, num_units, num_units)) for _ in range(resamples)
-  ]
+  figures = _resampled(figure, num_units, seed, resamples)
   edges = [_TAIL, 100 - _TAIL]
   low, high = np.nanpercentile(figures, edges, method='nearest')
   value = float(figure(np.arange(num_units)))
@@ -182,34 +169,34 @@ def spread(
     seed: Of the resampling.
     resamples: Number of resamples.
   """
-  rng = np.random.default_rng([seed, num_units])
   value = float(figure(np.arange(num_units)))
-  figures = [
-    figure(rng.integers(0, num_units, num_units)) for _ in range(resamples)
-  ]
+  figures = _resampled(figure, num_units, seed, resamples)
   margin = _TAIL_SIGMAS * float(np.std(figures))
   return Interval(value, value - margin, value + margin)
 
 
-def permuted_chance(
-  labels: Sequence[Hashable],
-  predictions: Sequence[Hashable],
-  *,
-  seed: int = 0,
-  permutations: int = 1000,
-) -> float:
-  """Balanced accuracy of the same predictions against permuted labels.
+def _interval(value: float, resampled: np.ndarray) -> Interval:
+  """Bounds from the percentiles of what resamples gave."""
+  low, high = np.percentile(resampled, [_TAIL, 100 - _TAIL])
+  return Interval(float(value), float(low), float(high))
 
-  It is what a classifier reaches by its own preferences among the classes.
-  """
-  rng = np.random.default_rng([seed, len(labels)])
-  names = {label: i for i, label in enumerate(dict.fromkeys(labels))}
-  label_ids = np.array([names[label] for label in labels])
-  prediction_ids = np.array([names.get(name, -1) for name in predictions])
-  counts = np.bincount(label_ids)
-  total = 0.0
-  for _ in range(permutations):
-    permuted = rng.permutation(label_ids)
-    hits = permuted[permuted == prediction_ids]
-    total += (np.bincount(hits, minlength=len(counts)) / counts).mean()
-  return total / permutations
+
+def _drawn_means(
+  rng: np.random.Generator, values: np.ndarray, resamples: int
+) -> np.ndarray:
+  """Means of units drawn with replacement, [resamples]."""
+  drawn = rng.integers(0, len(values), (resamples, len(values)))
+  return values[drawn].mean(axis=1)
+
+
+def _resampled(
+  figure: Callable[[np.ndarray], float],
+  num_units: int,
+  seed: int,
+  resamples: int,
+) -> list[float]:
+  """A figure of units drawn with replacement, many times."""
+  rng = np.random.default_rng([seed, num_units])
+  return [
+    figure(rng.integers(0, num_units, num_units)) for _ in range(resamples)
+  ]

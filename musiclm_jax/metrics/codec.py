@@ -1,12 +1,11 @@
 """Codec quality: a log-mel distance the codec was not trained on.
 
-clips [N, S] and their reconstructions -> distance per clip [N]; baselines
-that a codec must beat; perplexity per quantizer level. numpy, scipy, librosa:
-nothing here shares code with the training loss (Slaney mels, base-10 logs).
+clips [N, S] and their reconstructions -> distance per clip [N]; perplexity per
+quantizer level. numpy and librosa: nothing here shares code with the training
+loss (Slaney mels, base-10 logs).
 """
 
 import functools
-import itertools
 
 import numpy as np
 
@@ -15,9 +14,6 @@ from musiclm_jax.contracts.audio import SAMPLE_RATE
 # window -> mel bands; hop is a quarter of the window
 _RESOLUTIONS = {512: 32, 1024: 64, 2048: 96}
 _FLOOR = 1e-4  # relative to a full-scale sine: -80 dB
-_VOCODER_BANDS = 8
-_VOCODER_RANGE_HZ = (80.0, 10_000.0)
-_ENVELOPE_HZ = 50.0
 
 
 def log_mels(waveform: np.ndarray) -> list[np.ndarray]:
@@ -55,61 +51,6 @@ def distances(real: np.ndarray, other: np.ndarray) -> np.ndarray:
   )
 
 
-def random_pair_distances(real: np.ndarray, seed: int = 0) -> np.ndarray:
-  """Distance of every clip to three others on average, [N] in dB.
-
-  Args:
-    real: Clips of different pieces [N, S], N >= 2.
-    seed: Of the order of the clips.
-  """
-  mels = [log_mels(clip) for clip in real]
-  order = np.random.default_rng(seed).permutation(len(mels))
-  total = np.zeros(len(mels))
-  shifts = range(1, min(4, len(mels)))
-  for shift in shifts:
-    for here, there in zip(order, np.roll(order, shift), strict=True):
-      total[here] += distance(mels[here], mels[there])
-  return total / len(shifts)
-
-
-def mean_spectrum_distances(real: np.ndarray) -> np.ndarray:
-  """Distance of each clip to its own mean log-mel spectrum, [N] in dB.
-
-  It is what a codec reaches that keeps the timbre and loses all events. The
-  mean is taken of the log-mels themselves, which flatters the baseline.
-  """
-  out = []
-  for clip in real:
-    mels = log_mels(clip)
-    means = [np.broadcast_to(m.mean(axis=0), m.shape) for m in mels]
-    out.append(distance(mels, means))
-  return np.array(out)
-
-
-def vocoder(waveform: np.ndarray, seed: int = 0) -> np.ndarray:
-  """Resynthesises [S] from the envelopes of 8 bands, carried by noise."""
-  from scipy import signal
-
-  edges = np.geomspace(*_VOCODER_RANGE_HZ, _VOCODER_BANDS + 1)
-  noise = np.random.default_rng(seed).standard_normal(len(waveform))
-  smooth = signal.butter(2, _ENVELOPE_HZ, fs=SAMPLE_RATE, output='sos')
-  out = np.zeros(len(waveform))
-  for low, high in itertools.pairwise(edges):
-    band = signal.butter(
-      4, [low, high], 'bandpass', fs=SAMPLE_RATE, output='sos'
-    )
-    part = signal.sosfiltfilt(band, waveform)
-    carrier = signal.sosfiltfilt(band, noise)
-    power = np.maximum(signal.sosfiltfilt(smooth, np.square(part)), 0.0)
-    out += np.sqrt(power) * carrier / np.sqrt(np.mean(np.square(carrier)))
-  return out
-
-
-def vocoder_distances(real: np.ndarray) -> np.ndarray:
-  """Distance of each clip to its 8-band vocoder version, [N] in dB."""
-  return distances(real, np.stack([vocoder(clip) for clip in real]))
-
-
 def si_sdr(real: np.ndarray, other: np.ndarray) -> np.ndarray:
   """Scale-invariant signal-to-distortion ratio of each clip, [N] in dB."""
   real, other = np.asarray(real, float), np.asarray(other, float)
@@ -122,14 +63,8 @@ def si_sdr(real: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def code_histograms(codes: np.ndarray, codebook_size: int) -> np.ndarray:
   """Counts the codes of every clip: [N, T, Q] -> [N, Q, K]."""
-  num_clips, _, num_levels = codes.shape
-  counts = np.zeros((num_clips, num_levels, codebook_size), np.int64)
-  for clip in range(num_clips):
-    for level in range(num_levels):
-      counts[clip, level] = np.bincount(
-        codes[clip, :, level], minlength=codebook_size
-      )[:codebook_size]
-  return counts
+  counts = np.apply_along_axis(np.bincount, 1, codes, minlength=codebook_size)
+  return counts.swapaxes(1, 2)
 
 
 def perplexity(counts: np.ndarray) -> np.ndarray:

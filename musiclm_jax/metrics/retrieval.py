@@ -1,15 +1,10 @@
-"""Retrieval: does text find its audio, and do both get the same codes.
+"""Retrieval: does text find its audio.
 
-scores [N, M] of N queries and M keys, or embeddings and codes of pairs ->
-figures per query [N].
+scores [N, M] of N queries and M keys, or embeddings of pairs -> figures per
+query [N].
 """
 
-import dataclasses
-from collections.abc import Hashable, Sequence
-
 import numpy as np
-
-from musiclm_jax.metrics import bootstrap
 
 _DRAWS = 50
 
@@ -31,24 +26,6 @@ def recall_at(scores: np.ndarray, k: int) -> np.ndarray:
   better = (scores > own).sum(axis=1)
   tied = (scores == own).sum(axis=1)  # own key included
   return np.clip((k - better) / tied, 0.0, 1.0)
-
-
-def average_precision(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-  """Precision at each relevant key's place, averaged over these keys.
-
-  Args:
-    scores: [N, M]; ties keep the order of the keys.
-    relevant: bool [N, M].
-
-  Returns:
-    [N]; NaN where a query has no relevant key.
-  """
-  order = np.argsort(-scores, axis=1, kind='stable')
-  found = np.take_along_axis(relevant, order, axis=1)
-  precision = found.cumsum(axis=1) / np.arange(1, found.shape[1] + 1)
-  count = found.sum(axis=1)
-  summed = (precision * found).sum(axis=1)
-  return np.where(count > 0, summed / np.maximum(count, 1), np.nan)
 
 
 def gallery_recall(
@@ -80,41 +57,3 @@ def gallery_recall(
     hits[chosen] += recall_at(scores[np.ix_(chosen, chosen)], 1)
     drawn[chosen] += 1
   return hits[drawn > 0] / drawn[drawn > 0]
-
-
-@dataclasses.dataclass(frozen=True)
-class CodeAgreement:
-  """Equal codes of text and audio, per pair and level.
-
-  Attributes:
-    matched: Of pairs that belong together, per piece [U, L].
-    chance: Of each text with the audio of other pieces, per piece [U, L].
-  """
-
-  matched: np.ndarray
-  chance: np.ndarray
-
-  def margin(self, level: int) -> bootstrap.Interval:
-    """Agreement above chance at a level, from 0."""
-    return bootstrap.difference(self.matched[:, level], self.chance[:, level])
-
-
-def code_agreement(
-  text_codes: np.ndarray, audio_codes: np.ndarray, units: Sequence[Hashable]
-) -> CodeAgreement:
-  """Compares codes of captions and crops.
-
-  Args:
-    text_codes: [N, L].
-    audio_codes: [N, L] of the crops that the captions describe.
-    units: Piece of each pair.
-  """
-  units = list(units)
-  matched, chance = [], []
-  others = np.array([[a != b for b in units] for a in units])
-  for level in range(text_codes.shape[1]):
-    equal = text_codes[:, level, None] == audio_codes[None, :, level]
-    matched.append(bootstrap.unit_means(np.diag(equal), units)[0])
-    expected = (equal & others).sum(axis=1) / np.maximum(others.sum(axis=1), 1)
-    chance.append(bootstrap.unit_means(expected, units)[0])
-  return CodeAgreement(np.stack(matched, axis=1), np.stack(chance, axis=1))

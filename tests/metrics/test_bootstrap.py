@@ -37,12 +37,6 @@ def test_balanced_accuracy_sees_through_a_classifier_that_names_the_majority():
   assert balanced.value == balanced.low == 0.5
 
 
-def test_chance_of_permuted_labels_is_that_of_a_constant_classifier():
-  labels = ['piano'] * 90 + ['organ'] * 10
-  chance = bootstrap.permuted_chance(labels, ['piano'] * 100)
-  assert chance == pytest.approx(0.5)
-
-
 def test_a_paired_difference_is_found_where_unpaired_noise_hides_it():
   rng = np.random.default_rng(1)
   theirs = rng.normal(0, 5, 50)

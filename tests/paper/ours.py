@@ -20,8 +20,8 @@ from musiclm_jax.cascade import inputs, windows
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts.task import Task
 from musiclm_jax.data import noise
+from musiclm_jax.dsp import framing
 from musiclm_jax.metrics import memorization
-from musiclm_jax.mulan import embedder as mulan_windows
 from musiclm_jax.mulan import model as mulan_model
 from musiclm_jax.soundstream import discriminators, losses
 from musiclm_jax.token_lm.layout import make_layout
@@ -118,7 +118,7 @@ NAMES = {
   'math': math,
   'millions': millions,
   'mulan_model': mulan_model,
-  'mulan_windows': mulan_windows,
+  'framing': framing,
   'noise': noise,
   'of_all_stages': of_all_stages,
   'parameters': parameters,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.tiny_cascade import cascade_checks, gates
-from musiclm_jax.metrics.music import ClipStatistics
+from experiments.tiny_cascade.music import ClipStatistics
 
 FAMILIES = [name for name in ('piano', 'organ', 'brass', 'guitar') * 4]
 GOOD = ClipStatistics(True, 0.9, -18.0, 0.01, 6, 3.0)

@@ -126,3 +126,9 @@ def test_a_classifier_of_the_majority_only_does_not_qualify():
     'family', hits, hits, range(40), chance=0.5, threshold=0.85, classes=classes
   )
   assert found.real.value == 0.5 and not found.qualified
+
+
+def test_chance_of_permuted_labels_is_that_of_a_constant_classifier():
+  labels = ['piano'] * 90 + ['organ'] * 10
+  chance = classifiers.permuted_chance(labels, ['piano'] * 100)
+  assert chance == pytest.approx(0.5)

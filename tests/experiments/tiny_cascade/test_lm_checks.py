@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-from experiments.tiny_cascade import lm_checks
-from musiclm_jax.metrics import language_model
+from experiments.tiny_cascade import lm_checks, ngrams
 
 SIZE = 8
 
 
 def test_unigram_is_add_one():
-  table = language_model.unigram(np.array([0, 0, 1]), 4)
+  table = ngrams.unigram(np.array([0, 0, 1]), 4)
   np.testing.assert_allclose(np.exp(table), [3 / 7, 2 / 7, 1 / 7, 1 / 7])
 
 
@@ -20,19 +19,18 @@ def test_bigram_beats_the_unigram_on_a_chain_and_not_on_noise():
   noise = rng.integers(0, SIZE, (40, 100))
   for tokens, better in ((chain, True), (noise, False)):
     train, test = tokens[:20], tokens[20:]
-    first = language_model.unigram(train, SIZE)
-    table = language_model.bigram(list(train), SIZE)
+    first = ngrams.unigram(train, SIZE)
+    table = ngrams.bigram(list(train), SIZE)
     gain = (
-      language_model.unigram_nll(test, first)
-      - language_model.bigram_nll(test, table, first)
+      ngrams.unigram_nll(test, first) - ngrams.bigram_nll(test, table, first)
     ).mean()
     assert (gain > 0.5) == better
     assert gain > -0.1
 
 
 def test_unseen_tokens_cost_something_finite():
-  table = language_model.unigram(np.zeros(10, int), SIZE)
-  assert np.isfinite(language_model.unigram_nll(np.full((1, 5), 7), table))
+  table = ngrams.unigram(np.zeros(10, int), SIZE)
+  assert np.isfinite(ngrams.unigram_nll(np.full((1, 5), 7), table))
 
 
 def nll(stage, model, unigram=2.0, bigram=None, levels=4):

@@ -65,13 +65,13 @@ def codes(agree, seed=0):
 
 
 def test_codes_that_agree_on_two_levels_pass():
-  measured = retrieval.code_agreement(*codes([0.5, 0.4] + [0] * 10))
+  measured = token_checks.code_agreement(*codes([0.5, 0.4] + [0] * 10))
   assert token_checks.handover_gate(measured).passed
   assert measured.margin(7).low < 0.1
 
 
 def test_codes_that_agree_on_the_first_level_only_fail():
-  measured = retrieval.code_agreement(*codes([0.5] + [0] * 11, seed=1))
+  measured = token_checks.code_agreement(*codes([0.5] + [0] * 11, seed=1))
   gate = token_checks.handover_gate(measured)
   assert not gate.passed and sum(gate.conditions.values()) == 1
 
@@ -79,5 +79,5 @@ def test_codes_that_agree_on_the_first_level_only_fail():
 def test_one_code_for_everything_agrees_by_chance_only():
   """Mistake 16: an RVQ that sees text as one point always agrees."""
   same = np.zeros((60, 12), int)
-  measured = retrieval.code_agreement(same, same, range(60))
+  measured = token_checks.code_agreement(same, same, range(60))
   assert not token_checks.handover_gate(measured).passed

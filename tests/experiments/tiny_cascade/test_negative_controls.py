@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.tiny_cascade import cascade_checks, negative_controls
-from musiclm_jax.metrics import memorization, music
+from experiments.tiny_cascade import cascade_checks, music, negative_controls
+from musiclm_jax.metrics import memorization
 from musiclm_jax.rendered_music import programs
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from experiments.tiny_cascade import music
 from experiments.tiny_cascade.cascade_checks import is_music, is_sane
-from musiclm_jax.metrics import music
 from musiclm_jax.rendered_music import composer, performer
 
 RATE = 24_000

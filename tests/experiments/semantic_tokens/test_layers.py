@@ -1,12 +1,14 @@
 """The layers that are probed are those of the network."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
 import pytest
 from flax import linen as nn
 
+from experiments.semantic_tokens import networks
 from musiclm_jax.w2v_bert.features import SemanticFeatures
 
 
@@ -18,10 +20,12 @@ def test_the_token_layer_is_what_becomes_tokens(task, waveform, change):
   other = dataclasses.replace(task, semantic=semantic)
   made = jax.jit(other.init)(jax.random.key(1), {'waveform': waveform})
   params, collections = nn.unbox(made)
-  found = jax.jit(semantic.layers)(params, collections, waveform)
-  assert set(found) == set(semantic.layer_names())
-  assert semantic.layer_names()[-2:] == ['masked_2', 'masked_3']
-  assert semantic.token_layer == 'masked_2'
+  found = jax.jit(functools.partial(networks.layers, semantic))(
+    params, collections, waveform
+  )
+  assert set(found) == set(networks.names(semantic))
+  assert networks.names(semantic)[-2:] == ['masked_2', 'masked_3']
+  assert networks.token_layer(semantic) == 'masked_2'
   np.testing.assert_allclose(
     found['masked_2'],
     jax.jit(semantic.features)(params, collections, waveform),
@@ -35,7 +39,7 @@ def test_the_input_is_what_the_network_reads(task, initial, waveform):
 
   @jax.jit
   def both(params, collections, waveform):
-    found = task.semantic.layers(params, collections, waveform)
+    found = networks.layers(task.semantic, params, collections, waveform)
     return found, task.semantic.inputs(collections, waveform)
 
   found, mels = both(params, collections, waveform)

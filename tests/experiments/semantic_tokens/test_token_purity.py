@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musiclm_jax.metrics import token_purity
+from experiments.semantic_tokens import token_purity
 
 
 @pytest.fixture(scope='module')

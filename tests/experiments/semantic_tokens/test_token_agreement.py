@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musiclm_jax.metrics import token_agreement
+from experiments.semantic_tokens import token_agreement
 
 PIECES, FRAMES, K = 12, 200, 50
 GROUPS = [i % 3 for i in range(PIECES)]
