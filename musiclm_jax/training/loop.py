@@ -25,7 +25,7 @@ from musiclm_jax.training.assembly import Training, assemble
 from musiclm_jax.training.checkpoints import Checkpoints, check_room
 from musiclm_jax.training.evaluator import Evaluator
 from musiclm_jax.training.non_finite import NonFiniteGuard
-from musiclm_jax.training.observer import Observer, ProfiledSteps
+from musiclm_jax.training.observer import Observer
 from musiclm_jax.training.schedule import Schedule
 from musiclm_jax.training.speed import Clock
 from musiclm_jax.training.state import TrainState, start_from
@@ -61,7 +61,7 @@ def train(
   ema_decay: float = 0.0,
   contract_json: str | None = None,
   initial: tuple | None = None,
-  profiled: ProfiledSteps | None = None,
+  profiled: range = range(0),
   fsdp: int = 1,
   tensor: int = 1,
   progress: ProgressCallback = ignore,
@@ -179,7 +179,9 @@ def _run(
   observer: Observer,
 ) -> TrainState:
   """Steps from where the state is to the end of the plan."""
-  guard = NonFiniteGuard(state, checkpoints, plan, observer.warn)
+  guard = NonFiniteGuard(
+    state, training.state, checkpoints, plan, observer.warn
+  )
   with StopRequest() as stop:
     for number in range(int(state.step) + 1, plan.total_steps + 1):
       with observer.waiting():
