@@ -50,7 +50,7 @@ def _check_flags(stage: str) -> None:
   network = f'the workdir of {fitted_to}, or a bundle'
   for flag, value, needed, what in (
     ('workdir', _WORKDIR.value, True, 'the folder of this training'),
-    ('tokens', _TOKENS.value, bool(record.reads), 'a token store'),
+    ('tokens', _TOKENS.value, bool(record.layout), 'a token store'),
     ('network', _NETWORK.value, bool(fitted_to), network),
   ):
     if needed and not value:
