@@ -4,9 +4,10 @@ Orbax keeps it under `<workdir>/checkpoints/<step>`, as one flat dict of arrays
 (`'params/lm/...' -> array`) in `state` and one JSON object in `about`.
 """
 
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,14 +137,6 @@ def steps_in(checkpoints: Path) -> list[int]:
   return sorted((int(name) for name in names if name.isdigit()), reverse=True)
 
 
-def held_out(path: Path) -> Mapping[str, float]:
-  """Held-out metrics of a checkpoint; a damaged one has none."""
-  try:
-    return read_metadata(path).metrics
-  except Exception:
-    return {}
-
-
 def read_back(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
   """Reads arrays of a checkpoint, which proves that they can be read.
 
@@ -183,24 +176,21 @@ def all_damaged(checkpoints: Path) -> str:
 
 
 def _best_first(checkpoints: Path) -> list[Path]:
-  """Complete checkpoints, the one to read first."""
-  paths = {step: checkpoints / str(step) for step in steps_in(checkpoints)}
-  steps = list(paths)
-  if best := _best_of_newest(paths.values()):
-    chosen = best.step({step: held_out(paths[step]) for step in steps})
-    steps.sort(key=lambda step: step != chosen)
-  return [paths[step] for step in steps]
+  """Complete checkpoints, the one to read first.
 
-
-def _best_of_newest(paths: Iterable[Path]) -> Best | None:
-  """What the newest undamaged checkpoint's config calls best."""
+  What is best is said by the config of the newest undamaged one.
+  """
+  paths = [checkpoints / str(step) for step in steps_in(checkpoints)]
+  known = {}
   for path in paths:
-    try:
-      config = read_metadata(path).config
-    except Exception:
-      continue
-    return Best.parse(config.get('schedule', {}).get('keep_best', ''))
-  return None
+    with contextlib.suppress(Exception):
+      known[int(path.name)] = read_metadata(path)
+  newest = next(iter(known.values()), None)
+  schedule = newest.config.get('schedule', {}) if newest else {}
+  if best := Best.parse(schedule.get('keep_best', '')):
+    chosen = best.step({step: said.metrics for step, said in known.items()})
+    paths.sort(key=lambda path: path.name != str(chosen))
+  return paths
 
 
 def _read_step(path: Path) -> Checkpoint:

@@ -105,7 +105,9 @@ class Checkpoints:
       ),
     )
     for step in self._manager.all_steps():
-      self._kept.metrics[step] = checkpoint.held_out(self._path(step))
+      with contextlib.suppress(Exception):  # a damaged one has none
+        metadata = checkpoint.read_metadata(self._path(step))
+        self._kept.metrics[step] = metadata.metrics
 
   def save(self, state: TrainState, held_out: Metrics) -> None:
     """Begins to write `state`; training may go on and donate it.
@@ -254,7 +256,7 @@ class Checkpoints:
     self._manager.reload()
 
   def _steps(self) -> list[int]:
-    return sorted(checkpoint.steps_in(self._folder))
+    return checkpoint.steps_in(self._folder)[::-1]
 
   def _path(self, step: int) -> Path:
     return self._folder / str(step)
