@@ -10,8 +10,14 @@ import pytest
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.rehearsal.collectives import Links
-from musiclm_jax.rehearsal.program import Memory, plan, with_changes
-from musiclm_jax.rehearsal.rehearsal import bound, rehearse_and_suggest, suggest
+from musiclm_jax.rehearsal.rehearsal import (
+  Memory,
+  bound,
+  plan,
+  rehearse_and_suggest,
+  suggest,
+  with_changes,
+)
 from musiclm_jax.rehearsal.topology import open_topology, spellings
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
