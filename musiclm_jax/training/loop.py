@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from musiclm_jax.contracts import sharding
+from musiclm_jax.contracts import paths, sharding
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import INTERRUPTED, STOPPED
 from musiclm_jax.contracts.progress import ProgressCallback, ignore
@@ -27,7 +27,7 @@ from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.training import sharding_report
 from musiclm_jax.training import workdir as folder
 from musiclm_jax.training.assembly import Evaluator, Training, assemble
-from musiclm_jax.training.checkpoints import Checkpoints, check_room
+from musiclm_jax.training.checkpoint import KEEP, Checkpoints
 from musiclm_jax.training.non_finite import NonFiniteGuard
 from musiclm_jax.training.observer import Observer
 from musiclm_jax.training.schedule import Schedule
@@ -154,7 +154,13 @@ def _check(
   names = evaluator.names()  # draws a held-out batch
   if plan.best:
     plan.best.check(names)
-  check_room(workdir, training.state, plan)
+  # Those checkpoints that are kept need room, and one that is being written.
+  path = workdir / folder.CHECKPOINTS
+  there = len(os.listdir(path)) if path.is_dir() else 0
+  steps = filter(plan.saves, range(1, plan.total_steps + 1))
+  saves = len(list(itertools.islice(steps, KEEP + 1)))
+  each = sharding_report.held(training.state)[0]
+  paths.check_room(path, each * max(1, saves - there), 'checkpoints')
 
 
 def _first_state(

@@ -20,7 +20,7 @@ import numpy as np
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.terminal import first_few
-from musiclm_jax.training.checkpoints import Checkpoints
+from musiclm_jax.training.checkpoint import Checkpoints
 from musiclm_jax.training.schedule import Schedule
 from musiclm_jax.training.state import TrainState
 from musiclm_jax.training.step import FINITE, suspects
