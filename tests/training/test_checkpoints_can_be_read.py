@@ -35,7 +35,7 @@ def test_a_workdir_of_any_name_trains_and_goes_on(name, tmp_path):
     play('lm', path, schedule=SHORT | {'total_steps': total})
     assert checkpoint.read(path).step == total
   assert checkpoint.read(path / 'checkpoints' / '2').step == 2
-  assert ownership.foreign(path, workdir.FOLDER) is None, 'all of it is ours'
+  ownership.check_ours(path, workdir.FOLDER)
   assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
