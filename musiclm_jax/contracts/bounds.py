@@ -149,4 +149,3 @@ def _values(node: Any, key: str = '') -> Iterator[tuple[str, Any]]:
       yield from _values(value, key)
   else:
     yield key, node
-

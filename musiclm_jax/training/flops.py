@@ -170,8 +170,8 @@ class Ledger:
     """Counts one equation; returns what it makes."""
     name = equation.primitive.name
     special = {
-      'scan': self._scan,
-      'while': self._while,
+      'scan': self._loop,
+      'while': self._loop,
       'cond': self._cond,
       'name': self._mark,
     }
@@ -244,22 +244,19 @@ class Ledger:
       for index, variable in enumerate(equation.outvars)
     ]
 
-  def _scan(self, equation: Any, inputs: _Values, times: int) -> _Values:
-    carry, length = _carry_of(equation.params), equation.params['length']
-    body = equation.params['jaxpr']
-    return self._loop(equation, inputs, carry, body, times * length)
+  def _loop(self, equation: Any, inputs: _Values, times: int) -> _Values:
+    """Walks a loop's body when it is known which of its carry is active.
 
-  def _while(self, equation: Any, inputs: _Values, times: int) -> _Values:
-    """Counts one run of the body: how many there are depends on values."""
-    inputs = inputs[equation.params['cond_nconsts'] :]
-    carry = slice(equation.params['body_nconsts'], len(inputs))
-    body = equation.params['body_jaxpr']
-    return self._loop(equation, inputs, carry, body, times)
-
-  def _loop(
-    self, equation: Any, inputs: _Values, carry: slice, body: Any, times: int
-  ) -> _Values:
-    """Walks a loop's body when it is known which of its carry is active."""
+    One run of a while loop's counts: how many there are depends on values.
+    """
+    params = equation.params
+    if equation.primitive.name == 'scan':
+      carry, body = _carry_of(params), params['jaxpr']
+      times *= params['length']
+    else:
+      inputs = inputs[params['cond_nconsts'] :]
+      carry = slice(params['body_nconsts'], len(inputs))
+      body = params['body_jaxpr']
     outside = self._plain(equation, inputs)
     start = outside[0].number if outside else 0
     # What a body reads of carry and slices is another array in every run, so
