@@ -58,9 +58,9 @@ def main() -> None:
 
   if _TOPOLOGY.value is None:
     devices.check()
-    from musiclm_jax.rehearsal import measurement
+    from musiclm_jax.rehearsal.rehearsal import measure
 
-    result = measurement.measure(config.to_dict())
+    result = measure(config.to_dict())
   else:
     _prepare()
     from musiclm_jax.rehearsal.rehearsal import rehearse_and_suggest

@@ -50,7 +50,7 @@ def _check_flags(stage: str) -> None:
   network = f'the workdir of {fitted_to}, or a bundle'
   for flag, value, needed, what in (
     ('workdir', _WORKDIR.value, True, 'the folder of this training'),
-    ('tokens', _TOKENS.value, bool(record.reads), 'a token store'),
+    ('tokens', _TOKENS.value, bool(record.layout), 'a token store'),
     ('network', _NETWORK.value, bool(fitted_to), network),
   ):
     if needed and not value:
@@ -112,13 +112,13 @@ def main() -> None:
   from musiclm_jax.launch import devices
   from musiclm_jax.training import loop
   from musiclm_jax.training import workdir as folder
-  from musiclm_jax.training.observer import ProfiledSteps
+  from musiclm_jax.training.observer import profiled_steps
 
   devices.check()
   _check_flags(config.stage)
-  profiled = _PROFILE.value and ProfiledSteps.parse(
-    _PROFILE.value, config.schedule.total_steps
-  )
+  profiled = range(0)
+  if _PROFILE.value:
+    profiled = profiled_steps(_PROFILE.value, config.schedule.total_steps)
   task = stages.build(config)
   contract = layout = None
   if make_layout := stages.find(config.stage).layout:
@@ -147,7 +147,7 @@ def main() -> None:
       seed=config.seed,
       contract_json=contract and contract.to_json(),
       initial=initial,
-      profiled=profiled or None,
+      profiled=profiled,
       progress=cli.progress(shown=False),  # the loop prints lines of its own
       **config.training,
       **config.mesh,

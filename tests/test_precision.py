@@ -20,7 +20,7 @@ from musiclm_jax.melody import model as melody_model
 from musiclm_jax.nn import embedding, kmeans, quantizer
 from musiclm_jax.nn.conv import Conv
 from musiclm_jax.rehearsal import topology
-from musiclm_jax.rehearsal.program import plan
+from musiclm_jax.rehearsal.rehearsal import plan
 from musiclm_jax.soundstream import losses as codec_losses
 from musiclm_jax.soundstream.codec import Codec
 from musiclm_jax.soundstream.seanet import SoundStream

@@ -100,7 +100,7 @@ def check(name: str, value: float, bounds: Bounds) -> None:
   least, most = bounds
   if not least <= value <= most:
     raise UsageError(
-      f'{name}={value}: choose a number from {_short(least)} to {_short(most)}'
+      f'{name}={value}: choose a number from {least:.10g} to {most:.10g}'
     )
 
 
@@ -149,7 +149,3 @@ def _values(node: Any, key: str = '') -> Iterator[tuple[str, Any]]:
       yield from _values(value, key)
   else:
     yield key, node
-
-
-def _short(bound: float) -> str:
-  return f'{bound:d}' if isinstance(bound, int) else f'{bound:.10g}'

@@ -10,6 +10,11 @@ from musiclm_jax.contracts import atomic_file, ownership, paths
 from musiclm_jax.contracts.errors import UsageError
 
 Result = Mapping[str, Any]
+_BOUNDS = {
+  'compute': 'compute',
+  'hbm': 'memory traffic',
+  'ici': 'the interconnect',
+}
 
 
 def write_json(path: Path, result: Result) -> None:
@@ -85,9 +90,10 @@ def _predicted(result: Result) -> list[tuple[str, str]]:
     ('memory traffic', _seconds(result['t_hbm'])),
   ]
   if result['fits']:
+    reached, bound = percent(result['max_mfu']), _BOUNDS[result['bound_by']]
     rows += [
       ('interconnect', _seconds(result['t_ici'])),
-      ('MFU, at most', f'{percent(result["max_mfu"])}, {_binds(result)}'),
+      ('MFU, at most', f'{reached}, bound by {bound}'),
     ]
     rows += [('', _collective(one)) for one in result['collectives'][:8]]
   elif 'suggestion' in result:
@@ -112,11 +118,6 @@ def _measured(result: Result) -> list[tuple[str, str]]:
 
 def _seconds(seconds: float) -> str:
   return f'{1e3 * seconds:.3g} ms'
-
-
-def _binds(result: Result) -> str:
-  names = {'hbm': 'memory traffic', 'ici': 'the interconnect'}
-  return f'bound by {names.get(result["bound_by"], result["bound_by"])}'
 
 
 def _collective(one: Mapping[str, Any]) -> str:

@@ -7,30 +7,33 @@ parameters and the same record, bit for bit.
 
 import dataclasses
 import itertools
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
-from musiclm_jax.contracts import sharding
+from musiclm_jax.contracts import paths, sharding
 from musiclm_jax.contracts.array_types import PyTree
+from musiclm_jax.contracts.errors import INTERRUPTED, STOPPED
 from musiclm_jax.contracts.progress import ProgressCallback, ignore
 from musiclm_jax.contracts.task import Task, task_at
 from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.training import sharding_report
 from musiclm_jax.training import workdir as folder
-from musiclm_jax.training.assembly import Training, assemble
-from musiclm_jax.training.checkpoints import Checkpoints, check_room
-from musiclm_jax.training.evaluator import Evaluator
+from musiclm_jax.training.assembly import Evaluator, Training, assemble
+from musiclm_jax.training.checkpoint import KEEP, Checkpoints
 from musiclm_jax.training.non_finite import NonFiniteGuard
-from musiclm_jax.training.observer import Observer, ProfiledSteps
+from musiclm_jax.training.observer import Observer
 from musiclm_jax.training.schedule import Schedule
 from musiclm_jax.training.speed import Clock
 from musiclm_jax.training.state import TrainState, start_from
 from musiclm_jax.training.step import FINITE
-from musiclm_jax.training.stop_request import StopRequest
 
 HostBatch = Mapping[str, np.ndarray]
 
@@ -61,7 +64,7 @@ def train(
   ema_decay: float = 0.0,
   contract_json: str | None = None,
   initial: tuple | None = None,
-  profiled: ProfiledSteps | None = None,
+  profiled: range = range(0),
   fsdp: int = 1,
   tensor: int = 1,
   progress: ProgressCallback = ignore,
@@ -151,7 +154,13 @@ def _check(
   names = evaluator.names()  # draws a held-out batch
   if plan.best:
     plan.best.check(names)
-  check_room(workdir, training.state, plan)
+  # Those checkpoints that are kept need room, and one that is being written.
+  path = workdir / folder.CHECKPOINTS
+  there = len(os.listdir(path)) if path.is_dir() else 0
+  steps = filter(plan.saves, range(1, plan.total_steps + 1))
+  saves = len(list(itertools.islice(steps, KEEP + 1)))
+  each = sharding_report.held(training.state)[0]
+  paths.check_room(path, each * max(1, saves - there), 'checkpoints')
 
 
 def _first_state(
@@ -179,7 +188,9 @@ def _run(
   observer: Observer,
 ) -> TrainState:
   """Steps from where the state is to the end of the plan."""
-  guard = NonFiniteGuard(state, checkpoints, plan, observer.warn)
+  guard = NonFiniteGuard(
+    state, training.state, checkpoints, plan, observer.warn
+  )
   with StopRequest() as stop:
     for number in range(int(state.step) + 1, plan.total_steps + 1):
       with observer.waiting():
@@ -226,3 +237,68 @@ def _scalars(metrics: dict[str, np.ndarray], state: TrainState) -> dict:
   if rolled_back := int(state.rolled_back):
     values['rolled_back'] = rolled_back
   return values
+
+
+class StopRequest:
+  """Remembers a SIGTERM or a Ctrl-C until the step is over and can be saved.
+
+  SIGTERM is also how a preemption or a maintenance notice reaches a process:
+  cloud machines, Kubernetes and Slurm send it before they take the machine
+  away.
+
+  A second Ctrl-C ends the process at once, as a kill would: what has been
+  saved stays, and what was being written is removed at the next start.
+
+  Of several processes jax's preemption service listens to SIGTERM instead, in
+  all from the moment they join, and a Ctrl-C is passed on to it. Where one
+  gets the signal, it asks all at which step they are and names the step after
+  the furthest, within two seconds.
+  """
+
+  def __init__(self):
+    self._asked = self._interrupted = False
+    self._old: dict[int, object] = {}
+
+  def __enter__(self) -> 'StopRequest':
+    if threading.current_thread() is threading.main_thread():
+      self._listen(signal.SIGINT)
+      if jax.process_count() == 1:
+        self._listen(signal.SIGTERM)
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    for number, old in self._old.items():
+      signal.signal(number, old)
+
+  def _listen(self, number: int) -> None:
+    # What ignores Ctrl-C, such as a job in the background, goes on doing so.
+    if signal.getsignal(number) is not signal.SIG_IGN:
+      self._old[number] = signal.signal(number, self._remember)
+
+  def _remember(self, number: int, _: object) -> None:
+    if number == signal.SIGINT:
+      if self._interrupted:
+        os._exit(INTERRUPTED)
+      self._interrupted = True
+      if jax.process_count() > 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    self._asked = True
+    again = '; Ctrl-C again ends at once' if self._interrupted else ''
+    os.write(2, f'asked to stop: saving after this step{again}\n'.encode())
+
+  @property
+  def code(self) -> int:
+    """The exit code that says how it was asked.
+
+    After a Ctrl-C it is not the one that launchers start again.
+    """
+    return INTERRUPTED if self._interrupted else STOPPED
+
+  def asked(self, step: int) -> bool:
+    """Whether to stop after `step`, in all processes at the same one.
+
+    Must be called after every step.
+    """
+    if jax.process_count() == 1:
+      return self._asked
+    return multihost_utils.reached_preemption_sync_point(step)

@@ -1,8 +1,7 @@
 """Optimizers and learning rate schedules, looked up by name in two dicts."""
 
-import functools
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 import jax
 import optax
@@ -112,7 +111,7 @@ def _scale_by_shape(updates: PyTree, params: PyTree) -> PyTree:
 
 
 def _names(path: tuple) -> list[str]:
-  return [str(getattr(key, 'key', getattr(key, 'name', ''))) for key in path]
+  return jax.tree_util.keystr(path, simple=True, separator='/').split('/')
 
 
 # Name -> preconditioner. `adam` and `adamw` differ in that adam refuses a
@@ -216,7 +215,13 @@ def make_optimizer(
   if not own:
     return optax.chain(clip, *rest)
   own[_REST] = optax.chain(*rest)
-  return optax.chain(clip, optax.partition(own, _by_subtree(own)))
+  return optax.chain(
+    clip,
+    optax.partition(
+      own,
+      lambda params: {name: name if name in own else _REST for name in params},
+    ),
+  )
 
 
 def make_optimizers(
@@ -245,16 +250,11 @@ def make_optimizers(
 
 def _resting(player: str) -> optax.GradientTransformation:
   """Moves no parameters; its state is adam's, as checkpoints have it."""
-  adam = make_optimizer(
-    name='adam',
-    schedule='constant',
-    learning_rate=0.0,
-    warmup_steps=0,
-    b1=0.9,
-    b2=0.99,
-    weight_decay=0.0,
-    clip_norm=0.0,
-    total_steps=0,
+  adam = optax.chain(
+    optax.identity(),
+    _adam(0.9, 0.99),
+    optax.add_decayed_weights(0.0, mask=_kernels),
+    optax.scale_by_learning_rate(lambda count: 0.0),
   )
 
   def init(params: PyTree) -> PyTree:
@@ -266,17 +266,6 @@ def _resting(player: str) -> optax.GradientTransformation:
     return adam.init(params)
 
   return optax.GradientTransformation(init, adam.update)
-
-
-def _by_subtree(named: Collection[str]) -> Callable[[PyTree], PyTree]:
-  """Labels each parameter by the named subtree it is in, or as the rest."""
-
-  def label(path: tuple, leaf: Array) -> str:
-    del leaf
-    first = _names(path)[0]
-    return first if first in named else _REST
-
-  return functools.partial(jax.tree_util.tree_map_with_path, label)
 
 
 def _kernels(params: PyTree) -> PyTree:

@@ -162,12 +162,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def read_contract(path: Path) -> str | None:
   """Reads the token contract, if the workdir has one."""
-  file = path / CONTRACT
-  return (
-    file.read_text(encoding='utf-8', errors='replace')
-    if file.exists()
-    else None
-  )
+  try:
+    return (path / CONTRACT).read_text(encoding='utf-8', errors='replace')
+  except FileNotFoundError:
+    return None
 
 
 def _differences(

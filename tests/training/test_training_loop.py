@@ -15,8 +15,8 @@ from training_games import play
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.training import checkpoint, workdir
+from musiclm_jax.training.loop import StopRequest
 from musiclm_jax.training.state import flatten
-from musiclm_jax.training.stop_request import StopRequest
 
 STILL = {'optimizer': {'learning_rate': 0.0}}
 
