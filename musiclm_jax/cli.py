@@ -30,6 +30,7 @@ from musiclm_jax.launch import environment, trouble
 USAGE = 2
 CLOSED = 141  # as a shell counts an end by SIGPIPE
 PROGRESS_FILE = 'MUSICLM_JAX_PROGRESS'  # variable that names a file of events
+_BEGUN = time.monotonic()  # this module is among the first to be imported
 _LINE_SECONDS = 5.0  # between lines of progress where there is no terminal
 # What every config has, beside the network.
 _SECTIONS = (
@@ -83,6 +84,11 @@ def resumable(folder: Path) -> Iterator[None]:
   except (KeyboardInterrupt, SystemExit):
     report(f"'{folder}' keeps what is finished: run again to go on")
     raise
+
+
+def seconds_left(minutes: float) -> float:
+  """How long this process may go on, if it may be `minutes` old."""
+  return 60 * minutes - (time.monotonic() - _BEGUN)
 
 
 def progress(shown: bool = True) -> ProgressCallback:

@@ -35,6 +35,7 @@ from musiclm_jax.training import workdir
 from musiclm_jax.training.loop import Data
 
 if TYPE_CHECKING:  # a training is not that of other networks' code
+  from musiclm_jax.data.text import WordPiece
   from musiclm_jax.melody.embedder import MelodyEmbedder
   from musiclm_jax.mulan.embedder import MulanEmbedder
   from musiclm_jax.w2v_bert.features import SemanticFeatures
@@ -226,7 +227,7 @@ def _captioned(inputs: Inputs) -> Data:
   kept = path.exists() and workdir.has_checkpoint(inputs.workdir)
   if not kept and jax.process_index() == 0:
     if given:
-      tokenizer = WordPiece.load(_vocabulary(given))
+      tokenizer = _vocabulary(given)
     else:
       tokenizer = WordPiece.train(_captions(splits[0]), size)
     tokenizer.save(path)
@@ -236,7 +237,7 @@ def _captioned(inputs: Inputs) -> Data:
     multihost_utils.sync_global_devices('vocabulary')
   tokenizer = WordPiece.load(path)
   if inputs.init_text and (
-    tokenizer.pieces != WordPiece.load(_vocabulary(inputs.init_text)).pieces
+    tokenizer.pieces != _vocabulary(inputs.init_text).pieces
   ):
     raise UsageError(
       f"'{path}' is another vocabulary than that of --init_text="
@@ -249,8 +250,6 @@ def _captioned(inputs: Inputs) -> Data:
 
 def _embeddings(inputs: Inputs, stage: str) -> Data:
   """Embeddings of audio and of its caption by the frozen MuLan."""
-  from musiclm_jax.data.text import WordPiece
-
   splits = _captioned_sources(inputs)
   network: Network[MulanEmbedder] = networks.load(inputs.network, stage)
   embed_audio = jax.jit(network.model.embed_audio)
@@ -265,7 +264,7 @@ def _embeddings(inputs: Inputs, stage: str) -> Data:
       text = embed_text(*frozen, batch['text_ids'][:, 0])
       yield jax.device_get({'audio': audio, 'text': text})
 
-  inputs.options['tokenizer'] = WordPiece.load(_vocabulary(inputs.network))
+  inputs.options['tokenizer'] = _vocabulary(inputs.network)
   inputs.options['text_length'] = network.config['data']['text_length']
   return _both_splits(draw, splits, inputs)
 
@@ -324,7 +323,12 @@ def _captions(source: sources.Source) -> Iterator[str]:
         yield caption
 
 
-def _vocabulary(path: str) -> Path:
-  """Finds the word pieces in MuLan's workdir or in a bundle."""
+def _vocabulary(path: str) -> 'WordPiece':
+  """Reads the word pieces of MuLan's workdir or export, or of a bundle."""
+  from musiclm_jax.data.text import WordPiece
+  from musiclm_jax.training import export
+
+  if export.is_export(Path(path)):
+    return WordPiece.parse(export.read(Path(path)).files[VOCABULARY])
   inside = Path(path) / 'mulan' / VOCABULARY
-  return inside if inside.exists() else Path(path) / VOCABULARY
+  return WordPiece.load(inside if inside.exists() else Path(path) / VOCABULARY)

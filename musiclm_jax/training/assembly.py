@@ -62,6 +62,7 @@ def assemble(
   seed: int = 0,
   accumulation: int = 1,
   ema_decay: float = 0.0,
+  first_step: int = 0,
 ) -> Training:
   """Puts a training together; computes nothing, so any mesh will do.
 
@@ -74,12 +75,16 @@ def assemble(
     seed: Of initial values and training noise.
     accumulation: Microbatches a step.
     ema_decay: Of averaged parameters; 0.0 is off.
+    first_step: Where learning rates warm up; see `learning_rate_schedule`.
 
   Raises:
     UsageError: If the batch cannot be cut into its microbatches.
   """
   players = make_optimizers(
-    optimizers, players=task.losses(), total_steps=total_steps
+    optimizers,
+    players=task.losses(),
+    total_steps=total_steps,
+    first_step=first_step,
   )
   init = functools.partial(
     states.init_state, task, players, seed=seed, with_ema=ema_decay > 0

@@ -7,20 +7,15 @@ parameters and the same record, bit for bit.
 
 import dataclasses
 import itertools
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from musiclm_jax.contracts import paths, sharding
 from musiclm_jax.contracts.array_types import PyTree
-from musiclm_jax.contracts.errors import INTERRUPTED, STOPPED
 from musiclm_jax.contracts.progress import ProgressCallback, ignore
 from musiclm_jax.contracts.task import Task, task_at
 from musiclm_jax.contracts.terminal import printable
@@ -32,8 +27,9 @@ from musiclm_jax.training.non_finite import NonFiniteGuard
 from musiclm_jax.training.observer import Observer
 from musiclm_jax.training.schedule import Schedule
 from musiclm_jax.training.speed import Clock
-from musiclm_jax.training.state import TrainState, start_from
+from musiclm_jax.training.state import TrainState
 from musiclm_jax.training.step import FINITE
+from musiclm_jax.training.stop_request import StopRequest
 
 HostBatch = Mapping[str, np.ndarray]
 
@@ -63,7 +59,10 @@ def train(
   accumulation: int = 1,
   ema_decay: float = 0.0,
   contract_json: str | None = None,
-  initial: tuple | None = None,
+  initial: Callable[[TrainState], TrainState] | None = None,
+  first_step: int = 0,
+  seconds_left: Callable[[], float] | None = None,
+  at_end: Callable[[TrainState], None] = lambda state: None,
   profiled: range = range(0),
   fsdp: int = 1,
   tensor: int = 1,
@@ -82,8 +81,11 @@ def train(
     accumulation: Microbatches a step.
     ema_decay: Of averaged parameters; 0.0 is off.
     contract_json: Token contract of an LM.
-    initial: What to start from instead of random values: the arguments of
-      `state.start_from` after the state.
+    initial: From the state of random values to the one to start from.
+    first_step: Of that state; learning rates warm up from there.
+    seconds_left: Tells how long the process may go on; the run is saved and
+      ends before that.
+    at_end: Takes the state that the run ends with, stopped or done.
     profiled: Steps to profile.
     fsdp: Devices that share one copy of the parameters, 0 for all; the
       others are data-parallel.
@@ -97,8 +99,8 @@ def train(
     UsageError: If the workdir belongs to another config or is not shared by
       all processes, a checkpoint cannot be written or read, or the loss stays
       not finite; see `NonFiniteGuard`.
-    SystemExit: When the state is saved after a SIGTERM (code 75) or a Ctrl-C
-      (code 130).
+    SystemExit: When the state is saved after a SIGTERM or for the time (code
+      75), or after a Ctrl-C (code 130).
   """
   clock = Clock()
   mesh = sharding.make_mesh(fsdp=fsdp, tensor=tensor)
@@ -114,6 +116,7 @@ def train(
     seed=seed,
     accumulation=accumulation,
     ema_decay=ema_decay,
+    first_step=first_step,
   )
   evaluator = Evaluator(training, data.evaluation)
   _check(training, plan, evaluator, workdir)
@@ -125,6 +128,10 @@ def train(
     state = _first_state(training, checkpoints, initial, clock)
     done = int(state.step)
     if done >= plan.total_steps:
+      if done == first_step:  # of an export, which no checkpoint holds yet
+        checkpoints.save(state, {})
+        checkpoints.wait()
+      at_end(state)
       line = f'done: {workdir} has {done} of {plan.total_steps} steps'
       print(printable(line))
       return state
@@ -140,9 +147,20 @@ def train(
       profiled=profiled,
       progress=progress,
     ) as observer:
-      return _run(
-        training, state, placed, plan, checkpoints, evaluator, observer
+      state, code = _run(
+        training,
+        state,
+        placed,
+        plan,
+        checkpoints,
+        evaluator,
+        observer,
+        StopRequest(seconds_left, sharding_report.held(training.state)[1]),
       )
+    at_end(state)
+    if code:
+      raise SystemExit(code)
+    return state
   finally:
     checkpoints.close()
 
@@ -166,7 +184,7 @@ def _check(
 def _first_state(
   training: Training,
   checkpoints: Checkpoints,
-  initial: tuple | None,
+  initial: Callable[[TrainState], TrainState] | None,
   clock: Clock,
 ) -> TrainState:
   """The state of the newest checkpoint, or one of no steps."""
@@ -174,7 +192,7 @@ def _first_state(
     state = checkpoints.restore(training.state)
   if state is None:
     state = training.create_state()
-    state = start_from(state, *initial) if initial else state
+    state = initial(state) if initial else state
   return state
 
 
@@ -186,12 +204,17 @@ def _run(
   checkpoints: Checkpoints,
   evaluator: Evaluator,
   observer: Observer,
-) -> TrainState:
-  """Steps from where the state is to the end of the plan."""
+  stop: StopRequest,
+) -> tuple[TrainState, int]:
+  """Steps from where the state is to the end of the plan, or to a stop.
+
+  Returns:
+    The state, which is saved, and the exit code of a stop, else 0.
+  """
   guard = NonFiniteGuard(
     state, training.state, checkpoints, plan, observer.warn
   )
-  with StopRequest() as stop:
+  with stop:
     for number in range(int(state.step) + 1, plan.total_steps + 1):
       with observer.waiting():
         batch = next(batches)
@@ -217,10 +240,10 @@ def _run(
       if stopping:
         checkpoints.wait()
         observer.say(f'stopped and saved at step {number}: run again to go on')
-        raise SystemExit(stop.code)
+        return state, stop.code
   checkpoints.wait()
   observer.say(f'done: {plan.total_steps} steps')
-  return state
+  return state, 0
 
 
 def _saves(plan: Schedule, number: int, state: TrainState) -> bool:
@@ -237,68 +260,3 @@ def _scalars(metrics: dict[str, np.ndarray], state: TrainState) -> dict:
   if rolled_back := int(state.rolled_back):
     values['rolled_back'] = rolled_back
   return values
-
-
-class StopRequest:
-  """Remembers a SIGTERM or a Ctrl-C until the step is over and can be saved.
-
-  SIGTERM is also how a preemption or a maintenance notice reaches a process:
-  cloud machines, Kubernetes and Slurm send it before they take the machine
-  away.
-
-  A second Ctrl-C ends the process at once, as a kill would: what has been
-  saved stays, and what was being written is removed at the next start.
-
-  Of several processes jax's preemption service listens to SIGTERM instead, in
-  all from the moment they join, and a Ctrl-C is passed on to it. Where one
-  gets the signal, it asks all at which step they are and names the step after
-  the furthest, within two seconds.
-  """
-
-  def __init__(self):
-    self._asked = self._interrupted = False
-    self._old: dict[int, object] = {}
-
-  def __enter__(self) -> 'StopRequest':
-    if threading.current_thread() is threading.main_thread():
-      self._listen(signal.SIGINT)
-      if jax.process_count() == 1:
-        self._listen(signal.SIGTERM)
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    for number, old in self._old.items():
-      signal.signal(number, old)
-
-  def _listen(self, number: int) -> None:
-    # What ignores Ctrl-C, such as a job in the background, goes on doing so.
-    if signal.getsignal(number) is not signal.SIG_IGN:
-      self._old[number] = signal.signal(number, self._remember)
-
-  def _remember(self, number: int, _: object) -> None:
-    if number == signal.SIGINT:
-      if self._interrupted:
-        os._exit(INTERRUPTED)
-      self._interrupted = True
-      if jax.process_count() > 1:
-        os.kill(os.getpid(), signal.SIGTERM)
-    self._asked = True
-    again = '; Ctrl-C again ends at once' if self._interrupted else ''
-    os.write(2, f'asked to stop: saving after this step{again}\n'.encode())
-
-  @property
-  def code(self) -> int:
-    """The exit code that says how it was asked.
-
-    After a Ctrl-C it is not the one that launchers start again.
-    """
-    return INTERRUPTED if self._interrupted else STOPPED
-
-  def asked(self, step: int) -> bool:
-    """Whether to stop after `step`, in all processes at the same one.
-
-    Must be called after every step.
-    """
-    if jax.process_count() == 1:
-      return self._asked
-    return multihost_utils.reached_preemption_sync_point(step)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import jax
 import optax
@@ -127,7 +128,12 @@ OPTIMIZERS = {
 
 
 def learning_rate_schedule(
-  schedule: str, *, learning_rate: float, warmup_steps: int, total_steps: int
+  schedule: str,
+  *,
+  learning_rate: float,
+  warmup_steps: int,
+  total_steps: int,
+  first_step: int = 0,
 ) -> optax.Schedule:
   """Makes a schedule: linear warm-up to `learning_rate`, then the named one.
 
@@ -136,6 +142,8 @@ def learning_rate_schedule(
     learning_rate: At the end of the warm-up.
     warmup_steps: Of linear growth; step 0 already moves.
     total_steps: Of the whole training.
+    first_step: Where the warm-up begins: later than 0 where a training goes
+      on without the moments that it has learned.
 
   Raises:
     UsageError: If the name is not known.
@@ -144,7 +152,8 @@ def learning_rate_schedule(
 
   def rate(count: Array) -> Array:
     step = jax.numpy.asarray(count, jax.numpy.float32)
-    warm = jax.numpy.minimum((step + 1) / max(warmup_steps, 1), 1.0)
+    warm = (step - first_step + 1) / max(warmup_steps, 1)
+    warm = jax.numpy.minimum(warm, 1.0)
     return learning_rate * warm * factor(step, warmup_steps, total_steps)
 
   return rate
@@ -161,6 +170,7 @@ def make_optimizer(
   weight_decay: float,
   clip_norm: float,
   total_steps: int,
+  first_step: int = 0,
   adam_rates: Mapping[str, float | None] | None = None,
 ) -> optax.GradientTransformation:
   """Makes one player's optimizer: clip, precondition, decay, scale.
@@ -179,6 +189,7 @@ def make_optimizer(
     weight_decay: Decoupled, times the learning rate.
     clip_norm: Largest global norm of this player's gradient; 0 is off.
     total_steps: Of the whole training.
+    first_step: See `learning_rate_schedule`.
     adam_rates: Subtree -> peak at which Adam moves it, whatever `name` moves
       the rest: what comes trained wants small steps. None is no exception.
 
@@ -198,6 +209,7 @@ def make_optimizer(
       learning_rate=peak,
       warmup_steps=warmup_steps,
       total_steps=total_steps,
+      first_step=first_step,
     )
     return (
       precondition,
@@ -229,6 +241,7 @@ def make_optimizers(
   *,
   players: Collection[str],
   total_steps: int,
+  first_step: int = 0,
 ) -> dict[str, optax.GradientTransformation]:
   """Makes each player's optimizer from its keyword arguments.
 
@@ -236,13 +249,16 @@ def make_optimizers(
     optimizers: Player -> keyword arguments of `make_optimizer`.
     players: All of the task's, of whom those without parameters need none.
     total_steps: Of the whole training.
+    first_step: See `learning_rate_schedule`.
 
   Returns:
     Player -> optimizer. Its `init` raises a UsageError where parameters have
     no optimizer.
   """
   made = {
-    player: make_optimizer(**kwargs, total_steps=total_steps)
+    player: make_optimizer(
+      **kwargs, total_steps=total_steps, first_step=first_step
+    )
     for player, kwargs in optimizers.items()
   }
   return made | {p: _resting(p) for p in players if p not in made}
@@ -276,3 +292,22 @@ def _kernels(params: PyTree) -> PyTree:
     ),
     params,
   )
+
+
+def at_step(opt_state: PyTree, step: int) -> PyTree:
+  """Lets the learning rates of a fresh state go on at `step`.
+
+  What counts steps for other reasons, such as the correction of moments that
+  began at zero, stays at its beginning.
+  """
+
+  def is_rate(node: Any) -> bool:
+    return isinstance(node, optax.ScaleByScheduleState)
+
+  def moved(node: Any) -> Any:
+    if not is_rate(node):
+      return node
+    count = jax.numpy.asarray(step, node.count.dtype)
+    return node._replace(count=jax.device_put(count, node.count.sharding))
+
+  return jax.tree.map(moved, opt_state, is_leaf=is_rate)
