@@ -20,12 +20,28 @@ if TYPE_CHECKING:
   import jax
 
   from musiclm_jax.contracts.task import Task
+  from musiclm_jax.embedding_rvq.quantizer import EmbeddingQuantizer
+  from musiclm_jax.melody.embedder import MelodyEmbedder
+  from musiclm_jax.mulan.embedder import MulanEmbedder
+  from musiclm_jax.soundstream.codec import Codec
+  from musiclm_jax.token_lm.language_model import LanguageModel
+  from musiclm_jax.token_lm.layout import Layout
+  from musiclm_jax.w2v_bert.features import SemanticCodebook, SemanticFeatures
 
+  Inference = (
+    Codec
+    | SemanticFeatures
+    | SemanticCodebook
+    | MulanEmbedder
+    | EmbeddingQuantizer
+    | MelodyEmbedder
+    | LanguageModel
+  )
   Shapes = dict[str, jax.ShapeDtypeStruct]
 
 Config = Mapping[str, Any]
-# How a stage is used: its room's `Codec`, `MulanEmbedder`, `LanguageModel`, …
-Inference = Any
+
+Kind = Literal['network', 'codebook', 'language model']
 # What `cascade.stage_data` opens; the shapes stand beside each stage.
 Batches = Literal[
   'waveforms',
@@ -58,26 +74,29 @@ class Stage:
   """One stage of the cascade.
 
   Attributes:
+    kind: Whether it is a network, a codebook of one's outputs or a token LM.
     task: Config -> how it is trained.
     inference: Config -> how it is used: no losses, no players but its own.
     batches: What it learns from.
     shapes: Config -> the global batches, name -> shape and dtype.
-    fit: Of a codebook of a network's outputs.
+    fit: Of a codebook.
     makes: The token stream that comes out of it.
+    reads: Token streams that an LM reads or predicts.
     optional: Whether a cascade can do without.
-    layout: Config -> the sequence of a token LM; its streams are what it reads
-      and predicts.
+    layout: Config -> the sequence of a token LM.
     text_tower: Config and a BERT's folder -> parameters to start from.
   """
 
+  kind: Kind
   task: Callable[[Config], Task]
   inference: Callable[[Config], Inference]
   batches: Batches
   shapes: Callable[[Config], Shapes]
   fit: Fit | None = None
   makes: str | None = None
+  reads: tuple[str, ...] = ()
   optional: bool = False
-  layout: Callable[[Config], Any] | None = None
+  layout: Callable[[Config], Layout] | None = None
   text_tower: Callable[[Config, str], dict[str, Any]] | None = None
 
 
@@ -101,7 +120,8 @@ def build_inference(config: Config) -> Inference:
     UsageError: As `build`.
   """
   stage = find(config.get('stage'))
-  return stage.inference(config if stage.layout else _in_float32(config))
+  makes_codes = stage.kind != 'language model'
+  return stage.inference(_in_float32(config) if makes_codes else config)
 
 
 def batch_shapes(config: Config) -> Shapes:
@@ -157,11 +177,15 @@ def _in_float32(section: Config) -> dict[str, Any]:
   }
 
 
-def _frozen(section: Any) -> Any:
+def _frozen(section: Mapping[str, Any]) -> dict[str, Any]:
   """A section as keyword arguments; lists (JSON has no tuples) as tuples."""
-  if hasattr(section, 'items'):  # a ConfigDict is no Mapping
-    return {key: _frozen(value) for key, value in section.items()}
-  return tuple(map(_frozen, section)) if isinstance(section, list) else section
+
+  def freeze(value: Any) -> Any:
+    if isinstance(value, Mapping):
+      return {key: freeze(inner) for key, inner in value.items()}
+    return tuple(map(freeze, value)) if isinstance(value, list) else value
+
+  return {key: freeze(value) for key, value in section.items()}
 
 
 def _loss(config: Config, *, windows: bool) -> dict[str, Any]:
@@ -170,7 +194,7 @@ def _loss(config: Config, *, windows: bool) -> dict[str, Any]:
   return {key: v for key, v in loss if key.startswith('window_') == windows}
 
 
-def _codec(config: Config) -> Inference:
+def _codec(config: Config) -> Codec:
   from musiclm_jax.soundstream.codec import Codec
   from musiclm_jax.soundstream.seanet import SoundStream
 
@@ -189,7 +213,7 @@ def _soundstream(config: Config) -> Task:
   )
 
 
-def _features(config: Config) -> Inference:
+def _features(config: Config) -> SemanticFeatures:
   from musiclm_jax.w2v_bert.features import SemanticFeatures
   from musiclm_jax.w2v_bert.model import W2vBert
 
@@ -206,7 +230,7 @@ def _w2v_bert(config: Config) -> Task:
   )
 
 
-def _codebook(config: Config) -> Inference:
+def _codebook(config: Config) -> SemanticCodebook:
   from musiclm_jax.w2v_bert.features import SemanticCodebook
 
   return SemanticCodebook(**config['model'])
@@ -222,7 +246,7 @@ def _kmeans(config: Config) -> Task:
   )
 
 
-def _mulan_embedder(config: Config) -> Inference:
+def _mulan_embedder(config: Config) -> MulanEmbedder:
   from musiclm_jax.mulan.embedder import MulanEmbedder
   from musiclm_jax.mulan.model import make_mulan
 
@@ -246,7 +270,7 @@ def _text_tower(config: Config, folder: str) -> dict[str, Any]:
   return {PLAYER: {'text_tower': params}}
 
 
-def _melody_embedder(config: Config) -> Inference:
+def _melody_embedder(config: Config) -> MelodyEmbedder:
   from musiclm_jax.melody.embedder import MelodyEmbedder
   from musiclm_jax.melody.model import Intervals, MelodyViT
 
@@ -265,7 +289,7 @@ def _melody(config: Config) -> Task:
   )
 
 
-def _quantizer(config: Config) -> Inference:
+def _quantizer(config: Config) -> EmbeddingQuantizer:
   from musiclm_jax.embedding_rvq.quantizer import EmbeddingQuantizer
 
   return EmbeddingQuantizer(config['stage'], **config['model'])
@@ -283,7 +307,7 @@ def _embedding_rvq(config: Config) -> Task:
   )
 
 
-def _layout(config: Config) -> Any:
+def _layout(config: Config) -> Layout:
   from musiclm_jax.token_lm.layout import make_layout
 
   return make_layout(
@@ -293,7 +317,7 @@ def _layout(config: Config) -> Any:
   )
 
 
-def _language_model(config: Config) -> Inference:
+def _language_model(config: Config) -> LanguageModel:
   from musiclm_jax.token_lm.language_model import LanguageModel
   from musiclm_jax.token_lm.model import make_lm
 
@@ -372,8 +396,13 @@ def _window_rows(config: Config) -> Shapes:
   from musiclm_jax.dsp.framing import num_frames
   from musiclm_jax.melody.embedder import MelodyEmbedder
 
-  window = round(MelodyEmbedder.window_seconds * SAMPLE_RATE)
-  hop = round(MelodyEmbedder.window_hop_seconds * SAMPLE_RATE)
+  window, hop = (
+    round(seconds * SAMPLE_RATE)
+    for seconds in (
+      MelodyEmbedder.window_seconds,
+      MelodyEmbedder.window_hop_seconds,
+    )
+  )
   windows = num_frames(_samples(config), window, hop)
   rows = config['data']['batch_size'] * windows
   return {'audio': jax.ShapeDtypeStruct((rows, _width(config)), 'float32')}
@@ -393,47 +422,65 @@ def _tokens(config: Config) -> Shapes:
   return shapes
 
 
-_LANGUAGE_MODEL = Stage(
-  *(_token_lm, _language_model, 'tokens', _tokens), layout=_layout
-)
-# Task, inference, batches and their shapes.
+# Kind, task, inference, batches and their shapes.
 STAGES: Mapping[str, Stage] = {
   'soundstream': Stage(
-    *(_soundstream, _codec, 'waveforms', _waveforms), makes='acoustic'
+    *('network', _soundstream, _codec, 'waveforms', _waveforms),
+    makes='acoustic',
   ),
-  'w2v_bert': Stage(_w2v_bert, _features, 'waveforms', _waveforms),
+  'w2v_bert': Stage(
+    *('network', _w2v_bert, _features, 'waveforms', _waveforms),
+  ),
   'kmeans': Stage(
-    *(_kmeans, _codebook, 'features', _frames),
+    *('codebook', _kmeans, _codebook, 'features', _frames),
     fit=Fit('w2v_bert', 'embed_dim', 1024),
     makes='semantic',
   ),
   'mulan': Stage(
-    *(_mulan, _mulan_embedder, 'captioned waveforms', _captioned),
+    *('network', _mulan, _mulan_embedder, 'captioned waveforms', _captioned),
     text_tower=_text_tower,
   ),
   'mulan_rvq': Stage(
-    *(_embedding_rvq, _quantizer, 'embeddings of pairs', _pairs),
+    *('codebook', _embedding_rvq, _quantizer, 'embeddings of pairs', _pairs),
     fit=Fit('mulan', 'embed_dim', 128),
     makes='mulan',
   ),
   'melody': Stage(
-    *(_melody, _melody_embedder, 'melodies', _takes), optional=True
+    *('network', _melody, _melody_embedder, 'melodies', _takes),
+    optional=True,
   ),
   'melody_rvq': Stage(
-    *(_embedding_rvq, _quantizer, 'embeddings of windows', _window_rows),
+    *('codebook', _embedding_rvq, _quantizer),
+    *('embeddings of windows', _window_rows),
     fit=Fit('melody', 'output_dim', 192),
     makes='melody',
     optional=True,
   ),
-  **dict.fromkeys(('semantic', 'coarse', 'fine'), _LANGUAGE_MODEL),
+  'semantic': Stage(
+    *('language model', _token_lm, _language_model, 'tokens', _tokens),
+    reads=('mulan', 'melody', 'semantic'),
+    layout=_layout,
+  ),
+  'coarse': Stage(
+    *('language model', _token_lm, _language_model, 'tokens', _tokens),
+    reads=('mulan', 'melody', 'semantic', 'acoustic'),
+    layout=_layout,
+  ),
+  'fine': Stage(
+    *('language model', _token_lm, _language_model, 'tokens', _tokens),
+    reads=('mulan', 'acoustic'),
+    layout=_layout,
+  ),
 }
 
-LANGUAGE_MODELS = tuple(name for name, stage in STAGES.items() if stage.layout)
+LANGUAGE_MODELS = tuple(
+  name for name, stage in STAGES.items() if stage.kind == 'language model'
+)
 # Stages that music or texts become tokens with; a cascade needs all of these,
 TOKENIZERS = tuple(
   name
   for name, stage in STAGES.items()
-  if not stage.layout and not stage.optional
+  if name not in LANGUAGE_MODELS and not stage.optional
 )
 # and these where melodies condition it.
 OPTIONAL = tuple(name for name, stage in STAGES.items() if stage.optional)

@@ -15,6 +15,7 @@ Where a machine is there for minutes, `--max_minutes=N` saves and ends in time
 `--profile=10:15` traces those steps for TensorBoard.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -101,8 +102,8 @@ def _check_flags(stage: str) -> None:
 
 def _initial(
   config: Any, contract: Any, players: Collection
-) -> tuple[Callable | None, int]:
-  """What makes the state to start from, and its step; see `loop.train`."""
+) -> tuple[Callable, int]:
+  """What makes the state to start from, and its step; see `loop.Slice`."""
   from musiclm_jax.training import export
   from musiclm_jax.training.state import start_from
 
@@ -114,7 +115,7 @@ def _initial(
     return functools.partial(start_from, params=tower, collections=None), 0
   source = _INIT_FROM.value
   if not source:
-    return None, 0
+    return lambda state: state, 0
   from musiclm_jax.cascade import networks
   from musiclm_jax.cascade.weights import TRAINING_PLAYERS
   from musiclm_jax.contracts.token_contract import TokenContract
@@ -157,6 +158,13 @@ def _continue(state: Any, export: Any) -> Any:
   return begin(state, export)
 
 
+def _seconds_left() -> Callable[[], float] | None:
+  """What tells how long this process may go on; None: for ever."""
+  if _MAX_MINUTES.value is None:
+    return None
+  return functools.partial(cli.seconds_left, _MAX_MINUTES.value)
+
+
 def _export(state: Any, workdir: Path, **about: Any) -> None:
   """Writes what was learned to --export."""
   from musiclm_jax.cascade.stage_data import VOCABULARY
@@ -195,7 +203,7 @@ def main() -> None:
   if make_layout := stages.find(config.stage).layout:
     layout = make_layout(config)
     contract = stage_data.read_contract(_TOKENS.value, layout)
-  initial, first_step = _initial(config, contract, task.losses())
+  begin, first_step = _initial(config, contract, task.losses())
   about = {
     'config': stages.resolved(config.to_dict()),
     'contract_json': contract and contract.to_json(),
@@ -212,9 +220,10 @@ def main() -> None:
       init_from=_INIT_FROM.value,
       init_text=_INIT_TEXT.value,
     )
-    more = {}
+    part = loop.Slice(begin, first_step, _seconds_left())
     if _EXPORT.value:
-      more['at_end'] = functools.partial(_export, workdir=workdir, **about)
+      at_end = functools.partial(_export, workdir=workdir, **about)
+      part = dataclasses.replace(part, at_end=at_end)
     loop.train(
       task,
       stage_data.open_data(config.stage, inputs),
@@ -222,14 +231,10 @@ def main() -> None:
       schedule=config.schedule.to_dict(),
       optimizers=config.optimizer.to_dict(),
       seed=config.seed,
-      initial=initial,
-      first_step=first_step,
-      seconds_left=_MAX_MINUTES.value
-      and functools.partial(cli.seconds_left, _MAX_MINUTES.value),
+      part=part,
       profiled=profiled,
       progress=cli.progress(shown=False),  # the loop prints lines of its own
       **about,
-      **more,
       **config.training,
       **config.mesh,
     )

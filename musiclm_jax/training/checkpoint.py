@@ -363,6 +363,12 @@ class Checkpoints:
     if trouble := self._read_back():
       raise UsageError(f'{trouble}; kept are those of steps {self._steps()}')
 
+  def __enter__(self) -> 'Checkpoints':
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.close()
+
   def close(self) -> None:
     """Waits for what is being written and ends the writing threads.
 

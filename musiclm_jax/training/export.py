@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import ml_dtypes
 import numpy as np
 from flax.traverse_util import unflatten_dict
 from jax.experimental import multihost_utils
@@ -34,7 +33,7 @@ _KINDS = ('params', 'ema_params', 'collections')
 _KEY = 'musiclm_jax_export'  # of the metadata
 _SCHEMA = 1
 _MB = 10**6
-_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+_BFLOAT16 = np.dtype(jax.numpy.bfloat16)
 _KINDS_OF_NUMBERS = {'BF16': _BFLOAT16} | {
   name: np.dtype(kind)
   for name, kind in (

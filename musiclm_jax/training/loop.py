@@ -7,6 +7,7 @@ parameters and the same record, bit for bit.
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import jax
 import numpy as np
 
 from musiclm_jax.contracts import paths, sharding
-from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.progress import ProgressCallback, ignore
 from musiclm_jax.contracts.task import Task, task_at
 from musiclm_jax.contracts.terminal import printable
@@ -47,6 +47,24 @@ class Data:
   evaluation: Callable[[], Iterable[HostBatch]] = tuple
 
 
+@dataclasses.dataclass(frozen=True)
+class Slice:
+  """Where a run begins and ends; as it stands, a whole training.
+
+  Attributes:
+    begin: From the state of random values to the one to start from.
+    first_step: Of that state; learning rates warm up from there.
+    seconds_left: Tells how long the process may go on; the run is saved and
+      ends before that.
+    at_end: Takes the state that the run ends with, stopped or done.
+  """
+
+  begin: Callable[[TrainState], TrainState] = lambda state: state
+  first_step: int = 0
+  seconds_left: Callable[[], float] | None = None
+  at_end: Callable[[TrainState], None] = lambda state: None
+
+
 def train(
   task: Task,
   data: Data,
@@ -59,10 +77,7 @@ def train(
   accumulation: int = 1,
   ema_decay: float = 0.0,
   contract_json: str | None = None,
-  initial: Callable[[TrainState], TrainState] | None = None,
-  first_step: int = 0,
-  seconds_left: Callable[[], float] | None = None,
-  at_end: Callable[[TrainState], None] = lambda state: None,
+  part: Slice = Slice(),
   profiled: range = range(0),
   fsdp: int = 1,
   tensor: int = 1,
@@ -81,11 +96,7 @@ def train(
     accumulation: Microbatches a step.
     ema_decay: Of averaged parameters; 0.0 is off.
     contract_json: Token contract of an LM.
-    initial: From the state of random values to the one to start from.
-    first_step: Of that state; learning rates warm up from there.
-    seconds_left: Tells how long the process may go on; the run is saved and
-      ends before that.
-    at_end: Takes the state that the run ends with, stopped or done.
+    part: Of the training, that this run is.
     profiled: Steps to profile.
     fsdp: Devices that share one copy of the parameters, 0 for all; the
       others are data-parallel.
@@ -116,53 +127,37 @@ def train(
     seed=seed,
     accumulation=accumulation,
     ema_decay=ema_decay,
-    first_step=first_step,
+    first_step=part.first_step,
   )
   evaluator = Evaluator(training, data.evaluation)
   _check(training, plan, evaluator, workdir)
-  folder.describe_to_all(workdir, dict(config), contract_json)
-  if jax.process_index() == 0:
-    sharding_report.write(workdir, training.state)
-  checkpoints = Checkpoints(workdir, config, contract_json, plan)
-  try:
-    state = _first_state(training, checkpoints, initial, clock)
-    done = int(state.step)
-    if done >= plan.total_steps:
-      if done == first_step:  # of an export, which no checkpoint holds yet
-        checkpoints.save(state, {})
-        checkpoints.wait()
-      at_end(state)
-      line = f'done: {workdir} has {done} of {plan.total_steps} steps'
-      print(printable(line))
-      return state
-    batches = data.train(done) if done else itertools.chain([head], opening)
-    placed = (sharding.put_batch(batch, mesh) for batch in batches)
-    with Observer(
-      training,
-      plan.total_steps,
-      workdir=workdir,
-      done=done,
-      clock=clock,
-      stage=str(config['stage']),
-      profiled=profiled,
-      progress=progress,
-    ) as observer:
-      state, code = _run(
+  _describe(training, workdir, config, contract_json)
+  with Checkpoints(workdir, config, contract_json, plan) as checkpoints:
+    state = _first_state(training, checkpoints, part, clock)
+    done, code = int(state.step), 0
+    if done < plan.total_steps:
+      batches = data.train(done) if done else itertools.chain([head], opening)
+      stop = StopRequest(part.seconds_left, training.state)
+      with Observer(
         training,
-        state,
-        placed,
-        plan,
-        checkpoints,
-        evaluator,
-        observer,
-        StopRequest(seconds_left, sharding_report.held(training.state)[1]),
-      )
-    at_end(state)
-    if code:
-      raise SystemExit(code)
-    return state
-  finally:
-    checkpoints.close()
+        plan.total_steps,
+        workdir=workdir,
+        done=done,
+        clock=clock,
+        stage=str(config['stage']),
+        profiled=profiled,
+        progress=progress,
+      ) as observer:
+        state, code = _run(
+          training, state, batches, plan, checkpoints, evaluator, observer, stop
+        )
+    else:
+      _say_done(workdir, done, plan)
+      checkpoints.save(state, {})  # where it comes out of an export
+    part.at_end(state)
+  if code:
+    raise SystemExit(code)
+  return state
 
 
 def _check(
@@ -181,25 +176,31 @@ def _check(
   paths.check_room(path, each * max(1, saves - there), 'checkpoints')
 
 
-def _first_state(
+def _describe(
   training: Training,
-  checkpoints: Checkpoints,
-  initial: Callable[[TrainState], TrainState] | None,
-  clock: Clock,
+  workdir: Path,
+  config: Mapping[str, Any],
+  contract_json: str | None,
+) -> None:
+  """Writes what the workdir says of a training before its first step."""
+  folder.describe_to_all(workdir, dict(config), contract_json)
+  if jax.process_index() == 0:
+    sharding_report.write(workdir, training.state)
+
+
+def _first_state(
+  training: Training, checkpoints: Checkpoints, part: Slice, clock: Clock
 ) -> TrainState:
   """The state of the newest checkpoint, or one of no steps."""
   with clock.spending('restore'):
     state = checkpoints.restore(training.state)
-  if state is None:
-    state = training.create_state()
-    state = initial(state) if initial else state
-  return state
+  return state or part.begin(training.create_state())
 
 
 def _run(
   training: Training,
   state: TrainState,
-  batches: Iterator[PyTree],
+  batches: Iterator[HostBatch],
   plan: Schedule,
   checkpoints: Checkpoints,
   evaluator: Evaluator,
@@ -217,7 +218,7 @@ def _run(
   with stop:
     for number in range(int(state.step) + 1, plan.total_steps + 1):
       with observer.waiting():
-        batch = next(batches)
+        batch = sharding.put_batch(next(batches), training.mesh)
       phase = task_at(training.task, number - 1)
       # `training.step(phase)` is the program of `step.make_step`.
       with observer.stepping(phase, state, batch) as wait:
@@ -244,6 +245,11 @@ def _run(
   checkpoints.wait()
   observer.say(f'done: {plan.total_steps} steps')
   return state, 0
+
+
+def _say_done(workdir: Path, done: int, plan: Schedule) -> None:
+  line = f'done: {workdir} has {done} of {plan.total_steps} steps'
+  print(printable(line))
 
 
 def _saves(plan: Schedule, number: int, state: TrainState) -> bool:

@@ -13,7 +13,9 @@ from collections.abc import Callable
 import jax
 from jax.experimental import multihost_utils
 
+from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import INTERRUPTED, STOPPED
+from musiclm_jax.training.sharding_report import held
 
 _SAVE_SECONDS = 3.0  # to save the smallest state and to leave
 _SAVED_BYTES = 5e7  # a second, written, read back and exported; a slow disk
@@ -34,16 +36,16 @@ class StopRequest:
   def __init__(
     self,
     seconds_left: Callable[[], float] | None = None,
-    state_bytes: int = 0,
+    state: PyTree = (),
   ):
     """Takes what is known of the time.
 
     Args:
       seconds_left: Tells how long the process may go on; None is for ever.
-      state_bytes: That must be saved before, on each device.
+      state: Described; must be saved before.
     """
     self._seconds_left = seconds_left
-    self._to_save = _SAVE_SECONDS + state_bytes / _SAVED_BYTES
+    self._to_save = _SAVE_SECONDS + held(state)[1] / _SAVED_BYTES
     self._longest, self._last = 0.0, None
     self._asked = self._interrupted = False
     self._old: dict[int, object] = {}

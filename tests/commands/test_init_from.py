@@ -42,7 +42,7 @@ def initial(call, command_flags, monkeypatch, tokens, tmp_path):
     if stage in stages.LANGUAGE_MODELS:
       more.append(f'--tokens={tokens[0]}')
     outcome = call('train', *command_flags(stage, **changes), *more)
-    return given.get('initial'), outcome
+    return given['part'].begin if given else None, outcome
 
   return start
 

@@ -108,7 +108,7 @@ def test_a_training_goes_on_from_an_export(tmp_path):
   last = play(
     'lm',
     tmp_path / 'second',
-    initial=functools.partial(export.begin, export=given),
+    begin=functools.partial(export.begin, export=given),
     first_step=given.step,
     at_end=at_end,
     **kwargs,
@@ -134,7 +134,7 @@ def test_an_export_of_all_steps_becomes_a_workdir(state, tmp_path):
   play(
     'codec',
     tmp_path / 'v',
-    initial=functools.partial(export.begin, export=given),
+    begin=functools.partial(export.begin, export=given),
     first_step=given.step,
     ema_decay=0.5,
   )

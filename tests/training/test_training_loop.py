@@ -196,12 +196,12 @@ def test_training_starts_from_given_weights(whole, tmp_path):
   plan = {'total_steps': 1}
   still = {'learning_rate': 0.0}
   state = play(
-    'codec', tmp_path / 'w', initial=of(*given), schedule=plan, optimizer=still
+    'codec', tmp_path / 'w', begin=of(*given), schedule=plan, optimizer=still
   )
   assert_equal(jax.device_get(state.params), given[0])
   spoiled = {**given[0], 'critic': {}}
   with pytest.raises(UsageError, match='params/critic'):
-    play('codec', tmp_path / 'v', initial=of(spoiled, given[1]))
+    play('codec', tmp_path / 'v', begin=of(spoiled, given[1]))
   assert not (tmp_path / 'v').exists()
 
 
@@ -214,7 +214,7 @@ def test_a_player_that_is_not_given_starts_fresh_and_averages_from_the_start(
   state = play(
     'codec',
     tmp_path / 'u',
-    initial=of(part, read.collections, ['critic']),
+    begin=of(part, read.collections, ['critic']),
     schedule={'total_steps': 1},
     ema_decay=0.5,
     **STILL,
@@ -238,7 +238,7 @@ def test_a_given_part_is_started_from_once_and_the_rest_stays_random(tmp_path):
     started = play(
       'lm',
       tmp_path / 'v',
-      initial=of(part, None),
+      begin=of(part, None),
       schedule={'total_steps': steps},
       optimizer=still,
     )
@@ -249,7 +249,7 @@ def test_a_given_part_is_started_from_once_and_the_rest_stays_random(tmp_path):
       np.testing.assert_array_equal(found[other], names[other])
   spare = {**part, 'spare': {'kernel': np.zeros(3)}}
   with pytest.raises(UsageError, match='params/spare/kernel'):
-    play('lm', tmp_path / 'u', initial=of(spare, None))
+    play('lm', tmp_path / 'u', begin=of(spare, None))
 
 
 def test_held_out_data_that_fails_is_refused_before_the_first_step(

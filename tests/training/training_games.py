@@ -242,6 +242,8 @@ def play(game, path, *, pause=0.0, schedule=None, **kwargs):
   task, make, players = GAMES[game]
   data = ('poisoned', 'happens')
   extra = {name: kwargs.pop(name) for name in data if name in kwargs}
+  fields = loop.Slice.__dataclass_fields__
+  part = {name: kwargs.pop(name) for name in fields if name in kwargs}
   plan = PLAN | (schedule or {})
   model = {'width': kwargs.pop('width', 8)}
   config = {'stage': game, 'model': model, 'schedule': plan}
@@ -254,6 +256,7 @@ def play(game, path, *, pause=0.0, schedule=None, **kwargs):
       config=config,
       schedule=plan,
       optimizers={player: optimizer for player in players},
+      part=loop.Slice(**part),
       **kwargs,
     )
 

@@ -369,7 +369,7 @@ ROOMS = {
     ('token_lm/task.py', 'nn/transformer.py', 'data/token_store.py'),
   ),
   'tokenize': ('cascade/corpus.py', 'contracts/token_contract.py'),
-  'features': ('metrics/music.py', 'cascade/networks.py'),
+  'features': ('soundstream/codec.py', 'cascade/networks.py'),
   'bundle': ('cascade/bundle.py', 'contracts/ownership.py'),
   'generate': ('cascade/generator.py', 'cascade/conditioning.py'),
   'evaluate': ('metrics/bootstrap.py', 'cascade/tokenizer.py'),
