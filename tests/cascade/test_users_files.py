@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from experiments.tiny_cascade import feature_cache, report, run_folder
 from musiclm_jax.cascade import bundle, provenance, song_search
 from musiclm_jax.cascade.sampling import SamplingConfig
-from musiclm_jax.contracts import paths
+from musiclm_jax.contracts import ownership, paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data import sources, token_store
 from musiclm_jax.data.audio_folder import AudioFolder
 from musiclm_jax.data.token_store import TokenRecord
-from musiclm_jax.rehearsal import table
 from musiclm_jax.rendered_music import builder, shards
 from musiclm_jax.training import report as training_report
 from musiclm_jax.training import workdir
@@ -91,8 +90,8 @@ def commands(tiny, monkeypatch):
   def rehearse(out):
     path = out if out.suffix == '.json' else out / 'new.json'
     path.parent.mkdir(exist_ok=True)
-    table.check_out(path)
-    table.write_json(path, {'figures': [1.0] * 1000})
+    ownership.check_sealed(path, 'rehearse')
+    ownership.write_sealed(path, {'figures': [1.0] * 1000})
 
   return {
     **{'prepare': prepare, 'train': train, 'tokenize': tokenize},
