@@ -157,11 +157,11 @@ def _captioned_sources(
   spec = inputs.options['source']
   splits = training, held_out = _sources(inputs)
   evaluates = inputs.options['eval_batches'] > 0
-  if training.num_captioned() < 2 or (
-    evaluates and not held_out.num_captioned()
+  if len(training.captioned()) < 2 or (
+    evaluates and not held_out.captioned()
   ):
     counts = ', '.join(
-      f'{name}: {source.num_captioned()} of {len(source)}'
+      f'{name}: {len(source.captioned())} of {len(source)}'
       for name, source in zip(('train', 'validation'), splits, strict=True)
     )
     raise UsageError(
