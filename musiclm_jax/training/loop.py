@@ -126,6 +126,7 @@ def train(
       print(printable(line))
       return state
     batches = data.train(done) if done else itertools.chain([head], opening)
+    del opening  # which ends what reads ahead for it, where it is not used
     placed = (sharding.put_batch(batch, mesh) for batch in batches)
     with Observer(
       training,
