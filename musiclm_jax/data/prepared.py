@@ -31,8 +31,7 @@ from musiclm_jax.rendered_music import source as old_form
 from musiclm_jax.rendered_music.descriptions import Descriptions
 
 SCHEMA_VERSION = 1
-# Of 1, 2, 5, 10 and 15 s the fastest for crops of 1 and of 10 s
-# (experiments/input_speed/).
+# Fast for crops of 1 s and of 10 s alike (experiments/input_speed/).
 RECORD_SAMPLES = 2 * SAMPLE_RATE
 PLAN, INDEX, DONE = 'prepared.json', 'index.json', 'dataset_info.json'
 _SCALE = 32767.0  # of int16: full scale is the same on both sides
