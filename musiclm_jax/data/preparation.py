@@ -187,17 +187,14 @@ class Writer:
       if origins is None or old is None:
         continue
       pieces = self._music.splits[shard.split]
-      now = {
-        pieces.piece_id(i): origins.renewed(
-          i, old.pieces.get(pieces.piece_id(i))
-        )
-        for i in range(shard.first, shard.last)
-      }
-      if lost := [name for name, origin in now.items() if origin is None]:
+      now, lost = origins.compare(
+        old, {i: pieces.piece_id(i) for i in range(shard.first, shard.last)}
+      )
+      if lost:
         stale.append(shard)
         changed += lost
-      elif now != old.pieces:
-        ShardOrigins(now, old.code).write(shard.origins(self._folder))
+      elif now != old:
+        now.write(shard.origins(self._folder))
     names = first_few([f"'{printable(name)}'" for name in changed])
     source = prepared.read_object(self._folder / prepared.PLAN)['source']
     if stale and source != self._music.name and not anywhere:
