@@ -120,6 +120,9 @@ def stream(
 
     if not flags.FLAGS.is_parsed():  # grain asks for its own: by no command
       flags.FLAGS.mark_as_parsed()
+    # Shared memory is scarce in containers, and some of it would be left over.
+    pipes = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
+    batches = grain.experimental.WithOptionsIterDataset(batches, pipes)
     processes = grain.MultiprocessingOptions(
       num_workers=readers.processes, per_worker_buffer_size=2
     )

@@ -100,8 +100,8 @@ def train(
   clock = Clock()
   mesh = sharding.make_mesh(fsdp=fsdp, tensor=tensor)
   plan = Schedule(**schedule)
-  opening = data.train(0)
-  head = next(opening)
+  batches = data.train(0)
+  head = next(batches)
   training = assemble(
     task,
     sharding.put_batch(head, mesh),
@@ -125,8 +125,7 @@ def train(
       line = f'done: {workdir} has {done} of {plan.total_steps} steps'
       print(printable(line))
       return state
-    batches = data.train(done) if done else itertools.chain([head], opening)
-    del opening  # which ends what reads ahead for it, where it is not used
+    batches = data.train(done) if done else itertools.chain([head], batches)
     placed = (sharding.put_batch(batch, mesh) for batch in batches)
     with Observer(
       training,

@@ -1,6 +1,8 @@
 """Claims on loading: batches depend on seed and step, on nothing else."""
 
 import hashlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -122,6 +124,37 @@ def test_what_is_wrong_in_a_process_is_said_in_this_one(source):
   with pytest.raises(UsageError, match='the shard is damaged'):
     next(stream)
   stream.close()
+
+
+@pytest.mark.parametrize('killed', [False, True])
+def test_processes_end_with_the_training_and_without_a_word(killed):
+  code = (
+    'import multiprocessing, sys, time\n'
+    'import numpy as np\n'
+    'from musiclm_jax.data import loading\n'
+    'def row(place, rng):\n'
+    '  return {"waveform": rng.random(24_000)}\n'
+    'def main():\n'
+    '  readers = loading.Readers(1, 2)\n'
+    '  stream = loading.stream(row, 9, 4, 0, 0, None, readers)\n'
+    '  for _ in range(5): last = next(stream)\n'
+    '  print(*(p.pid for p in multiprocessing.active_children()), flush=True)\n'
+    f'  time.sleep({600 if killed else 0})\n'
+    'if __name__ == "__main__":\n'
+    '  main()\n'
+  )
+  with subprocess.Popen(
+    [sys.executable, '-c', code],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as process:
+    assert len(process.stdout.readline().split()) == 2
+    if killed:
+      process.kill()
+    # They hold its standard error, which ends with the last of them.
+    said = process.communicate(timeout=120)[1]
+  assert killed or (process.returncode, said) == (0, '')
 
 
 def test_readers_suit_the_number_of_cores(monkeypatch):
