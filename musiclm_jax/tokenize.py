@@ -22,7 +22,7 @@ _WORKDIRS = path_flags.DEFINE_path(
   'workdirs', None, 'Folder of the trained networks, or a bundle.'
 )
 _SOURCE = flags.DEFINE_string(
-  'source', None, 'Music as kind:DIR (rendered_music, audio_folder, …).'
+  'source', None, 'Music as kind:DIR (prepared, audio_folder, …).'
 )
 _OUT = path_flags.DEFINE_path('out', None, 'Folder of the token store.')
 _CROP_SECONDS = flags.DEFINE_float(

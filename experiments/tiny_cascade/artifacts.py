@@ -82,7 +82,9 @@ class CorpusSplit:
   def described(self, crop: Excerpt, rng: np.random.Generator) -> Any:
     """A caption with what it states, of rendered music only."""
     end = crop.start_seconds + crop.seconds
-    return self.source.described(crop.piece, crop.start_seconds, end, rng)
+    return self.source.descriptions.described(
+      crop.piece, crop.start_seconds, end, rng
+    )
 
   def crops(self, seconds: float, per_piece: int, limit: int) -> list[Excerpt]:
     """Evenly spread crops of every piece, one round of pieces after another.
@@ -218,7 +220,7 @@ def open_split(demo: Path, name: str) -> CorpusSplit:
   Raises:
     UsageError: If something is missing or damaged.
   """
-  source = sources.open_source(f'rendered_music:{demo / "corpus"}', name)
+  source = sources.open_source(f'prepared:{demo / "corpus"}', name)
   return CorpusSplit(source, TokenStore(demo / 'tokens', name))
 
 

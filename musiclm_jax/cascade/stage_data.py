@@ -28,6 +28,7 @@ from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data import batches, sources
 from musiclm_jax.data.batches import MelodyBook, melody_batches
 from musiclm_jax.data.captions_file import NAME as CAPTIONS
+from musiclm_jax.data.loading import FROM_CORES, HostShard, Readers
 from musiclm_jax.data.token_store import TokenStore
 from musiclm_jax.rendered_music import melody_takes
 from musiclm_jax.stages import OPTIONAL, STAGES, Batches
@@ -129,15 +130,25 @@ def read_contract(tokens: str, layout: Any) -> TokenContract:
 def _both_splits(
   draw: Callable[..., Iterator], splits: tuple[Any, Any], inputs: Inputs
 ) -> Data:
-  """Binds `draw(source, *, seed, start_step, shard, **options)`."""
+  """Binds `draw(source, *, seed, start_step, shard, readers, **options)`."""
   training, held_out = splits
   options = dict(inputs.options)
   count = options.pop('eval_batches')
-  shard = batches.HostShard(jax.process_index(), jax.process_count())
+  readers = Readers(
+    options.pop('read_threads', FROM_CORES),
+    options.pop('read_processes', FROM_CORES),
+  )
+  # Processes would have to be started for each evaluation.
+  threads = dataclasses.replace(readers, processes=1)
+  shard = HostShard(jax.process_index(), jax.process_count())
   draw = functools.partial(draw, shard=shard, **options)
   return Data(
-    train=lambda step: draw(training, seed=inputs.seed, start_step=step),
-    evaluation=lambda: itertools.islice(draw(held_out, seed=0), count),
+    train=lambda step: draw(
+      training, seed=inputs.seed, start_step=step, readers=readers
+    ),
+    evaluation=lambda: itertools.islice(
+      draw(held_out, seed=0, readers=threads), count
+    ),
   )
 
 
@@ -158,11 +169,9 @@ def _captioned_sources(
   spec = inputs.options['source']
   splits = training, held_out = _sources(inputs)
   evaluates = inputs.options['eval_batches'] > 0
-  if training.num_captioned() < 2 or (
-    evaluates and not held_out.num_captioned()
-  ):
+  if len(training.captioned()) < 2 or (evaluates and not held_out.captioned()):
     counts = ', '.join(
-      f'{name}: {source.num_captioned()} of {len(source)}'
+      f'{name}: {len(source.captioned())} of {len(source)}'
       for name, source in zip(('train', 'validation'), splits, strict=True)
     )
     raise UsageError(

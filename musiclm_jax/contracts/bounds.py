@@ -36,6 +36,7 @@ CONFIG: Mapping[str, Bounds] = {
   'low_hz': (1.0, 1e6),  # of which bands may take the logarithm
   'num_mels': (4, 4096),  # two strides of 2 follow
   'fsdp': (0, _MAX),
+  **_of_all('read_threads read_processes', (0, 1024)),
   **_of_all(
     'total_steps batch_size captions_per_crop tunes vocabulary_size vocab_size '
     'accumulation tensor scan_unroll num_layers embed_dim num_heads head_dim '

@@ -270,6 +270,33 @@ def is_sealed(record: Any) -> bool:
   return record[SEAL] == _hash(rest)
 
 
+def write_sealed(path: Path, record: Mapping[str, Any]) -> None:
+  """Writes a JSON object with its seal, whole or not at all."""
+  atomic_file.write_text(path, json.dumps(seal(record), indent=1) + '\n')
+
+
+def check_sealed(path: Path, command: str, overwrite: bool = False) -> None:
+  """Checks that a command's `--json` can be written; leaves nothing there.
+
+  Args:
+    path: Of the file.
+    command: That would write it.
+    overwrite: Whether a file is replaced that we did not write.
+
+  Raises:
+    UsageError: If it cannot, or such a file is in the way.
+  """
+  if not path.parent.is_dir():
+    raise UsageError(f'--json={path}: the folder {path.parent} does not exist')
+  paths.check_file(path)
+  ours = is_sealed(object_in(path))
+  if os.path.lexists(path) and not (ours or overwrite):
+    raise UsageError(
+      f"'{path}' would be replaced, and {command} did not write it, or it was "
+      'changed since: choose another --json, or give --overwrite to replace it'
+    )
+
+
 def _hash(record: Mapping[str, Any]) -> str:
   text = json.dumps(record, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()

@@ -1,13 +1,7 @@
-"""Figures for people and for programs: a result -> lines, JSON."""
+"""Figures for people: a result -> lines."""
 
-import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-from musiclm_jax.contracts import atomic_file, ownership, paths
-from musiclm_jax.contracts.errors import UsageError
 
 Result = Mapping[str, Any]
 _BOUNDS = {
@@ -15,33 +9,6 @@ _BOUNDS = {
   'hbm': 'memory traffic',
   'ici': 'the interconnect',
 }
-
-
-def write_json(path: Path, result: Result) -> None:
-  """Writes a result, sealed."""
-  text = json.dumps(ownership.seal(result), indent=1) + '\n'
-  atomic_file.write_text(path, text)
-
-
-def check_out(path: Path, overwrite: bool = False) -> None:
-  """Checks that `write_json` can write to `path`; leaves nothing there.
-
-  Args:
-    path: Of the file.
-    overwrite: Whether a file is replaced that it did not write.
-
-  Raises:
-    UsageError: If it cannot, or such a file is in the way.
-  """
-  if not path.parent.is_dir():
-    raise UsageError(f'--json={path}: the folder {path.parent} does not exist')
-  paths.check_file(path)
-  ours = ownership.is_sealed(ownership.object_in(path))
-  if os.path.lexists(path) and not (ours or overwrite):
-    raise UsageError(
-      f"'{path}' would be replaced, and rehearse did not write it, or it was "
-      'changed since: choose another --json, or give --overwrite to replace it'
-    )
 
 
 def lines(result: Result) -> str:

@@ -116,8 +116,8 @@ def train(
   clock = Clock()
   mesh = sharding.make_mesh(fsdp=fsdp, tensor=tensor)
   plan = Schedule(**schedule)
-  opening = data.train(0)
-  head = next(opening)
+  batches = data.train(0)
+  head = next(batches)
   training = assemble(
     task,
     sharding.put_batch(head, mesh),
@@ -136,7 +136,7 @@ def train(
     state = _first_state(training, checkpoints, part, clock)
     done, code = int(state.step), 0
     if done < plan.total_steps:
-      batches = data.train(done) if done else itertools.chain([head], opening)
+      batches = data.train(done) if done else itertools.chain([head], batches)
       stop = StopRequest(part.seconds_left, training.state)
       with Observer(
         training,
