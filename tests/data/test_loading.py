@@ -105,15 +105,21 @@ def test_resuming_on_other_hosts_continues_the_same_batches(
   assert before + digest(make, source, after, first=CUT) == hashes
 
 
+def test_processes_and_threads_read_the_same_batches(whole, source):
+  make, hashes = whole
+  readers = Readers(threads=3, processes=2)
+  rest = digest(make, source, 1, first=CUT, readers=readers)
+  assert rest == hashes[CUT:]
+
+
+@pytest.mark.soak
 @pytest.mark.parametrize('processes', [2, 4])
-def test_any_number_of_processes_and_threads_reads_the_same_batches(
+def test_any_number_of_processes_reads_the_same_batches(
   whole, source, processes
 ):
   make, hashes = whole
   readers = Readers(threads=3, processes=processes)
   assert digest(make, source, 1, readers=readers) == hashes
-  rest = digest(make, source, 1, first=CUT, readers=readers)
-  assert rest == hashes[CUT:]
 
 
 def test_what_is_wrong_in_a_process_is_said_in_this_one(source):
