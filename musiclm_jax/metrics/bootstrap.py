@@ -33,6 +33,12 @@ class Interval:
     return Interval(self.value + offset, self.low + offset, self.high + offset)
 
 
+def bounds(value: float, resampled: np.ndarray) -> Interval:
+  """Bounds of a figure from the percentiles of what resamples gave, [R]."""
+  low, high = np.percentile(resampled, [_TAIL, 100 - _TAIL])
+  return Interval(float(value), float(low), float(high))
+
+
 def unit_means(
   values: Sequence[float], units: Sequence[Hashable]
 ) -> tuple[np.ndarray, list[Hashable]]:
@@ -89,7 +95,7 @@ def mean(
     part = values[[other == label for other in labels]]
     drawn = rng.integers(0, len(part), (resamples, len(part)))
     means.append(part[drawn].mean(axis=1))
-  return _interval(balanced_mean(values, classes), np.mean(means, axis=0))
+  return bounds(balanced_mean(values, classes), np.mean(means, axis=0))
 
 
 def difference(
@@ -116,7 +122,7 @@ def ratio(
   rng = np.random.default_rng([seed, len(ours)])
   drawn = rng.integers(0, len(ours), (RESAMPLES, len(ours)))
   ratios = ours[drawn].mean(axis=1) / theirs[drawn].mean(axis=1)
-  return _interval(ours.mean() / theirs.mean(), ratios)
+  return bounds(ours.mean() / theirs.mean(), ratios)
 
 
 def two_samples(
@@ -129,7 +135,7 @@ def two_samples(
     values = np.asarray(values, np.float64)
     drawn = rng.integers(0, len(values), (RESAMPLES, len(values)))
     means.append(values[drawn].mean(axis=1))
-  return _interval(np.mean(ours) - np.mean(theirs), means[0] - means[1])
+  return bounds(np.mean(ours) - np.mean(theirs), means[0] - means[1])
 
 
 def statistic(
@@ -177,12 +183,6 @@ def spread(
   figures = _resampled(figure, num_units, seed, resamples)
   margin = _TAIL_SIGMAS * float(np.std(figures))
   return Interval(value, value - margin, value + margin)
-
-
-def _interval(value: float, resampled: np.ndarray) -> Interval:
-  """Bounds from the percentiles of what resamples gave."""
-  low, high = np.percentile(resampled, [_TAIL, 100 - _TAIL])
-  return Interval(float(value), float(low), float(high))
 
 
 def _resampled(
