@@ -18,6 +18,7 @@ CORE = [
   'jax>=0.10.2',
   'jaxtyping',
   'numpy',
+  'optax',  # which flax needs too
   'orbax-checkpoint>=0.12',
   'safetensors',
   'soundfile',
@@ -32,7 +33,6 @@ EXTRAS = {
     # tensorflow-datasets 4.9.10 imports it on Python 3.11 without saying so.
     'importlib_resources',
     'ml-collections',
-    'optax',
     'pretty_midi',  # for the SoundFont that its package carries
     'scipy',
     'symusic>=0.5.8,<0.6',

@@ -9,7 +9,6 @@ on held-out captions; without, all are.
 from absl import flags
 
 from musiclm_jax import cli, path_flags
-from musiclm_jax.contracts.errors import UsageError
 
 _WORKDIRS = path_flags.DEFINE_path(
   'workdirs', None, 'Folder of the workdirs of all trainings.'
@@ -31,11 +30,7 @@ _OVERWRITE = flags.DEFINE_bool(
 
 def main() -> None:
   """Checks that the networks belong together and writes the bundle."""
-  for flag in (_WORKDIRS, _OUT):
-    if not flag.value:
-      raise UsageError(
-        f'--{flag.name} is missing: {flags.FLAGS[flag.name].help}'
-      )
+  cli.require(_WORKDIRS, _OUT)
   from musiclm_jax.cascade import bundle, bundling, sampling
   from musiclm_jax.launch import devices
 

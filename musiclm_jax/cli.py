@@ -30,6 +30,7 @@ from musiclm_jax.launch import environment, trouble
 USAGE = 2
 CLOSED = 141  # as a shell counts an end by SIGPIPE
 PROGRESS_FILE = 'MUSICLM_JAX_PROGRESS'  # variable that names a file of events
+_BEGUN = time.monotonic()  # this module is among the first to be imported
 _LINE_SECONDS = 5.0  # between lines of progress where there is no terminal
 # What every config has, beside the network.
 _SECTIONS = (
@@ -62,6 +63,19 @@ def report(line: str) -> None:
     print(printable(line), file=sys.stderr, flush=True)
 
 
+def require(*holders: flags.FlagHolder) -> None:
+  """Refuses a call that leaves one of these flags out.
+
+  Raises:
+    UsageError: With what the flag is for.
+  """
+  for holder in holders:
+    if not holder.value:
+      raise UsageError(
+        f'--{holder.name} is missing: {flags.FLAGS[holder.name].help}'
+      )
+
+
 @contextlib.contextmanager
 def resumable(folder: Path) -> Iterator[None]:
   """Says of an interrupted work that the same command goes on with it."""
@@ -70,6 +84,11 @@ def resumable(folder: Path) -> Iterator[None]:
   except (KeyboardInterrupt, SystemExit):
     report(f"'{folder}' keeps what is finished: run again to go on")
     raise
+
+
+def seconds_left(minutes: float) -> float:
+  """How long this process may go on, if it may be `minutes` old."""
+  return 60 * minutes - (time.monotonic() - _BEGUN)
 
 
 def progress(shown: bool = True) -> ProgressCallback:
@@ -234,21 +253,20 @@ def _check_config(argv: list[str]) -> None:
     UsageError: If the file is missing or no config, the size unknown or a key
       misspelt.
   """
-  if 'config' not in flags.FLAGS:
+  given = [a.partition('=')[2] for a in argv if a.startswith('--config=')]
+  if 'config' not in flags.FLAGS or not given:
     return
-  given = _config_argument(argv)
-  if given is None:
-    return
-  path, _, size = given.partition(':')
+  path, _, size = given[-1].partition(':')
   if not Path(path).is_file():
     raise UsageError(
       f'config file {path} does not exist: give one, or the name of one of '
       f'ours: {", ".join(configs.names())}'
     )
-  config = _evaluate(path, size)
+  keys = _keys(_evaluate(path, size))
   for argument in argv:
-    if match := re.match(r'--?(?:no)?config\.([\w.]*)', argument):
-      _check_key(config, match.group(1))
+    match = re.match(r'--?(?:no)?config\.([\w.]*)', argument)
+    if match and match.group(1) not in keys:
+      raise UsageError(_unknown_key(match.group(1), keys))
 
 
 def _evaluate(path: str, size: str) -> Mapping:
@@ -277,50 +295,24 @@ def _evaluate(path: str, size: str) -> Mapping:
   return config
 
 
-def _config_argument(argv: list[str]) -> str | None:
-  given = None
-  for i, argument in enumerate(argv):
-    if match := re.match(r'--?config=(.*)', argument):
-      given = match.group(1)
-    elif argument in ('--config', '-config') and i + 1 < len(argv):
-      given = argv[i + 1]
-  return given
-
-
-def _check_key(config: Mapping, key: str) -> None:
-  node = config
-  for part in key.split('.'):
-    if not hasattr(node, 'keys'):
-      raise UsageError(
-        f"the config has no key '{key}': what is before '{part}' is a value"
-      )
-    if part not in node:
-      raise UsageError(_unknown_key(config, key, part, node))
-    node = node[part]
-
-
-def _unknown_key(config: Mapping, key: str, part: str, node: Mapping) -> str:
-  """Proposes the key that was probably meant."""
-  keys = dict(_keys(config))
-  near = difflib.get_close_matches(part, list(node), 1, 0.6)
+def _unknown_key(key: str, keys: Sequence[str]) -> str:
+  """Proposes the key that was probably meant, or says what there is."""
+  last = key.rpartition('.')[2]
+  same = [name for name in keys if name.rpartition('.')[2] == last]
+  near = difflib.get_close_matches(key, same or keys, 1, 0.0 if same else 0.6)
   if near:
-    proposal = key.replace(part, near[0], 1)
-  else:
-    last = key.rsplit('.', 1)[-1]
-    same = [name for name in keys if keys[name] == last]
-    near = same or difflib.get_close_matches(key, list(keys), 1, 0.6)
-    proposal = near[0] if near else None
-  if proposal:
-    return f"the config has no key '{key}': did you mean --config.{proposal}?"
-  return (
-    f"the config has no key '{key}': where '{part}' stands there are "
-    f'{", ".join(sorted(node))}'
-  )
+    return f"the config has no key '{key}': did you mean --config.{near[0]}?"
+  sections = [name for name in keys if key.startswith(f'{name}.')]
+  section = max(sections, key=len, default='')
+  there = [name for name in keys if name.rpartition('.')[0] == section]
+  return f"the config has no key '{key}': choose one of {', '.join(there)}"
 
 
-def _keys(node: Mapping, prefix: str = '') -> Iterator[tuple[str, str]]:
-  """Dotted name and last part of every key."""
+def _keys(node: Mapping, prefix: str = '') -> list[str]:
+  """The dotted names of all sections and values."""
+  found = []
   for key, value in node.items():
-    yield prefix + key, key
+    found.append(f'{prefix}{key}')
     if hasattr(value, 'keys'):
-      yield from _keys(value, f'{prefix}{key}.')
+      found += _keys(value, f'{prefix}{key}.')
+  return found

@@ -14,7 +14,6 @@ from absl import flags
 
 from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts import bounds
-from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.stages import LANGUAGE_MODELS
 
 _BUNDLE = path_flags.DEFINE_path('bundle', None, 'Folder of a bundle.')
@@ -56,8 +55,7 @@ def main() -> None:
   """Checks all arguments before a network is loaded, then makes music."""
   from musiclm_jax.cascade import inputs, provenance, sampling
 
-  if not _BUNDLE.value:
-    raise UsageError('--bundle is missing: give the folder of a bundle')
+  cli.require(_BUNDLE)
   texts = [
     inputs.read_text(text, 'say what to play, such as --text="slow piano"')
     for text in _TEXT.value or ['']
@@ -65,8 +63,7 @@ def main() -> None:
   inputs.check_seconds(_SECONDS.value)
   changes = {f.name: f.value for f in _SAMPLING if f.value is not None}
   sampling.check(changes)
-  if not _OUT.value:
-    raise UsageError('--out is missing: name a WAV file to write')
+  cli.require(_OUT)
   count = len(texts) if len(texts) > 1 else None
   provenance.outputs(_OUT.value, count, _SECONDS.value, _OVERWRITE.value)
   from musiclm_jax.cascade.musiclm import MusicLM

@@ -49,18 +49,19 @@ def expand_config(argv: Sequence[str]) -> list[str]:
   So does a name, `--config=semantic:SIZE`, of a config that comes with the
   package. ml_collections opens that file itself.
 
+  Returns:
+    The arguments, those of `--config` all spelt `--config=…`.
+
   Raises:
     UsageError: If it is no path; see `contracts.paths.local`.
   """
-  out = list(argv)
-  for i, argument in enumerate(argv):
+  out, waiting = [], iter(argv)
+  for argument in waiting:
     flag, equals, given = argument.partition('=')
-    if flag not in ('--config', '-config'):
-      continue
-    if not equals and i + 1 < len(argv):
-      out[i + 1] = _expand(argv[i + 1])
-    elif given:
-      out[i] = f'{flag}={_expand(given)}'
+    if flag in ('--config', '-config'):
+      given = given if equals else next(waiting, '')
+      argument = f'--config={given and _expand(given)}'
+    out.append(argument)
   return out
 
 

@@ -33,7 +33,7 @@ def _call_roll(member: Membership, seconds: float) -> None:
 def main() -> None:
   """Prints one line that says what is there."""
   started = time.monotonic()
-  member = membership.find() or devices.ALONE
+  member = membership.find()
   if member.count > 1:
     _call_roll(member, _SECONDS.value / 2)
   elif busy := roll_call.tpu_holders():

@@ -1,120 +1,94 @@
-"""Prepares a corpus to learn from.
+"""Prepares music to be read fast: sound, MIDI or music that is composed here.
 
-`python -m musiclm_jax.prepare --source=rendered_music --out=DIR`
+`python -m musiclm_jax.prepare --source=KIND:DIR --out=DIR`
 
-Composes and renders `--pieces` pieces (80 % train, 10 % validation, 10 %
-test) in `--processes` processes; about 440 MB and 10-20 s for 100 pieces on
-two cores. The same command again continues an interrupted build and does
-nothing where the corpus is complete.
+Trainings and `tokenize` then read `prepared:DIR`: 24 kHz, mono, int16, in
+records of 2 s. KIND is audio_folder, midi_folder, or rendered_music for a
+corpus of an earlier version. `--source=rendered_music` composes and renders
+`--pieces` pieces (80 % train, 10 % validation, 10 % test); 100 take about
+440 MB and 10-20 s on two cores. The same command again continues an interrupted
+run, makes again what has changed in the music, and does nothing where all is
+done. Files that cannot be read are named with their reason, in `--json=FILE`
+too.
 """
 
 import os
-from pathlib import Path
 
 from absl import flags
 
 from musiclm_jax import cli, path_flags
-from musiclm_jax.contracts import bounds, progress
+from musiclm_jax.contracts import bounds, ownership
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.terminal import printable
+from musiclm_jax.contracts.terminal import first_few, printable
 
-_SOURCES = ('rendered_music',)
 _SOURCE = flags.DEFINE_string(
-  'source', 'rendered_music', f'Kind of corpus: {", ".join(_SOURCES)}.'
+  'source',
+  'rendered_music',
+  'Music as kind:DIR (audio_folder, midi_folder, …), or rendered_music, which '
+  'is composed.',
 )
-_OUT = path_flags.DEFINE_path('out', None, 'Folder of the corpus.')
+_OUT = path_flags.DEFINE_path('out', None, 'Folder of the prepared corpus.')
 _PIECES = flags.DEFINE_integer(
-  'pieces', 800, 'Pieces in all splits together.', *bounds.PIECES
+  'pieces', 800, 'Of rendered_music, in all splits together.', *bounds.PIECES
 )
 _SEED = flags.DEFINE_integer(
-  'seed', 0, 'Another seed is another corpus.', *bounds.SEED
+  'seed', 0, 'Of rendered_music: another one is other music.', *bounds.SEED
 )
 _PROCESSES = flags.DEFINE_integer(
-  'processes', None, 'Rendering processes; None: one a core.', 1, 4096
+  'processes', None, 'That decode or render; None: one a core.', 1, 4096
+)
+_JSON = path_flags.DEFINE_path(
+  'json', None, 'File for what was prepared and what was rejected.'
 )
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Replace the corpus that is at --out, if it is another.'
 )
 
 
-def _check_flags() -> None:
+def main() -> None:
+  """Writes the shards that are missing, then completes the corpus."""
   if not _OUT.value:
     raise UsageError(f'--out is missing: {flags.FLAGS["out"].help}')
-  if _SOURCE.value not in _SOURCES:
-    raise UsageError(
-      f'--source={_SOURCE.value}: only {", ".join(_SOURCES)} is prepared; '
-      'folders of sound or MIDI files are read as they are'
+  if _JSON.value:
+    ownership.check_sealed(_JSON.value, 'prepare', _OVERWRITE.value)
+  from musiclm_jax.data import preparable, preparation
+
+  if _SOURCE.value == 'rendered_music':
+    music = preparable.rendered_music(_PIECES.value, _SEED.value)
+  else:
+    _check_unused()
+    music = preparable.open_music(_SOURCE.value)
+  with cli.resumable(_OUT.value):
+    found = preparation.prepare(
+      music,
+      _OUT.value,
+      processes=_PROCESSES.value or os.cpu_count() or 1,
+      overwrite=_OVERWRITE.value,
+      report=cli.report,
+      progress=cli.progress(),
     )
-
-
-def main() -> None:
-  """Renders the shards that are missing, then completes the corpus."""
-  _check_flags()
-  from musiclm_jax.contracts import paths
-  from musiclm_jax.rendered_music import shards, soundfont
-
-  folder = _OUT.value
-  corpus = shards.Corpus(_PIECES.value, _SEED.value)
-  overwrite = _OVERWRITE.value
-  if overwrite or not shards.is_complete(folder, corpus):
-    lacking = corpus.pieces
-    if not overwrite:
-      lacking = sum(s.last - s.first for s in shards.missing(folder, corpus))
-    paths.check_room(folder, lacking * shards.BYTES_PER_PIECE, 'the pieces')
-    with (
-      shards.hold(folder, corpus, overwrite) as missing,
-      cli.resumable(folder),
-    ):
-      soundfont.path()  # made once, before the processes ask for it
-      _render(folder, corpus, missing)
-      shards.finish(folder, corpus)
-  line = f'{folder} is complete: {corpus.pieces} pieces'
+  if _JSON.value:
+    ownership.write_sealed(_JSON.value, found.to_json())
+  for what, files in (
+    ('cannot be read and are left out', found.rejected),
+    ('have silence in places', found.damaged),
+  ):
+    if files:
+      named = [f'{printable(f.path)} ({printable(f.reason)})' for f in files]
+      cli.report(f'{len(files)} files {what}: {first_few(named)}')
+  count, hours = sum(found.pieces.values()), found.seconds / 3600
+  line = f'{_OUT.value} is complete: {count} pieces, {hours:.2f} hours'
   print(printable(line), flush=True)
 
 
-def _render(folder: Path, corpus, missing: list) -> None:
-  """Renders shards in processes and says how far it is."""
-  import concurrent.futures
-  import multiprocessing
-
-  from musiclm_jax.rendered_music import shards
-
-  processes = _PROCESSES.value or os.cpu_count() or 1
-  left = sum(shard.last - shard.first for shard in missing)
-  meter = progress.Meter('prepare', corpus.pieces, 'pieces', cli.progress())
-  meter.advance(corpus.pieces - left, skipped=True)
-  with concurrent.futures.ProcessPoolExecutor(
-    min(processes, max(len(missing), 1)),
-    mp_context=multiprocessing.get_context('spawn'),
-    initializer=_begin_worker,
-  ) as pool:
-    waiting = {
-      pool.submit(shards.write, folder, corpus, shard): shard
-      for shard in missing
-    }
-    try:
-      for future in concurrent.futures.as_completed(waiting):
-        future.result()
-        meter.advance(waiting[future].last - waiting[future].first)
-    except BaseException:
-      pool.shutdown(cancel_futures=True)
-      raise
-
-
-def _begin_worker() -> None:
-  """One thread a process, which ends when the command is killed."""
-  import multiprocessing
-  import threading
-
-  for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
-    os.environ[name] = '1'
-  parent_process = multiprocessing.parent_process()
-
-  def watch() -> None:
-    parent_process.join()
-    os._exit(1)  # else it would wait for work for ever
-
-  threading.Thread(target=watch, daemon=True).start()
+def _check_unused() -> None:
+  """Refuses flags of music that is composed for music that is there."""
+  for flag in (_PIECES, _SEED):
+    if flag.present:
+      raise UsageError(
+        f'--{flag.name} is for --source=rendered_music: leave it out, all of '
+        f"'{printable(_SOURCE.value)}' is prepared"
+      )
 
 
 if __name__ == '__main__':

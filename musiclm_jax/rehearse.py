@@ -14,6 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from musiclm_jax import cli, path_flags
+from musiclm_jax.contracts import ownership
 from musiclm_jax.contracts.errors import UsageError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -53,14 +54,14 @@ def main() -> None:
   from musiclm_jax.rehearsal import table
 
   if _JSON.value:
-    table.check_out(_JSON.value, _OVERWRITE.value)
+    ownership.check_sealed(_JSON.value, 'rehearse', _OVERWRITE.value)
   from musiclm_jax.launch import devices
 
   if _TOPOLOGY.value is None:
     devices.check()
-    from musiclm_jax.rehearsal import measurement
+    from musiclm_jax.rehearsal.rehearsal import measure
 
-    result = measurement.measure(config.to_dict())
+    result = measure(config.to_dict())
   else:
     _prepare()
     from musiclm_jax.rehearsal.rehearsal import rehearse_and_suggest
@@ -72,7 +73,7 @@ def main() -> None:
     result['effort'] = _EFFORT.value
   print(table.lines(result))
   if _JSON.value:
-    table.write_json(_JSON.value, result)
+    ownership.write_sealed(_JSON.value, result)
 
 
 def _prepare() -> None:

@@ -10,7 +10,6 @@ what is new or changed. Each line of the answer: rank, cosine, file.
 from absl import flags
 
 from musiclm_jax import cli, path_flags
-from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.terminal import printable
 
 _BUNDLE = path_flags.DEFINE_path('bundle', None, 'Folder of a bundle.')
@@ -23,10 +22,7 @@ def main() -> None:
   """Brings the index up to date and prints the best songs."""
   from musiclm_jax.cascade import inputs
 
-  if not _BUNDLE.value:
-    raise UsageError('--bundle is missing: give the folder of a bundle')
-  if not _INDEX.value:
-    raise UsageError('--index is missing: give the folder of your songs')
+  cli.require(_BUNDLE, _INDEX)
   example = 'say what to look for, such as --text="slow piano"'
   text = inputs.read_text(_TEXT.value, example)
   from musiclm_jax.cascade.musiclm import MusicLM

@@ -22,7 +22,7 @@ _WORKDIRS = path_flags.DEFINE_path(
   'workdirs', None, 'Folder of the trained networks, or a bundle.'
 )
 _SOURCE = flags.DEFINE_string(
-  'source', None, 'Music as kind:DIR (rendered_music, audio_folder, …).'
+  'source', None, 'Music as kind:DIR (prepared, audio_folder, …).'
 )
 _OUT = path_flags.DEFINE_path('out', None, 'Folder of the token store.')
 _CROP_SECONDS = flags.DEFINE_float(
@@ -56,11 +56,7 @@ _OVERWRITE = flags.DEFINE_bool(
 
 def main() -> None:
   """Tokenizes the splits one after the other, alone in the store's folder."""
-  for flag in (_WORKDIRS, _SOURCE, _OUT):
-    if not flag.value:
-      raise UsageError(
-        f'--{flag.name} is missing: {flags.FLAGS[flag.name].help}'
-      )
+  cli.require(_WORKDIRS, _SOURCE, _OUT)
   if not _SPLITS.value or len(set(_SPLITS.value)) < len(_SPLITS.value):
     raise UsageError(
       f'--splits={",".join(_SPLITS.value)}: name one or more, each once'

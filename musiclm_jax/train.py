@@ -6,11 +6,19 @@ Token LMs read `--tokens=STORE`, the three fits `--network=WORKDIR_OR_BUNDLE`;
 `--init_from=WORKDIR_OR_BUNDLE` starts any stage from given weights, and
 `--init_text=FOLDER` MuLan's text tower from a published BERT. The same command
 again continues where a run was stopped or killed, and a larger
-`--config.schedule.total_steps` goes further. `--profile=10:15` traces those
-steps for TensorBoard.
+`--config.schedule.total_steps` goes further.
+
+Where a machine is there for minutes, `--max_minutes=N` saves and ends in time
+(exit code 75), `--export=FILE` writes what was learned into one file, and
+`--init_from=FILE` goes on from it on the next machine, in another workdir.
+
+`--profile=10:15` traces those steps for TensorBoard.
 """
 
-from collections.abc import Collection
+import dataclasses
+import functools
+from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -29,12 +37,29 @@ _NETWORK = path_flags.DEFINE_path(
   'network', None, 'Workdir or bundle of the network whose features are fitted.'
 )
 _INIT_FROM = path_flags.DEFINE_path(
-  'init_from', None, 'Workdir or bundle whose weights to start from.'
+  'init_from',
+  None,
+  'Workdir or bundle whose weights to start from, or an export to go on from.',
 )
 _INIT_TEXT = path_flags.DEFINE_path(
   'init_text',
   None,
   "Folder of a BERT (model.safetensors, vocab.txt) for MuLan's text tower.",
+)
+_MAX_MINUTES = flags.DEFINE_float(
+  'max_minutes',
+  None,
+  'Save and end (code 75) before this process is as old; None: for ever.',
+  lower_bound=0.01,
+)
+_EXPORT = path_flags.DEFINE_path(
+  'export', None, 'File for what was learned when the run ends, in bfloat16.'
+)
+_EXPORT_PART_MB = flags.DEFINE_float(
+  'export_part_mb',
+  None,
+  'Largest part of the export in 10^6 bytes; None: one file.',
+  lower_bound=0.001,
 )
 _PROFILE = flags.DEFINE_string(
   'profile', None, 'Steps to trace into the workdir, FIRST:LAST.'
@@ -50,13 +75,19 @@ def _check_flags(stage: str) -> None:
   network = f'the workdir of {fitted_to}, or a bundle'
   for flag, value, needed, what in (
     ('workdir', _WORKDIR.value, True, 'the folder of this training'),
-    ('tokens', _TOKENS.value, bool(record.reads), 'a token store'),
+    ('tokens', _TOKENS.value, bool(record.layout), 'a token store'),
     ('network', _NETWORK.value, bool(fitted_to), network),
   ):
     if needed and not value:
       raise UsageError(f'the stage {stage} needs --{flag}: {what}')
     if value and not needed:
       raise UsageError(f'the stage {stage} reads no --{flag}: leave it out')
+  if _EXPORT.value:
+    from musiclm_jax.training import export
+
+    export.check_out(_EXPORT.value)
+  elif _EXPORT_PART_MB.value:
+    raise UsageError('got --export_part_mb without --export: name the file')
   if _INIT_TEXT.value and not record.text_tower:
     raise UsageError(
       f'the stage {stage} reads no --init_text: leave it out, only mulan has '
@@ -69,23 +100,33 @@ def _check_flags(stage: str) -> None:
     )
 
 
-def _initial(config: Any, contract: Any, players: Collection) -> tuple | None:
-  """Loads what to start from, of the same token contract; see `loop.train`."""
+def _initial(
+  config: Any, contract: Any, players: Collection
+) -> tuple[Callable, int]:
+  """What makes the state to start from, and its step; see `loop.Slice`."""
+  from musiclm_jax.training import export
+  from musiclm_jax.training.state import start_from
+
   if _INIT_TEXT.value:
     from musiclm_jax import stages
 
     read = stages.find(config.stage).text_tower
-    return read(config.to_dict(), _INIT_TEXT.value), None
-  if not _INIT_FROM.value:
-    return None
+    tower = read(config.to_dict(), _INIT_TEXT.value)
+    return functools.partial(start_from, params=tower, collections=None), 0
+  source = _INIT_FROM.value
+  if not source:
+    return lambda state: state, 0
   from musiclm_jax.cascade import networks
   from musiclm_jax.cascade.weights import TRAINING_PLAYERS
   from musiclm_jax.contracts.token_contract import TokenContract
 
-  weights = networks.load(_INIT_FROM.value, config.stage).weights
+  weights = networks.read(source, config.stage)
   if contract is not None:
     theirs = TokenContract.from_json(weights.contract_json or '{}')
-    theirs.check(contract, _INIT_FROM.value, _TOKENS.value)
+    theirs.check(contract, source, _TOKENS.value)
+  if export.is_export(source):
+    given = export.read(source)
+    return functools.partial(_continue, export=given), given.step
   fresh = [
     player
     for player in TRAINING_PLAYERS
@@ -93,10 +134,48 @@ def _initial(config: Any, contract: Any, players: Collection) -> tuple | None:
   ]
   for player in fresh:
     cli.report(
-      f"'{_INIT_FROM.value}' holds no {player}, which only training needs: "
-      'they start from random values'
+      f"'{source}' holds no {player}, which only training needs: they start "
+      'from random values'
     )
-  return weights.params, weights.collections, fresh
+  begin = functools.partial(
+    start_from,
+    params=weights.params,
+    collections=weights.collections,
+    fresh=fresh,
+  )
+  return begin, 0
+
+
+def _continue(state: Any, export: Any) -> Any:
+  """Begins where an export ended, and says what it lost."""
+  from musiclm_jax.training.export import begin
+
+  cli.report(
+    f"going on from step {export.step} of '{_INIT_FROM.value}', which holds no "
+    'moments of the optimizer: they begin at zero, and the learning rates warm '
+    'up again'
+  )
+  return begin(state, export)
+
+
+def _seconds_left() -> Callable[[], float] | None:
+  """What tells how long this process may go on; None: for ever."""
+  if _MAX_MINUTES.value is None:
+    return None
+  return functools.partial(cli.seconds_left, _MAX_MINUTES.value)
+
+
+def _export(state: Any, workdir: Path, **about: Any) -> None:
+  """Writes what was learned to --export."""
+  from musiclm_jax.cascade.stage_data import VOCABULARY
+  from musiclm_jax.training import export
+
+  path = workdir / VOCABULARY
+  files = {VOCABULARY: path.read_text('utf-8')} if path.is_file() else {}
+  for file in export.write(
+    _EXPORT.value, state, files=files, part_mb=_EXPORT_PART_MB.value, **about
+  ):
+    cli.report(f"exported to '{file}'")
 
 
 def main() -> None:
@@ -112,19 +191,23 @@ def main() -> None:
   from musiclm_jax.launch import devices
   from musiclm_jax.training import loop
   from musiclm_jax.training import workdir as folder
-  from musiclm_jax.training.observer import ProfiledSteps
+  from musiclm_jax.training.observer import profiled_steps
 
   devices.check()
   _check_flags(config.stage)
-  profiled = _PROFILE.value and ProfiledSteps.parse(
-    _PROFILE.value, config.schedule.total_steps
-  )
+  profiled = range(0)
+  if _PROFILE.value:
+    profiled = profiled_steps(_PROFILE.value, config.schedule.total_steps)
   task = stages.build(config)
   contract = layout = None
   if make_layout := stages.find(config.stage).layout:
     layout = make_layout(config)
     contract = stage_data.read_contract(_TOKENS.value, layout)
-  initial = _initial(config, contract, task.losses())
+  begin, first_step = _initial(config, contract, task.losses())
+  about = {
+    'config': stages.resolved(config.to_dict()),
+    'contract_json': contract and contract.to_json(),
+  }
   leads = jax.process_index() == 0
   with folder.claim(_WORKDIR.value, leads=leads) as workdir:
     inputs = stage_data.Inputs(
@@ -137,18 +220,21 @@ def main() -> None:
       init_from=_INIT_FROM.value,
       init_text=_INIT_TEXT.value,
     )
+    part = loop.Slice(begin, first_step, _seconds_left())
+    if _EXPORT.value:
+      at_end = functools.partial(_export, workdir=workdir, **about)
+      part = dataclasses.replace(part, at_end=at_end)
     loop.train(
       task,
       stage_data.open_data(config.stage, inputs),
       workdir=workdir,
-      config=stages.resolved(config.to_dict()),
       schedule=config.schedule.to_dict(),
       optimizers=config.optimizer.to_dict(),
       seed=config.seed,
-      contract_json=contract and contract.to_json(),
-      initial=initial,
-      profiled=profiled or None,
+      part=part,
+      profiled=profiled,
       progress=cli.progress(shown=False),  # the loop prints lines of its own
+      **about,
       **config.training,
       **config.mesh,
     )

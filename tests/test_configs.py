@@ -146,7 +146,8 @@ def test_a_name_is_a_config_and_a_file_of_that_name_is_a_file(
       *('train', f'--config={file}')
     ]
   (tmp_path / 'fine').write_text('')
-  assert path_flags.expand_config(['x', '--config', 'fine'])[2] == 'fine'
+  expanded = path_flags.expand_config(['x', '--config', 'fine'])
+  assert expanded == ['x', '--config=fine']
 
 
 def call(site, folder, *arguments):

@@ -16,13 +16,11 @@ from ml_collections import ConfigDict
 from musiclm_jax import stages
 from musiclm_jax.dsp import resample, spectrogram
 from musiclm_jax.embedding_rvq.quantizer import EmbeddingQuantizer
-from musiclm_jax.melody import losses as melody_losses
 from musiclm_jax.melody import model as melody_model
-from musiclm_jax.mulan import losses as mulan_losses
-from musiclm_jax.nn import kmeans, quantizer
+from musiclm_jax.nn import embedding, kmeans, quantizer
 from musiclm_jax.nn.conv import Conv
 from musiclm_jax.rehearsal import topology
-from musiclm_jax.rehearsal.program import plan
+from musiclm_jax.rehearsal.rehearsal import plan
 from musiclm_jax.soundstream import losses as codec_losses
 from musiclm_jax.soundstream.codec import Codec
 from musiclm_jax.soundstream.seanet import SoundStream
@@ -67,7 +65,7 @@ def pitches(waveform):
 
 
 def books():
-  return quantizer.init_codebooks(None, 2, 16, 8)
+  return quantizer.init_codebooks(2, 16, 8)
 
 
 CODEC = SoundStream(channels=2, latent_dim=8, strides=(2,), dilations=(1,))
@@ -94,13 +92,13 @@ def frozen(stage, method, *inputs):
   return getattr(frozen, method), *variables, *inputs
 
 
-def rvq(embeddings):
+def rvq(rows):
   own = {
     'audio_sum': jnp.zeros(8),
     'count': jnp.zeros(()),
     'codebooks': books(),
   }
-  return RVQ.quantize({'rvq': own}, embeddings, 'audio')
+  return RVQ.quantize({'rvq': own}, rows, 'audio')
 
 
 def moved(points, centroids, counts):
@@ -140,8 +138,7 @@ CODES = {
   'statistics': (
     lambda x: frontend.add_frames(frontend.init_statistics(8), x), (9, 8)
   ),
-  'cosines': (mulan_losses.similarities, (8, 16), (8, 16)),
-  'distances': (melody_losses.squared_distances, (8, 16), (8, 16)),
+  'cosines': (embedding.cosines, (8, 16), (8, 16)),
 }  # fmt: skip
 
 
@@ -173,9 +170,8 @@ def test_a_product_of_default_precision_is_found(compile_for_tpu):
 EXACT = (
   'dsp/resample.py',
   'dsp/spectrogram.py',
-  'melody/losses.py',
   'melody/model.py',
-  'mulan/losses.py',
+  'nn/embedding.py',
   'nn/kmeans.py',
   'w2v_bert/frontend.py',
   'w2v_bert/quantizer.py',

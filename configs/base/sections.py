@@ -10,6 +10,8 @@ SMALL_CORPUS = 'rendered_music:runs/small/corpus'
 _EVERY = {
   'seed': 0,
   'optimizer': {},
+  # Who reads batches ahead; 0: as suits the number of cores.
+  'data': {'read_threads': 0, 'read_processes': 0},
   'schedule': {'log_every': 10, 'keep_every': 0, 'keep_best': ''},
   'training': {'accumulation': 1, 'ema_decay': 0.0},
   # Parameters over all devices: fsdp=0 takes what tensor leaves.

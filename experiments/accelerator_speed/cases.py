@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from musiclm_jax.rehearsal.program import with_changes
+from musiclm_jax.rehearsal.rehearsal import with_changes
 
 _CONFIGS = Path(__file__).parents[2] / 'configs'
 # Discriminators from the first step, or never.

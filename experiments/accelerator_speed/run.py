@@ -23,8 +23,7 @@ import jax
 from cases import CASES, Case
 from kernels import kernel_times
 
-from musiclm_jax.rehearsal.measurement import begin
-from musiclm_jax.rehearsal.program import plan
+from musiclm_jax.rehearsal.rehearsal import begin, plan
 from musiclm_jax.training.assembly import Training
 from musiclm_jax.training.speed import chip_of, scale_of
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.nn.blockwise_attention import BLOCK, blockwise_attention
-from musiclm_jax.rehearsal.program import Memory
+from musiclm_jax.rehearsal.rehearsal import Memory
 from musiclm_jax.rehearsal.topology import open_topology
 
 HERE = Path(__file__).parent

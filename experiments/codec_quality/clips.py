@@ -37,7 +37,7 @@ class Clips:
 
 def rendered(corpus: str) -> Clips:
   """Of the first pieces of the corpus' test split."""
-  source = open_source(f'rendered_music:{corpus}', 'test')
+  source = open_source(f'prepared:{corpus}', 'test')
   return _middles(source, min(len(source), _PIECES))
 
 

@@ -22,6 +22,7 @@ import optax
 import soundfile
 import soxr
 
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.dsp import vggish_mel
 from musiclm_jax.evaluation import tagger
 from musiclm_jax.rendered_music import programs, styles
@@ -140,7 +141,7 @@ def codec_of(bundle: str):
     return codec.decode(params, collections, codes)
 
   def coded(waveform: np.ndarray, rate: int) -> np.ndarray:
-    assert rate == codec.sample_rate
+    assert rate == SAMPLE_RATE
     whole = len(waveform) - len(waveform) % codec.hop_length
     out = run(network.params, network.collections, waveform[None, :whole])
     return np.asarray(out)[0]

@@ -37,7 +37,7 @@ def measure(stage: str, tunables: str, arguments, cache: str) -> tuple:
       f'--config.schedule.save_every={10 * STEPS}',
       f'--tokens={arguments.tokens}'
       if stage in LANGUAGE_MODELS
-      else f'--config.data.source=rendered_music:{arguments.corpus}',
+      else f'--config.data.source=prepared:{arguments.corpus}',
     ]
     environment = {**os.environ, 'JAX_COMPILATION_CACHE_DIR': cache}
     environment.pop('GLIBC_TUNABLES', None)

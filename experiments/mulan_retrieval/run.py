@@ -19,6 +19,7 @@ import jax
 import material
 import numpy as np
 import oracles
+import precision
 import tags
 import triplets
 
@@ -117,7 +118,7 @@ def retrieval(scores: np.ndarray, fits: np.ndarray) -> Units:
     s, relevant = (scores.T, fits.T) if turned else (scores, fits)
     for k in RANKS:
       units[f'{name}, R@{k}'] = measures.recall_at(s, k)
-    units[f'{name}, mAP'] = measures.average_precision(s, relevant)
+    units[f'{name}, mAP'] = precision.average_precision(s, relevant)
   return units
 
 

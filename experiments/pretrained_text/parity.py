@@ -19,7 +19,7 @@ import numpy as np
 
 from musiclm_jax.data.text import WordPiece
 from musiclm_jax.interop import bert
-from musiclm_jax.mulan.text_tower import TextTower
+from musiclm_jax.mulan.towers import TextTower
 
 TOLERANCE = 1e-5
 PACKAGES = ('jax', 'flax', 'numpy', 'safetensors', 'tokenizers')

@@ -23,9 +23,9 @@ def _read(corpus: str) -> None:
   """Prints milliseconds of CPU per crop and the peak memory in MB."""
   import numpy as np
 
-  from musiclm_jax.rendered_music.source import RenderedMusicSource
+  from musiclm_jax.data.sources import open_source
 
-  source = RenderedMusicSource(corpus, 'train')
+  source = open_source(f'prepared:{corpus}', 'train')
   source.read(0, 0, 1)
 
   def work(seed: int) -> None:

@@ -11,7 +11,7 @@ import labels
 import networks
 import numpy as np
 
-from musiclm_jax.rendered_music.source import RenderedMusicSource
+from musiclm_jax.data.sources import open_source
 
 SECONDS = 10.0
 FRAMES = round(SECONDS / labels.FRAME)
@@ -43,12 +43,12 @@ class Crops:
 
 def crops(folder: str, split: str, pieces: int, per_piece: int) -> Crops:
   """Draws crops anywhere in the first so many pieces of a split."""
-  source = RenderedMusicSource(folder, split)
+  source = open_source(f'prepared:{folder}', split)
   rng = np.random.default_rng(5)
   chosen, tasks = [], {'key': [], 'family': [], 'bpm': []}
   streams = {}
   for piece in range(min(pieces, len(source))):
-    truth = source.truth(piece)
+    truth = source.descriptions.truth(piece)
     last = int((truth['seconds'] - SECONDS) / labels.FRAME)
     for start in labels.FRAME * rng.integers(0, last, per_piece):
       heard = source.attributes(piece, start, start + SECONDS)

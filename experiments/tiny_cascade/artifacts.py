@@ -1,8 +1,5 @@
 """What a run has left to evaluate: bundle, corpus, token stores.
 
-Nothing else of this experiment imports networks, tokenizer, generator and
-bundle.
-
 Rows of one shape go through every network in batches of one size, so that
 each program compiles once.
 """
@@ -17,13 +14,9 @@ import numpy as np
 
 from musiclm_jax import stages
 from musiclm_jax.cascade import bundle, networks
-from musiclm_jax.cascade.conditioning import Conditioning
-from musiclm_jax.cascade.generator import Generator
-from musiclm_jax.cascade.musiclm import Music
-from musiclm_jax.cascade.tokenizer import Tokenizer
+from musiclm_jax.cascade.musiclm import MusicLM
 from musiclm_jax.contracts.audio import SAMPLE_RATE
-from musiclm_jax.contracts.kept_parts import Keep, unkept
-from musiclm_jax.data import sources, text
+from musiclm_jax.data import sources
 from musiclm_jax.data.token_store import TokenRecord, TokenStore
 
 TICK_SECONDS = 0.04  # a common frame of all token streams
@@ -89,7 +82,9 @@ class CorpusSplit:
   def described(self, crop: Excerpt, rng: np.random.Generator) -> Any:
     """A caption with what it states, of rendered music only."""
     end = crop.start_seconds + crop.seconds
-    return self.source.described(crop.piece, crop.start_seconds, end, rng)
+    return self.source.descriptions.described(
+      crop.piece, crop.start_seconds, end, rng
+    )
 
   def crops(self, seconds: float, per_piece: int, limit: int) -> list[Excerpt]:
     """Evenly spread crops of every piece, one round of pieces after another.
@@ -132,11 +127,8 @@ class Artifacts:
       UsageError: If something is missing or damaged.
     """
     self.demo = demo
-    self.bundle = bundle.read(demo / 'bundle')
-    self.networks = networks.load_all(demo / 'bundle', bundle.STAGES)
-    vocabulary = text.WordPiece.load(self.bundle.vocabulary)
-    self.vocabulary = vocabulary
-    self.tokenizer = Tokenizer(self.networks, vocabulary)
+    self.model = MusicLM.load(demo / 'bundle')
+    self.bundle, self.networks = self.model.bundle, self.model.networks
 
   @functools.cached_property
   def train(self) -> CorpusSplit:
@@ -148,65 +140,18 @@ class Artifacts:
     """The split that nothing has been trained or chosen on."""
     return open_split(self.demo, 'test')
 
-  def call(self, stage: str, method: str, rows: np.ndarray) -> np.ndarray:
-    """Applies a network's method to rows, batch by batch.
-
-    Args:
-      stage: The network.
-      method: Of its model, called `(params, collections, rows)`.
-      rows: [N, ...].
-    """
-    return in_batches(self._program(stage, method), rows)
-
-  @functools.cache  # noqa: B019 (one lives as long as the process)
-  def _program(self, stage: str, method: str) -> Callable:
-    return _jitted(self.networks[stage], method)
-
   def text_embeddings(self, captions: Sequence[str]) -> np.ndarray:
-    """`MulanEmbedder.embed_text` of captions, unit length [N, 128]."""
-    length = int(self.networks['mulan'].config['data']['text_length'])
-    ids = np.stack([self.vocabulary.encode(c, length) for c in captions])
-    return self.call('mulan', 'embed_text', ids)
+    """`MusicLM.embed_text` of captions, unit length [N, 128]."""
+    return in_batches(self.model.embed_text, np.asarray(captions))
 
   def audio_embeddings(self, waveforms: np.ndarray) -> np.ndarray:
-    """`MulanEmbedder.embed_audio` of clips [N, S], unit length [N, 128]."""
-    return self.call('mulan', 'embed_audio', waveforms)
+    """`MusicLM.embed_audio` of clips [N, S], unit length [N, 128]."""
+    return in_batches(self.model.embed_audio, waveforms)
 
   @functools.cached_property
   def codec(self) -> 'BatchedCodec':
     """The bundle's SoundStream."""
     return BatchedCodec(self.networks['soundstream'])
-
-  def generate(
-    self,
-    codes: np.ndarray,
-    *,
-    seconds: float,
-    seed: int,
-    conditioned: bool = True,
-    keep: Keep = unkept,
-  ) -> Music:
-    """Music of MuLan tokens [P, L], as the bundle is set.
-
-    Args:
-      codes: MuLan tokens of texts.
-      seconds: Length.
-      seed: Of the sampling.
-      conditioned: Whether the codes reach the models.
-      keep: Keeps the parts.
-    """
-    sampling = self.bundle.settings
-    if not conditioned:
-      sampling = dataclasses.replace(sampling, mulan_levels=0)
-    waveform, tokens = Generator(self.networks).generate(
-      Conditioning(codes),
-      seconds=seconds,
-      seed=seed,
-      sampling=sampling,
-      keep=keep,
-    )
-    metadata = {'seed': seed, 'seconds': seconds}
-    return Music(waveform, tokens, metadata, SAMPLE_RATE)
 
   def initial_features(self) -> Callable[[np.ndarray], np.ndarray]:
     """Features [B, T, D] of w2v-BERT before any training.
@@ -275,7 +220,7 @@ def open_split(demo: Path, name: str) -> CorpusSplit:
   Raises:
     UsageError: If something is missing or damaged.
   """
-  source = sources.open_source(f'rendered_music:{demo / "corpus"}', name)
+  source = sources.open_source(f'prepared:{demo / "corpus"}', name)
   return CorpusSplit(source, TokenStore(demo / 'tokens', name))
 
 

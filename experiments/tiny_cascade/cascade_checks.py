@@ -15,6 +15,7 @@ from experiments.tiny_cascade import gates, music, negative_controls
 from experiments.tiny_cascade.artifacts import Artifacts, CorpusSplit, Excerpt
 from experiments.tiny_cascade.classifiers import Classifiers
 from experiments.tiny_cascade.music import ClipStatistics
+from musiclm_jax.cascade.musiclm import Music
 from musiclm_jax.contracts.kept_parts import Keep, unkept
 from musiclm_jax.metrics import bootstrap, memorization
 
@@ -359,19 +360,18 @@ def generate(
   keep: Keep = unkept,
 ) -> Generated:
   """Generates every prompt with two seeds, and as many clips without one."""
-  codes = artifacts.tokenizer.encode_text(prompts)
 
-  def run(number: int, conditioned: bool = True) -> Any:
-    return artifacts.generate(
-      codes,
+  def run(number: int, **sampling: Any) -> Music:
+    return artifacts.model.generate(
+      list(prompts),
       seconds=SECONDS,
       seed=SEEDS * seed + number,
-      conditioned=conditioned,
       keep=lambda part, make: keep(f'clips {number} {part}', make),
+      **sampling,
     )
 
   runs = [run(k) for k in range(SEEDS)]
-  free = run(SEEDS, conditioned=False)
+  free = run(SEEDS, mulan_levels=0)
   return Generated(
     prompts=prompts,
     families=families,
@@ -379,7 +379,7 @@ def generate(
     semantic=np.stack([run.tokens['semantic'] for run in runs], axis=1),
     acoustic=np.stack([run.tokens['acoustic'] for run in runs], axis=1),
     unconditional=free.waveform,
-    text_codes=codes,
+    text_codes=free.tokens['mulan'],
   )
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from experiments.tiny_cascade import artifacts, feature_cache, process, report
 from musiclm_jax.cascade import provenance, source_code
 from musiclm_jax.contracts import ownership
-from musiclm_jax.data import token_store
-from musiclm_jax.rendered_music import shards
+from musiclm_jax.data import prepared, token_store
 from musiclm_jax.training import workdir
 
 PROMPTS = (
@@ -129,7 +128,7 @@ class CascadePlan:
 
   @property
   def _source(self) -> str:
-    return f'rendered_music:{self.out / "corpus"}'
+    return f'prepared:{self.out / "corpus"}'
 
   def _prepare(self) -> CascadeStage:
     return CascadeStage(
@@ -143,7 +142,7 @@ class CascadePlan:
       ),
       needs=(),
       output=self.out / 'corpus',
-      kind=shards.FOLDER,
+      kind=prepared.FOLDER,
       builds=(),
       expected_seconds=180,
     )

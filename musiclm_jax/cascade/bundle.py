@@ -59,11 +59,6 @@ class Bundle:
     """What is in it."""
     return stages_of(self.contract)
 
-  @property
-  def vocabulary(self) -> Path:
-    """The file of MuLan's word pieces."""
-    return self.path / VOCABULARY
-
   def weights(self, stage: str) -> Weights:
     """Reads one stage.
 

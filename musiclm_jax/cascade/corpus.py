@@ -116,7 +116,7 @@ def tokenize(
   opened = {split: open_source(source, split) for split in splits}
   for split, pieces in opened.items():
     if split != 'train':
-      pieces.num_captioned()  # what is wrong with them is said before the work
+      pieces.captioned()  # what is wrong with them is said before the work
   trained = tokenizer.load(workdirs)
   contract = trained.contract(coarse_levels)
   code = source_code.digest(__name__, contract.networks)

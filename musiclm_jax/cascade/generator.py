@@ -181,17 +181,18 @@ class Generator:
       # A chunk makes again what the one before it has made, and drops it.
       prefix = 0 if stage.plan is chunks else ratio * first.prefix
       begun = ratio * first.start
-      part = f'{number + 1}/{len(groups)}'
-      kept = isinstance(run.keep, KeptParts) and f'{name} {part}' in run.keep
-      made = self._sample(
+      part = f'{name} {number + 1}/{len(groups)}'
+      kept = isinstance(run.keep, KeptParts) and part in run.keep
+      draw = functools.partial(
+        self._draw,
         name,
-        self._inputs(name, run, group, plan, read),
-        codes[rows, begun : begun + prefix],
-        ratio * (first.prefix + first.frames),
-        _window_keys(run.keys[rows], stage.key, places),
-        part,
-        run,
+        given=self._inputs(name, run, group, plan, read),
+        prefix=codes[rows, begun : begun + prefix],
+        frames=ratio * (first.prefix + first.frames),
+        keys=_window_keys(run.keys[rows], stage.key, places),
+        sampling=run.sampling,
       )
+      made = run.keep(part, draw)['codes']
       for row, place, own in zip(rows, places, made, strict=True):
         cut = plan[place]
         begun, end = ratio * (cut.start + cut.prefix), ratio * cut.end
@@ -229,14 +230,6 @@ class Generator:
         ]
       )
     return given
-
-  def _sample(self, name, given, prefix, frames, keys, part, run) -> np.ndarray:
-    """Makes one window of a stage, or finds it kept, int32 [B, frames, Q]."""
-    made = run.keep(
-      f'{name} {part}',
-      lambda: self._draw(name, given, prefix, frames, keys, run.sampling),
-    )
-    return made['codes']
 
   def _draw(self, name, given, prefix, frames, keys, sampling) -> Arrays:
     """Runs one window of a stage: its `LanguageModel.generate`, compiled once.

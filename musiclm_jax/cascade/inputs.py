@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from musiclm_jax.contracts import bounds
+from musiclm_jax.contracts import bounds, paths
 from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp.level import rms_dbfs
@@ -107,7 +107,8 @@ def read_audio(audio: Audio) -> np.ndarray:
   if isinstance(audio, str | os.PathLike):
     from musiclm_jax.data import audio_file
 
-    if os.path.isdir(audio):
+    audio = paths.local(audio)
+    if audio.is_dir():
       raise UsageError(f"'{audio}' is a folder: name one sound file")
     return audio_file.read(audio, SAMPLE_RATE)
   try:

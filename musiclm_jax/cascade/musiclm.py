@@ -10,6 +10,7 @@ import hashlib
 import json
 import numbers
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,14 @@ from musiclm_jax.cascade import (
   provenance,
   song_search,
   source_code,
-  tokenizer,
 )
+from musiclm_jax.cascade import tokenizer as tokenizers
 from musiclm_jax.cascade.conditioning import Conditioning, Melody
 from musiclm_jax.cascade.generator import Generator
 from musiclm_jax.cascade.inputs import Audio
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.cascade.sampling import SamplingConfig
+from musiclm_jax.contracts import paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.kept_parts import Keep, KeptParts, unkept
 from musiclm_jax.contracts.progress import ProgressCallback
@@ -73,13 +75,13 @@ class Music:
     waveforms = np.atleast_2d(self.waveform)
     count = None if self.waveform.ndim == 1 else len(waveforms)
     seconds = self.metadata['seconds']
-    paths = provenance.outputs(Path(path), count, seconds, overwrite)
+    files = provenance.outputs(paths.local(path), count, seconds, overwrite)
     metadata = dict(self.metadata)
     prompts = metadata.pop('prompts')
-    for row, (file, prompt) in enumerate(zip(paths, prompts, strict=True)):
+    for row, (file, prompt) in enumerate(zip(files, prompts, strict=True)):
       mine = {'prompt': prompt, 'row': row, **metadata}
       provenance.write_wav(file, waveforms[row], self.sample_rate, mine)
-    return paths
+    return files
 
 
 class MusicLM:
@@ -87,36 +89,37 @@ class MusicLM:
 
   Attributes:
     bundle: The files.
+    networks: Stage -> network, for whoever needs one alone.
     sample_rate: Of all waveforms, in Hz.
   """
 
   def __init__(
-    self,
-    opened: bundle.Bundle,
-    report: Callable[[str], None] = lambda line: None,
+    self, opened: bundle.Bundle, report: Callable[[str], None] | None = None
   ):
     """Takes an open bundle; see `load`."""
     self.bundle = opened
     self.sample_rate = opened.contract.sample_rate
-    self._report = report
-    self._networks = _Networks(opened, report)
+    self._report = report or (lambda line: None)
+    self._warn = report or warnings.warn
+    self.networks: Mapping[str, Network] = _Networks(opened, self._report)
 
   @classmethod
   def load(
     cls,
     path: str | os.PathLike,
-    report: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] | None = None,
   ) -> 'MusicLM':
     """Opens a bundle and checks its files.
 
     Args:
       path: Folder of the bundle.
-      report: Takes lines for the user, such as words that are not known.
+      report: Takes lines for the user; None makes warnings of those on words
+        that are not known, and drops the others.
 
     Raises:
       UsageError: If it is missing, damaged or of another version.
     """
-    return cls(bundle.read(path), report)
+    return cls(bundle.read(paths.local(path)), report)
 
   @property
   def sampling(self) -> SamplingConfig:
@@ -130,10 +133,11 @@ class MusicLM:
     seconds: float = 10.0,
     seed: int = 0,
     melody: Audio | None = None,
-    sampling: SamplingConfig | None = None,
+    sampling: SamplingConfig | Mapping[str, Any] | None = None,
     progress: ProgressCallback | None = None,
     out: str | os.PathLike | None = None,
     overwrite: bool = False,
+    keep: Keep | None = None,
     **changes: Any,
   ) -> Music:
     """Makes music.
@@ -148,12 +152,15 @@ class MusicLM:
       melody: Path of a sound file or float [S] at 24 kHz that all of it
         follows, where the bundle has learned to; longer music gets it again
         from its beginning.
-      sampling: How to draw; None takes what the bundle proposes.
+      sampling: How to draw, or fields of it to change; None takes what the
+        bundle proposes.
       progress: Takes events of each stage.
       out: WAV file to write, as `Music.save` does; what is finished is kept
         beside it until then, so that the same call goes on after an
         interruption.
       overwrite: Whether `out` may replace files that others wrote.
+      keep: Keeps what is finished in the caller's place; see
+        `contracts.kept_parts`.
       **changes: Fields of `SamplingConfig` to change, such as
         `temperature_coarse=0.9` or `top_k_semantic=50`.
 
@@ -164,18 +171,21 @@ class MusicLM:
     texts = inputs.read_texts(text)
     inputs.check_seconds(seconds)
     inputs.check_seed(seed)
-    sampling = (sampling or self.sampling).changed(changes)
+    if not isinstance(sampling, SamplingConfig):
+      changes = {**(sampling or {}), **changes}
+      sampling = self.sampling
+    sampling = sampling.changed(changes)
     sampling.check_levels(self.bundle.contract.streams['mulan'].num_levels)
     one = isinstance(text, str)
     if out is not None:
-      out = Path(out)
+      out = paths.local(out)
       count = None if one else len(texts)
       for path in provenance.outputs(out, count, seconds, overwrite):
         if not provenance.sidecar(path):
           self._report('no .json beside it, whose name would be too long')
     hummed = self._read_melody(melody)
-    for line in (line for t in texts for line in self._tokenizer.remarks(t)):
-      self._report(line)
+    for line in (line for t in texts for line in self.tokenizer.remarks(t)):
+      self._warn(line)
     metadata = {
       'prompts': texts,
       **_melody_metadata(melody),
@@ -185,8 +195,8 @@ class MusicLM:
       'bundle_sha256': self.bundle.sha256,
       'versions': provenance.versions(),
     }
-    mulan = self._tokenizer.encode_text(texts)
-    with self._kept(out and out.parent, metadata) as keep:
+    mulan = self.tokenizer.encode_text(texts)
+    with self._kept(keep, out and out.parent, metadata) as keep:
       waveform, tokens = self._generator.generate(
         Conditioning(mulan, hummed),
         seconds=float(seconds),
@@ -223,13 +233,13 @@ class MusicLM:
     """
     waveform = inputs.read_audio(audio)
     samples = waveform.shape[-1]
-    samples -= samples % tokenizer.FRAME_SAMPLES
+    samples -= samples % tokenizers.FRAME_SAMPLES
     if not samples:
       raise UsageError(
         f'expected 0.04 s of sound or more, got {waveform.shape[-1]} samples'
       )
     rows = np.atleast_2d(waveform)[:, :samples]
-    tokens = self._tokenizer.encode(rows)
+    tokens = self.tokenizer.encode(rows)
     if waveform.ndim == 1:
       tokens = {stream: codes[0] for stream, codes in tokens.items()}
     return tokens
@@ -243,7 +253,7 @@ class MusicLM:
     Raises:
       UsageError: If there is no text.
     """
-    found = self._tokenizer.embed_text(inputs.read_texts(texts))
+    found = self.tokenizer.embed_text(inputs.read_texts(texts))
     return found[0] if isinstance(texts, str) else found
 
   def embed_audio(self, audio: Audio) -> np.ndarray:
@@ -260,7 +270,7 @@ class MusicLM:
       UsageError: If it is no sound.
     """
     waveform = inputs.read_audio(audio)
-    found = self._tokenizer.embed_audio(np.atleast_2d(waveform))
+    found = self.tokenizer.embed_audio(np.atleast_2d(waveform))
     return found[0] if waveform.ndim == 1 else found
 
   def search(
@@ -291,23 +301,24 @@ class MusicLM:
     )
     if not isinstance(top, numbers.Integral) or top < 1:
       raise UsageError(f'--top={top!r}: choose a whole number from 1')
-    folder = Path(folder)
+    folder = paths.local(folder)
     songs = AudioFolder(folder, 'all')
-    for line in self._tokenizer.remarks(text):
-      self._report(line)
-    embedder = song_search.SongEmbedder.of(self._tokenizer)
+    for line in self.tokenizer.remarks(text):
+      self._warn(line)
+    embedder = song_search.SongEmbedder.of(self.tokenizer)
     index = song_search.update_index(
       songs, folder, embedder, self._report, progress
     )
-    return song_search.rank(self._tokenizer, text, index)[:top]
+    return song_search.rank(self.tokenizer, text, index)[:top]
 
   @functools.cached_property
-  def _tokenizer(self) -> tokenizer.Tokenizer:
-    return tokenizer.load(self.bundle.path, self._networks)
+  def tokenizer(self) -> tokenizers.Tokenizer:
+    """What makes tokens and embeddings of batches of one shape."""
+    return tokenizers.load(self.bundle.path, self.networks)
 
   @functools.cached_property
   def _generator(self) -> Generator:
-    return Generator(self._networks)
+    return Generator(self.networks)
 
   def _read_melody(self, audio: Audio | None) -> Melody | None:
     """Reads a melody and reports what becomes of it."""
@@ -322,7 +333,7 @@ class MusicLM:
         'out, or train melody and melody_rvq before the tokens are made'
       )
     waveform = inputs.read_melody(audio, spec.window_seconds)
-    melody = Melody(waveform, spec, self._tokenizer)
+    melody = Melody(waveform, spec, self.tokenizer)
     self._report(
       f'melody of {melody.seconds:.1f} s, then again from its beginning, '
       'followed by '
@@ -332,11 +343,11 @@ class MusicLM:
 
   @contextlib.contextmanager
   def _kept(
-    self, folder: Path | None, metadata: Mapping[str, Any]
+    self, keep: Keep | None, folder: Path | None, metadata: Mapping[str, Any]
   ) -> Iterator[Keep]:
     """Keeps the windows of a call in a folder until its files are written."""
-    if folder is None:
-      yield unkept
+    if keep or folder is None:
+      yield keep or unkept
       return
     code = source_code.digest(__name__, bundle.STAGES)
     everything = json.dumps([metadata, code], sort_keys=True)
@@ -384,7 +395,8 @@ def _melody_metadata(audio: Audio | None) -> dict[str, str]:
   if audio is None:
     return {}
   if isinstance(audio, str | os.PathLike):
-    name, data = Path(audio).name, Path(audio).read_bytes()
+    path = paths.local(audio)
+    name, data = path.name, path.read_bytes()
   else:
     name, data = 'waveform', np.asarray(audio, np.float32).tobytes()
   return {'melody': name, 'melody_sha256': hashlib.sha256(data).hexdigest()}

@@ -42,26 +42,42 @@ class Network(Generic[Model]):
 
 
 def load(path: str | os.PathLike, stage: str) -> Network:
-  """Loads a stage from the workdir of its training or from a bundle.
+  """Loads a stage; see `read`."""
+  return build(read(path, stage))
+
+
+def read(path: str | os.PathLike, stage: str) -> Weights:
+  """Reads the weights of a stage.
 
   Args:
-    path: A workdir or a bundle.
+    path: The workdir or an export of its training, or a bundle.
     stage: `'soundstream'`, `'mulan'`, …
 
   Raises:
-    UsageError: If it is neither, is damaged, or is of another stage.
+    UsageError: If it is none of these, is damaged, or is of another stage.
   """
+  from musiclm_jax.training import export
+
   path = Path(path)
   if (path / bundle.MANIFEST).exists():
-    return build(bundle.read(path).weights(stage))
-  weights = read_workdir(path)
+    return bundle.read(path).weights(stage)
+  if export.is_export(path):
+    given = export.read(path)
+    weights = Weights(
+      given.config,
+      given.ema_params or given.params,
+      given.collections,
+      given.contract_json,
+    )
+  else:
+    weights = read_workdir(path)
   found = weights.config.get('stage')
   if found != stage:
     raise UsageError(
-      f"workdir '{path}' trained the stage {found}, expected {stage}: give "
+      f"'{path}' is of a training of the stage {found}, expected {stage}: give "
       f'the workdir of a {stage} training'
     )
-  return build(weights)
+  return weights
 
 
 def load_all(

@@ -7,7 +7,7 @@ The folder keeps an index of its songs, FILE. Only what is new or changed since
 the last time is embedded, and an interrupted run goes on within a song. Of N
 songs the index has names, sizes, mtimes_ns, ctimes_ns, sha256 [N], embeddings
 [N, D], `heard` [N] (windows done, where a song is not complete); network:
-what made them. Its first version had no ctimes_ns, sha256 and `heard`.
+what made them.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +32,7 @@ from musiclm_jax.data.audio_folder import AudioFolder
 from musiclm_jax.data.origins import FileStamp
 
 FILE = '.musiclm_index.npz'
-_FIELDS = ('names', 'sizes', 'mtimes_ns', 'embeddings', 'network')
-_LATER_FIELDS = ('ctimes_ns', 'sha256', 'heard')
+_STAMP = ('sizes', 'mtimes_ns', 'ctimes_ns', 'sha256')
 _SAVE_SECONDS = 30.0  # an interrupted run loses no more than that
 
 Report = Callable[[str], None]
@@ -172,18 +171,9 @@ def _current(known: Songs, names: Sequence[str], path: Path) -> Songs:
   """What is known of the files as they are now."""
   songs = {}
   for name in known.keys() & set(names):
-    if stamp := _renewed(known[name].stamp, path / name):
+    if stamp := known[name].stamp.renewed(path / name):
       songs[name] = dataclasses.replace(known[name], stamp=stamp)
   return songs
-
-
-def _renewed(stamp: FileStamp, path: Path) -> FileStamp | None:
-  """See `FileStamp.renewed`; the first version knew size and time alone."""
-  if stamp.sha256:
-    return stamp.renewed(path)
-  now = FileStamp.of(path)
-  same = (now.size, now.mtime_ns) == (stamp.size, stamp.mtime_ns)
-  return now if same and now.sha256 else None
 
 
 def _save_meanwhile(
@@ -290,49 +280,30 @@ def read_index(path: Path, network: str, report: Report) -> Songs:
   shown = printable(path)
   try:
     with np.load(path, allow_pickle=False) as file:
-      first = all(name not in file for name in _LATER_FIELDS)
-      fields = {name: file[name] for name in _FIELDS}
-      fields |= {name: file[name] for name in _LATER_FIELDS if not first}
-    songs = dict(_rows(fields))
-    whole = fields['embeddings'].ndim == 2
-    whole = whole and np.isfinite(fields['embeddings']).all()
+      made_by, embeddings = str(file['network']), file['embeddings']
+      rows = zip(
+        file['names'],
+        *(file[column].tolist() for column in _STAMP),
+        embeddings,
+        file['heard'],
+        strict=True,
+      )
+      songs = {
+        str(name): Song(FileStamp(*stamp), embedding, int(done))
+        for name, *stamp, embedding, done in rows
+      }
+    whole = embeddings.ndim == 2 and np.isfinite(embeddings).all()
   except DAMAGED_NPZ:
     whole = False
   if not whole:
     report(f"the index '{shown}' is damaged: all songs are embedded again")
     return {}
-  if str(fields['network']) != network:
+  if made_by != network:
     report(
       f"the index '{shown}' is of another bundle: all songs are embedded again"
     )
     return {}
-  if first:
-    report(
-      f"the index '{shown}' is of an earlier version: whether songs were "
-      'replaced with their time of change kept is not known'
-    )
   return songs
-
-
-def _rows(fields: Mapping[str, np.ndarray]) -> Iterator[tuple[str, Song]]:
-  count = len(fields['names'])
-  none = {
-    'ctimes_ns': np.zeros(count, int),
-    'sha256': [''] * count,
-    'heard': np.zeros(count, int),
-  }
-  fields = none | dict(fields)
-  columns = ('sizes', 'mtimes_ns', 'ctimes_ns', 'sha256')
-  for name, *stamp, embedding, done in zip(
-    fields['names'],
-    *(fields[column] for column in columns),
-    fields['embeddings'],
-    fields['heard'],
-    strict=True,
-  ):
-    *numbers, sha256 = stamp
-    stamp = FileStamp(*map(int, numbers), sha256=str(sha256))
-    yield str(name), Song(stamp, embedding, int(done))
 
 
 def write_index(path: Path, songs: Songs, network: str) -> None:
@@ -345,10 +316,14 @@ def write_index(path: Path, songs: Songs, network: str) -> None:
     np.savez(
       file,
       names=np.array(names, dtype=np.str_),
-      sizes=np.array([stamp.size for stamp in stamps], np.int64),
-      mtimes_ns=np.array([stamp.mtime_ns for stamp in stamps], np.int64),
-      ctimes_ns=np.array([stamp.ctime_ns for stamp in stamps], np.int64),
-      sha256=np.array([stamp.sha256 for stamp in stamps], np.str_),
+      **{
+        column: np.array(values)
+        for column, values in zip(
+          _STAMP,
+          zip(*map(dataclasses.astuple, stamps), strict=True),
+          strict=True,
+        )
+      },
       embeddings=np.stack([songs[name].embedding for name in names]),
       heard=np.array([songs[name].windows_done for name in names], np.int64),
       network=np.array(network),

@@ -28,6 +28,7 @@ from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data import batches, sources
 from musiclm_jax.data.batches import MelodyBook, melody_batches
 from musiclm_jax.data.captions_file import NAME as CAPTIONS
+from musiclm_jax.data.loading import FROM_CORES, HostShard, Readers
 from musiclm_jax.data.token_store import TokenStore
 from musiclm_jax.rendered_music import melody_takes
 from musiclm_jax.stages import OPTIONAL, STAGES, Batches
@@ -35,6 +36,7 @@ from musiclm_jax.training import workdir
 from musiclm_jax.training.loop import Data
 
 if TYPE_CHECKING:  # a training is not that of other networks' code
+  from musiclm_jax.data.text import WordPiece
   from musiclm_jax.melody.embedder import MelodyEmbedder
   from musiclm_jax.mulan.embedder import MulanEmbedder
   from musiclm_jax.w2v_bert.features import SemanticFeatures
@@ -128,15 +130,25 @@ def read_contract(tokens: str, layout: Any) -> TokenContract:
 def _both_splits(
   draw: Callable[..., Iterator], splits: tuple[Any, Any], inputs: Inputs
 ) -> Data:
-  """Binds `draw(source, *, seed, start_step, shard, **options)`."""
+  """Binds `draw(source, *, seed, start_step, shard, readers, **options)`."""
   training, held_out = splits
   options = dict(inputs.options)
   count = options.pop('eval_batches')
-  shard = batches.HostShard(jax.process_index(), jax.process_count())
+  readers = Readers(
+    options.pop('read_threads', FROM_CORES),
+    options.pop('read_processes', FROM_CORES),
+  )
+  # Processes would have to be started for each evaluation.
+  threads = dataclasses.replace(readers, processes=1)
+  shard = HostShard(jax.process_index(), jax.process_count())
   draw = functools.partial(draw, shard=shard, **options)
   return Data(
-    train=lambda step: draw(training, seed=inputs.seed, start_step=step),
-    evaluation=lambda: itertools.islice(draw(held_out, seed=0), count),
+    train=lambda step: draw(
+      training, seed=inputs.seed, start_step=step, readers=readers
+    ),
+    evaluation=lambda: itertools.islice(
+      draw(held_out, seed=0, readers=threads), count
+    ),
   )
 
 
@@ -157,11 +169,9 @@ def _captioned_sources(
   spec = inputs.options['source']
   splits = training, held_out = _sources(inputs)
   evaluates = inputs.options['eval_batches'] > 0
-  if training.num_captioned() < 2 or (
-    evaluates and not held_out.num_captioned()
-  ):
+  if len(training.captioned()) < 2 or (evaluates and not held_out.captioned()):
     counts = ', '.join(
-      f'{name}: {source.num_captioned()} of {len(source)}'
+      f'{name}: {len(source.captioned())} of {len(source)}'
       for name, source in zip(('train', 'validation'), splits, strict=True)
     )
     raise UsageError(
@@ -226,7 +236,7 @@ def _captioned(inputs: Inputs) -> Data:
   kept = path.exists() and workdir.has_checkpoint(inputs.workdir)
   if not kept and jax.process_index() == 0:
     if given:
-      tokenizer = WordPiece.load(_vocabulary(given))
+      tokenizer = _vocabulary(given)
     else:
       tokenizer = WordPiece.train(_captions(splits[0]), size)
     tokenizer.save(path)
@@ -236,7 +246,7 @@ def _captioned(inputs: Inputs) -> Data:
     multihost_utils.sync_global_devices('vocabulary')
   tokenizer = WordPiece.load(path)
   if inputs.init_text and (
-    tokenizer.pieces != WordPiece.load(_vocabulary(inputs.init_text)).pieces
+    tokenizer.pieces != _vocabulary(inputs.init_text).pieces
   ):
     raise UsageError(
       f"'{path}' is another vocabulary than that of --init_text="
@@ -249,8 +259,6 @@ def _captioned(inputs: Inputs) -> Data:
 
 def _embeddings(inputs: Inputs, stage: str) -> Data:
   """Embeddings of audio and of its caption by the frozen MuLan."""
-  from musiclm_jax.data.text import WordPiece
-
   splits = _captioned_sources(inputs)
   network: Network[MulanEmbedder] = networks.load(inputs.network, stage)
   embed_audio = jax.jit(network.model.embed_audio)
@@ -265,7 +273,7 @@ def _embeddings(inputs: Inputs, stage: str) -> Data:
       text = embed_text(*frozen, batch['text_ids'][:, 0])
       yield jax.device_get({'audio': audio, 'text': text})
 
-  inputs.options['tokenizer'] = WordPiece.load(_vocabulary(inputs.network))
+  inputs.options['tokenizer'] = _vocabulary(inputs.network)
   inputs.options['text_length'] = network.config['data']['text_length']
   return _both_splits(draw, splits, inputs)
 
@@ -324,7 +332,12 @@ def _captions(source: sources.Source) -> Iterator[str]:
         yield caption
 
 
-def _vocabulary(path: str) -> Path:
-  """Finds the word pieces in MuLan's workdir or in a bundle."""
+def _vocabulary(path: str) -> 'WordPiece':
+  """Reads the word pieces of MuLan's workdir or export, or of a bundle."""
+  from musiclm_jax.data.text import WordPiece
+  from musiclm_jax.training import export
+
+  if export.is_export(Path(path)):
+    return WordPiece.parse(export.read(Path(path)).files[VOCABULARY])
   inside = Path(path) / 'mulan' / VOCABULARY
-  return inside if inside.exists() else Path(path) / VOCABULARY
+  return WordPiece.load(inside if inside.exists() else Path(path) / VOCABULARY)

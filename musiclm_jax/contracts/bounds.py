@@ -36,6 +36,7 @@ CONFIG: Mapping[str, Bounds] = {
   'low_hz': (1.0, 1e6),  # of which bands may take the logarithm
   'num_mels': (4, 4096),  # two strides of 2 follow
   'fsdp': (0, _MAX),
+  **_of_all('read_threads read_processes', (0, 1024)),
   **_of_all(
     'total_steps batch_size captions_per_crop tunes vocabulary_size vocab_size '
     'accumulation tensor scan_unroll num_layers embed_dim num_heads head_dim '
@@ -100,7 +101,7 @@ def check(name: str, value: float, bounds: Bounds) -> None:
   least, most = bounds
   if not least <= value <= most:
     raise UsageError(
-      f'{name}={value}: choose a number from {_short(least)} to {_short(most)}'
+      f'{name}={value}: choose a number from {least:.10g} to {most:.10g}'
     )
 
 
@@ -149,7 +150,3 @@ def _values(node: Any, key: str = '') -> Iterator[tuple[str, Any]]:
       yield from _values(value, key)
   else:
     yield key, node
-
-
-def _short(bound: float) -> str:
-  return f'{bound:d}' if isinstance(bound, int) else f'{bound:.10g}'

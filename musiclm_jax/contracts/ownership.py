@@ -31,7 +31,8 @@ class Kind:
   Attributes:
     name: `'corpus'`, `'workdir'`, …
     patterns: Of all files that we write into it, as relative POSIX paths; a
-      `*` stands for folders too. The first is what describes the folder.
+      `*` stands for folders too. The first is what describes the folder,
+      without which the others mean nothing.
     known: Tells a folder that an earlier version wrote, without a mark.
     alone: Whether a new one begins empty, so that nothing of a user's mixes
       with it.
@@ -55,10 +56,6 @@ class Kind:
     named = {name for name in above - {'.'} if not set('[*?') & set(name)}
     return sorted(named, key=lambda name: -name.count('/'))
 
-  def describes(self, relative: str) -> bool:
-    """Whether it is the file without which the others mean nothing."""
-    return relative == self.patterns[0]
-
 
 def is_ours(folder: Path, kind: Kind) -> bool:
   """Whether we began this folder, as this kind."""
@@ -78,10 +75,6 @@ def begin(folder: Path, kind: Kind) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not _mark(folder):
       (folder / MARK).write_text(json.dumps({'musiclm_jax': kind.name}) + '\n')
-  except (FileExistsError, NotADirectoryError) as error:
-    raise UsageError(
-      f"{kind.name} '{folder}' is or crosses a file: choose another folder"
-    ) from error
   except OSError as error:
     raise UsageError(
       f"{kind.name} '{folder}' cannot be written ({error.strerror}): choose "
@@ -177,11 +170,6 @@ def _lock(descriptor: int, folder: Path, doing: str) -> None:
     return
 
 
-def foreign(folder: Path, kind: Kind) -> str | None:
-  """Names the first thing in a folder that we did not write."""
-  return next((f for f in sorted(files(folder)) if not kind.owns(f)), None)
-
-
 def check_ours(folder: Path, kind: Kind) -> None:
   """Checks that everything in a folder is ours.
 
@@ -189,7 +177,8 @@ def check_ours(folder: Path, kind: Kind) -> None:
     UsageError: If it is not ours, or holds something that is not.
   """
   check(folder, kind)
-  if name := foreign(folder, kind):
+  name = next((f for f in sorted(files(folder)) if not kind.owns(f)), None)
+  if name is not None:
     raise UsageError(
       f"'{folder}' holds '{name}', which musiclm_jax did not write: move that "
       'elsewhere or choose another folder'
@@ -215,18 +204,13 @@ def discard(folder: Path, kind: Kind) -> None:
 def _remove(folder: Path, kind: Kind) -> None:
   """Removes files of ours but the mark; what describes the folder goes last."""
   names = [name for name in _owned(folder, kind) if name != MARK]
-  for name in sorted(names, key=kind.describes):
+  for name in sorted(names, key=lambda name: name == kind.patterns[0]):
     (folder / name).unlink(missing_ok=True)
   emptied = {p.as_posix() for name in names for p in Path(name).parents[:-1]}
-  for inside in sorted(emptied, key=lambda name: -name.count('/')):
-    _remove_empty(folder / inside)
-  for inside in kind.folders:
-    _remove_empty(folder / inside)
-
-
-def _remove_empty(folder: Path) -> None:
-  with contextlib.suppress(OSError):
-    folder.rmdir()
+  inner_first = sorted(emptied, key=lambda name: -name.count('/'))
+  for inside in (*inner_first, *kind.folders):
+    with contextlib.suppress(OSError):  # something of a user's is in there
+      (folder / inside).rmdir()
 
 
 def object_in(file: Path) -> dict[str, Any]:
@@ -284,6 +268,33 @@ def is_sealed(record: Any) -> bool:
     return False
   rest = {name: value for name, value in record.items() if name != SEAL}
   return record[SEAL] == _hash(rest)
+
+
+def write_sealed(path: Path, record: Mapping[str, Any]) -> None:
+  """Writes a JSON object with its seal, whole or not at all."""
+  atomic_file.write_text(path, json.dumps(seal(record), indent=1) + '\n')
+
+
+def check_sealed(path: Path, command: str, overwrite: bool = False) -> None:
+  """Checks that a command's `--json` can be written; leaves nothing there.
+
+  Args:
+    path: Of the file.
+    command: That would write it.
+    overwrite: Whether a file is replaced that we did not write.
+
+  Raises:
+    UsageError: If it cannot, or such a file is in the way.
+  """
+  if not path.parent.is_dir():
+    raise UsageError(f'--json={path}: the folder {path.parent} does not exist')
+  paths.check_file(path)
+  ours = is_sealed(object_in(path))
+  if os.path.lexists(path) and not (ours or overwrite):
+    raise UsageError(
+      f"'{path}' would be replaced, and {command} did not write it, or it was "
+      'changed since: choose another --json, or give --overwrite to replace it'
+    )
 
 
 def _hash(record: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.terminal import size
 
 _SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
 _PATTERNS = set('[]*?\\')
@@ -109,9 +110,9 @@ def check_name(path: Path) -> None:
   """
   limit = name_limit(path)
   for part in path.absolute().parts:
-    if (size := len(os.fsencode(part))) > limit:
+    if (length := len(os.fsencode(part))) > limit:
       raise UsageError(
-        f"the name '{part[:20]}…' has {size} bytes, and a name may have "
+        f"the name '{part[:20]}…' has {length} bytes, and a name may have "
         f'{limit}: choose a shorter one'
       )
 
@@ -147,16 +148,9 @@ def check_room(path: Path, count: float, what: str) -> None:
     return  # a file system that does not say
   if count > free:
     raise UsageError(
-      f"{what} need {_size(count)} at '{path}', where {_size(free)} are free: "
+      f"{what} need {size(count)} at '{path}', where {size(free)} are free: "
       'make room or choose another place'
     )
-
-
-def _size(count: float) -> str:
-  unit, size = ('GB', 1e9) if count >= 1e8 else ('MB', 1e6)
-  if count < 1e5:
-    unit, size = 'kB', 1e3
-  return f'{count / size:.1f} {unit}'
 
 
 def name_to_bytes(name: str) -> bytes:

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from musiclm_jax.contracts import atomic_file
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.paths import plain_file
+from musiclm_jax.contracts.terminal import printable
 
 _WHOLE = 'readahead_buffer_size:0,max_parallelism:0'
+_ROWS = 256  # that are compared at once with what was written
 
 
 def write(
@@ -46,12 +49,18 @@ def write(
     except RuntimeError as error:  # array_record's own
       reason = str(error).split(';')[0]
       raise OSError(5, f'could not be written ({reason})', str(path)) from error
-    again = hashlib.sha256()
-    for row in read_all(part) or ():
-      again.update(row)
-    if again.digest() != digest.digest():
+    if _with_reader(part, _digest) != digest.digest():
       raise OSError(28, 'could not be written whole', str(path))
   return count
+
+
+def _digest(reader: Any) -> bytes:
+  digest = hashlib.sha256()
+  count = reader.num_records()
+  for first in range(0, count, _ROWS):
+    for row in reader.read(first, min(first + _ROWS, count)):
+      digest.update(row)
+  return digest.digest()
 
 
 def read_all(path: Path) -> list[bytes] | None:
@@ -74,6 +83,49 @@ def _with_reader(path: Path, read: Callable[[Any], Any]) -> Any:
   except (RuntimeError, ValueError, IndexError):
     return None
   return found
+
+
+class RecordFiles:
+  """Reads runs of records out of files; safe to use from threads, picklable."""
+
+  def __init__(self, files: Sequence[Path]):
+    """Takes the files, each of which is opened when it is first read."""
+    self._files = tuple(files)
+    self._readers: dict[int, Any] = {}
+
+  def read(self, file: int, first: int, last: int) -> list[bytes]:
+    """Reads records [first, last) of a file.
+
+    Args:
+      file: Its index.
+      first: The first record.
+      last: The record after the last one.
+
+    Raises:
+      UsageError: If the file is gone or damaged.
+    """
+    from array_record.python import array_record_module
+
+    try:
+      if (reader := self._readers.get(file)) is None:
+        reader = array_record_module.ArrayRecordReader(
+          _name(self._files[file]), _WHOLE
+        )
+        reader = self._readers.setdefault(file, reader)
+      return reader.read(first, last)
+    except (RuntimeError, ValueError, IndexError) as error:
+      raise UsageError(
+        f'{printable(self._files[file])} is gone, damaged or cut short: remove '
+        'it and run the command that has made it again, which makes it anew'
+      ) from error
+
+  def __getstate__(self) -> tuple[Path, ...]:
+    """The files alone: another process opens them itself."""
+    return self._files
+
+  def __setstate__(self, files: tuple[Path, ...]) -> None:
+    """Takes the files."""
+    self.__init__(files)
 
 
 def source(files: Sequence[Path]) -> Any:

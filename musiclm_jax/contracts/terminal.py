@@ -57,6 +57,15 @@ def first_few(items: Sequence[str], most: int = 5) -> str:
   return ', '.join(items[:most]) + (f' and {more} more' if more > 0 else '')
 
 
+def size(count: float) -> str:
+  """Bytes for readers, to three digits: `1.75 GB`."""
+  for unit in ('B', 'kB', 'MB'):
+    if count < 1000:
+      return f'{count:.3g} {unit}'
+    count /= 1000
+  return f'{count:.3g} GB' if count < 1000 else f'{count:,.0f} GB'
+
+
 def open_streams() -> None:
   """Lets any text be printed, and nowhere but where it belongs.
 

@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from musiclm_jax.contracts.errors import UsageError
 
@@ -145,9 +144,11 @@ class TokenContract:
     Raises:
       UsageError: Naming the first field that differs, with both values.
     """
+    from flax.traverse_util import flatten_dict  # data may not load jax
+
     mine, its = (
-      _flatten(json.loads(self.to_json())),
-      _flatten(json.loads(other.to_json())),
+      flatten_dict(json.loads(each.to_json()), sep='.')
+      for each in (self, other)
     )
     for field in sorted(mine.keys() | its.keys()):
       if mine.get(field) != its.get(field):
@@ -156,13 +157,3 @@ class TokenContract:
           f'{mine.get(field, "nothing")}, {there} has '
           f'{its.get(field, "nothing")}; use parts that were made together'
         )
-
-
-def _flatten(node: Any, prefix: str = '') -> dict[str, Any]:
-  """Nested dicts as one dict with dotted names."""
-  if not isinstance(node, dict):
-    return {prefix: node}
-  flat = {}
-  for key, value in node.items():
-    flat |= _flatten(value, f'{prefix}.{key}' if prefix else key)
-  return flat

@@ -31,24 +31,23 @@ class AudioFolder(FileFolder):
   """Reads one split of a folder of sound files; see `sources.Source`."""
 
   kind = KIND
+  stretch_seconds = 60.0
 
   def __init__(self, folder: str, split: str, sample_rate: int = SAMPLE_RATE):
     """Scans the folder; see `FileFolder`."""
     super().__init__(folder, split, sample_rate)
 
-  def read(
-    self, i: int, start: int = 0, num_samples: int | None = None
-  ) -> np.ndarray:
-    """Reads [start, start + num_samples) without decoding what is before.
+  def decode(
+    self, i: int, start: int, num_samples: int
+  ) -> tuple[np.ndarray, str | None]:
+    """Decodes [start, start + num_samples) without what is long before.
 
-    Parts of a file are, up to rounding, parts of the whole. A stretch that
-    cannot be decoded is silence, reported once a file.
+    Parts of a file are, up to rounding, parts of the whole.
 
     Returns:
-      float32 [num_samples] in [-1, 1], zeros past the end.
+      float32 [num_samples] in [-1, 1], zeros past the end and where the file
+      cannot be decoded; and the reason, if so.
     """
-    if num_samples is None:
-      num_samples = max(self.num_samples(i) - start, 0)
     sound = self._files[i]
     return self._parse(
       i,

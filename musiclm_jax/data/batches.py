@@ -1,15 +1,12 @@
 """Batches as a pure function of (seed, step): no state to save, any host count.
 
-piece or record -> crop -> {'waveform' [b, S], ...}, b = batch_size / hosts.
-Global example k depends on (seed, k) alone, and host h of H gets the rows
-[h * b, (h + 1) * b) of each global batch: the rows of all hosts, one after the
-other, are the batch that a single host would see, in the same order.
+piece or record -> crop -> {'waveform' [b, S], ...}, b = batch_size / hosts;
+`loading.stream` says in what order.
 """
 
 import dataclasses
 import hashlib
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,65 +15,9 @@ from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenSpec
 from musiclm_jax.data import noise
+from musiclm_jax.data.loading import Batch, HostShard, Readers, stream
 from musiclm_jax.data.sources import Source
 from musiclm_jax.rendered_music import melody_takes
-
-Batch = dict[str, np.ndarray]
-READ_THREADS = 4
-PREFETCHED_BATCHES = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class HostShard:
-  """Which rows of a global batch this host reads.
-
-  Attributes:
-    index: Of this host.
-    count: Of all hosts.
-  """
-
-  index: int = 0
-  count: int = 1
-
-
-def stream(
-  example: Callable[[int, np.random.Generator], Batch],
-  count: int,
-  batch_size: int,
-  seed: int,
-  start_step: int,
-  shard: HostShard | None,
-) -> Iterator[Batch]:
-  """Streams this host's rows of the global batches from `start_step` on.
-
-  `example` makes one row of a place in [0, count) and a generator.
-  """
-  import grain
-
-  shard = shard or HostShard()
-  if batch_size % shard.count:
-    raise UsageError(
-      f'batch_size={batch_size} does not divide among {shard.count} hosts: '
-      f'choose a multiple of {shard.count}'
-    )
-  rows = batch_size // shard.count
-  examples = (
-    grain.MapDataset.range(count)
-    .shuffle(seed=seed)
-    .repeat(None)
-    .random_map(example, seed=seed)
-  )
-
-  def batch(step: int) -> Batch:
-    first = step * batch_size + shard.index * rows
-    parts = [examples[first + row] for row in range(rows)]
-    return {name: np.stack([p[name] for p in parts]) for name in parts[0]}
-
-  options = grain.ReadOptions(
-    num_threads=READ_THREADS, prefetch_buffer_size=PREFETCHED_BATCHES
-  )
-  steps = grain.MapDataset.range(start_step, sys.maxsize)
-  return iter(steps.map(batch).to_iter_dataset(options))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +125,7 @@ def audio_batches(
   seed: int,
   start_step: int = 0,
   shard: HostShard | None = None,
+  readers: Readers | None = None,
 ) -> Iterator[Batch]:
   """Draws audio crops forever: {'waveform': float32 [b, S]}, no captions.
 
@@ -200,6 +142,7 @@ def audio_batches(
     seed: Of the order and the crops.
     start_step: Global batch with which to begin.
     shard: This host's share of each batch.
+    readers: Who reads ahead; None: as suits the machine.
 
   Raises:
     UsageError: If the batch does not divide among the hosts.
@@ -214,7 +157,9 @@ def audio_batches(
       return noise.mixed(waveform, rng, noise_probability)
     return {'waveform': waveform}
 
-  return stream(example, places.count, batch_size, seed, start_step, shard)
+  return stream(
+    example, places.count, batch_size, seed, start_step, shard, readers
+  )
 
 
 def text_audio_batches(
@@ -228,11 +173,15 @@ def text_audio_batches(
   seed: int,
   start_step: int = 0,
   shard: HostShard | None = None,
+  readers: Readers | None = None,
 ) -> Iterator[Batch]:
-  """Draws crops with their captions, forever.
+  """Draws crops of the pieces that have a caption, with captions, forever.
+
+  Long pieces are drawn more often, as in `audio_batches`; pieces without a
+  caption never.
 
   Args:
-    source: The pieces; those without a caption are passed over.
+    source: The pieces.
     tokenizer: Text to ids.
     batch_size: Global batch size.
     crop_seconds: Length of a crop.
@@ -241,6 +190,7 @@ def text_audio_batches(
     seed: Of order, crops and captions.
     start_step: Global batch with which to begin.
     shard: This host's share of each batch.
+    readers: Who reads ahead; None: as suits the machine.
 
   Returns:
     Iterator of {'waveform' float32 [b, S], 'text_ids' int32 [b, C, L],
@@ -250,33 +200,34 @@ def text_audio_batches(
   Raises:
     UsageError: If no piece has a caption.
   """
-  crop, places = _crops(source, crop_seconds)
-
-  def example(place: int, rng: np.random.Generator) -> Batch:
-    i, start = places.draw(place, rng)
-    for _ in range(len(source)):
-      begin = start / source.sample_rate
-      end = begin + crop_seconds
-      captions = [
-        source.caption(i, begin, end, rng) for _ in range(captions_per_crop)
-      ]
-      if captions[0] is not None:
-        attributes = source.attributes(i, begin, end)
-        return {
-          'waveform': source.read(i, start, crop),
-          'text_ids': np.stack(
-            [tokenizer.encode(caption, text_length) for caption in captions]
-          ),
-          'group': group_of(attributes or {'caption': captions[0]}),
-        }
-      i = (i + 1) % len(source)
-      start = int(rng.integers(max(source.num_samples(i) - crop, 0) + 1))
+  captioned = source.captioned()
+  if not len(captioned):
     raise UsageError(
       'no piece of this source has a caption: add captions.csv with the '
       'columns path,caption'
     )
+  crop, places = _crops(source, crop_seconds, captioned)
 
-  return stream(example, places.count, batch_size, seed, start_step, shard)
+  def example(place: int, rng: np.random.Generator) -> Batch:
+    number, start = places.draw(place, rng)
+    i = captioned[number]
+    begin = start / source.sample_rate
+    end = begin + crop_seconds
+    captions = [
+      source.caption(i, begin, end, rng) for _ in range(captions_per_crop)
+    ]
+    attributes = source.attributes(i, begin, end)
+    return {
+      'waveform': source.read(i, start, crop),
+      'text_ids': np.stack(
+        [tokenizer.encode(caption, text_length) for caption in captions]
+      ),
+      'group': group_of(attributes or {'caption': captions[0]}),
+    }
+
+  return stream(
+    example, places.count, batch_size, seed, start_step, shard, readers
+  )
 
 
 def token_batches(
@@ -289,6 +240,7 @@ def token_batches(
   seed: int,
   start_step: int = 0,
   shard: HostShard | None = None,
+  readers: Readers | None = None,
 ) -> Iterator[Batch]:
   """Draws nested, aligned crops of tokens, forever.
 
@@ -307,6 +259,7 @@ def token_batches(
     seed: Of order, crops and windows.
     start_step: Global batch with which to begin.
     shard: This host's share of each batch.
+    readers: Who reads ahead; None: as suits the machine.
 
   Returns:
     Iterator of int32 {'mulan' [b, 12], 'semantic' [b, Ts],
@@ -354,7 +307,7 @@ def token_batches(
     return {'mulan': mulan.astype(np.int32)} | crop
 
   count = len(store) * windows
-  return stream(example, count, batch_size, seed, start_step, shard)
+  return stream(example, count, batch_size, seed, start_step, shard, readers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -389,6 +342,7 @@ def melody_batches(
   seed: int,
   start_step: int = 0,
   shard: HostShard | None = None,
+  readers: Readers | None = None,
 ) -> Iterator[Batch]:
   """Draws melodies forever, with other takes at each return.
 
@@ -399,6 +353,7 @@ def melody_batches(
     seed: Of order and takes.
     start_step: Global batch with which to begin.
     shard: This host's share of each batch.
+    readers: Who reads ahead; None: as suits the machine.
 
   Returns:
     Iterator of {'waveform' float32 [b, 2, S] at 24 kHz, 'group' int32 [b]},
@@ -420,7 +375,9 @@ def melody_batches(
       'group': np.int32(place),
     }
 
-  return stream(example, book.count, batch_size, seed, start_step, shard)
+  return stream(
+    example, book.count, batch_size, seed, start_step, shard, readers
+  )
 
 
 def group_of(attributes: Mapping) -> np.ndarray:
@@ -463,10 +420,12 @@ def _other_window(
   return record['piece_mulan'][rng.choice(beside)]
 
 
-def _crops(source: Source, crop_seconds: float) -> tuple[int, CropPlaces]:
-  """Samples of a crop, and the places of all crops of a source."""
+def _crops(
+  source: Source, crop_seconds: float, pieces: Sequence[int] | None = None
+) -> tuple[int, CropPlaces]:
+  """Samples of a crop, and the places of all crops of the pieces, or of all."""
   if crop_seconds <= 0:
     raise UsageError(f'crop_seconds={crop_seconds}: must be above 0')
   crop = round(crop_seconds * source.sample_rate)
-  lengths = [source.num_samples(i) for i in range(len(source))]
-  return crop, crop_places(lengths, crop)
+  pieces = range(len(source)) if pieces is None else pieces
+  return crop, crop_places([source.num_samples(i) for i in pieces], crop)

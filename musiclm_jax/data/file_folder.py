@@ -9,6 +9,7 @@ when others are added.
 import dataclasses
 import functools
 import hashlib
+import math
 import os
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -24,6 +25,7 @@ from musiclm_jax.data import parser_process
 from musiclm_jax.data.folder_listing import Listing, list_files, some, why_none
 
 MIN_FILES = 3  # one a split
+_OTHER_KIND = 'a kind of file that is not read: convert it to flac'
 _BOUNDS = {'train': (0.0, 0.8), 'validation': (0.8, 0.9), 'test': (0.9, 1.0)}
 
 
@@ -66,13 +68,35 @@ class FileKind:
   order: Callable[[str], Any] = str
 
 
+@dataclasses.dataclass(frozen=True)
+class Scan:
+  """What a folder holds of a kind.
+
+  Attributes:
+    files: Path relative to the folder, with `/`, and what is known of the
+      readable ones, sorted.
+    broken: Such a path, and the reason, of all else: of files that cannot be
+      read, of kinds that are not read, of folders that cannot be entered.
+  """
+
+  files: tuple[tuple[str, ReadableFile], ...]
+  broken: tuple[tuple[str, str], ...] = ()
+
+
 class FileFolder:
   """One split of a folder of files of a kind; see `sources.Source`.
 
-  A subclass names its kind and reads.
+  A subclass names its kind and decodes.
+
+  Attributes:
+    stretch_seconds: Long files are decoded well in parts of that; infinite
+      where a part costs as much as the whole.
+    broken: Path and reason of the folder's files, of any split, that cannot
+      be read.
   """
 
   kind: ClassVar[FileKind]
+  stretch_seconds: ClassVar[float] = math.inf
 
   def __init__(self, folder: str, split: str, sample_rate: int):
     """Scans the folder; what is not read of it is counted and reported once.
@@ -90,7 +114,8 @@ class FileFolder:
     self.sample_rate = sample_rate
     self._folder = Path(folder)
     found = scan(folder, self.kind)
-    files = dict(sorted(found, key=lambda file: self.kind.order(file[0])))
+    files = dict(sorted(found.files, key=lambda f: self.kind.order(f[0])))
+    self.broken = found.broken
     self._all_names = tuple(files)
     self._names = list(files)
     if split != 'all':
@@ -136,19 +161,41 @@ class FileFolder:
     captions = self.written_captions(i)
     return captions[rng.integers(len(captions))] if captions else None
 
-  def num_captioned(self) -> int:
-    """Counts the files of the split that have a caption.
+  def captioned(self) -> list[int]:
+    """Lists the files of the split that have a caption.
 
     Raises:
       UsageError: As `written_captions`.
     """
-    return sum(map(bool, map(self.written_captions, range(len(self)))))
+    return [i for i in range(len(self)) if self.written_captions(i)]
 
   def attributes(
     self, i: int, start_seconds: float, end_seconds: float
   ) -> Mapping[str, Hashable] | None:
     """Knows nothing about what is audible in a crop."""
     del i, start_seconds, end_seconds
+
+  def read(
+    self, i: int, start: int = 0, num_samples: int | None = None
+  ) -> np.ndarray:
+    """Reads [start, start + num_samples) of a file, float32, zero-padded.
+
+    What cannot be decoded is silence, reported once a file.
+    """
+    if num_samples is None:
+      num_samples = max(self.num_samples(i) - start, 0)
+    waveform, reason = self.decode(i, start, num_samples)
+    name = self._names[i]
+    if reason and name not in self._reported:
+      self._reported.add(name)
+      _report(f'{name}: {reason}; silence is used in its place')
+    return waveform
+
+  def decode(
+    self, i: int, start: int, num_samples: int
+  ) -> tuple[np.ndarray, str | None]:
+    """Reads as `read`, and says why not all of it could be; None if it was."""
+    raise NotImplementedError
 
   def _parse(
     self,
@@ -158,20 +205,20 @@ class FileFolder:
     num_samples: int,
     seconds: float,
     doing: str,
-  ) -> np.ndarray:
+  ) -> tuple[np.ndarray, str | None]:
     """Calls `parser(path, *arguments)` in a process that may crash.
-
-    Where it fails there is silence, reported once a file.
 
     Args:
       i: The file.
       parser: Returns a waveform, and a reason if it is not what it should be.
       *arguments: Of the parser.
-      num_samples: Of silence.
+      num_samples: Of the silence that stands for what it does not return.
       seconds: Of CPU time that it may take.
-      doing: What is done to the file, for the report.
+      doing: What is done to the file, for the reason.
+
+    Returns:
+      The waveform and the reason.
     """
-    name = self._names[i]
     path = os.path.abspath(self.path(i))
     try:
       waveform, reason = parser_process.call(
@@ -179,28 +226,18 @@ class FileFolder:
       )
     except parser_process.ParserError as error:
       waveform, reason = np.zeros(num_samples, np.float32), str(error)
-    if reason and name not in self._reported:
-      self._reported.add(name)
-      _report(
-        f'{name}: cannot be {doing} ({reason}); silence is used in its place'
-      )
-    return waveform
+    return waveform, reason and f'cannot be {doing} ({reason})'
 
 
-def scan(
-  folder: str | os.PathLike, kind: FileKind
-) -> tuple[tuple[str, ReadableFile], ...]:
-  """Finds the readable files of a folder, sorted by path.
+def scan(folder: str | os.PathLike, kind: FileKind) -> Scan:
+  """Finds the readable files of a folder.
 
   What is skipped or unusual is counted and reported on stderr, once a process.
-
-  Returns:
-    (path relative to the folder, with `/`; what is known of the file).
 
   Raises:
     UsageError: If there is no readable file of the kind, with the cause.
   """
-  listing = list_files(folder, kind.suffixes)
+  listing = list_files(folder, kind.suffixes, kind.unread)
   if not listing.files:
     raise UsageError(
       f"folder '{printable(folder)}' holds no {kind.name}: "
@@ -211,9 +248,7 @@ def scan(
 
 
 @functools.lru_cache(maxsize=4)
-def _scan(
-  folder: Path, kind: FileKind, listing: Listing
-) -> tuple[tuple[str, ReadableFile], ...]:
+def _scan(folder: Path, kind: FileKind, listing: Listing) -> Scan:
   """Probes the listed files; cached as each split asks for the same scan."""
   good, broken = probe_all(folder, kind, listing)
   broken = sorted([*broken, *listing.unusable])
@@ -235,7 +270,8 @@ def _scan(
     _report(f'{folder}: {unread}')
   if listing.closed:
     _report(f'{folder}: folders cannot be entered: {some(listing.closed)}')
-  return good
+  broken += [(name, _OTHER_KIND) for name in listing.unread]
+  return Scan(good, (*broken, *listing.closed))
 
 
 def probe_all(

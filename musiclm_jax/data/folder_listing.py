@@ -28,6 +28,7 @@ class Listing:
     closed: (name, reason) of folders that cannot be entered.
     others: (suffix in lower case, number) of files of other kinds, sorted.
     companions: Files in which macOS keeps what it knows of others.
+    unread: Names of files of kinds that are related and not read.
   """
 
   files: tuple[tuple[str, int, int], ...]
@@ -35,20 +36,26 @@ class Listing:
   closed: tuple[tuple[str, str], ...] = ()
   others: tuple[tuple[str, int], ...] = ()
   companions: int = 0
+  unread: tuple[str, ...] = ()
 
 
-def list_files(folder: str | os.PathLike, suffixes: Collection[str]) -> Listing:
+def list_files(
+  folder: str | os.PathLike,
+  suffixes: Collection[str],
+  unread: Collection[str] = (),
+) -> Listing:
   """Lists a folder.
 
   Args:
     folder: Searched at any depth.
     suffixes: Of the kinds asked for, in lower case and with the dot.
+    unread: Of other kinds whose files are named.
 
   Raises:
     UsageError: If there is no such folder, or it cannot be read.
   """
   check_folder(folder)
-  files, unusable, closed = [], [], []
+  files, unusable, closed, related = [], [], [], []
   others: collections.Counter[str] = collections.Counter()
   companions = 0
   for directory, names in _directories(Path(folder), closed):
@@ -58,6 +65,7 @@ def list_files(folder: str | os.PathLike, suffixes: Collection[str]) -> Listing:
       relative = f'{directory}/{name}' if directory else name
       if suffix not in suffixes:
         others[suffix] += 1
+        related += [relative] if suffix in unread else []
       elif isinstance(status := _status(path), str):
         unusable.append((relative, status))
       elif name.startswith('._') and _begins_with(path, _APPLE_DOUBLE):
@@ -70,6 +78,7 @@ def list_files(folder: str | os.PathLike, suffixes: Collection[str]) -> Listing:
     tuple(sorted(closed)),
     tuple(sorted(others.items())),
     companions,
+    tuple(sorted(related)),
   )
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -80,21 +81,20 @@ class MidiFolder(FileFolder):
     super().__init__(folder, split, sample_rate)
     self._rendered = functools.lru_cache(_CACHED_PIECES)(self._render)
 
-  def read(
-    self, i: int, start: int = 0, num_samples: int | None = None
-  ) -> np.ndarray:
-    """Reads [start, start + num_samples) of a file, float32, zero-padded.
+  def decode(
+    self, i: int, start: int, num_samples: int
+  ) -> tuple[np.ndarray, str | None]:
+    """Renders a file whole, which is kept while it is one of the last few.
 
-    The file is rendered whole once and kept while it is one of the last few.
-    What cannot be rendered is silence, reported once a file.
+    Returns:
+      float32 [num_samples], zeros past the end, and silent where the file
+      cannot be rendered; and the reason, if so.
     """
-    sound = self._rendered(i)
-    if num_samples is None:
-      num_samples = max(len(sound) - start, 0)
+    sound, reason = self._rendered(i)
     part = sound[start : start + num_samples]
-    return np.pad(part, (0, num_samples - len(part)))
+    return np.pad(part, (0, num_samples - len(part))), reason
 
-  def _render(self, i: int) -> np.ndarray:
+  def _render(self, i: int) -> tuple[np.ndarray, str | None]:
     count = self.num_samples(i)
     return self._parse(
       i,
@@ -104,6 +104,15 @@ class MidiFolder(FileFolder):
       seconds=_RENDER_CPU_SECONDS,
       doing='rendered',
     )
+
+  def __getstate__(self) -> dict[str, Any]:
+    """All but what is rendered."""
+    return {k: v for k, v in self.__dict__.items() if k != '_rendered'}
+
+  def __setstate__(self, state: dict[str, Any]) -> None:
+    """Begins with nothing rendered."""
+    self.__dict__ |= state
+    self._rendered = functools.lru_cache(_CACHED_PIECES)(self._render)
 
 
 def _render_file(path: str, num_samples: int) -> tuple[np.ndarray, None]:

@@ -164,6 +164,24 @@ class Origins:
       return None
     return Origin(self._stamps[path], old.captions)
 
+  def compare(
+    self, old: ShardOrigins, names: Mapping[int, str]
+  ) -> tuple[ShardOrigins, list[str]]:
+    """Looks whether a shard's pieces are what they were.
+
+    Args:
+      old: Of the shard.
+      names: Piece -> its id, of all in the shard.
+
+    Returns:
+      The same with the times of now, and the ids of those that have changed.
+    """
+    now = {
+      name: self.renewed(i, old.pieces.get(name)) for i, name in names.items()
+    }
+    changed = [name for name, origin in now.items() if origin is None]
+    return dataclasses.replace(old, pieces=now), changed
+
   def _captions(self, piece: int) -> str | None:
     if not self._captioned:
       return None

@@ -26,6 +26,7 @@ CPU_SECONDS = 10.0
 _BYTES_PER_CPU_SECOND = 1e6  # a decoder that is slower than that hangs
 _CALLS_PER_PROCESS = 32  # that justify one more
 _MAX_PROCESSES = 8
+_ONE_THREAD = ('OPENBLAS_NUM_THREADS', 'OMP_NUM_THREADS')  # of a process
 _PROGRAM = (
   'import sys; sys.path[:] = {path}; '
   'from musiclm_jax.data.parser_process import serve; serve({descriptor})'
@@ -158,7 +159,7 @@ class _Process:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,  # decoders print there, without a name
         pass_fds=(theirs.fileno(),),
-        env={**os.environ, 'OPENBLAS_NUM_THREADS': '1'},
+        env={**os.environ, **dict.fromkeys(_ONE_THREAD, '1')},
         process_group=0,  # Ctrl-C is for the command alone
       )
     self._connection = Connection(ours.detach())

@@ -59,8 +59,8 @@ class Source(Protocol):
   ) -> str | None:
     """Draws a sentence on what a crop sounds like; None if none is known."""
 
-  def num_captioned(self) -> int:
-    """Counts the pieces that have a caption."""
+  def captioned(self) -> Sequence[int]:
+    """Lists the pieces that have a caption, in order."""
 
   def path(self, i: int) -> Path:
     """Tells the file that holds piece `i`, alone or with others."""
@@ -74,9 +74,18 @@ class Source(Protocol):
     """States what is audible in the crop; None if nothing is known."""
 
 
+def _open_prepared(folder: str, split: str, sample_rate: int) -> Source:
+  from musiclm_jax.data.prepared import PreparedSource
+
+  return PreparedSource(folder, split, sample_rate)
+
+
 def _open_rendered_music(folder: str, split: str, sample_rate: int) -> Source:
+  from musiclm_jax.data import prepared
   from musiclm_jax.rendered_music.source import RenderedMusicSource
 
+  if (Path(folder) / prepared.PLAN).exists():
+    return prepared.PreparedSource(folder, split, sample_rate)
   return RenderedMusicSource(folder, split, sample_rate)
 
 
@@ -93,6 +102,7 @@ def _open_midi_folder(folder: str, split: str, sample_rate: int) -> Source:
 
 
 _OPENERS = {
+  'prepared': _open_prepared,
   'rendered_music': _open_rendered_music,
   'audio_folder': _open_audio_folder,
   'midi_folder': _open_midi_folder,

@@ -99,6 +99,11 @@ class WordPiece:
         f"'{path}' is no vocabulary ({type(error).__name__}): expected a "
         'vocab.txt, which the mulan stage leaves in its workdir'
       ) from error
+    return cls.parse(text)
+
+  @classmethod
+  def parse(cls, text: str) -> 'WordPiece':
+    """Takes the text of a vocab.txt."""
     return cls(text.removesuffix('\n').split('\n'))
 
   def save(self, path: str | os.PathLike) -> None:

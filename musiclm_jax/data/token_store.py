@@ -273,15 +273,14 @@ class TokenStoreWriter:
       if old is None:
         unknown += 1
         continue
-      now = {
-        plan.pieces[i]: origins.renewed(i, old.pieces.get(plan.pieces[i]))
-        for i in plan.shard_pieces(shard)
-      }
-      if lost := [name for name, origin in now.items() if origin is None]:
+      now, lost = origins.compare(
+        old, {i: plan.pieces[i] for i in plan.shard_pieces(shard)}
+      )
+      if lost:
         stale.append(shard)
         changed += lost
       else:
-        self.renew(shard, ShardOrigins(now, old.code))
+        self.renew(shard, now)
         others += old.code != code
     if stale:
       self._remove_changed(

@@ -6,6 +6,7 @@ from machine to machine.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -61,11 +62,6 @@ def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
   return 2595.0 * np.log10(1.0 + np.asarray(hz, np.float64) / 700.0)
 
 
-def mel_to_hz(mel: np.ndarray | float) -> np.ndarray:
-  """Converts mel to Hz, the inverse of `hz_to_mel`."""
-  return 700.0 * (10.0 ** (np.asarray(mel, np.float64) / 2595.0) - 1.0)
-
-
 def _triangles(
   bins: np.ndarray, tops: np.ndarray, rises: np.ndarray, falls: np.ndarray
 ) -> np.ndarray:
@@ -100,9 +96,8 @@ def mel_filterbank(
       transform.
   """
   bins = np.arange(fft_size // 2 + 1) * sample_rate / fft_size
-  edges = mel_to_hz(
-    np.linspace(hz_to_mel(low_hz), hz_to_mel(high_hz), num_mels + 2)
-  )
+  mels = np.linspace(hz_to_mel(low_hz), hz_to_mel(high_hz), num_mels + 2)
+  edges = 700.0 * (10.0 ** (mels / 2595.0) - 1.0)  # undoes `hz_to_mel`
   steps = np.diff(edges)
   filters = _triangles(bins, edges[1:-1], steps[:-1], steps[1:])
   empty = int((filters.sum(axis=0) == 0.0).sum())
@@ -152,20 +147,24 @@ def pitch_filterbank(
   return filters
 
 
-def mel_spectrogram(
+def magnitudes(
   x: Float[Array, '... S'],
+  filterbank: Callable[..., np.ndarray] = mel_filterbank,
   *,
-  sample_rate: int,
   window_length: int,
   hop_length: int,
   fft_size: int,
-  num_mels: int,
-  low_hz: float,
-  high_hz: float,
+  **bands: Any,
 ) -> Float[Array, '... T M']:
-  """Computes a mel spectrogram of magnitudes.
+  """Computes a spectrogram of magnitudes in bands.
 
-  Args are those of `stft` and `mel_filterbank`.
+  Args:
+    x: Real signal.
+    filterbank: `mel_filterbank` or `pitch_filterbank`.
+    window_length: See `stft`.
+    hop_length: See `stft`.
+    fft_size: See `stft`.
+    **bands: The other arguments of the filterbank.
   """
   spectrum = stft(
     x,
@@ -173,13 +172,7 @@ def mel_spectrogram(
     hop_length=hop_length,
     fft_size=fft_size,
   )
-  filters = mel_filterbank(
-    sample_rate=sample_rate,
-    fft_size=fft_size,
-    num_mels=num_mels,
-    low_hz=low_hz,
-    high_hz=high_hz,
-  )
+  filters = filterbank(fft_size=fft_size, **bands)
   return jnp.matmul(
     jnp.abs(spectrum), filters, precision=jax.lax.Precision.HIGHEST
   )
@@ -193,6 +186,6 @@ def log_mel(
   Args:
     x: Real signal.
     floor: What mel values below it count as; they have no gradient.
-    **bands: Those of `mel_spectrogram`.
+    **bands: Of `magnitudes` and `mel_filterbank`.
   """
-  return jnp.log(jnp.maximum(mel_spectrogram(x, **bands), floor))
+  return jnp.log(jnp.maximum(magnitudes(x, **bands), floor))

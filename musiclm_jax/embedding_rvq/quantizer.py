@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 from musiclm_jax.contracts.array_types import Embedding
 from musiclm_jax.contracts.task import Collections
 from musiclm_jax.nn import quantizer
-from musiclm_jax.nn.norm import unit
+from musiclm_jax.nn.embedding import unit
 
 
 @dataclasses.dataclass(frozen=True)

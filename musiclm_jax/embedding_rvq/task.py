@@ -8,9 +8,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
-from musiclm_jax.contracts.array_types import Embedding, PRNGKey, PyTree
+from musiclm_jax.contracts.array_types import PRNGKey, PyTree
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import (
   Batch,
@@ -23,7 +23,7 @@ from musiclm_jax.contracts.task import (
 )
 from musiclm_jax.embedding_rvq.quantizer import EmbeddingQuantizer, sum_name
 from musiclm_jax.nn import kmeans, quantizer
-from musiclm_jax.nn.norm import unit
+from musiclm_jax.nn.embedding import unit
 
 _REPORTED_LEVELS = 3  # deeper ones hardly ever agree
 
@@ -65,18 +65,10 @@ class EmbeddingRvqTask:
   kmeans_iterations: int = 20
   pieces_per_code: int = 20
 
-  @property
-  def player(self) -> str:
-    """The name of the one player."""
-    return self.rvq.player
-
   def __post_init__(self):
-    if not 0 < self.statistics_steps < self.total_steps:
-      raise UsageError(
-        f'{self.player} needs 0 < statistics_steps < total_steps, got '
-        f'{self.statistics_steps} and {self.total_steps}: set '
-        'config.schedule.total_steps or config.loss.statistics_steps'
-      )
+    kmeans.check_phases(
+      self.rvq.player, self.statistics_steps, self.total_steps
+    )
 
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
     """Makes empty codebooks.
@@ -85,13 +77,14 @@ class EmbeddingRvqTask:
       UsageError: If the batch is too small for a first fit, or the fit as a
         whole sees too few embeddings.
     """
+    del rng
     size, dim = batch[self.modalities[0]].shape
     seen = size * (self.total_steps - self.statistics_steps)
     codes = self.rvq.codebook_size
     needed = self.pieces_per_code * codes
     if size < 2 * codes or seen < needed:
       raise UsageError(
-        f'{self.player}: {codes} codes a level need batches of '
+        f'{self.rvq.player}: {codes} codes a level need batches of '
         f'at least {2 * codes} and {needed} embeddings in all; '
         f'got {size} and {seen}: raise batch_size or total_steps, or lower '
         'codebook_size'
@@ -99,15 +92,13 @@ class EmbeddingRvqTask:
     collections = {
       **{sum_name(modality): jnp.zeros(dim) for modality in self.modalities},
       'count': jnp.zeros(()),
-      'codebooks': quantizer.init_codebooks(
-        rng, self.rvq.num_levels, self.rvq.codebook_size, dim
-      ),
+      'codebooks': quantizer.init_codebooks(self.rvq.num_levels, codes, dim),
     }
-    return {self.player: {}}, {self.player: collections}
+    return {self.rvq.player: {}}, {self.rvq.player: collections}
 
   def losses(self) -> dict[str, LossFn]:
     """Returns the one player's loss; it has no gradient."""
-    return {self.player: self._loss}
+    return {self.rvq.player: self._loss}
 
   def evaluate(
     self, params: Params, collections: Collections, batch: Batch
@@ -121,37 +112,30 @@ class EmbeddingRvqTask:
     the other rows, on average.
     """
     del params
-    codes = {}
-    metrics = {}
+    codebooks = collections[self.rvq.player]['codebooks']
+    codes, metrics = {}, {}
     for modality in self.modalities:
-      found = self.rvq.quantize(collections, batch[modality], modality)
-      codes[modality] = found
-      metrics[f'distortion_{modality}'] = self._distortion(
-        collections, batch[modality], modality, found
-      )
+      x = self.rvq.centre(collections, batch[modality], modality)
+      found = quantizer.codes_of(codebooks, x[:, None])
+      values = quantizer.values_of(codebooks, found)[:, 0]
+      metrics[f'distortion_{modality}'] = jnp.sum((x - values) ** 2, axis=-1)
+      codes[modality] = found[:, 0]
     first, *others = codes.values()
     for other in others:
-      metrics |= self._agreement(first, other)
+      metrics |= _agreement(first, other)
     return metrics
 
   def batch_info(self, batch: Batch) -> BatchInfo:
     """Embeddings; a first or last codebook that collapses."""
     size = len(batch[self.modalities[0]])
     codes = min(self.rvq.codebook_size, size)
-    health_checks = (
+    first, last = (
       HealthCheck('collapsed codebook', metric, codes, self.statistics_steps)
       for metric in ('perplexity_first', 'perplexity_last')
     )
-    return BatchInfo(size, 'embeddings', tuple(health_checks))
+    return BatchInfo(size, 'embeddings', (first, last))
 
-  def _loss(
-    self,
-    params: Params,
-    collections: Collections,
-    batch: Batch,
-    rng: PRNGKey,
-    step: Array,
-  ) -> tuple[Array, tuple[Collections, Metrics]]:
+  def _loss(self, params, collections, batch, rng, step):
     del params
     own = jax.lax.cond(
       step < self.statistics_steps,
@@ -161,7 +145,7 @@ class EmbeddingRvqTask:
       batch,
       rng,
     )
-    new = {**collections, self.player: own}
+    new = {**collections, self.rvq.player: own}
     metrics = {k: v.mean() for k, v in self.evaluate({}, new, batch).items()}
     first = self.modalities[0]
     codes = self.rvq.quantize(new, batch[first], first)
@@ -178,23 +162,17 @@ class EmbeddingRvqTask:
   ) -> PyTree:
     """Adds the batch to the means."""
     del rng
-    own = collections[self.player]
-    sums = {
-      sum_name(modality): own[sum_name(modality)]
-      + unit(batch[modality]).sum(axis=0)
-      for modality in self.modalities
-    }
-    return {
-      **own,
-      **sums,
-      'count': own['count'] + len(batch[self.modalities[0]]),
-    }
+    moved = dict(collections[self.rvq.player])
+    for modality in self.modalities:
+      moved[sum_name(modality)] += unit(batch[modality]).sum(axis=0)
+    moved['count'] += len(batch[self.modalities[0]])
+    return moved
 
   def _fit(
     self, collections: Collections, batch: Batch, rng: PRNGKey
   ) -> PyTree:
     """Moves the codebooks towards the batch's first modality."""
-    own, first = collections[self.player], self.modalities[0]
+    own, first = collections[self.rvq.player], self.modalities[0]
     x = self.rvq.centre(collections, batch[first], first)[:, None]
     codebooks = quantizer.update(
       own['codebooks'],
@@ -207,30 +185,15 @@ class EmbeddingRvqTask:
     )
     return {**own, 'codebooks': codebooks}
 
-  def _distortion(
-    self,
-    collections: Collections,
-    embedding: Embedding,
-    modality: str,
-    codes: Int[Array, 'B Q'],
-  ) -> Float[Array, ' B']:
-    """Squared distance of centred embeddings to their quantized values."""
-    centred = self.rvq.centre(collections, embedding, modality)
-    codebooks = collections[self.player]['codebooks']
-    values = quantizer.values_of(codebooks, codes[:, None])[:, 0]
-    return jnp.sum((centred - values) ** 2, axis=-1)
 
-  def _agreement(
-    self, audio: Int[Array, 'B Q'], text: Int[Array, 'B Q']
-  ) -> Metrics:
-    """How often the codes of pairs are equal, and those of strangers."""
-    others = max(len(audio) - 1, 1)
-    metrics = {}
-    for level in range(min(_REPORTED_LEVELS, self.rvq.num_levels)):
-      equal = text[:, None, level] == audio[None, :, level]
-      own_equal = jnp.diagonal(equal).astype(jnp.float32)
-      metrics[f'agreement_{level + 1}'] = own_equal
-      metrics[f'agreement_chance_{level + 1}'] = (
-        equal.sum(axis=1) - own_equal
-      ) / others
-    return metrics
+def _agreement(audio: Int[Array, 'B Q'], text: Int[Array, 'B Q']) -> Metrics:
+  """How often the codes of pairs are equal, and those of strangers."""
+  others = max(len(audio) - 1, 1)
+  metrics = {}
+  for level in range(min(_REPORTED_LEVELS, audio.shape[1])):
+    equal = text[:, None, level] == audio[None, :, level]
+    own = jnp.diagonal(equal).astype(jnp.float32)
+    metrics[f'agreement_{level + 1}'] = own
+    chance = (equal.sum(axis=1) - own) / others
+    metrics[f'agreement_chance_{level + 1}'] = chance
+  return metrics

@@ -7,6 +7,7 @@ each level
 import jax
 import numpy as np
 
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation.inputs import EvaluationInputs
 from musiclm_jax.evaluation.results import Results
@@ -30,7 +31,7 @@ def add_codec(inputs: EvaluationInputs, results: Results) -> None:
   folder = inputs.reference_folder('codec')
   network = networks.load(inputs.bundle, 'soundstream')
   model = network.model
-  window = round(_WINDOW_SECONDS * model.sample_rate)
+  window = round(_WINDOW_SECONDS * SAMPLE_RATE)
   window -= window % model.hop_length
 
   @jax.jit
@@ -45,7 +46,7 @@ def add_codec(inputs: EvaluationInputs, results: Results) -> None:
     'stft': codec.stft_distances,
   }
   values: dict[str, dict[str, float]] = {name: {} for name in measures}
-  for clip in folder.clips(model.sample_rate, 'codec', inputs.progress):
+  for clip in folder.clips(SAMPLE_RATE, 'codec', inputs.progress):
     rows = clip.waveform[: len(clip.waveform) // window * window]
     rows = rows.reshape(-1, window)
     if not len(rows):

@@ -220,15 +220,13 @@ def open_codec(
   def apply(params, batch):
     whole = batch.shape[1] - batch.shape[1] % codec.hop_length
     variables = {'params': params['codec']}
-    latents = codec.model.apply(
-      variables, batch[:, :whole], None, method='encode'
-    )
+    latents, _ = codec.model.apply(variables, batch[:, :whole], method='encode')
     return latents.mean(axis=1)
 
   return Embedder(
     name='codec',
     sha256=network.sha256,
-    sample_rate=codec.sample_rate,
+    sample_rate=SAMPLE_RATE,
     windowing=windowing,
     dimension=int(network.config['model']['latent_dim']),
     inputs=np.ascontiguousarray,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax import traverse_util
 
 from musiclm_jax.contracts.errors import UsageError
 
@@ -40,24 +41,23 @@ _SIZES = {  # ours -> theirs in config.json
   'num_heads': 'num_attention_heads',
   'mlp_dim': 'intermediate_size',
 }
+_LAYER_NUMBER = re.compile(r'encoder\.layer\.(\d+)\.')
 _NAMED = 3  # tensors that an error lists
-_TABLES = {
+_TABLES = {  # ours -> theirs, as below
   'token': 'embeddings.word_embeddings.weight',
   'position': 'embeddings.position_embeddings.weight',
   'segment': 'embeddings.token_type_embeddings.weight',
 }
-_NORMS = {
+_NORM = 'embeddings.LayerNorm'
+_PARTS = {  # of a layer; each has a weight and a bias
+  'attention/query': 'attention.self.query',
+  'attention/key': 'attention.self.key',
+  'attention/value': 'attention.self.value',
+  'attention/out': 'attention.output.dense',
   'attention_norm': 'attention.output.LayerNorm',
+  'mlp/wide': 'intermediate.dense',
+  'mlp/narrow': 'output.dense',
   'mlp_norm': 'output.LayerNorm',
-}
-_PROJECTIONS = {
-  'attention': {
-    'query': 'attention.self.query',
-    'key': 'attention.self.key',
-    'value': 'attention.self.value',
-    'out': 'attention.output.dense',
-  },
-  'mlp': {'wide': 'intermediate.dense', 'narrow': 'output.dense'},
 }
 
 
@@ -119,17 +119,14 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
       for name, tensor in tensors.items()
       if name.startswith(_PREFIX)
     }
+  # Early checkpoints call scale and shift of a norm gamma and beta.
   return {
-    _new_name(name): tensor
+    name.replace('LayerNorm.gamma', 'LayerNorm.weight').replace(
+      'LayerNorm.beta', 'LayerNorm.bias'
+    ): tensor
     for name, tensor in tensors.items()
     if not name.startswith(_IGNORED)
   }
-
-
-def _new_name(name: str) -> str:
-  """Early checkpoints call scale and shift of a norm gamma and beta."""
-  name = re.sub(r'LayerNorm\.gamma$', 'LayerNorm.weight', name)
-  return re.sub(r'LayerNorm\.beta$', 'LayerNorm.bias', name)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -171,20 +168,17 @@ def _settings(
   Raises:
     UsageError: If neither tells one.
   """
-  layers = [
-    int(match.group(1))
-    for match in (re.match(r'encoder\.layer\.(\d+)\.', n) for n in tensors)
-    if match
-  ]
+  layers = [int(match[1]) for n in tensors if (match := _LAYER_NUMBER.match(n))]
 
   def shape(name: str) -> tuple[int, ...]:
     # A wrong rank or a missing tensor is named later, with all others.
     return (*np.shape(tensors.get(name, ())), 0, 0)
 
+  vocab_size, embed_dim, *_ = shape(_TABLES['token'])
   seen = {
-    'vocab_size': shape('embeddings.word_embeddings.weight')[0],
-    'embed_dim': shape('embeddings.word_embeddings.weight')[1],
-    'max_length': shape('embeddings.position_embeddings.weight')[0],
+    'vocab_size': vocab_size,
+    'embed_dim': embed_dim,
+    'max_length': shape(_TABLES['position'])[0],
     'num_layers': max(layers, default=-1) + 1,
     'mlp_dim': shape('encoder.layer.0.intermediate.dense.weight')[0],
     'num_heads': num_heads,
@@ -232,24 +226,24 @@ def _check_vocabulary(folder: Path, rows: int) -> None:
 def _shapes(settings: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
   """Names every tensor with its shape in the layout (out, in)."""
   dim, mlp_dim = settings['embed_dim'], settings['mlp_dim']
-  shapes = {
+  of_part = dict.fromkeys(_PARTS, (dim, dim)) | {
+    'mlp/wide': (mlp_dim, dim),
+    'mlp/narrow': (dim, mlp_dim),
+    'attention_norm': (dim,),
+    'mlp_norm': (dim,),
+  }
+  weights = {_NORM: (dim,)} | {
+    f'encoder.layer.{layer}.{theirs}': of_part[ours]
+    for layer in range(settings['num_layers'])
+    for ours, theirs in _PARTS.items()
+  }
+  return {
     _TABLES['token']: (settings['vocab_size'], dim),
     _TABLES['position']: (settings['max_length'], dim),
     _TABLES['segment']: (2, dim),
+    **{f'{name}.weight': shape for name, shape in weights.items()},
+    **{f'{name}.bias': shape[:1] for name, shape in weights.items()},
   }
-  outs = {'wide': (mlp_dim, dim), 'narrow': (dim, mlp_dim)}
-  norms = ['embeddings.LayerNorm']
-  for layer in range(settings['num_layers']):
-    prefix = f'encoder.layer.{layer}.'
-    norms += [prefix + name for name in _NORMS.values()]
-    for part in _PROJECTIONS.values():
-      for ours, theirs in part.items():
-        shape = outs.get(ours, (dim, dim))
-        shapes[f'{prefix}{theirs}.weight'] = shape
-        shapes[f'{prefix}{theirs}.bias'] = shape[:1]
-  for name in norms:
-    shapes[f'{name}.weight'] = shapes[f'{name}.bias'] = (dim,)
-  return shapes
 
 
 def _check_tensors(
@@ -312,40 +306,24 @@ def _params(
   tensors: Mapping[str, np.ndarray], settings: Mapping[str, int]
 ) -> dict[str, Any]:
   """Stacks the layers and turns kernels from (out, in) to `Einsum`'s."""
-  dim, heads = settings['embed_dim'], settings['num_heads']
-  into_heads, from_heads = (dim, heads, -1), (heads, -1, dim)
-  kernels = dict.fromkeys(('query', 'key', 'value'), into_heads)
-  kernels |= {'out': from_heads}
-
-  def stack(name: str, shape: tuple[int, ...] = ()) -> np.ndarray:
-    rows = [
-      np.asarray(tensors[f'encoder.layer.{layer}.{name}'], np.float32).T
-      for layer in range(settings['num_layers'])
-    ]
-    return np.stack([row.reshape(shape or row.shape) for row in rows])
-
-  def project(ours: str, theirs: str) -> dict[str, np.ndarray]:
-    bias = (heads, -1) if kernels.get(ours) == into_heads else ()
-    return {
-      'kernel': stack(f'{theirs}.weight', kernels.get(ours, ())),
-      'bias': stack(f'{theirs}.bias', bias),
-    }
-
-  layers: dict[str, Any] = {
-    part: {ours: project(ours, theirs) for ours, theirs in names.items()}
-    for part, names in _PROJECTIONS.items()
-  }
-  for ours, theirs in _NORMS.items():
-    layers[ours] = {
-      'scale': stack(f'{theirs}.weight'),
-      'bias': stack(f'{theirs}.bias'),
-    }
-  params: dict[str, Any] = {
-    ours: np.asarray(tensors[theirs], np.float32)
-    for ours, theirs in _TABLES.items()
-  }
-  params['norm'] = {
-    'scale': np.asarray(tensors['embeddings.LayerNorm.weight'], np.float32),
-    'bias': np.asarray(tensors['embeddings.LayerNorm.bias'], np.float32),
-  }
-  return params | {'transformer': {'layers': layers}}
+  layers, heads = settings['num_layers'], settings['num_heads']
+  tensors = {name: np.asarray(x, np.float32) for name, x in tensors.items()}
+  found = {(ours,): tensors[theirs] for ours, theirs in _TABLES.items()}
+  found['norm', 'scale'] = tensors[f'{_NORM}.weight']
+  found['norm', 'bias'] = tensors[f'{_NORM}.bias']
+  for ours, theirs in _PARTS.items():
+    weight, bias = (
+      np.stack(
+        [tensors[f'encoder.layer.{i}.{theirs}.{kind}'].T for i in range(layers)]
+      )
+      for kind in ('weight', 'bias')
+    )
+    if ours in ('attention/query', 'attention/key', 'attention/value'):
+      weight = weight.reshape(*weight.shape[:2], heads, -1)
+      bias = bias.reshape(layers, heads, -1)
+    elif ours == 'attention/out':
+      weight = weight.reshape(layers, heads, -1, weight.shape[2])
+    path = 'transformer', 'layers', *ours.split('/')
+    found[*path, 'scale' if ours.endswith('norm') else 'kernel'] = weight
+    found[*path, 'bias'] = bias
+  return traverse_util.unflatten_dict(found)

@@ -15,10 +15,9 @@ import sys
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.launch import membership
-from musiclm_jax.launch.membership import Membership
+from musiclm_jax.launch.membership import ALONE, Membership
 
 _EXTRAS = {'cuda': 'gpu', 'gpu': 'gpu', 'tpu': 'tpu'}
-ALONE = Membership('', 1, 0)
 _OURS = f'{UsageError.__module__}.{UsageError.__name__}: '
 _DAY = 86_400.0  # the longest that a system waits is less than a month
 

@@ -10,7 +10,6 @@ import logging as standard_logging
 import os
 import re
 import sys
-import threading
 import time
 import warnings
 import zlib
@@ -49,7 +48,6 @@ def prepare(environment: MutableMapping[str, str]) -> None:
     environment['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
     print(printable(reason), file=sys.stderr, flush=True)
   sys.unraisablehook = _hook_unraisable
-  threading.excepthook = _hook_thread
   standard_logging.getLogger('asyncio').addFilter(_is_news)
   # Said by libraries about each other; nothing a user can act on.
   warnings.filterwarnings('ignore', category=DeprecationWarning)
@@ -82,13 +80,6 @@ def _hook_unraisable(unraisable: Any) -> None:
   error = unraisable.exc_value
   if not (_is_full(error) or 'Event loop is closed' in str(error)):
     sys.__unraisablehook__(unraisable)
-
-
-def _hook_thread(failed: Any) -> None:
-  """Passes over TensorBoard's thread where the disk is full."""
-  error = failed.exc_value
-  if not (_is_full(error) or 'handle is closed' in str(error)):
-    threading.__excepthook__(failed)
 
 
 def _is_full(error: BaseException | None) -> bool:

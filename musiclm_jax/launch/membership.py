@@ -50,7 +50,10 @@ class Membership:
     return variables
 
 
-def find(environment: Mapping[str, str] = os.environ) -> Membership | None:
+ALONE = Membership('', 1, 0)
+
+
+def find(environment: Mapping[str, str] = os.environ) -> Membership:
   """Finds the place of this process in a run of several.
 
   `JAX_COORDINATOR_ADDRESS=HOST:PORT` with `JAX_NUM_PROCESSES` and
@@ -63,7 +66,7 @@ def find(environment: Mapping[str, str] = os.environ) -> Membership | None:
   """
   address = environment.get(ADDRESS)
   if not address and not _among_several(environment):
-    return None
+    return ALONE
   if not address or address == AUTO:
     return _detected()
   try:
@@ -89,7 +92,7 @@ def join(environment: Mapping[str, str] = os.environ) -> None:
     UsageError: As `find` does.
   """
   member = find(environment)
-  if member is None or member.count == 1:
+  if member.count == 1:
     return
   import jax
 

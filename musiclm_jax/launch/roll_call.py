@@ -47,7 +47,7 @@ class HostReport:
   count: int
   host: str
   versions: dict[str, str]
-  busy: tuple[str, ...] = ()
+  busy: Sequence[str] = ()
 
 
 def of_this_host(index: int, count: int) -> HostReport:
@@ -161,7 +161,7 @@ def _listen(
       with contextlib.suppress(OSError, ValueError, TypeError):
         connection = opened.enter_context(server.accept()[0])
         connection.settimeout(max(deadline - time.monotonic(), 0.1))
-        reports.append(_report(json.loads(_line(connection))))
+        reports.append(HostReport(**json.loads(_line(connection))))
         connections.append(connection)
     reports.sort(key=lambda each: each.index)
     _check_twice(reports)
@@ -182,7 +182,7 @@ def _answer(
       with socket.create_connection((host, port), max(left, 0.1)) as line:
         line.sendall(json.dumps(dataclasses.asdict(report)).encode() + b'\n')
         line.settimeout(max(left, 0.0) + _GRACE_SECONDS)
-        return [_report(each) for each in json.loads(_line(line))]
+        return [HostReport(**each) for each in json.loads(_line(line))]
     except (OSError, ValueError) as error:
       if time.monotonic() + _RETRY_SECONDS > deadline:
         raise UsageError(
@@ -205,7 +205,3 @@ def _check_twice(reports: list[HostReport]) -> None:
 def _line(connection: socket.socket) -> bytes:
   with connection.makefile('rb') as stream:
     return stream.readline()
-
-
-def _report(fields: dict) -> HostReport:
-  return HostReport(**fields | {'busy': tuple(fields['busy'])})

@@ -13,7 +13,6 @@ EXTRAS = {
     'grain',
     'importlib_resources',
     'ml_collections',
-    'optax',
     'pretty_midi',
     'scipy',
     'symusic',

@@ -16,6 +16,7 @@ Walters, Ross & Lyon 2012.
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +28,11 @@ from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp import spectrogram
 from musiclm_jax.dsp.framing import centre_on_hops
-from musiclm_jax.nn.einsum import Einsum, parameter
-from musiclm_jax.nn.norm import unit
-from musiclm_jax.nn.transformer import Transformer
+from musiclm_jax.nn.einsum import Einsum
+from musiclm_jax.nn.embedding import unit
+from musiclm_jax.nn.transformer import Tower
 
 _FLOOR = 0.03  # 30 dB below the loudest band of a clip
-_EMBEDDING_INIT = nn.initializers.truncated_normal(0.02)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,15 +69,7 @@ class Intervals:
 
 
 def salience(
-  waveform: Waveform,
-  *,
-  sample_rate: int,
-  window_length: int,
-  hop_length: int,
-  fft_size: int,
-  num_bands: int,
-  low_hz: float,
-  high_hz: float,
+  waveform: Waveform, *, window_length: int, hop_length: int, **bands: Any
 ) -> Spectrogram:
   """Keeps of each frame what is louder than its band's mean over the clip.
 
@@ -85,36 +77,23 @@ def salience(
   where little stands out.
 
   Args:
-    waveform: At `sample_rate`.
-    sample_rate: In Hz.
+    waveform: Clips.
     window_length: Of the spectrogram, in samples.
     hop_length: Of the spectrogram, in samples.
-    fft_size: Of the spectrogram.
-    num_bands: Bands F.
-    low_hz: Middle of the lowest band.
-    high_hz: Middle of the highest band.
+    **bands: `fft_size` and the other arguments of `pitch_filterbank`.
 
   Returns:
     S / hop_length frames, each centred on its hop.
   """
-  spectrum = spectrogram.stft(
+  x = spectrogram.magnitudes(
     centre_on_hops(waveform, window_length, hop_length),
+    spectrogram.pitch_filterbank,
     window_length=window_length,
     hop_length=hop_length,
-    fft_size=fft_size,
+    **bands,
   )
-  filters = spectrogram.pitch_filterbank(
-    sample_rate=sample_rate,
-    fft_size=fft_size,
-    num_bands=num_bands,
-    low_hz=low_hz,
-    high_hz=high_hz,
-  )
-  bands = jnp.matmul(
-    jnp.abs(spectrum), filters, precision=jax.lax.Precision.HIGHEST
-  )
-  loudest = bands.max(axis=(1, 2), keepdims=True)
-  x = jnp.log(jnp.maximum(bands / jnp.maximum(loudest, 1e-9), _FLOOR))
+  loudest = x.max(axis=(1, 2), keepdims=True)
+  x = jnp.log(jnp.maximum(x / jnp.maximum(loudest, 1e-9), _FLOOR))
   x = jnp.maximum(standardise(x), 0.0)
   squares = jnp.square(x).sum(axis=-1, keepdims=True)
   return x / (1.0 + jnp.sqrt(squares + 1e-9))
@@ -153,7 +132,7 @@ def standardise(x: Spectrogram) -> Spectrogram:
   return x * jax.lax.rsqrt(variance + 1e-3)  # silence stays silent
 
 
-class MelodyViT(nn.Module):
+class MelodyViT(Tower):
   """A small ViT whose patches are single frames of all bands (App. C).
 
   The paper gives layers, heads, widths and the result's size; mel bands,
@@ -165,13 +144,9 @@ class MelodyViT(nn.Module):
   in pitch. The mean over a whole clip, which forgets the order of what happens
   until a network learns to tell, is that over one segment.
 
-  Attributes:
-    num_layers: Pre-norm blocks.
-    embed_dim: D.
-    num_heads: H.
+  Attributes are those of `Tower` and
     head_dim: Of each head; 512 / 6 is no whole number, so H * head_dim is
       less than D at paper size.
-    mlp_dim: Inner width of the MLPs.
     output_dim: Of the result.
     num_mels: Bands F of the spectrogram, whatever their spacing.
     window_length: Of the spectrogram, in samples at 24 kHz.
@@ -182,17 +157,12 @@ class MelodyViT(nn.Module):
     intervals: What makes tokens of the bands; None reads log-mel frames, as
       the paper does.
     segments: P, equal parts of the clip.
-    dropout_rate: Of all dropout.
-    dtype: Compute type; parameters are float32.
-    remat: What the backward pass recomputes, see `nn.transformer.REMATS`.
-    scan_unroll: Layers per iteration of the loop over layers.
   """
 
-  num_layers: int = 12
   embed_dim: int = 512
   num_heads: int = 6
-  head_dim: int = 64
   mlp_dim: int = 1024
+  head_dim: int = 64
   output_dim: int = 192
   num_mels: int = 128
   window_length: int = 2400
@@ -202,10 +172,6 @@ class MelodyViT(nn.Module):
   high_hz: float = 4000.0
   intervals: Intervals | None = None
   segments: int = 1
-  dropout_rate: float = 0.0
-  dtype: jnp.dtype | str = jnp.float32
-  remat: str = 'none'
-  scan_unroll: int = 1
 
   @nn.compact
   def __call__(
@@ -231,27 +197,9 @@ class MelodyViT(nn.Module):
       dtype=self.dtype,
       name='patch',
     )(x)
-    position = parameter(
-      self, 'position', _EMBEDDING_INIT, x.shape[1:], (None, 'embed')
-    )
-    x, _ = Transformer(
-      num_layers=self.num_layers,
-      embed_dim=self.embed_dim,
-      num_heads=self.num_heads,
-      head_dim=self.head_dim,
-      mlp_dim=self.mlp_dim,
-      dropout_rate=self.dropout_rate,
-      norm='layer',
-      use_bias=True,
-      gated=False,
-      activation='gelu',
-      scale_logits=True,
-      dtype=self.dtype,
-      remat=self.remat,
-      scan_unroll=self.scan_unroll,
-      name='transformer',
-    )(x + position.astype(self.dtype), deterministic=not training)
-    x = x.astype(jnp.float32).reshape(batch, self.segments, -1, self.embed_dim)
+    x = x + self.table('position', count).astype(self.dtype)
+    x = self.transform(x, training=training, head_dim=self.head_dim)
+    x = x.reshape(batch, self.segments, -1, self.embed_dim)
     x = Einsum(
       'bpd,pde->be',
       (self.segments, self.embed_dim, self.output_dim),

@@ -93,8 +93,7 @@ def mean(
   means = []
   for label in dict.fromkeys(labels):
     part = values[[other == label for other in labels]]
-    drawn = rng.integers(0, len(part), (resamples, len(part)))
-    means.append(part[drawn].mean(axis=1))
+    means.append(_drawn_means(rng, part, resamples))
   return bounds(balanced_mean(values, classes), np.mean(means, axis=0))
 
 
@@ -130,12 +129,9 @@ def two_samples(
 ) -> Interval:
   """Bounds of `mean(ours) - mean(theirs)` of unrelated units."""
   rng = np.random.default_rng([seed, len(ours), len(theirs)])
-  means = []
-  for values in (ours, theirs):
-    values = np.asarray(values, np.float64)
-    drawn = rng.integers(0, len(values), (RESAMPLES, len(values)))
-    means.append(values[drawn].mean(axis=1))
-  return bounds(np.mean(ours) - np.mean(theirs), means[0] - means[1])
+  ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
+  means = [_drawn_means(rng, values, RESAMPLES) for values in (ours, theirs)]
+  return bounds(ours.mean() - theirs.mean(), means[0] - means[1])
 
 
 def statistic(
@@ -183,6 +179,14 @@ def spread(
   figures = _resampled(figure, num_units, seed, resamples)
   margin = _TAIL_SIGMAS * float(np.std(figures))
   return Interval(value, value - margin, value + margin)
+
+
+def _drawn_means(
+  rng: np.random.Generator, values: np.ndarray, resamples: int
+) -> np.ndarray:
+  """Means of units drawn with replacement, [resamples]."""
+  drawn = rng.integers(0, len(values), (resamples, len(values)))
+  return values[drawn].mean(axis=1)
 
 
 def _resampled(

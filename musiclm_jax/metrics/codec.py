@@ -81,14 +81,8 @@ def si_sdr(real: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def code_histograms(codes: np.ndarray, codebook_size: int) -> np.ndarray:
   """Counts the codes of every clip: [N, T, Q] -> [N, Q, K]."""
-  num_clips, _, num_levels = codes.shape
-  counts = np.zeros((num_clips, num_levels, codebook_size), np.int64)
-  for clip in range(num_clips):
-    for level in range(num_levels):
-      counts[clip, level] = np.bincount(
-        codes[clip, :, level], minlength=codebook_size
-      )[:codebook_size]
-  return counts
+  counts = np.apply_along_axis(np.bincount, 1, codes, minlength=codebook_size)
+  return counts.swapaxes(1, 2)
 
 
 def perplexity(counts: np.ndarray) -> np.ndarray:

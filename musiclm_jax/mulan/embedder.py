@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from musiclm_jax.contracts.array_types import Embedding, TextIds, Waveform
 from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.task import Collections, Params
+from musiclm_jax.dsp.framing import num_frames
 from musiclm_jax.dsp.resample import resample_24k_to_16k
 from musiclm_jax.mulan.model import TOWER_RATE, Mulan
-from musiclm_jax.nn.norm import unit
+from musiclm_jax.nn.embedding import unit
 from musiclm_jax.nn.precision import exact
 
 PLAYER = 'mulan'
@@ -79,11 +80,6 @@ def variables_of(params: Params, collections: Collections) -> dict:
   return {'params': params[PLAYER], 'batch_stats': collections[PLAYER]}
 
 
-def num_windows(samples: int, window: int, hop: int) -> int:
-  """Counts the windows of a clip of at least one window."""
-  return 1 + (samples - window) // hop
-
-
 def repeat_to(waveform: Waveform, samples: int) -> Waveform:
   """Repeats a clip that is shorter than `samples` until it is that long.
 
@@ -119,7 +115,7 @@ def mean_over_windows(
     window: In samples.
     hop: In samples (MusicLM §3.1: 10 s and 1 s).
   """
-  count = num_windows(waveform.shape[-1], window, hop)
+  count = num_frames(waveform.shape[-1], window, hop)
   if count == 1:
     return embed(waveform[:, :window])
 

@@ -5,6 +5,7 @@ word pieces [B, L]                   -> tower -> linear -> unit vector
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,15 +22,13 @@ from musiclm_jax.contracts.array_types import (
   TextIds,
   Waveform,
 )
+from musiclm_jax.contracts.bounds import look_up
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp import spectrogram
 from musiclm_jax.dsp.framing import centre_on_hops
-from musiclm_jax.mulan.ast import AST
-from musiclm_jax.mulan.losses import bounded_temperature, free_temperature
-from musiclm_jax.mulan.resnet import ResNet
-from musiclm_jax.mulan.text_tower import TextTower
+from musiclm_jax.mulan.towers import AST, ResNet, TextTower
 from musiclm_jax.nn.einsum import Einsum
-from musiclm_jax.nn.norm import unit
+from musiclm_jax.nn.embedding import unit
 
 TOWER_RATE = 16_000  # Hz, of what the audio tower reads; MuLan resamples to it
 AUDIO_TOWERS = {'resnet': ResNet, 'ast': AST}
@@ -177,16 +176,8 @@ def make_mulan(
   Raises:
     UsageError: If the name is unknown.
   """
-  if audio_tower not in AUDIO_TOWERS:
-    raise UsageError(
-      f"unknown audio tower '{audio_tower}': choose one of "
-      f'{", ".join(AUDIO_TOWERS)}'
-    )
-  return Mulan(
-    audio_tower=AUDIO_TOWERS[audio_tower](**audio),
-    text_tower=TextTower(**text),
-    **options,
-  )
+  tower = look_up(AUDIO_TOWERS, audio_tower, 'audio tower')
+  return Mulan(tower(**audio), TextTower(**text), **options)
 
 
 def hide_stripes(
@@ -220,3 +211,28 @@ def _stripe(rng: PRNGKey, batch: int, length: int, share: float) -> Mask:
   start = (length - width) * jax.random.uniform(start_rng, (batch, 1))
   at = jnp.arange(length)
   return (at >= start) & (at < start + width)
+
+
+def bounded_temperature(
+  x: Float[Array, ''], low: float, high: float
+) -> Float[Array, '']:
+  """Maps a free parameter to a temperature between two bounds.
+
+  The logarithm moves along a sigmoid: a hard clip would have no gradient
+  beyond a bound, and a temperature that once crosses it would never return.
+  """
+  return low * (high / low) ** jax.nn.sigmoid(x)
+
+
+def free_temperature(temperature: float, low: float, high: float) -> float:
+  """Undoes `bounded_temperature`.
+
+  Raises:
+    UsageError: If the temperature is not between the bounds.
+  """
+  if not 0 < low < temperature < high:
+    raise UsageError(
+      f'expected 0 < {low} < temperature < {high}, got {temperature}'
+    )
+  share = math.log(temperature / low) / math.log(high / low)
+  return math.log(share / (1.0 - share))

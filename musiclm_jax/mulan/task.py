@@ -6,7 +6,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from musiclm_jax.contracts.array_types import (
   Embedding,
@@ -26,13 +26,11 @@ from musiclm_jax.contracts.task import (
   Params,
 )
 from musiclm_jax.dsp.resample import resample_24k_to_16k
-from musiclm_jax.mulan import losses
-from musiclm_jax.mulan.embedder import (
-  PLAYER,
-  MulanEmbedder,
-  variables_of,
-)
+from musiclm_jax.mulan.embedder import PLAYER, MulanEmbedder, variables_of
 from musiclm_jax.mulan.model import TOWER_RATE
+from musiclm_jax.nn import embedding
+
+_NEVER = -1e9  # a finite minus infinity: rows without negatives stay finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +55,7 @@ class MulanTask:
     variables = self.mulan.model.init(
       rng, self._one_window(batch['waveform']), batch['text_ids'][:, 0]
     )
-    return (
-      {PLAYER: variables['params']},
-      {PLAYER: variables['batch_stats']},
-    )
+    return {PLAYER: variables['params']}, {PLAYER: variables['batch_stats']}
 
   def losses(self) -> dict[str, LossFn]:
     """Returns the one player's loss."""
@@ -80,9 +75,8 @@ class MulanTask:
     temperature = self.mulan.model.apply(
       variables_of(params, collections), method='temperature'
     )
-    loss, _, metrics = _compare(
-      audio, _by_caption(text, text_ids), batch['group'], temperature
-    )
+    text = _by_caption(text, text_ids)
+    loss, _, metrics = _compare(audio, text, batch['group'], temperature)
     metrics = {'loss': loss, **metrics}
     return {name: value.mean(axis=0) for name, value in metrics.items()}
 
@@ -94,14 +88,7 @@ class MulanTask:
       (HealthCheck('at chance', 'loss', 'chance_loss'),),
     )
 
-  def _loss(
-    self,
-    params: Params,
-    collections: Collections,
-    batch: Batch,
-    rng: PRNGKey,
-    step: Array,
-  ) -> tuple[Array, tuple[Collections, Metrics]]:
+  def _loss(self, params, collections, batch, rng, step):
     del step
     (audio, text, temperature), moved = self.mulan.model.apply(
       variables_of(params, collections),
@@ -114,10 +101,8 @@ class MulanTask:
     text = _by_caption(text, batch['text_ids'])
     loss, terms, metrics = _compare(audio, text, batch['group'], temperature)
     metrics = {name: value.mean() for name, value in metrics.items()}
-    return (
-      losses.mean_over_pairs(loss, terms),
-      ({**collections, PLAYER: moved['batch_stats']}, metrics),
-    )
+    moved = {**collections, PLAYER: moved['batch_stats']}
+    return mean_over_pairs(loss, terms), (moved, metrics)
 
   def _one_window(self, waveform: Waveform) -> Waveform:
     """Training crops at 16 kHz.
@@ -154,14 +139,55 @@ def _compare(
 
   Of every caption: [B, D], [C, B, D] -> [C, B].
   """
-  cosines = losses.similarities(audio, text)
-  loss, terms = losses.contrastive_loss(cosines, group, temperature)
+  scores = embedding.cosines(audio, text)
+  loss, terms = contrastive_loss(scores, group, temperature)
   metrics = {
-    'text_to_audio_recall_at_1': losses.recall_at_1(cosines.T, group),
-    'audio_to_text_recall_at_1': losses.recall_at_1(cosines, group),
-    'matched_cosine': jnp.diagonal(cosines),
+    'text_to_audio_recall_at_1': embedding.recall_at_1(scores.T, group),
+    'audio_to_text_recall_at_1': embedding.recall_at_1(scores, group),
+    'matched_cosine': jnp.diagonal(scores),
     'chance_loss': jnp.log(jnp.maximum(terms, 1)),
     'ln_batch': jnp.full(len(group), math.log(len(group))),
     'temperature': jnp.broadcast_to(temperature, group.shape),
   }
   return loss, terms, metrics
+
+
+def contrastive_loss(
+  cosines: Float[Array, 'B B'],
+  group: Int[Array, ' B'],
+  temperature: Float[Array, ''],
+) -> tuple[Float[Array, ' B'], Int[Array, ' B']]:
+  """Decoupled contrastive loss with one denominator for both directions.
+
+    L_i = -log( h_ii / sum_{j != i} (h_ij + h_ji) ),  h = exp(cosine / tau)
+
+  (MuLan §3.2, in the form of contrastive multiview coding; positives are not
+  in the denominator.) Pairs of one group are described alike, so they are not
+  negatives of each other.
+
+  Args:
+    cosines: Of the global batch, audio i with text j at [i, j].
+    group: Equal for pairs with equal attributes.
+    temperature: tau.
+
+  Returns:
+    Loss of each pair, 0 where it has no negative; and the number of terms in
+    its denominator, 2 (B - 1) where no two groups are equal. A model that
+    knows nothing has the loss ln(terms).
+  """
+  logits = cosines / temperature
+  negative = group[:, None] != group[None, :]
+  negative = jnp.concatenate([negative, negative], axis=1)
+  terms = negative.sum(axis=1)
+  both_ways = jnp.concatenate([logits, logits.T], axis=1)
+  denominator = jax.nn.logsumexp(jnp.where(negative, both_ways, _NEVER), axis=1)
+  loss = denominator - jnp.diagonal(logits)
+  return jnp.where(terms > 0, loss, 0.0), terms
+
+
+def mean_over_pairs(
+  loss: Float[Array, ' B'], terms: Int[Array, ' B']
+) -> Float[Array, '']:
+  """Averages a loss over the pairs that have a negative."""
+  counted = terms > 0
+  return jnp.where(counted, loss, 0.0).sum() / jnp.maximum(counted.sum(), 1)

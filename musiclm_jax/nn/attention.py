@@ -206,11 +206,8 @@ class Attention(nn.Module):
       )(x)
       return y.swapaxes(1, 2)
 
-    query, key, value = (
-      project('query', gain),
-      project('key', 1.0),
-      project('value', 1.0),
-    )
+    query = project('query', gain)
+    key, value = project('key', 1.0), project('value', 1.0)
     if self.scale_logits:
       query = query / math.sqrt(self.head_dim)
     if cache is None:

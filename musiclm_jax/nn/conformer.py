@@ -16,7 +16,7 @@ from musiclm_jax.contracts.bounds import look_up
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn.dropout import Dropout
 from musiclm_jax.nn.einsum import Einsum, parameter
-from musiclm_jax.nn.transformer import REMATS
+from musiclm_jax.nn.transformer import MLP, REMATS
 
 _EPSILON = 1e-5
 _layer_norm = functools.partial(nn.LayerNorm, epsilon=_EPSILON)
@@ -63,8 +63,8 @@ class RelativeAttention(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: Array, mask: Array | None = None) -> Array:
-    """Attends from every frame to every frame where `mask` [B, T] is true."""
+  def __call__(self, x: Array) -> Array:
+    """Attends from every frame to every frame."""
     length, dim = x.shape[1:]
     head_dim = dim // self.num_heads
     project = functools.partial(
@@ -94,8 +94,6 @@ class RelativeAttention(nn.Module):
     by_distance = jnp.einsum('bqhd,phd->bhqp', query + position_bias, position)
     logits = by_content + shift_to_keys(by_distance)
     logits = logits.astype(jnp.float32) * head_dim**-0.5
-    if mask is not None:
-      logits = jnp.where(mask[:, None, None], logits, -1e30)
     weights = jax.nn.softmax(logits, axis=-1).astype(self.dtype)
     return Einsum(
       'bthk,hkd->btd',
@@ -108,53 +106,26 @@ class RelativeAttention(nn.Module):
     )(jnp.einsum('bhqk,bkhd->bqhd', weights, value))
 
 
-class FeedForward(nn.Module):
-  """LayerNorm, D -> mlp_dim, Swish, mlp_dim -> D.
+class FeedForward(MLP):
+  """LayerNorm, D -> mlp_dim, Swish, mlp_dim -> D."""
 
-  Attributes:
-    mlp_dim: Inner width.
-    dropout_rate: After the activation.
-    dtype: Compute type.
-  """
-
-  mlp_dim: int
-  dropout_rate: float
-  dtype: jnp.dtype
+  gated: bool = False
+  activation: str = 'swish'
+  use_bias: bool = True
 
   @nn.compact
-  def __call__(self, x: Array, deterministic: bool) -> Array:
+  def __call__(self, x: Array, *, deterministic: bool = True) -> Array:
     """Returns [B, T, D], to be halved and added by the caller."""
-    dim = x.shape[-1]
-    linear = functools.partial(Einsum, use_bias=True, dtype=self.dtype)
     y = _layer_norm(dtype=self.dtype, name='norm')(x)
-    y = linear(
-      'btd,df->btf', (dim, self.mlp_dim), ('embed', 'mlp'), name='wide'
-    )(y)
-    y = Dropout(self.dropout_rate, deterministic=deterministic)(nn.swish(y))
-    return linear(
-      'btf,fd->btd', (self.mlp_dim, dim), ('mlp', 'embed'), name='narrow'
-    )(y)
-
-
-def _batch_norm(x, mask, deterministic, dtype, name):
-  norm = nn.BatchNorm(
-    use_running_average=deterministic,
-    momentum=0.99,
-    epsilon=_EPSILON,
-    dtype=dtype,
-    name=name,
-  )
-  return norm(x, mask=None if mask is None else mask[..., None])
-
-
-def _conv_layer_norm(x, mask, deterministic, dtype, name):
-  del mask, deterministic
-  return _layer_norm(dtype=dtype, name=name)(x)
+    return super().__call__(y, deterministic=deterministic)
 
 
 # Norm after the depthwise convolution. `batch` is the paper's and takes its
 # statistics over the global batch; below batch 64 they are too noisy.
-CONV_NORMS = {'batch': _batch_norm, 'layer': _conv_layer_norm}
+CONV_NORMS = {
+  'batch': functools.partial(nn.BatchNorm, momentum=0.99, epsilon=_EPSILON),
+  'layer': lambda use_running_average, **options: _layer_norm(**options),
+}
 
 
 class ConvModule(nn.Module):
@@ -171,9 +142,7 @@ class ConvModule(nn.Module):
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(
-    self, x: Array, mask: Array | None, deterministic: bool
-  ) -> Array:
+  def __call__(self, x: Array, deterministic: bool) -> Array:
     """Returns [B, T, D], to be added by the caller."""
     dim = x.shape[-1]
     y = _layer_norm(dtype=self.dtype, name='norm')(x)
@@ -185,8 +154,6 @@ class ConvModule(nn.Module):
       name='wide',
     )(y)
     y = y[..., 0, :] * nn.sigmoid(y[..., 1, :])
-    if mask is not None:
-      y = jnp.where(mask[..., None], y, 0.0)
     kernel = parameter(
       self,
       'depthwise',
@@ -203,8 +170,8 @@ class ConvModule(nn.Module):
       padded[:, tap : tap + x.shape[1]] * kernel[tap]
       for tap in range(self.kernel_size)
     )
-    y = look_up(CONV_NORMS, self.conv_norm, 'conv_norm')(
-      y, mask, deterministic, self.dtype, 'conv_norm'
+    norm = look_up(CONV_NORMS, self.conv_norm, 'conv_norm')(
+      use_running_average=deterministic, dtype=self.dtype, name='conv_norm'
     )
     return Einsum(
       'btf,fd->btd',
@@ -212,7 +179,7 @@ class ConvModule(nn.Module):
       ('mlp', 'embed'),
       dtype=self.dtype,
       name='narrow',
-    )(nn.swish(y))
+    )(nn.swish(norm(y)))
 
 
 class ConformerBlock(nn.Module):
@@ -227,25 +194,26 @@ class ConformerBlock(nn.Module):
   deterministic: bool
 
   @nn.compact
-  def __call__(self, x: Array, mask: Array | None) -> tuple[Array, None]:
+  def __call__(self, x: Array) -> tuple[Array, None]:
     """Returns ([B, T, D], None), the form that scan wants."""
     drop = Dropout(self.dropout_rate, deterministic=self.deterministic)
-    feed_forward = functools.partial(
-      FeedForward, self.mlp_dim, self.dropout_rate, self.dtype
-    )
-    if mask is not None:
-      x = jnp.where(mask[..., None], x, 0.0)
-    y = feed_forward(name='feed_forward_1')(x, self.deterministic)
-    x = x + 0.5 * drop(y)
+
+    def half_a_feed_forward(x, name):
+      layer = FeedForward(
+        self.mlp_dim,
+        dropout_rate=self.dropout_rate,
+        dtype=self.dtype,
+        name=name,
+      )
+      return x + 0.5 * drop(layer(x, deterministic=self.deterministic))
+
+    x = half_a_feed_forward(x, 'feed_forward_1')
     y = _layer_norm(dtype=self.dtype, name='attention_norm')(x)
-    y = RelativeAttention(self.num_heads, self.dtype, name='attention')(y, mask)
+    y = RelativeAttention(self.num_heads, self.dtype, name='attention')(y)
     x = x + drop(y)
-    y = ConvModule(self.kernel_size, self.conv_norm, self.dtype, name='conv')(
-      x, mask, self.deterministic
-    )
-    x = x + drop(y)
-    y = feed_forward(name='feed_forward_2')(x, self.deterministic)
-    x = x + 0.5 * drop(y)
+    conv = ConvModule(self.kernel_size, self.conv_norm, self.dtype, name='conv')
+    x = x + drop(conv(x, self.deterministic))
+    x = half_a_feed_forward(x, 'feed_forward_2')
     return _layer_norm(dtype=self.dtype, name='final_norm')(x), None
 
 
@@ -276,10 +244,8 @@ class Conformer(nn.Module):
   scan_unroll: int = 1
 
   @nn.compact
-  def __call__(
-    self, x: Array, *, mask: Array | None = None, deterministic: bool = True
-  ) -> Array:
-    """Returns [B, T, D]; frames where `mask` [B, T] is false mean nothing.
+  def __call__(self, x: Array, *, deterministic: bool = True) -> Array:
+    """Returns [B, T, D].
 
     Raises:
       UsageError: If D is not a multiple of H or the kernel size is even.
@@ -293,7 +259,6 @@ class Conformer(nn.Module):
       look_up(REMATS, self.remat, 'remat')(ConformerBlock),
       variable_axes={'params': 0, 'batch_stats': 0},
       split_rngs={'params': True, 'dropout': True},
-      in_axes=nn.broadcast,
       length=self.num_layers,
       unroll=self.scan_unroll,
       metadata_params={nn.PARTITION_NAME: 'layers'},
@@ -307,4 +272,4 @@ class Conformer(nn.Module):
       deterministic,
       name='blocks',
     )
-    return block(x.astype(self.dtype), mask)[0]
+    return block(x.astype(self.dtype))[0]

@@ -4,10 +4,10 @@ The causal ones also take a signal chunk by chunk: what they still need of the
 past goes in and comes out beside the signal, an array [B, n, C] that no
 caller looks into. None is the past of a signal that begins here, zeros.
 
-Parameters are `kernel` [*window, C_in / groups, C_out], `bias` and, with
-weight normalisation, `scale` [C_out]; a kernel's channels may lie over devices,
-the others are small. Products have the precision that is set around them, see
-`nn.precision`.
+Parameters are `kernel` [*window, C_in / groups, C_out] and, of `Conv`, `bias`
+and, with weight normalisation, `scale` [C_out]; a kernel's channels may lie
+over devices, the others are small. Products have the precision that is set
+around them, see `nn.precision`.
 """
 
 import functools
@@ -52,7 +52,6 @@ class Conv(nn.Module):
     kernel_size: Window, one number an axis.
     strides: One number an axis, or () for ones.
     padding: `'SAME'`, `'VALID'` or (before, after) for each axis.
-    dilation: One number an axis, or () for ones.
     groups: Groups of channels that do not see each other.
     use_bias: Whether a bias is added.
     weight_norm: Whether a kernel is a direction and a learned length per
@@ -65,7 +64,6 @@ class Conv(nn.Module):
   kernel_size: tuple[int, ...]
   strides: tuple[int, ...] = ()
   padding: Padding = 'SAME'
-  dilation: tuple[int, ...] = ()
   groups: int = 1
   use_bias: bool = True
   weight_norm: bool = False
@@ -88,16 +86,19 @@ class Conv(nn.Module):
       length = jnp.sqrt(jnp.sum(kernel**2, range(axes + 1)) + 1e-12)
       scale = self.param('scale', lambda _: length)
       kernel = kernel * (scale / length)
-    x = x.astype(self.dtype)
     y = _convolve(
-      x,
+      x.astype(self.dtype),
       kernel.astype(self.dtype),
       self.strides or (1,) * axes,
       self.padding,
-      self.dilation or (1,) * axes,
+      (1,) * axes,
       self.groups,
     )
-    return _biased(self, y)
+    if not self.use_bias:
+      return y
+    zeros = nn.initializers.zeros_init()
+    bias = self.param('bias', zeros, (self.features,))
+    return y + bias.astype(self.dtype)
 
 
 class CausalConv(nn.Module):
@@ -106,17 +107,16 @@ class CausalConv(nn.Module):
   All of the padding is on the left, dilation * (kernel_size - 1) + 1 - stride
   samples: output frame t ends with the last sample of its own stride.
 
-  The past is the last samples of the input, as many as the padding.
+  The past is the last samples of the input, as many as the padding. No bias.
 
-  Attributes: as of `Conv`, numbers instead of tuples.
+  Attributes: as of `Conv`, numbers instead of tuples; `dilation` is the way
+    from tap to tap.
   """
 
   features: int
   kernel_size: int
   stride: int = 1
   dilation: int = 1
-  groups: int = 1
-  use_bias: bool = True
   kernel_init: Callable = default_kernel_init
   dtype: jnp.dtype | str = jnp.float32
 
@@ -137,17 +137,10 @@ class CausalConv(nn.Module):
         f'and a window that covers it, got length {x.shape[1]} and window '
         f'{self.kernel_size}: pad the signal'
       )
-    shape = (self.kernel_size, x.shape[-1] // self.groups, self.features)
-    kernel = _kernel(self, shape)
-    y, past = _convolve_causally(
-      x,
-      kernel.astype(self.dtype),
-      past,
-      self.stride,
-      self.dilation,
-      self.groups,
+    kernel = _kernel(self, (self.kernel_size, x.shape[-1], self.features))
+    return _convolve_causally(
+      x, kernel.astype(self.dtype), past, self.stride, self.dilation
     )
-    return _biased(self, y), past
 
 
 class CausalTransposedConv(nn.Module):
@@ -158,19 +151,17 @@ class CausalTransposedConv(nn.Module):
   own input frame and the one before: it is a causal convolution of window 2
   with stride * D channels out, which is exact and whose gradient is many
   times faster on CPU than `lax.conv_transpose`'s. The past is the last input
-  frame.
+  frame. No bias.
 
   Attributes:
     features: Channels out.
     stride: Output samples an input frame.
-    use_bias: Whether a bias is added.
     kernel_init: Initializer of the kernel [2 * stride, C, features].
     dtype: Compute type; parameters are float32.
   """
 
   features: int
   stride: int
-  use_bias: bool = True
   kernel_init: Callable = nn.initializers.variance_scaling(
     # Two input frames meet in an output sample, not 2 * stride.
     0.5,
@@ -191,8 +182,7 @@ class CausalTransposedConv(nn.Module):
     halves = kernel.reshape(2, self.stride, channels, self.features)[::-1]
     taps = halves.swapaxes(1, 2).reshape(2, channels, -1)
     y, past = _convolve_causally(x, taps.astype(self.dtype), past)
-    y = y.reshape(batch, frames * self.stride, self.features)
-    return _biased(self, y), past
+    return y.reshape(batch, frames * self.stride, self.features), past
 
 
 def _kernel(layer: nn.Module, shape: tuple[int, ...]) -> Array:
@@ -201,35 +191,20 @@ def _kernel(layer: nn.Module, shape: tuple[int, ...]) -> Array:
   return parameter(layer, 'kernel', layer.kernel_init, shape, axes)
 
 
-def _biased(layer: nn.Module, y: Array) -> Array:
-  """Adds a layer's bias, where it has one, to [B, ..., D]."""
-  if not layer.use_bias:
-    return y
-  bias = layer.param('bias', nn.initializers.zeros_init(), (layer.features,))
-  return y + bias.astype(layer.dtype)
-
-
 def _convolve_causally(
   x: Float[Array, 'B T C'],
   kernel: Float[Array, 'K C D'],
   past: Past | None,
   stride: int = 1,
   dilation: int = 1,
-  groups: int = 1,
 ) -> tuple[Float[Array, 'B T2 D'], Past]:
   """Convolves after `past`; returns the past of what follows, too."""
   padding = dilation * (len(kernel) - 1) + 1 - stride
   x = x.astype(kernel.dtype)
   if past is not None:
     x = jnp.concatenate([past, x], axis=1)
-  y = _convolve(
-    x,
-    kernel,
-    (stride,),
-    [(padding if past is None else 0, 0)],
-    (dilation,),
-    groups,
-  )
+  before = padding if past is None else 0
+  y = _convolve(x, kernel, (stride,), [(before, 0)], (dilation,), 1)
   if past is None:
     x = jnp.pad(x, ((0, 0), (padding, 0), (0, 0)))
   return y, x[:, x.shape[1] - padding :]

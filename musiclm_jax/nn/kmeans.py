@@ -14,9 +14,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from musiclm_jax.contracts.array_types import PRNGKey
+from musiclm_jax.contracts.errors import UsageError
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 _BLOCK = 1024  # points whose distances fit into a core's cache
+
+
+def check_phases(name: str, statistics_steps: int, total_steps: int) -> None:
+  """Refuses a fit of which a phase, statistics or codebook, has no step.
+
+  Raises:
+    UsageError: By the name of what is fitted.
+  """
+  if not 0 < statistics_steps < total_steps:
+    raise UsageError(
+      f'{name} needs 0 < statistics_steps < total_steps, got '
+      f'{statistics_steps} and {total_steps}: set '
+      'config.schedule.total_steps or config.loss.statistics_steps'
+    )
 
 
 def squared_distances(

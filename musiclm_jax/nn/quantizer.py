@@ -38,21 +38,17 @@ class Quantized:
   commitment: Float[Array, ' B']
 
 
-def init_codebooks(
-  rng: PRNGKey, num_levels: int, codebook_size: int, dim: int
-) -> Codebooks:
+def init_codebooks(num_levels: int, codebook_size: int, dim: int) -> Codebooks:
   """Makes codebooks that wait for their first batch.
 
   Until `update` has seen it the quantizer is the identity; so no random
   codebook ever shapes a network.
 
   Args:
-    rng: Unused, as the first batch decides; here for symmetry with layers.
     num_levels: Q.
     codebook_size: K.
     dim: D.
   """
-  del rng
   return {
     'embed': jnp.zeros((num_levels, codebook_size, dim)),
     'embed_sum': jnp.zeros((num_levels, codebook_size, dim)),

@@ -7,6 +7,7 @@ make BERT (post-norm) and ViT.
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +18,38 @@ from musiclm_jax.contracts.bounds import look_up
 from musiclm_jax.nn.attention import Attention, Cache
 from musiclm_jax.nn.blockwise_attention import KEPT
 from musiclm_jax.nn.dropout import Dropout
-from musiclm_jax.nn.einsum import Einsum
-from musiclm_jax.nn.norm import NORMS
+from musiclm_jax.nn.einsum import Einsum, parameter
 from musiclm_jax.nn.relative_bias import RelativeBias, RowBias
 
+
+class RMSNorm(nn.Module):
+  """Divides by the root mean square and scales; no mean, no bias (T5).
+
+  Attributes:
+    epsilon: Added to the mean square.
+    dtype: Of the result; statistics are float32.
+  """
+
+  epsilon: float = 1e-6
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """Returns the normalised `x`, same shape."""
+    scale = self.param('scale', nn.initializers.ones_init(), x.shape[-1:])
+    x = x.astype(jnp.float32)
+    mean_square = jnp.mean(x * x, axis=-1, keepdims=True)
+    return (x * jax.lax.rsqrt(mean_square + self.epsilon) * scale).astype(
+      self.dtype
+    )
+
+
+# Both are called as `NORMS[name](epsilon=…, dtype=…)`.
+NORMS = {'rms': RMSNorm, 'layer': nn.LayerNorm}
 ACTIVATIONS = {
   'gelu_tanh': functools.partial(nn.gelu, approximate=True),
   'gelu': functools.partial(nn.gelu, approximate=False),
+  'swish': nn.swish,
 }
 REMATS = {
   'none': lambda block: block,
@@ -155,32 +181,24 @@ class Block(_Layer, kw_only=True):
       self.dtype,
       name='mlp',
     )
-    sublayers = (
-      (
-        'attention_norm',
-        lambda x: attention(
-          x,
-          bias_row=bias_row,
-          row_bias=row_bias,
-          mask=mask,
-          cache=cache,
-          layer=layer,
-          reach=self.reach,
-        ),
-      ),
-      (
-        'mlp_norm',
-        lambda x: (mlp(x, deterministic=self.deterministic), None),
-      ),
+    y = norm(name='attention_norm')(x) if self.norm_first else x
+    y, cache = attention(
+      y,
+      bias_row=bias_row,
+      row_bias=row_bias,
+      mask=mask,
+      cache=cache,
+      layer=layer,
+      reach=self.reach,
     )
-    new_cache = None
-    for name, sublayer in sublayers:
-      y, kept = sublayer(norm(name=name)(x) if self.norm_first else x)
-      x = x + drop(y)
-      if not self.norm_first:
-        x = norm(name=name)(x)
-      new_cache = kept if kept is not None else new_cache
-    return (x, new_cache), None
+    x = x + drop(y)
+    if not self.norm_first:
+      x = norm(name='attention_norm')(x)
+    y = norm(name='mlp_norm')(x) if self.norm_first else x
+    x = x + drop(mlp(y, deterministic=self.deterministic))
+    if not self.norm_first:
+      x = norm(name='mlp_norm')(x)
+    return (x, cache), None
 
 
 class Transformer(_Layer, kw_only=True):
@@ -268,7 +286,16 @@ class Transformer(_Layer, kw_only=True):
       x = jnp.where(mask[..., None], x, 0)
     drop = Dropout(self.dropout_rate, deterministic=deterministic)
     x = drop(x)
-    bias_row = self._bias_row(x.shape[1] if cache is None else None, cache)
+    bias_row = None
+    if self.relative_buckets:
+      bias_row = RelativeBias(
+        self.num_heads,
+        self.relative_buckets,
+        self.relative_max_distance,
+        bidirectional=not self.causal,
+        gain=self.relative_gain,
+        name='relative_bias',
+      )(x.shape[1] if cache is None else cache.keys.shape[3])
     (x, new_cache), _ = self._blocks(cache, deterministic, reach)(
       (x, cache), jnp.arange(self.num_layers), bias_row, row_bias, mask
     )
@@ -280,19 +307,6 @@ class Transformer(_Layer, kw_only=True):
       )(x)
       x = drop(x)
     return x, new_cache
-
-  def _bias_row(self, length: int | None, cache: Cache | None) -> Array | None:
-    """The relative bias by falling distance, [H, 2S - 1], or None."""
-    if not self.relative_buckets:
-      return None
-    return RelativeBias(
-      self.num_heads,
-      self.relative_buckets,
-      self.relative_max_distance,
-      bidirectional=not self.causal,
-      gain=self.relative_gain,
-      name='relative_bias',
-    )(length if cache is None else cache.keys.shape[3])
 
   def _blocks(
     self, cache: Cache | None, deterministic: bool, reach: int | None
@@ -316,3 +330,76 @@ class Transformer(_Layer, kw_only=True):
     return stack(
       **fields, deterministic=deterministic, reach=reach, name='layers'
     )
+
+
+class Tower(nn.Module):
+  """What towers on a Transformer share: LayerNorm, biases, exact GELU.
+
+  Attributes:
+    num_layers: Blocks, pre-norm unless `transform` is told otherwise.
+    embed_dim: Width.
+    num_heads: Of width embed_dim / num_heads each, unless `head_dim` is given.
+    mlp_dim: Inner width of the MLPs.
+    dropout_rate: Of all dropout.
+    dtype: Compute type; parameters are float32.
+    remat: What the backward pass recomputes, see `REMATS`.
+    scan_unroll: Layers per iteration of the loop over layers.
+  """
+
+  num_layers: int = 12
+  embed_dim: int = 768
+  num_heads: int = 12
+  mlp_dim: int = 3072
+  dropout_rate: float = 0.0
+  dtype: jnp.dtype | str = jnp.float32
+  remat: str = 'none'
+  scan_unroll: int = 1
+
+  @property
+  def features(self) -> int:
+    """Width of the result, D."""
+    return self.embed_dim
+
+  def table(self, name: str, rows: int, axis: str | None = None) -> Array:
+    """Makes or reads embeddings [rows, embed_dim], the rows along an axis."""
+    init = nn.initializers.truncated_normal(0.02)
+    shape = rows, self.embed_dim
+    return parameter(self, name, init, shape, (axis, 'embed'))
+
+  def transform(
+    self,
+    x: Array,
+    *,
+    training: bool,
+    head_dim: int | None = None,
+    mask: Array | None = None,
+    **options: Any,
+  ) -> Array:
+    """Returns what the Transformer makes of [B, T, embed_dim], float32.
+
+    Args:
+      x: What goes in.
+      training: Whether dropout is on.
+      head_dim: Width of a head.
+      mask: See `Transformer`.
+      **options: Of `Transformer`, where a tower differs.
+    """
+    x, _ = Transformer(
+      num_layers=self.num_layers,
+      embed_dim=self.embed_dim,
+      num_heads=self.num_heads,
+      head_dim=head_dim or self.embed_dim // self.num_heads,
+      mlp_dim=self.mlp_dim,
+      dropout_rate=self.dropout_rate,
+      norm='layer',
+      use_bias=True,
+      gated=False,
+      activation='gelu',
+      scale_logits=True,
+      dtype=self.dtype,
+      remat=self.remat,
+      scan_unroll=self.scan_unroll,
+      name='transformer',
+      **options,
+    )(x, mask=mask, deterministic=not training)
+    return x.astype(jnp.float32)

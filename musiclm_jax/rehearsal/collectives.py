@@ -12,12 +12,15 @@ does not close, the chips at its ends have one link.
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from jax.sharding import Mesh
 
 from musiclm_jax.rehearsal.topology import Topology
+
+Computations = Mapping[str, list[str]]  # name -> lines
+Run = tuple[str, int]  # of a computation: name, how often
 
 # Bytes that pass a chip, as shares of the whole array, for n chips.
 _PASSES = {
@@ -121,15 +124,13 @@ def collectives(text: str, mesh: Mesh, links: Links) -> list[Collective]:
     mesh: That it was compiled for.
     links: Of its chips.
   """
-  module = _read(text)
+  computations = _read(text)
   found: dict[str, Collective] = {}
-  for name, trips in _runs(module):
-    for line in module.computations[name]:
-      parsed = _collective(line)
-      if parsed is None:
-        continue
-      one = _describe(line, *parsed, trips, mesh, links)
-      key = _identity(line)
+  for name, trips in _runs(computations):
+    for line in computations[name]:
+      one = _describe(line, trips, mesh, links)
+      channel = _CHANNEL.search(line)
+      key = channel.group(1) if channel else line
       # One that runs beside a loop is spread over it in parts, all of one
       # channel: it runs as often as the part that runs least.
       if one and (key not in found or one.trips < found[key].trips):
@@ -137,113 +138,103 @@ def collectives(text: str, mesh: Mesh, links: Links) -> list[Collective]:
   return sorted(found.values(), key=lambda one: -one.seconds)
 
 
-def _identity(line: str) -> str:
-  channel = _CHANNEL.search(line)
-  return channel.group(1) if channel else line
-
-
 def _describe(
-  line: str, kind: str, size: int, trips: int, mesh: Mesh, links: Links
+  line: str, trips: int, mesh: Mesh, links: Links
 ) -> Collective | None:
   """Reads one collective; None where no devices communicate."""
-  group = _group(line, mesh.size)
+  kind, size = _collective(line)
+  group = _group(line, mesh.size) if kind else []
   if len(group) < 2:
     return None
   if kind == 'reduce-scatter':
     size *= len(group)
   chips = [mesh.devices.flat[index].coords for index in group]
+  places = np.array(np.unravel_index(group, mesh.devices.shape))
+  axes = [
+    name
+    for name, along in zip(mesh.axis_names, places, strict=True)
+    if len(set(along.tolist())) > 1
+  ]
   source = _SOURCE.search(line)
+  path = source.group(1).split('/') if source else []
   return Collective(
     kind,
     size,
     trips,
-    _axis(group, mesh),
+    '+'.join(axes),
     len(group),
     trips * links.seconds(kind, size, chips),
-    _short(source.group(1)) if source else '',
+    '/'.join([part for part in path if part not in _WRAPPERS][-3:]),
   )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Module:
-  entry: str
-  computations: dict[str, list[str]]
-
-
-def _read(text: str) -> _Module:
-  """Splits a module into the lines of its computations."""
-  computations, entry, name = {}, '', None
+def _read(text: str) -> Computations:
+  """Splits a module into the lines of its computations; '' is the entry."""
+  computations, lines = {}, []
   for line in text.splitlines():
     if header := _HEADER.match(line):
-      name = header.group(2)
-      computations[name] = []
-      entry = name if header.group(1) else entry
-    elif line.startswith('}'):
-      name = None
-    elif name is not None:
-      computations[name].append(line)
-  return _Module(entry, computations)
+      lines = []
+      computations[header.group(2)] = lines
+      if header.group(1):
+        computations[''] = lines
+    else:
+      lines.append(line)
+  return computations
 
 
-def _said(name: str, module: _Module) -> int:
-  """Bytes of all collectives of one run of a computation."""
-  return sum(
-    trips * parsed[1]
-    for one, trips in _runs(module, name)
-    for line in module.computations[one]
-    if (parsed := _collective(line))
-  )
-
-
-def _runs(module: _Module, entry: str = '') -> Iterator[tuple[str, int]]:
+def _runs(computations: Computations, name: str = '') -> Iterator[Run]:
   """Every computation that runs, with how often it does in a step.
 
   Of a conditional's branches it is the one that says least: the others are
   of the first steps.
   """
-  waiting = [(entry or module.entry, 1)]
-  while waiting:
-    name, times = waiting.pop()
-    yield name, times
-    for line in module.computations[name]:
-      called = dict(_CALLED.findall(line))
-      branches = _BRANCHES.search(line)
-      inner = [called[key] for key in called if key not in _NOT_RUN]
-      if 'true_computation' in called:
-        inner = [min(inner, key=lambda one: _said(one, module))]
-      if branches:
-        names = [b.strip().lstrip('%') for b in branches.group(1).split(',')]
-        inner.append(min(names, key=lambda one: _said(one, module)))
-      trips = _trips(line, called, module) if 'body' in called else 1
-      waiting += [
-        (one, times * trips) for one in inner if one in module.computations
-      ]
+
+  def said(branch: str) -> int:
+    """Bytes of all collectives of one run."""
+    runs = _runs(computations, branch)
+    return sum(
+      n * _collective(line)[1] for one, n in runs for line in computations[one]
+    )
+
+  yield name, 1
+  for line in computations[name]:
+    called = dict(_CALLED.findall(line))
+    branches = _BRANCHES.search(line)
+    inner = [called[key] for key in called if key not in _NOT_RUN]
+    if 'true_computation' in called:
+      inner = [min(inner, key=said)]
+    if branches:
+      names = re.findall(r'[\w.-]+', branches.group(1))
+      inner.append(min(names, key=said))
+    trips = _trips(line, called, computations) if 'body' in called else 1
+    for one in inner:
+      if one in computations:
+        for run, times in _runs(computations, one):
+          yield run, times * trips
 
 
-def _trips(line: str, called: dict[str, str], module: _Module) -> int:
+def _trips(
+  line: str, called: Mapping[str, str], computations: Computations
+) -> int:
   """Reads how often a while loop runs: 1 where its bound is no constant."""
   if known := _TRIPS.search(line):
     return int(known.group(1))
-  condition = '\n'.join(module.computations[called['condition']])
+  condition = '\n'.join(computations[called['condition']])
   bounds = re.findall(r'[su]32\[\]\S* constant\((\d+)\)', condition)
   return int(bounds[0]) if len(bounds) == 1 else 1
 
 
-def _collective(line: str) -> tuple[str, int] | None:
-  """Kind and bytes of the result, if a line is a collective's beginning."""
+def _collective(line: str) -> tuple[str, int]:
+  """Kind and bytes of the result; '' and 0 if no collective begins here."""
   match = _INSTRUCTION.match(line)
-  if not match:
-    return None
-  result, operation = match.group(2), match.group(3)
-  begins = operation.endswith('-start')
-  kind = operation.removesuffix('-start')
+  kind = match.group(3).removesuffix('-start') if match else ''
   if kind not in _PASSES:
-    return None
-  sizes = [_size(*array) for array in _ARRAY.findall(result)]
-  if begins and kind != 'all-reduce':  # operands come first, then results
-    sizes = (
-      sizes[len(sizes) // 2 :] if kind != 'collective-permute' else sizes[:1]
-    )
+    return '', 0
+  sizes = [_size(*array) for array in _ARRAY.findall(match.group(2))]
+  if match.group(3) != kind and kind != 'all-reduce':
+    # Operands come first, then results.
+    half = len(sizes) // 2
+    sizes = sizes[:1] if kind == 'collective-permute' else sizes[half:]
   return kind, sum(sizes)
 
 
@@ -261,7 +252,9 @@ def _group(line: str, count: int) -> list[int]:
   if named := re.search(r'replica_groups=mesh\[(.*?)\](.*?)\{(.*?)\}', line):
     sizes = {k: int(n) for k, n in re.findall(r"'([\w:()]+)'=(\d+)", named[1])}
     axes = re.findall(r"'([\w:()]+)'", named[3])
-    return _first_group(list(sizes), list(sizes.values()), axes)
+    index = tuple(slice(None) if name in axes else 0 for name in sizes)
+    places = np.arange(math.prod(sizes.values())).reshape(*sizes.values())
+    return places[index].reshape(-1).tolist()
   if iota := re.search(
     r'replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', line
   ):
@@ -275,27 +268,3 @@ def _group(line: str, count: int) -> list[int]:
   if listed := re.search(r'replica_groups=\{\{([\d,]+)\}', line):
     return [int(n) for n in listed[1].split(',')]
   return list(range(count))
-
-
-def _first_group(
-  names: Sequence[str], sizes: Sequence[int], axes: Sequence[str]
-) -> list[int]:
-  places = np.arange(math.prod(sizes)).reshape(sizes)
-  index = tuple(slice(None) if name in axes else 0 for name in names)
-  return places[index].reshape(-1).tolist()
-
-
-def _axis(group: Sequence[int], mesh: Mesh) -> str:
-  """Names the mesh axes along which a group's places differ."""
-  places = np.array(np.unravel_index(group, mesh.devices.shape))
-  return '+'.join(
-    name
-    for name, along in zip(mesh.axis_names, places, strict=True)
-    if len(set(along.tolist())) > 1
-  )
-
-
-def _short(source: str) -> str:
-  """The last parts of an operation's path, without what wraps it."""
-  parts = [p for p in source.split('/') if p not in _WRAPPERS]
-  return '/'.join(parts[-3:])

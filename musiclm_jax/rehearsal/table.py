@@ -1,42 +1,14 @@
-"""Figures for people and for programs: a result -> lines, JSON."""
+"""Figures for people: a result -> lines."""
 
-import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from musiclm_jax.contracts import atomic_file, ownership, paths
-from musiclm_jax.contracts.errors import UsageError
-
 Result = Mapping[str, Any]
-
-
-def write_json(path: Path, result: Result) -> None:
-  """Writes a result, sealed."""
-  text = json.dumps(ownership.seal(result), indent=1) + '\n'
-  atomic_file.write_text(path, text)
-
-
-def check_out(path: Path, overwrite: bool = False) -> None:
-  """Checks that `write_json` can write to `path`; leaves nothing there.
-
-  Args:
-    path: Of the file.
-    overwrite: Whether a file is replaced that it did not write.
-
-  Raises:
-    UsageError: If it cannot, or such a file is in the way.
-  """
-  if not path.parent.is_dir():
-    raise UsageError(f'--json={path}: the folder {path.parent} does not exist')
-  paths.check_file(path)
-  ours = ownership.is_sealed(ownership.object_in(path))
-  if os.path.lexists(path) and not (ours or overwrite):
-    raise UsageError(
-      f"'{path}' would be replaced, and rehearse did not write it, or it was "
-      'changed since: choose another --json, or give --overwrite to replace it'
-    )
+_BOUNDS = {
+  'compute': 'compute',
+  'hbm': 'memory traffic',
+  'ici': 'the interconnect',
+}
 
 
 def lines(result: Result) -> str:
@@ -85,9 +57,10 @@ def _predicted(result: Result) -> list[tuple[str, str]]:
     ('memory traffic', _seconds(result['t_hbm'])),
   ]
   if result['fits']:
+    reached, bound = percent(result['max_mfu']), _BOUNDS[result['bound_by']]
     rows += [
       ('interconnect', _seconds(result['t_ici'])),
-      ('MFU, at most', f'{percent(result["max_mfu"])}, {_binds(result)}'),
+      ('MFU, at most', f'{reached}, bound by {bound}'),
     ]
     rows += [('', _collective(one)) for one in result['collectives'][:8]]
   elif 'suggestion' in result:
@@ -112,11 +85,6 @@ def _measured(result: Result) -> list[tuple[str, str]]:
 
 def _seconds(seconds: float) -> str:
   return f'{1e3 * seconds:.3g} ms'
-
-
-def _binds(result: Result) -> str:
-  names = {'hbm': 'memory traffic', 'ici': 'the interconnect'}
-  return f'bound by {names.get(result["bound_by"], result["bound_by"])}'
 
 
 def _collective(one: Mapping[str, Any]) -> str:

@@ -59,36 +59,14 @@ def open_topology(name: str) -> Topology:
   """
   known = spellings()
   layout = known.get(name, name)
-  if layout not in known.values() and not _is_layout(layout):
+  match = re.fullmatch(r'(v\d\w?):(\d+(?:x\d+)+)', layout)
+  kind, shape = match.groups() if match else ('', '')
+  axes = _SHAPES.get(kind, ('',))[0].count('x')
+  if not axes or shape.count('x') != axes:
     raise UsageError(
       f"there is no topology '{name}': choose one of {', '.join(known)}, or "
       'give chips along axes like v5e:16x16'
     )
-  kind, _, shape = layout.partition(':')
-  devices = _describe(layout, _OPTIONS.get(kind, {}))
-  by_layout = {value: key for key, value in known.items()}
-  return Topology(
-    by_layout.get(layout, layout),
-    _parse(shape),
-    tuple(devices),
-    chip_of(devices[0]),
-  )
-
-
-def _parse(shape: str) -> tuple[int, ...]:
-  return tuple(int(size) for size in shape.split('x'))
-
-
-def _is_layout(text: str) -> bool:
-  """Whether a text is the kind and shape of a slice of any size."""
-  match = re.fullmatch(r'(v\d\w?):(\d+(?:x\d+)+)', text)
-  if not match or match.group(1) not in _SHAPES:
-    return False
-  axes = len(_parse(_SHAPES[match.group(1)][0]))
-  return len(_parse(match.group(2))) == axes
-
-
-def _describe(layout: str, options: dict[str, str]) -> list[Any]:
   try:
     import libtpu  # noqa: F401
   except ImportError as error:
@@ -100,12 +78,23 @@ def _describe(layout: str, options: dict[str, str]) -> list[Any]:
   from jax.experimental import topologies
 
   try:
-    return topologies.get_topology_desc(
-      platform='tpu', topology_name=layout, **options
+    devices = topologies.get_topology_desc(
+      platform='tpu', topology_name=layout, **_OPTIONS.get(kind, {})
     ).devices
   except jax.errors.JaxRuntimeError as error:
     reason = str(error).splitlines()[0]
     raise UsageError(
       f"libtpu knows no topology '{layout}' ({reason}): choose one of "
-      f'{", ".join(spellings())}'
+      f'{", ".join(known)}'
     ) from error
+  by_layout = {value: key for key, value in known.items()}
+  return Topology(
+    by_layout.get(layout, layout),
+    _parse(shape),
+    tuple(devices),
+    chip_of(devices[0]),
+  )
+
+
+def _parse(shape: str) -> tuple[int, ...]:
+  return tuple(int(size) for size in shape.split('x'))

@@ -1,1 +1,1 @@
-"""A composer, a performer and their captions, as a TFDS builder."""
+"""A composer, a performer and their captions: rendered music."""

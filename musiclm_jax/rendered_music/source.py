@@ -1,4 +1,9 @@
-"""Rendered music as a source: pieces, and what is audible in their crops."""
+"""A corpus of rendered music as earlier versions stored it: whole pieces.
+
+One TFDS example is a piece: id, waveform int16 [S] at 24 kHz, ground truth and
+notes as JSON text. `musiclm_jax.prepare` turns it into a prepared corpus, which
+is read ten times as fast.
+"""
 
 import functools
 import json
@@ -11,21 +16,29 @@ import numpy as np
 from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.paths import plain
-from musiclm_jax.rendered_music import captions, shards, truth
+from musiclm_jax.rendered_music.descriptions import Descriptions
 
+MARK = 'corpus.json'  # what the folder holds
+_LENGTHS = 'lengths.json'  # split -> samples of each piece
+_DONE = 'dataset_info.json'
+FILES = (MARK, _LENGTHS, _DONE, 'features.json', 'rendered_music-*')
 _CACHED_PIECES = 2  # several reads of one piece in a row are common
-_CACHED_CROPS = 16  # as are several captions of one crop
-_CROP_FIELDS = (
-  *('seconds', 'style', 'bpm', 'metre', 'mode', 'lead_family'),
-  *('lead_program', 'sections', 'effects'),
-)
 
 
 class RenderedMusicSource:
-  """Reads one split of a corpus; see `sources.Source`."""
+  """Reads one split of a corpus; see `sources.Source`.
+
+  Attributes:
+    descriptions: What is said about the pieces.
+    stretch_seconds: Infinite: a part of a piece costs as much as the whole.
+    broken: None.
+  """
+
+  stretch_seconds = float('inf')
+  broken = ()
 
   def __init__(self, folder: str, split: str, sample_rate: int = SAMPLE_RATE):
-    """Opens a corpus that `musiclm_jax.prepare` or TFDS has built.
+    """Opens a corpus that an earlier `musiclm_jax.prepare` or TFDS has built.
 
     Args:
       folder: Holds `dataset_info.json`.
@@ -39,7 +52,7 @@ class RenderedMusicSource:
       raise UsageError(
         f'rendered music is at {SAMPLE_RATE} Hz, asked for {sample_rate}'
       )
-    if not (Path(folder) / 'dataset_info.json').is_file():
+    if not (Path(folder) / _DONE).is_file():
       raise UsageError(
         f'{folder} holds no complete corpus: run python -m '
         f'musiclm_jax.prepare --source=rendered_music --out={folder}'
@@ -47,16 +60,18 @@ class RenderedMusicSource:
     import tensorflow_datasets as tfds
 
     self.sample_rate = SAMPLE_RATE
-    self._split = split
+    self.descriptions = Descriptions(split, self._truth)
+    self._folder, self._split = folder, split
     self._builder = tfds.builder_from_directory(plain(folder))
     self._rows = self._builder.as_data_source(split)
-    lengths = shards.read_lengths(Path(folder))
-    self._lengths = lengths[split] if lengths else None
-    self._facts: dict[int, dict[str, Any]] = {}
+    lengths = Path(folder) / _LENGTHS  # which TFDS itself does not write
+    found = json.loads(lengths.read_text()) if lengths.is_file() else {}
+    self._lengths = found.get(split)
     self._row = functools.lru_cache(_CACHED_PIECES)(self._rows.__getitem__)
-    self._audible = functools.lru_cache(_CACHED_CROPS)(
-      lambda i, start, end: truth.audible(self._compact(i), start, end)
-    )
+
+  def __reduce__(self) -> tuple:
+    """Opens the corpus again in another process."""
+    return type(self), (self._folder, self._split)
 
   def __len__(self) -> int:
     """Counts the pieces."""
@@ -64,7 +79,7 @@ class RenderedMusicSource:
 
   def piece_id(self, i: int) -> str:
     """Names piece `i`: split and place."""
-    return f'{self._split}-{i:06d}'
+    return piece_id(self._split, i)
 
   def num_samples(self, i: int) -> int:
     """Tells the length of piece `i`."""
@@ -84,6 +99,12 @@ class RenderedMusicSource:
     np.multiply(part, np.float32(1 / 32767), out=out[: len(part)])
     return out
 
+  def decode(
+    self, i: int, start: int, num_samples: int
+  ) -> tuple[np.ndarray, None]:
+    """Reads as `read`; there is nothing that could not be."""
+    return self.read(i, start, num_samples), None
+
   def caption(
     self,
     i: int,
@@ -92,11 +113,17 @@ class RenderedMusicSource:
     rng: np.random.Generator,
   ) -> str:
     """Writes a caption on what is audible in the crop."""
-    return self.described(i, start_seconds, end_seconds, rng).text
+    return self.descriptions.caption(i, start_seconds, end_seconds, rng)
 
-  def num_captioned(self) -> int:
-    """Counts all pieces: each is described by what it is made of."""
-    return len(self)
+  def captioned(self) -> range:
+    """Lists all pieces: each is described by what it is made of."""
+    return range(len(self))
+
+  def attributes(
+    self, i: int, start_seconds: float, end_seconds: float
+  ) -> Mapping[str, Hashable]:
+    """States what is audible in the crop; see `truth.audible`."""
+    return self.descriptions.attributes(i, start_seconds, end_seconds)
 
   def path(self, i: int) -> Path:
     """Tells the file that holds piece `i`, some before and some after it."""
@@ -104,9 +131,8 @@ class RenderedMusicSource:
     return paths[int(np.searchsorted(ends, i, side='right'))]
 
   def written_captions(self, i: int) -> tuple[str, ...]:
-    """Lists none: captions are made of what the piece's own file says."""
-    del i
-    return ()
+    """Lists none; see `Descriptions.written`."""
+    return self.descriptions.written(i)
 
   @functools.cached_property
   def _files(self) -> tuple[list[Path], np.ndarray]:
@@ -114,41 +140,11 @@ class RenderedMusicSource:
     split = self._builder.info.splits[self._split]
     return list(map(Path, split.filepaths)), np.cumsum(split.shard_lengths)
 
-  def described(
-    self,
-    i: int,
-    start_seconds: float,
-    end_seconds: float,
-    rng: np.random.Generator,
-  ) -> captions.Caption:
-    """A caption with what it states, for evaluation."""
-    audible = self._audible(i, start_seconds, end_seconds)
-    return captions.write(audible, self._split, rng)
-
-  def attributes(
-    self, i: int, start_seconds: float, end_seconds: float
-  ) -> Mapping[str, Hashable]:
-    """States what is audible in the crop; see `truth.audible`."""
-    return self._audible(i, start_seconds, end_seconds)
-
-  def truth(self, i: int) -> dict[str, Any]:
-    """The whole record of a piece, its notes under `notes`."""
+  def _truth(self, i: int) -> dict[str, Any]:
     row = self._row(i)
     return json.loads(row['truth']) | {'notes': json.loads(row['notes'])}
 
-  def _compact(self, i: int) -> dict[str, Any]:
-    """What crops need to know of a piece, kept in memory (about 10 kB)."""
-    if i not in self._facts:
-      record = json.loads(self._row(i)['truth'])
-      facts = {field: record[field] for field in _CROP_FIELDS}
-      for grid in ('onsets', 'loudness_grid', 'brightness_grid'):
-        facts[grid] = np.array(record[grid], np.float32)
-      facts['parts'] = [
-        {
-          **{k: part[k] for k in ('role', 'name', 'family')},
-          'levels': np.array(part['levels'], np.int8),
-        }
-        for part in record['parts']
-      ]
-      self._facts[i] = facts
-    return self._facts[i]
+
+def piece_id(split: str, index: int) -> str:
+  """Names a piece of rendered music: split and place."""
+  return f'{split}-{index:06d}'

@@ -17,12 +17,10 @@ class Codec:
   """Encoder, frozen quantizer and decoder, as pure functions of their weights.
 
   Attributes:
-    model: Encoder and decoder.
-    sample_rate: Of the waveform, in Hz.
+    model: Encoder and decoder, of waveforms at 24 kHz.
   """
 
   model: SoundStream
-  sample_rate: int = SAMPLE_RATE
 
   @property
   def hop_length(self) -> int:
@@ -32,7 +30,7 @@ class Codec:
   @property
   def frame_rate(self) -> float:
     """Frames of codes a second."""
-    return self.sample_rate / self.hop_length
+    return SAMPLE_RATE / self.hop_length
 
   @property
   def num_quantizers(self) -> int:
@@ -88,12 +86,9 @@ class Codec:
     Returns:
       The chunk's codes, those of `encode` on all chunks together, and pasts.
     """
+    variables = {'params': params['codec']}
     latents, pasts = self.model.apply(
-      {'params': params['codec']},
-      chunk,
-      pasts,
-      None if denoise is None else denoise[:, None],
-      method='encode_step',
+      variables, chunk, pasts, denoise, method='encode'
     )
     return quantizer.codes_of(collections['codec'], latents), pasts
 
@@ -108,7 +103,7 @@ class Codec:
     """Decodes the next frames of codes; as `encode_step`, the other way."""
     values = quantizer.values_of(collections['codec'], codes)
     return self.model.apply(
-      {'params': params['codec']}, values, pasts, method='decode_step'
+      {'params': params['codec']}, values, pasts, method='decode'
     )
 
   def reconstruct(
@@ -132,9 +127,10 @@ class Codec:
       What comes out, latents, and what the quantizer made of them.
     """
     variables = {'params': params['codec']}
-    flag = None if denoise is None else denoise[:, None]
-    latents = self.model.apply(variables, waveform, flag, method='encode')
+    latents, _ = self.model.apply(
+      variables, waveform, denoise=denoise, method='encode'
+    )
     quantized = quantizer.quantize(collections['codec'], latents, num_active)
     values = quantizer.straight_through(latents, quantized.values)
-    output = self.model.apply(variables, values, method='decode')
+    output, _ = self.model.apply(variables, values, method='decode')
     return output, latents, quantized

@@ -4,6 +4,8 @@ Three waveform discriminators as in MelGAN, on the signal and on its averages
 over 2 and 4 samples, and one on the complex spectrum (SoundStream §III-D).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -49,13 +51,9 @@ class WaveDiscriminator(nn.Module):
   def __call__(self, waveform: Float[Array, 'B S']) -> DiscriminatorOutput:
     """Returns one logit per product-of-strides samples."""
 
-    def conv(features: int, window: int, **kwargs) -> Conv:
-      return Conv(
-        features, (window,), weight_norm=True, dtype=self.dtype, **kwargs
-      )
-
+    conv = functools.partial(Conv, weight_norm=True, dtype=self.dtype)
     x = jnp.pad(waveform, ((0, 0), (7, 7)), mode='reflect')[..., None]
-    x = nn.leaky_relu(conv(self.channels, 15, padding='VALID')(x), _SLOPE)
+    x = nn.leaky_relu(conv(self.channels, (15,), padding='VALID')(x), _SLOPE)
     features = [x]
     channels = self.channels
     for stride in self.strides:
@@ -64,15 +62,15 @@ class WaveDiscriminator(nn.Module):
       reach = 5 * stride
       x = conv(
         channels,
-        2 * reach + 1,
+        (2 * reach + 1,),
         strides=(stride,),
         padding=((reach, reach),),
         groups=groups,
       )(x)
       features.append(x := nn.leaky_relu(x, _SLOPE))
-    x = nn.leaky_relu(conv(channels, 5, padding=((2, 2),))(x), _SLOPE)
+    x = nn.leaky_relu(conv(channels, (5,), padding=((2, 2),))(x), _SLOPE)
     features.append(x)
-    logits = conv(1, 3, padding=((1, 1),))(x)
+    logits = conv(1, (3,), padding=((1, 1),))(x)
     return DiscriminatorOutput(
       logits[..., 0].astype(jnp.float32), tuple(features)
     )
@@ -96,19 +94,12 @@ class StftUnit(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'B T F C']) -> Float[Array, 'B T2 F2 D']:
     """Returns the unit's output, rounded up where a stride does not fit."""
+    conv = functools.partial(Conv, weight_norm=True, dtype=self.dtype)
     out = self.channels * self.growth
     time, frequency = self.strides
-    y = Conv(self.channels, (3, 3), weight_norm=True, dtype=self.dtype)(x)
-    y = Conv(
-      out,
-      (time + 2, frequency + 2),
-      self.strides,
-      weight_norm=True,
-      dtype=self.dtype,
-    )(nn.leaky_relu(y, _SLOPE))
-    skip = Conv(out, (1, 1), self.strides, weight_norm=True, dtype=self.dtype)(
-      x
-    )
+    y = nn.leaky_relu(conv(self.channels, (3, 3))(x), _SLOPE)
+    y = conv(out, (time + 2, frequency + 2), self.strides)(y)
+    skip = conv(out, (1, 1), self.strides)(x)
     return nn.leaky_relu(y + skip, _SLOPE)
 
 
@@ -137,23 +128,17 @@ class StftDiscriminator(nn.Module):
       fft_size=self.window_length,
     )[..., :-1]
     x = jnp.stack([spectrum.real, spectrum.imag], axis=-1)
-    x = Conv(self.channels, (7, 7), weight_norm=True, dtype=self.dtype)(x)
-    features = [x := nn.leaky_relu(x, _SLOPE)]
+    conv = functools.partial(Conv, weight_norm=True, dtype=self.dtype)
+    x = nn.leaky_relu(conv(self.channels, (7, 7))(x), _SLOPE)
+    features = [x]
     widths = ((1, 2), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2))
     for unit, (factor, growth) in enumerate(widths):
       x = StftUnit(
         factor * self.channels, growth, (1 + unit % 2, 2), self.dtype
       )(x)
       features.append(x)
-    head = Conv(
-      1,
-      (1, x.shape[2]),
-      padding='VALID',
-      weight_norm=True,
-      dtype=self.dtype,
-    )
-    logits = head(x)[:, :, 0, 0].astype(jnp.float32)
-    return DiscriminatorOutput(logits, tuple(features))
+    logits = conv(1, (1, x.shape[2]), padding='VALID')(x)[:, :, 0, 0]
+    return DiscriminatorOutput(logits.astype(jnp.float32), tuple(features))
 
 
 class Discriminators(nn.Module):

@@ -59,10 +59,7 @@ def feature_loss(
 
 
 def reconstruction_loss(
-  target: Float[Array, 'B S'],
-  output: Float[Array, 'B S'],
-  *,
-  sample_rate: int = SAMPLE_RATE,
+  target: Float[Array, 'B S'], output: Float[Array, 'B S']
 ) -> Float[Array, '']:
   """Computes the multi-scale mel loss (eq. 4 and 5).
 
@@ -73,9 +70,7 @@ def reconstruction_loss(
   """
   terms = []
   for window in _windows(target.shape[-1]):
-    mel, out_mel = (
-      _mel(x, window, sample_rate=sample_rate) for x in (target, output)
-    )
+    mel, out_mel = _mel(target, window), _mel(output, window)
     difference = _log(mel) - _log(out_mel)
     # The root's gradient at 0 is infinite: equal silences have distance 0.
     square = jnp.sum(jnp.square(difference), axis=-1)
@@ -101,22 +96,13 @@ def waveform_loss(
 
 
 def log_mel_distance(
-  target: Float[Array, 'B S'],
-  output: Float[Array, 'B S'],
-  *,
-  sample_rate: int = SAMPLE_RATE,
+  target: Float[Array, 'B S'], output: Float[Array, 'B S']
 ) -> Float[Array, ' B']:
   """Computes the mean absolute log-mel difference over all scales, nepers."""
-  terms = [
-    jnp.mean(
-      jnp.abs(
-        _log(_mel(target, window, sample_rate=sample_rate))
-        - _log(_mel(output, window, sample_rate=sample_rate))
-      ),
-      axis=(1, 2),
-    )
-    for window in _windows(target.shape[-1])
-  ]
+  terms = []
+  for window in _windows(target.shape[-1]):
+    difference = _log(_mel(target, window)) - _log(_mel(output, window))
+    terms.append(jnp.mean(jnp.abs(difference), axis=(1, 2)))
   return sum(terms) / len(terms)
 
 
@@ -138,18 +124,16 @@ def _windows(samples: int) -> list[int]:
   return [window for window in WINDOWS if window <= samples]
 
 
-def _mel(
-  x: Float[Array, 'B S'], window: int, *, sample_rate: int
-) -> Float[Array, 'B T M']:
-  return spectrogram.mel_spectrogram(
+def _mel(x: Float[Array, 'B S'], window: int) -> Float[Array, 'B T M']:
+  return spectrogram.magnitudes(
     x,
-    sample_rate=sample_rate,
+    sample_rate=SAMPLE_RATE,
     window_length=window,
     hop_length=window // 4,
     fft_size=max(window, _MIN_FFT_SIZE),
     num_mels=_NUM_MELS,
     low_hz=0.0,
-    high_hz=sample_rate / 2,
+    high_hz=SAMPLE_RATE / 2,
   )
 
 

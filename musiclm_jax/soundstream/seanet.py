@@ -11,7 +11,8 @@ last sample is, and gives its samples at once, so the latency is one hop.
 """
 
 import functools
-from collections.abc import Iterator
+import itertools
+import math
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -21,7 +22,6 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn.conv import CausalConv, CausalTransposedConv, Past
 
 Pasts = tuple[Past, ...]  # of the convolutions, in the order of their calls
-Flag = Bool[Array, 'B #T']  # of each frame, or of a whole signal
 
 
 def _elu(x: Float[Array, '...']) -> Float[Array, '...']:
@@ -37,21 +37,16 @@ class _Stream:
   """Gives each convolution its past and gathers the new ones."""
 
   def __init__(self, pasts: Pasts | None):
-    self._pasts: Iterator[Past] | None = None if pasts is None else iter(pasts)
-    self._new: list[Past] = []
+    self._pasts = itertools.repeat(None) if pasts is None else iter(pasts)
+    self.pasts: Pasts = ()  # the new ones
 
   def through(
     self, conv: CausalConv | CausalTransposedConv, x: Float[Array, 'B T C']
   ) -> Float[Array, 'B T2 D']:
     """Applies the next convolution."""
-    x, new = conv(x, None if self._pasts is None else next(self._pasts))
-    self._new.append(new)
+    x, new = conv(x, next(self._pasts))
+    self.pasts += (new,)
     return x
-
-  @property
-  def pasts(self) -> Pasts:
-    """The new ones."""
-    return tuple(self._new)
 
 
 class ResidualUnit(nn.Module):
@@ -70,9 +65,7 @@ class ResidualUnit(nn.Module):
     self, x: Float[Array, 'B T C'], stream: _Stream
   ) -> Float[Array, 'B T C']:
     """Returns x + conv1(elu(conv7(elu(x))))."""
-    conv = functools.partial(
-      CausalConv, x.shape[-1], use_bias=False, dtype=self.dtype
-    )
+    conv = functools.partial(CausalConv, x.shape[-1], dtype=self.dtype)
     y = stream.through(conv(kernel_size=7, dilation=self.dilation), _elu(x))
     # Twelve units in a row: at their full size each would add its input's
     # variance once more, and the output would start far too loud.
@@ -104,7 +97,7 @@ class Encoder(nn.Module):
   ) -> tuple[Float[Array, 'B T D'], Pasts]:
     """Returns float32 latents, one row per hop, and the new pasts."""
     stream = _Stream(pasts)
-    conv = functools.partial(CausalConv, use_bias=False, dtype=self.dtype)
+    conv = functools.partial(CausalConv, dtype=self.dtype)
     x = stream.through(conv(self.channels, 7), waveform[..., None])
     for block, stride in enumerate(self.strides):
       for dilation in self.dilations:
@@ -136,12 +129,12 @@ class Decoder(nn.Module):
   ) -> tuple[Float[Array, 'B S'], Pasts]:
     """Returns float32, exactly T * hop samples, and the new pasts."""
     stream = _Stream(pasts)
-    conv = functools.partial(CausalConv, use_bias=False, dtype=self.dtype)
+    conv = functools.partial(CausalConv, dtype=self.dtype)
     widest = self.channels * 2 ** len(self.strides)
     x = stream.through(conv(widest, 7), latents)
     for block, stride in reversed(list(enumerate(self.strides))):
       raised = CausalTransposedConv(
-        self.channels * 2**block, stride, use_bias=False, dtype=self.dtype
+        self.channels * 2**block, stride, dtype=self.dtype
       )
       x = stream.through(raised, _elu(x))
       for dilation in self.dilations:
@@ -211,36 +204,23 @@ class SoundStream(nn.Module):
   @property
   def hop_length(self) -> int:
     """Samples from one frame of codes to the next."""
-    hop = 1
-    for stride in self.strides:
-      hop *= stride
-    return hop
+    return math.prod(self.strides)
 
   def encode(
-    self, waveform: Float[Array, 'B S'], denoise: Flag | None = None
-  ) -> Float[Array, 'B T D']:
-    """Returns latents before quantization; see `encode_step`."""
-    return self.encode_step(waveform, denoise=denoise)[0]
-
-  def decode(self, latents: Float[Array, 'B T D']) -> Float[Array, 'B S']:
-    """Returns the waveform of (quantized) latents."""
-    return self.decode_step(latents)[0]
-
-  def encode_step(
     self,
-    chunk: Float[Array, 'B S'],
+    waveform: Float[Array, 'B S'],
     pasts: Pasts | None = None,
-    denoise: Flag | None = None,
+    denoise: Bool[Array, ' B'] | None = None,
   ) -> tuple[Float[Array, 'B T D'], Pasts]:
-    """Returns the latents of the next chunk and the encoder's new pasts.
+    """Returns latents before quantization and the encoder's new pasts.
 
     Args:
-      chunk: What follows the last chunk.
+      waveform: A whole one, or what follows the last chunk.
       pasts: What came with the last chunk's latents; None begins a waveform.
-      denoise: Frames of which noise shall be taken out; None is none.
+      denoise: Rows of which noise shall be taken out; None is none.
 
     Raises:
-      UsageError: If the chunk is no whole number of hops long.
+      UsageError: If it is no whole number of hops long.
       UsageError: If it shall be denoised by a codec that does not.
     """
     if denoise is not None and not self.denoises:
@@ -248,24 +228,25 @@ class SoundStream(nn.Module):
         'this codec does not take noise out: set config.model.denoises=True, '
         'or config.data.noise_probability=0'
       )
-    if chunk.shape[-1] % self.hop_length or not chunk.shape[-1]:
+    samples = waveform.shape[-1]
+    if samples % self.hop_length or not samples:
       raise UsageError(
         f'expected a multiple of {self.hop_length} samples, got '
-        f'{chunk.shape[-1]}: pad the waveform'
+        f'{samples}: pad the waveform'
       )
-    latents, pasts = self.encoder(self.gain * chunk, pasts)
+    latents, pasts = self.encoder(self.gain * waveform, pasts)
     if self.denoises:
-      nowhere = jnp.zeros((len(chunk), 1), bool)
-      latents = self.film(latents, nowhere if denoise is None else denoise)
+      flag = jnp.zeros(len(waveform), bool) if denoise is None else denoise
+      latents = self.film(latents, flag[:, None])
     return latents, pasts
 
-  def decode_step(
+  def decode(
     self, latents: Float[Array, 'B T D'], pasts: Pasts | None = None
   ) -> tuple[Float[Array, 'B S'], Pasts]:
-    """Returns the waveform of the next latents and the decoder's new pasts."""
+    """Returns the waveform of latents and the decoder's new pasts."""
     waveform, pasts = self.decoder(latents, pasts)
     return waveform / self.gain, pasts
 
   def __call__(self, waveform: Float[Array, 'B S']) -> Float[Array, 'B S']:
     """Codes and decodes without a quantizer: what `init` needs."""
-    return self.decode(self.encode(waveform))
+    return self.decode(self.encode(waveform)[0])[0]

@@ -5,12 +5,14 @@ waveform [B, S] -> latents [B, T, D] -> codes [B, T, Q] -> waveform [B, S]
 
 import dataclasses
 from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from musiclm_jax.contracts.array_types import PRNGKey, Waveform
+from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.task import (
   Batch,
   BatchInfo,
@@ -23,7 +25,10 @@ from musiclm_jax.contracts.task import (
 from musiclm_jax.nn import kmeans, quantizer
 from musiclm_jax.soundstream import losses
 from musiclm_jax.soundstream.codec import Codec
-from musiclm_jax.soundstream.discriminators import Discriminators
+from musiclm_jax.soundstream.discriminators import (
+  DiscriminatorOutput,
+  Discriminators,
+)
 
 # One entry of each level stays zero: silence is coded exactly.
 _ZERO_ENTRIES = 1
@@ -76,6 +81,7 @@ class SoundStreamTask:
   kmeans_iterations: int = 10
   discriminated: bool = True
   opposed: bool = True
+  sample_rate: ClassVar[int] = SAMPLE_RATE  # of `audio_samples`
 
   def at(self, step: int) -> 'SoundStreamTask':
     """Leaves out the discriminators until it is their turn."""
@@ -87,23 +93,17 @@ class SoundStreamTask:
       opposed=step >= round(felt * self.total_steps),
     )
 
-  @property
-  def sample_rate(self) -> int:
-    """Of what `audio_samples` returns, in Hz."""
-    return self.codec.sample_rate
-
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
     """Makes both players' parameters and the empty codebooks."""
-    codec_rng, discriminator_rng, book_rng = jax.random.split(rng, 3)
+    codec_rng, discriminator_rng, _ = jax.random.split(rng, 3)
     waveform = jnp.zeros_like(batch['waveform'][:1])
+    codec = self.codec.model.init(codec_rng, waveform)
+    discriminators = self.discriminators.init(discriminator_rng, waveform)
     params = {
-      'codec': self.codec.model.init(codec_rng, waveform)['params'],
-      'discriminators': self.discriminators.init(discriminator_rng, waveform)[
-        'params'
-      ],
+      'codec': codec['params'],
+      'discriminators': discriminators['params'],
     }
     codebooks = quantizer.init_codebooks(
-      book_rng,
       self.codec.num_quantizers,
       self.codec.codebook_size,
       self.codec.model.latent_dim,
@@ -124,9 +124,7 @@ class SoundStreamTask:
     target = batch['waveform']
     output = self._through_codes(params, collections, batch)
     return {
-      'log_mel_distance': losses.log_mel_distance(
-        target, output, sample_rate=self.sample_rate
-      ),
+      'log_mel_distance': losses.log_mel_distance(target, output),
       'si_sdr': losses.si_sdr(target, output),
     }
 
@@ -147,24 +145,19 @@ class SoundStreamTask:
     size = batch['waveform'].size
     codes = min(self.codec.codebook_size, size // self.codec.hop_length)
     begins = round(self.adversarial_start * self.total_steps)
+    health_checks = [
+      HealthCheck('collapsed codebook', _perplexity(level), codes)
+      for level in range(self.codec.num_quantizers)
+    ]
+    for metric, silent in (
+      ('loss_discriminators', losses.SILENT_DISCRIMINATOR),
+      ('grad_norm_discriminators', 0.0),
+    ):
+      health_checks.append(
+        HealthCheck('silent discriminator', metric, silent, begins)
+      )
     return BatchInfo(
-      size / self.sample_rate,
-      'audio seconds',
-      (
-        *(
-          HealthCheck('collapsed codebook', _perplexity(level), codes)
-          for level in range(self.codec.num_quantizers)
-        ),
-        HealthCheck(
-          'silent discriminator',
-          'loss_discriminators',
-          losses.SILENT_DISCRIMINATOR,
-          begins,
-        ),
-        HealthCheck(
-          'silent discriminator', 'grad_norm_discriminators', 0.0, begins
-        ),
-      ),
+      size / self.sample_rate, 'audio seconds', tuple(health_checks)
     )
 
   def _through_codes(
@@ -173,10 +166,11 @@ class SoundStreamTask:
     codes = self.codec.encode(params, collections, *_inputs(batch))
     return self.codec.decode(params, collections, codes)
 
-  def _discriminate(self, params: Params, waveform: Waveform) -> tuple:
-    return self.discriminators.apply(
-      {'params': params['discriminators']}, waveform
-    )
+  def _discriminate(
+    self, params: Params, *waveforms: Waveform
+  ) -> list[tuple[DiscriminatorOutput, ...]]:
+    variables = {'params': params['discriminators']}
+    return [self.discriminators.apply(variables, x) for x in waveforms]
 
   def _draw_levels(self, rng: PRNGKey, batch_size: int) -> Array:
     """Draws how many levels each example uses, [B] in 1 ... Q."""
@@ -187,14 +181,7 @@ class SoundStreamTask:
     )
     return jnp.where(drop, fewer, self.codec.num_quantizers)
 
-  def _codec_loss(
-    self,
-    params: Params,
-    collections: Collections,
-    batch: Batch,
-    rng: PRNGKey,
-    step: Array,
-  ) -> tuple[Array, tuple[Collections, Metrics]]:
+  def _codec_loss(self, params, collections, batch, rng, step):
     """Computes the codec's loss and moves its codebooks."""
     del step
     target = batch['waveform']
@@ -206,15 +193,10 @@ class SoundStreamTask:
 
     adversarial = feature = jnp.zeros(())
     if self.opposed:
-      real, fake = (
-        self._discriminate(params, target),
-        self._discriminate(params, output),
-      )
+      real, fake = self._discriminate(params, target, output)
       adversarial = losses.adversarial_loss(fake)
       feature = losses.feature_loss(real, fake)
-    reconstruction = losses.reconstruction_loss(
-      target, output, sample_rate=self.sample_rate
-    )
+    reconstruction = losses.reconstruction_loss(target, output)
     waveform = losses.waveform_loss(target, output)
     commitment = jnp.mean(quantized.commitment)
     loss = (
@@ -246,14 +228,7 @@ class SoundStreamTask:
     }
     return loss, ({**collections, 'codec': codebooks}, metrics)
 
-  def _discriminator_loss(
-    self,
-    params: Params,
-    collections: Collections,
-    batch: Batch,
-    rng: PRNGKey,
-    step: Array,
-  ) -> tuple[Array, tuple[Collections, Metrics]]:
+  def _discriminator_loss(self, params, collections, batch, rng, step):
     """Computes the discriminators' hinge on real and decoded waveforms."""
     del step
     if not self.discriminated:
@@ -266,10 +241,7 @@ class SoundStreamTask:
     )
     output = jax.lax.stop_gradient(output)
     # What the codec's loss computes too, so XLA computes it once.
-    real, fake = (
-      self._discriminate(params, target),
-      self._discriminate(params, output),
-    )
+    real, fake = self._discriminate(params, target, output)
     return losses.discriminator_loss(real, fake), (collections, {})
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -9,7 +10,6 @@ from musiclm_jax.contracts.array_types import Codes, PRNGKey, Tokens
 from musiclm_jax.contracts.task import Batch, Collections, Params
 from musiclm_jax.token_lm import decode
 from musiclm_jax.token_lm.layout import DROPPED, Layout, Segment, flatten_codes
-from musiclm_jax.token_lm.losses import token_nll
 from musiclm_jax.token_lm.model import TokenLM
 
 UNKNOWN = -1  # in the place of a code: its token is masked
@@ -206,3 +206,12 @@ def _codes(batch: Batch, segment: Segment) -> Codes:
       f'and levels up to {stop}'
     )
   return codes[:, :, segment.first_level : stop]
+
+
+def token_nll(
+  logits: Float[Array, 'B T Q K'], codes: Codes
+) -> Float[Array, 'B T Q']:
+  """Returns -log p of each code in nats, in float32."""
+  logits = logits.astype(jnp.float32)
+  chosen = jnp.take_along_axis(logits, codes[..., None], axis=-1)[..., 0]
+  return jax.nn.logsumexp(logits, axis=-1) - chosen

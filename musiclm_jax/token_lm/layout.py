@@ -10,7 +10,6 @@ vocabulary ids of its own, so the id says what a token is (MusicLM §3.2).
 """
 
 import dataclasses
-import functools
 
 import jax.numpy as jnp
 import numpy as np
@@ -209,12 +208,11 @@ def make_layout(
     frames = spec.num_frames(crop_seconds)
     return Segment(stream, first, levels - first, size, frames, rate, window)
 
-  mulan = segment('mulan', mulan_codebook_size, mulan_levels, 0.0)
-  semantic = segment('semantic', semantic_codebook_size, 1, semantic_frame_rate)
-  acoustic = functools.partial(
-    segment, 'acoustic', acoustic_codebook_size, rate=acoustic_frame_rate
-  )
-  conditioning = ()
+  def acoustic(levels, first=0):
+    size, rate = acoustic_codebook_size, acoustic_frame_rate
+    return segment('acoustic', size, levels, rate, first)
+
+  conditioning = [segment('mulan', mulan_codebook_size, mulan_levels, 0.0)]
   if melody and stage != 'fine':
     windows = segment(
       'melody',
@@ -223,7 +221,7 @@ def make_layout(
       1 / melody_hop_seconds,
       window=melody_window_seconds,
     )
-    conditioning = (windows,)
+    conditioning.append(windows)
     if not windows.num_frames:
       raise UsageError(
         f'crops of {crop_seconds} s are too short for a melody, which is read '
@@ -236,11 +234,12 @@ def make_layout(
       f'acoustic levels choose 1 to {acoustic_levels - 1}, so that coarse and '
       'fine have some each'
     )
-  coarse = acoustic(levels=coarse_levels)
-  fine = acoustic(levels=acoustic_levels, first=coarse_levels)
+  semantic = segment('semantic', semantic_codebook_size, 1, semantic_frame_rate)
+  coarse = acoustic(coarse_levels)
+  fine = acoustic(acoustic_levels, first=coarse_levels)
   segments = {
-    'semantic': (mulan, *conditioning, semantic),
-    'coarse': (mulan, *conditioning, semantic, coarse),
-    'fine': (mulan, coarse, fine),
+    'semantic': (semantic,),
+    'coarse': (semantic, coarse),
+    'fine': (coarse, fine),
   }
-  return Layout(segments[stage])
+  return Layout((*conditioning, *segments[stage]))

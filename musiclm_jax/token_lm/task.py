@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from musiclm_jax.contracts.array_types import PRNGKey
 from musiclm_jax.contracts.task import (
@@ -19,8 +19,11 @@ from musiclm_jax.contracts.task import (
   Metrics,
   Params,
 )
-from musiclm_jax.token_lm.language_model import UNKNOWN, LanguageModel
-from musiclm_jax.token_lm.losses import by_level, draw_num_levels, token_nll
+from musiclm_jax.token_lm.language_model import (
+  UNKNOWN,
+  LanguageModel,
+  token_nll,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +74,7 @@ class TokenLMTask:
     logits, codes = self.lm.predict(params, self.lm.tokens(batch), batch)
     first = self.lm.layout.predicted.first_level
     hits = (logits.argmax(-1) == codes).astype(jnp.float32)
-    return by_level('nll', token_nll(logits, codes), first) | {
+    return by_level(token_nll(logits, codes), first) | {
       'accuracy': hits.mean(axis=(1, 2))
     }
 
@@ -92,14 +95,7 @@ class TokenLMTask:
     forgotten = draws < self.no_melody_probability
     return batch | {'melody': jnp.where(forgotten, UNKNOWN, melody)}
 
-  def _loss(
-    self,
-    params: Params,
-    collections: Collections,
-    batch: Batch,
-    rng: PRNGKey,
-    step: Array,
-  ) -> tuple[Array, tuple[Collections, Metrics]]:
+  def _loss(self, params, collections, batch, rng, step):
     """Conditioning enters neither the sum nor the count."""
     level_rng, dropout_rng = jax.random.split(rng)
     kept = draw_num_levels(
@@ -119,8 +115,55 @@ class TokenLMTask:
       deterministic=False,
       rngs={'dropout': dropout_rng},
     )
-    nll = by_level(
-      'nll', token_nll(logits, codes), self.lm.layout.predicted.first_level
-    )
+    first = self.lm.layout.predicted.first_level
+    nll = by_level(token_nll(logits, codes), first)
     metrics = {name: values.mean() for name, values in nll.items()}
     return metrics['nll'], ({}, metrics)
+
+
+def by_level(
+  nll: Float[Array, 'B T Q'], first_level: int
+) -> Mapping[str, Array]:
+  """Averages per example, over all tokens and over each level's tokens.
+
+  Args:
+    nll: Of each token.
+    first_level: Of the stream's levels, the one at Q's index 0; papers count
+      from 1.
+
+  Returns:
+    `nll` and, for several levels, `nll_level_<n>`, each [B].
+  """
+  metrics = {'nll': nll.mean(axis=(1, 2))}
+  if nll.shape[2] > 1:
+    for q in range(nll.shape[2]):
+      metrics[f'nll_level_{first_level + q + 1}'] = nll[:, :, q].mean(axis=1)
+  return metrics
+
+
+def draw_num_levels(
+  rng: PRNGKey,
+  batch_size: int,
+  num_levels: int,
+  all_levels_probability: float,
+  no_levels_probability: float,
+) -> Int[Array, 'B']:
+  """Draws how many MuLan levels each example keeps.
+
+  Deep levels of text and audio never agree, so the LM must learn to do with
+  few; none at all is the unconditional model that guidance needs.
+
+  Args:
+    rng: A key.
+    batch_size: B.
+    num_levels: Of the MuLan RVQ.
+    all_levels_probability: Of keeping all levels; 1.0 is the paper.
+    no_levels_probability: Of keeping none; in what remains a uniform
+      1 … num_levels - 1 are kept.
+  """
+  kind_rng, count_rng = jax.random.split(rng)
+  kind = jax.random.uniform(kind_rng, (batch_size,))
+  some = jax.random.randint(count_rng, (batch_size,), 1, max(num_levels, 2))
+  with_all = kind < all_levels_probability
+  with_none = kind < all_levels_probability + no_levels_probability
+  return jnp.select([with_all, with_none], [num_levels, 0], some)

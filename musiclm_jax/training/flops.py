@@ -140,20 +140,19 @@ class Ledger:
       _Value(self._number(('argument', name)), a)
       for name, a in zip(names, active, strict=True)
     ]
-    self._walk(closed.jaxpr, self._constants(closed), values, 1)
+    self._walk(closed, values, 1)
 
   def _number(self, key: Any) -> int:
     return self._numbers.setdefault(key, len(self._numbers))
 
-  def _constants(self, closed: Any) -> _Values:
-    return [_Value(self._number(_content(c)), False) for c in closed.consts]
-
-  def _walk(
-    self, jaxpr: Any, constants: _Values, values: _Values, times: int
-  ) -> _Values:
+  def _walk(self, closed: Any, values: _Values, times: int) -> _Values:
     """Counts a jaxpr that runs `times` times; 0 only finds what is active."""
-    known = dict(zip(jaxpr.constvars, constants, strict=True))
-    known |= dict(zip(jaxpr.invars, values, strict=True))
+    jaxpr = getattr(closed, 'jaxpr', closed)
+    known = dict(zip(jaxpr.invars, values, strict=True))
+    for variable, constant in zip(
+      jaxpr.constvars, getattr(closed, 'consts', ()), strict=True
+    ):
+      known[variable] = _Value(self._number(_content(constant)), False)
 
     def read(atom: Any) -> _Value:
       if isinstance(atom, core.Literal):
@@ -170,8 +169,8 @@ class Ledger:
     """Counts one equation; returns what it makes."""
     name = equation.primitive.name
     special = {
-      'scan': self._scan,
-      'while': self._while,
+      'scan': self._loop,
+      'while': self._loop,
       'cond': self._cond,
       'name': self._mark,
     }
@@ -186,9 +185,7 @@ class Ledger:
           value._replace(number=self._number(('again', value.number)))
           for value in inputs
         ]
-      constants = self._constants(inner) if hasattr(inner, 'consts') else []
-      jaxpr = getattr(inner, 'jaxpr', inner)
-      return self._walk(jaxpr, constants, inputs, times)
+      return self._walk(inner, inputs, times)
     if name == 'stop_gradient':  # its results are the same values
       return [value._replace(active=False) for value in inputs]
     outputs = self._plain(equation, inputs)
@@ -244,22 +241,19 @@ class Ledger:
       for index, variable in enumerate(equation.outvars)
     ]
 
-  def _scan(self, equation: Any, inputs: _Values, times: int) -> _Values:
-    carry, length = _carry_of(equation.params), equation.params['length']
-    body = equation.params['jaxpr']
-    return self._loop(equation, inputs, carry, body, times * length)
+  def _loop(self, equation: Any, inputs: _Values, times: int) -> _Values:
+    """Walks a loop's body when it is known which of its carry is active.
 
-  def _while(self, equation: Any, inputs: _Values, times: int) -> _Values:
-    """Counts one run of the body: how many there are depends on values."""
-    inputs = inputs[equation.params['cond_nconsts'] :]
-    carry = slice(equation.params['body_nconsts'], len(inputs))
-    body = equation.params['body_jaxpr']
-    return self._loop(equation, inputs, carry, body, times)
-
-  def _loop(
-    self, equation: Any, inputs: _Values, carry: slice, body: Any, times: int
-  ) -> _Values:
-    """Walks a loop's body when it is known which of its carry is active."""
+    One run of a while loop's counts: how many there are depends on values.
+    """
+    params = equation.params
+    if equation.primitive.name == 'scan':
+      carry, body = _carry_of(params), params['jaxpr']
+      times *= params['length']
+    else:
+      inputs = inputs[params['cond_nconsts'] :]
+      carry = slice(params['body_nconsts'], len(inputs))
+      body = params['body_jaxpr']
     outside = self._plain(equation, inputs)
     start = outside[0].number if outside else 0
     # What a body reads of carry and slices is another array in every run, so
@@ -270,11 +264,10 @@ class Ledger:
       else value._replace(number=self._number((start, index)))
       for index, value in enumerate(inputs)
     ]
-    constants = self._constants(body)
     # A carry that starts inactive becomes active once the body mixes it with
     # something that is: repeated until nothing more does. 0 times: no FLOPs.
     while True:
-      results = self._walk(body.jaxpr, constants, values, 0)
+      results = self._walk(body, values, 0)
       grown = [
         old._replace(
           active=old.active or new.active,
@@ -285,7 +278,7 @@ class Ledger:
       if grown == values[carry]:
         break
       values[carry] = grown
-    results = self._walk(body.jaxpr, constants, values, times)
+    results = self._walk(body, values, times)
     # To the outside a loop's results are arrays of its own, active as inside.
     return [
       inner._replace(number=outer.number)
@@ -301,21 +294,17 @@ class Ledger:
     outcomes = []
     for branch in equation.params['branches']:
       self.total, self._done = before, set(done)
-      constants = self._constants(branch)
-      results = self._walk(branch.jaxpr, constants, inputs[1:], times)
+      results = self._walk(branch, inputs[1:], times)
       idle = self.total == before
       outcomes.append((idle, self.total, len(outcomes), results, self._done))
     _, self.total, _, _, self._done = min(outcomes)
-    every = [outcome[3] for outcome in outcomes]
+    every = zip(*(outcome[3] for outcome in outcomes), strict=True)
     return [
-      _Value(
-        outer.number,
-        any(value.active for value in inner),
-        any(value.attending for value in inner),
+      outer._replace(
+        active=any(value.active for value in inner),
+        attending=any(value.attending for value in inner),
       )
-      for outer, *inner in zip(
-        self._plain(equation, inputs), *every, strict=True
-      )
+      for outer, inner in zip(self._plain(equation, inputs), every, strict=True)
     ]
 
 

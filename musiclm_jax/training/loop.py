@@ -7,6 +7,7 @@ parameters and the same record, bit for bit.
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,21 +15,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from musiclm_jax.contracts import sharding
-from musiclm_jax.contracts.array_types import PyTree
+from musiclm_jax.contracts import paths, sharding
 from musiclm_jax.contracts.progress import ProgressCallback, ignore
 from musiclm_jax.contracts.task import Task, task_at
 from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.training import sharding_report
 from musiclm_jax.training import workdir as folder
-from musiclm_jax.training.assembly import Training, assemble
-from musiclm_jax.training.checkpoints import Checkpoints, check_room
-from musiclm_jax.training.evaluator import Evaluator
+from musiclm_jax.training.assembly import Evaluator, Training, assemble
+from musiclm_jax.training.checkpoint import KEEP, Checkpoints
 from musiclm_jax.training.non_finite import NonFiniteGuard
-from musiclm_jax.training.observer import Observer, ProfiledSteps
+from musiclm_jax.training.observer import Observer
 from musiclm_jax.training.schedule import Schedule
 from musiclm_jax.training.speed import Clock
-from musiclm_jax.training.state import TrainState, start_from
+from musiclm_jax.training.state import TrainState
 from musiclm_jax.training.step import FINITE
 from musiclm_jax.training.stop_request import StopRequest
 
@@ -48,6 +47,24 @@ class Data:
   evaluation: Callable[[], Iterable[HostBatch]] = tuple
 
 
+@dataclasses.dataclass(frozen=True)
+class Slice:
+  """Where a run begins and ends; as it stands, a whole training.
+
+  Attributes:
+    begin: From the state of random values to the one to start from.
+    first_step: Of that state; learning rates warm up from there.
+    seconds_left: Tells how long the process may go on; the run is saved and
+      ends before that.
+    at_end: Takes the state that the run ends with, stopped or done.
+  """
+
+  begin: Callable[[TrainState], TrainState] = lambda state: state
+  first_step: int = 0
+  seconds_left: Callable[[], float] | None = None
+  at_end: Callable[[TrainState], None] = lambda state: None
+
+
 def train(
   task: Task,
   data: Data,
@@ -60,8 +77,8 @@ def train(
   accumulation: int = 1,
   ema_decay: float = 0.0,
   contract_json: str | None = None,
-  initial: tuple | None = None,
-  profiled: ProfiledSteps | None = None,
+  part: Slice = Slice(),
+  profiled: range = range(0),
   fsdp: int = 1,
   tensor: int = 1,
   progress: ProgressCallback = ignore,
@@ -79,8 +96,7 @@ def train(
     accumulation: Microbatches a step.
     ema_decay: Of averaged parameters; 0.0 is off.
     contract_json: Token contract of an LM.
-    initial: What to start from instead of random values: the arguments of
-      `state.start_from` after the state.
+    part: Of the training, that this run is.
     profiled: Steps to profile.
     fsdp: Devices that share one copy of the parameters, 0 for all; the
       others are data-parallel.
@@ -94,14 +110,14 @@ def train(
     UsageError: If the workdir belongs to another config or is not shared by
       all processes, a checkpoint cannot be written or read, or the loss stays
       not finite; see `NonFiniteGuard`.
-    SystemExit: When the state is saved after a SIGTERM (code 75) or a Ctrl-C
-      (code 130).
+    SystemExit: When the state is saved after a SIGTERM or for the time (code
+      75), or after a Ctrl-C (code 130).
   """
   clock = Clock()
   mesh = sharding.make_mesh(fsdp=fsdp, tensor=tensor)
   plan = Schedule(**schedule)
-  opening = data.train(0)
-  head = next(opening)
+  batches = data.train(0)
+  head = next(batches)
   training = assemble(
     task,
     sharding.put_batch(head, mesh),
@@ -111,37 +127,37 @@ def train(
     seed=seed,
     accumulation=accumulation,
     ema_decay=ema_decay,
+    first_step=part.first_step,
   )
   evaluator = Evaluator(training, data.evaluation)
   _check(training, plan, evaluator, workdir)
-  folder.describe_to_all(workdir, dict(config), contract_json)
-  if jax.process_index() == 0:
-    sharding_report.write(workdir, training.state)
-  checkpoints = Checkpoints(workdir, config, contract_json, plan)
-  try:
-    state = _first_state(training, checkpoints, initial, clock)
-    done = int(state.step)
-    if done >= plan.total_steps:
-      line = f'done: {workdir} has {done} of {plan.total_steps} steps'
-      print(printable(line))
-      return state
-    batches = data.train(done) if done else itertools.chain([head], opening)
-    placed = (sharding.put_batch(batch, mesh) for batch in batches)
-    with Observer(
-      training,
-      plan.total_steps,
-      workdir=workdir,
-      done=done,
-      clock=clock,
-      stage=str(config['stage']),
-      profiled=profiled,
-      progress=progress,
-    ) as observer:
-      return _run(
-        training, state, placed, plan, checkpoints, evaluator, observer
-      )
-  finally:
-    checkpoints.close()
+  _describe(training, workdir, config, contract_json)
+  with Checkpoints(workdir, config, contract_json, plan) as checkpoints:
+    state = _first_state(training, checkpoints, part, clock)
+    done, code = int(state.step), 0
+    if done < plan.total_steps:
+      batches = data.train(done) if done else itertools.chain([head], batches)
+      stop = StopRequest(part.seconds_left, training.state)
+      with Observer(
+        training,
+        plan.total_steps,
+        workdir=workdir,
+        done=done,
+        clock=clock,
+        stage=str(config['stage']),
+        profiled=profiled,
+        progress=progress,
+      ) as observer:
+        state, code = _run(
+          training, state, batches, plan, checkpoints, evaluator, observer, stop
+        )
+    else:
+      _say_done(workdir, done, plan)
+      checkpoints.save(state, {})  # where it comes out of an export
+    part.at_end(state)
+  if code:
+    raise SystemExit(code)
+  return state
 
 
 def _check(
@@ -151,39 +167,58 @@ def _check(
   names = evaluator.names()  # draws a held-out batch
   if plan.best:
     plan.best.check(names)
-  check_room(workdir, training.state, plan)
+  # Those checkpoints that are kept need room, and one that is being written.
+  path = workdir / folder.CHECKPOINTS
+  there = len(os.listdir(path)) if path.is_dir() else 0
+  steps = filter(plan.saves, range(1, plan.total_steps + 1))
+  saves = len(list(itertools.islice(steps, KEEP + 1)))
+  each = sharding_report.held(training.state)[0]
+  paths.check_room(path, each * max(1, saves - there), 'checkpoints')
+
+
+def _describe(
+  training: Training,
+  workdir: Path,
+  config: Mapping[str, Any],
+  contract_json: str | None,
+) -> None:
+  """Writes what the workdir says of a training before its first step."""
+  folder.describe_to_all(workdir, dict(config), contract_json)
+  if jax.process_index() == 0:
+    sharding_report.write(workdir, training.state)
 
 
 def _first_state(
-  training: Training,
-  checkpoints: Checkpoints,
-  initial: tuple | None,
-  clock: Clock,
+  training: Training, checkpoints: Checkpoints, part: Slice, clock: Clock
 ) -> TrainState:
   """The state of the newest checkpoint, or one of no steps."""
   with clock.spending('restore'):
     state = checkpoints.restore(training.state)
-  if state is None:
-    state = training.create_state()
-    state = start_from(state, *initial) if initial else state
-  return state
+  return state or part.begin(training.create_state())
 
 
 def _run(
   training: Training,
   state: TrainState,
-  batches: Iterator[PyTree],
+  batches: Iterator[HostBatch],
   plan: Schedule,
   checkpoints: Checkpoints,
   evaluator: Evaluator,
   observer: Observer,
-) -> TrainState:
-  """Steps from where the state is to the end of the plan."""
-  guard = NonFiniteGuard(state, checkpoints, plan, observer.warn)
-  with StopRequest() as stop:
+  stop: StopRequest,
+) -> tuple[TrainState, int]:
+  """Steps from where the state is to the end of the plan, or to a stop.
+
+  Returns:
+    The state, which is saved, and the exit code of a stop, else 0.
+  """
+  guard = NonFiniteGuard(
+    state, training.state, checkpoints, plan, observer.warn
+  )
+  with stop:
     for number in range(int(state.step) + 1, plan.total_steps + 1):
       with observer.waiting():
-        batch = next(batches)
+        batch = sharding.put_batch(next(batches), training.mesh)
       phase = task_at(training.task, number - 1)
       # `training.step(phase)` is the program of `step.make_step`.
       with observer.stepping(phase, state, batch) as wait:
@@ -206,10 +241,15 @@ def _run(
       if stopping:
         checkpoints.wait()
         observer.say(f'stopped and saved at step {number}: run again to go on')
-        raise SystemExit(stop.code)
+        return state, stop.code
   checkpoints.wait()
   observer.say(f'done: {plan.total_steps} steps')
-  return state
+  return state, 0
+
+
+def _say_done(workdir: Path, done: int, plan: Schedule) -> None:
+  line = f'done: {workdir} has {done} of {plan.total_steps} steps'
+  print(printable(line))
 
 
 def _saves(plan: Schedule, number: int, state: TrainState) -> bool:

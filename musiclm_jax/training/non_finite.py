@@ -19,7 +19,8 @@ import numpy as np
 
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.training.checkpoints import Checkpoints
+from musiclm_jax.contracts.terminal import first_few
+from musiclm_jax.training.checkpoint import Checkpoints
 from musiclm_jax.training.schedule import Schedule
 from musiclm_jax.training.state import TrainState
 from musiclm_jax.training.step import FINITE, suspects
@@ -34,6 +35,7 @@ class NonFiniteGuard:
   def __init__(
     self,
     state: TrainState,
+    abstract: TrainState,
     checkpoints: Checkpoints,
     plan: Schedule,
     warn: Callable[[str, str], None],
@@ -42,16 +44,12 @@ class NonFiniteGuard:
 
     Args:
       state: Where the run begins or goes on.
+      abstract: Shapes, dtypes and shardings of it.
       checkpoints: Of the run.
       plan: Says which checkpoints an undisturbed run has.
       warn: Told a cause and a line.
     """
-    self._abstract = jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(
-        leaf.shape, leaf.dtype, sharding=leaf.sharding
-      ),
-      state,
-    )
+    self._abstract = abstract
     self._checkpoints, self._plan, self._warn = checkpoints, plan, warn
     self._last = int(state.step), {}, {}
     self._in_a_row = int(state.refused_in_a_row)
@@ -75,23 +73,19 @@ class NonFiniteGuard:
     if metrics_before:
       self._in_a_row = int(metrics_before['refused_in_a_row'])
     if self._in_a_row and metrics_before:
-      self._name(before, batch_before, metrics_before, state.params)
+      bad = unfinite(batch_before, metrics_before, state.params)
+      self._warn(
+        f'not finite: {bad[0]}',
+        f'step {before} was refused, its batch is left out: '
+        f'{first_few(bad, _NAMED)} {"is" if len(bad) == 1 else "are"} not '
+        'finite',
+      )
     if self._in_a_row < MAX_IN_A_ROW:
       return state
     state = self._go_back(state, before)
     self._last = number, {}, {}
     self._in_a_row = 0
     return state
-
-  def _name(
-    self, step: int, batch: PyTree, metrics: PyTree, params: PyTree
-  ) -> None:
-    bad = unfinite(batch, metrics, params)
-    self._warn(
-      f'not finite: {bad[0]}',
-      f'step {step} was refused, its batch is left out: '
-      f'{_listed(bad)} {"is" if len(bad) == 1 else "are"} not finite',
-    )
 
   def _go_back(self, state: TrainState, before: int) -> TrainState:
     first = before - self._in_a_row + 1
@@ -148,9 +142,3 @@ def unfinite(batch: PyTree, metrics: PyTree, params: PyTree) -> list[str]:
   return [
     name for name, finite in zip(names, verdicts, strict=True) if not finite
   ]
-
-
-def _listed(names: list[str]) -> str:
-  shown = ', '.join(names[:_NAMED])
-  more = len(names) - _NAMED
-  return f'{shown} and {more} more' if more > 0 else shown

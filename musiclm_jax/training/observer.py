@@ -6,7 +6,6 @@ the first process prints and writes.
 
 import collections
 import contextlib
-import dataclasses
 import os
 import re
 import signal
@@ -25,7 +24,7 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.paths import plain_file
 from musiclm_jax.contracts.progress import Progress, ProgressCallback, ignore
 from musiclm_jax.contracts.task import HasAudioSamples, Task
-from musiclm_jax.contracts.terminal import printable
+from musiclm_jax.contracts.terminal import first_few, printable
 from musiclm_jax.training.assembly import Training
 from musiclm_jax.training.detectors import Alarms, slow_input
 from musiclm_jax.training.report import Report, as_row
@@ -39,28 +38,20 @@ _COMPILED = '/jax/core/compile/backend_compile_duration'  # an event of jax
 _NAMED = 3  # of the arguments that differ
 
 
-@dataclasses.dataclass(frozen=True)
-class ProfiledSteps:
-  """Steps `first` to `last` of a profile, counted from 1, both included."""
+def profiled_steps(text: str, total_steps: int) -> range:
+  """Reads which steps to profile, `FIRST:LAST`, counted from 1, both included.
 
-  first: int
-  last: int
-
-  @classmethod
-  def parse(cls, text: str, total_steps: int) -> 'ProfiledSteps':
-    """Reads `FIRST:LAST`.
-
-    Raises:
-      UsageError: If it is no such pair, or not one of this training.
-    """
-    match = re.fullmatch(r'(\d+):(\d+)', text.strip())
-    first, last = map(int, match.groups()) if match else (0, 0)
-    if not 1 <= first <= last <= total_steps:
-      raise UsageError(
-        f"--profile='{text}' is no range of steps: give FIRST:LAST with "
-        f'1 <= FIRST <= LAST <= {total_steps}, such as 10:15'
-      )
-    return cls(first, last)
+  Raises:
+    UsageError: If it is no such pair, or not one of this training.
+  """
+  match = re.fullmatch(r'(\d+):(\d+)', text.strip())
+  first, last = map(int, match.groups()) if match else (0, 0)
+  if not 1 <= first <= last <= total_steps:
+    raise UsageError(
+      f"--profile='{text}' is no range of steps: give FIRST:LAST with "
+      f'1 <= FIRST <= LAST <= {total_steps}, such as 10:15'
+    )
+  return range(first, last + 1)
 
 
 class Observer:
@@ -75,7 +66,7 @@ class Observer:
     done: int,
     clock: Clock,
     stage: str = '',
-    profiled: ProfiledSteps | None = None,
+    profiled: range = range(0),
     progress: ProgressCallback = ignore,
   ):
     """Opens the record.
@@ -103,11 +94,12 @@ class Observer:
     self._sample_rate = (
       task.sample_rate if isinstance(task, HasAudioSamples) else 0
     )
-    self._tracer = _Tracer(profiled if leads else None, workdir)
+    self._profiled = profiled if leads else range(0)
+    self._profile, self._tracing = Path(workdir) / PROFILE, False
     if done:
       self.say(f'continuing {workdir} after step {done}')
     self._watchdog = Watchdog(self._say_stalled, PATIENCE_SECONDS)
-    self._compilations = _Compilations()
+    self._compiled: collections.Counter[str] = collections.Counter()
     self._arguments: Mapping[str, tuple] = {}
     self._step, self._warned = done, set()
 
@@ -115,8 +107,12 @@ class Observer:
     with contextlib.ExitStack() as opened:
       if self._report is not None:
         opened.enter_context(self._report)
-      for part in (self._tracer, self._watchdog, self._compilations):
-        opened.enter_context(part)
+      opened.callback(self._end_trace)
+      opened.enter_context(self._watchdog)
+      jax.monitoring.register_event_duration_secs_listener(self._count)
+      opened.callback(
+        jax.monitoring.unregister_event_duration_listener, self._count
+      )
       self._opened = opened.pop_all()
     return self
 
@@ -145,22 +141,40 @@ class Observer:
       a phase compiles, which is timed, and the last one of a profile ends it.
     """
     self._step += 1
-    self._tracer.before(self._step)
-    step, begins = self._training.step(phase), phase != self._phase
-    compiled = self._compilations.of(step)
+    if self._step in self._profiled and not self._tracing:
+      jax.profiler.start_trace(str(plain_file(self._profile)))
+      self._tracing = True
+    traced = self._tracing and self._step == self._profiled[-1]
+    begins = phase != self._phase
+    name = f'jit({self._training.step(phase).__name__})'
+    compiled = self._compiled[name]
     with self._beginning(phase) if begins else contextlib.nullcontext():
-      yield begins or self._tracer.ends(self._step)
+      yield begins or traced
     arguments = {'batch': batch, 'state': state}
     if begins:
       self._arguments = describe(arguments)
-    elif self._compilations.of(step) > compiled:
+    elif self._compiled[name] > compiled:
       self.warn(
         'compiled again',
         f'step {self._step} compiled the program again: '
         f'{differences(self._arguments, describe(arguments))}; every new '
         'shape costs as much as the first step',
       )
-    self._tracer.after(self._step)
+    if traced:
+      self._end_trace()
+      self.say(f'profile of steps up to {self._step} in {self._profile}')
+
+  def _count(
+    self, event: str, duration: float, fun_name: str = '', **_: object
+  ) -> None:
+    """Counts how often jax compiled each function, for `jax.monitoring`."""
+    self._compiled[fun_name] += event == _COMPILED
+
+  def _end_trace(self) -> None:
+    """Writes what the profiled steps did on host and device, if any runs."""
+    if self._tracing:
+      self._tracing = False
+      jax.profiler.stop_trace()
 
   @contextlib.contextmanager
   def _beginning(self, phase: Task) -> Iterator[None]:
@@ -196,11 +210,10 @@ class Observer:
     alarms = self._alarms.add(row)
     self._report.write(row, list(alarms))
     self._report.write_samples(self._step, samples, self._sample_rate)
-    pace = self._clock.pace(self._step, self._total)
-    speed = self._scale.speed(pace)
+    speed = self._scale.speed(self._clock.figures(self._step, self._total))
     self._report.write_speed(self._step, speed)
     self.say(self._scale.line(self._step, self._total, metrics, speed))
-    times = self._clock.elapsed, pace.seconds_left
+    times = self._clock.elapsed, speed.get('seconds_left')
     self._progress(
       Progress(self._stage, self._step, self._total, 'steps', *times)
     )
@@ -286,71 +299,16 @@ class Watchdog:
         self._tell(waited)
 
 
-class _Tracer:
-  """Writes what the profiled steps do on host and device, for TensorBoard."""
-
-  def __init__(self, profiled: ProfiledSteps | None, workdir: Path):
-    """Traces nothing where `profiled` is None, else into `workdir`/profile."""
-    self._profiled, self._folder = profiled, Path(workdir) / PROFILE
-    self._running = False
-
-  def before(self, step: int) -> None:
-    """Begins the trace if `step` is among them."""
-    steps = self._profiled
-    if steps and not self._running and steps.first <= step <= steps.last:
-      jax.profiler.start_trace(str(plain_file(self._folder)))
-      self._running = True
-
-  def ends(self, step: int) -> bool:
-    """Whether the trace, if any, ends with this step."""
-    return self._running and step >= self._profiled.last
-
-  def after(self, step: int) -> None:
-    """Ends the trace when the last of them is done."""
-    if self.ends(step):
-      self.__exit__()
-      where = printable(self._folder)
-      print(f'profile of steps up to {step} in {where}', flush=True)
-
-  def __enter__(self) -> '_Tracer':
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    if self._running:
-      self._running = False
-      jax.profiler.stop_trace()
-
-
-class _Compilations:
-  """How often each jitted function was compiled since the block began."""
-
-  def __init__(self):
-    self._counts: collections.Counter[str] = collections.Counter()
-
-  def __enter__(self) -> '_Compilations':
-    jax.monitoring.register_event_duration_secs_listener(self._count)
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    jax.monitoring.unregister_event_duration_listener(self._count)
-
-  def of(self, function: Callable) -> int:
-    """Counts the compilations of a jitted function, known by its name."""
-    return self._counts[f'jit({function.__name__})']
-
-  def _count(
-    self, event: str, duration: float, fun_name: str = '', **_: object
-  ) -> None:
-    self._counts[fun_name] += event == _COMPILED
-
-
 def describe(arguments: PyTree) -> dict[str, tuple[str, Any]]:
   """Name of each array -> its type and its sharding, all that jit looks at.
 
   Arrays that were donated are described too.
   """
   return {
-    name: (_type(array), getattr(array, 'sharding', None))
+    name: (
+      str(jax.typeof(array)).replace('~', 'weakly typed '),
+      getattr(array, 'sharding', None),
+    )
     for name, array in flatten(arguments).items()
   }
 
@@ -358,19 +316,9 @@ def describe(arguments: PyTree) -> dict[str, tuple[str, Any]]:
 def differences(old: Mapping[str, tuple], new: Mapping[str, tuple]) -> str:
   """Says in words which arrays are not what they were, the first of them."""
   found = []
-  names = sorted(old.keys() | new.keys())  # 'batch/...' before 'state/...'
-  for name in names:
+  for name in sorted(old.keys() | new.keys()):  # the batch before the state
     was, now = (each.get(name, ('nothing', None)) for each in (old, new))
-    if was[0] != now[0]:
-      found.append(f'{name} is {now[0]}, not {was[0]}')
-    elif was[1] != now[1]:
-      found.append(f'{name} lies as {now[1]}, not as {was[1]}')
-  more = len(found) - _NAMED
-  said = ', '.join(found[:_NAMED]) or 'its arguments are what they were'
-  return said + (f' and {more} more' if more > 0 else '')
-
-
-def _type(array: Any) -> str:
-  aval = jax.typeof(array)
-  weak = 'weakly typed ' if getattr(aval, 'weak_type', False) else ''
-  return f'{weak}{aval.dtype}{list(aval.shape)}'
+    if was != now:
+      index = 0 if was[0] != now[0] else 1  # of equal types another sharding
+      found.append(f'{name} is {now[index]}, not {was[index]}')
+  return first_few(found, _NAMED) or 'its arguments are what they were'

@@ -1,8 +1,8 @@
 """Optimizers and learning rate schedules, looked up by name in two dicts."""
 
-import functools
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import jax
 import optax
@@ -112,7 +112,7 @@ def _scale_by_shape(updates: PyTree, params: PyTree) -> PyTree:
 
 
 def _names(path: tuple) -> list[str]:
-  return [str(getattr(key, 'key', getattr(key, 'name', ''))) for key in path]
+  return jax.tree_util.keystr(path, simple=True, separator='/').split('/')
 
 
 # Name -> preconditioner. `adam` and `adamw` differ in that adam refuses a
@@ -128,7 +128,12 @@ OPTIMIZERS = {
 
 
 def learning_rate_schedule(
-  schedule: str, *, learning_rate: float, warmup_steps: int, total_steps: int
+  schedule: str,
+  *,
+  learning_rate: float,
+  warmup_steps: int,
+  total_steps: int,
+  first_step: int = 0,
 ) -> optax.Schedule:
   """Makes a schedule: linear warm-up to `learning_rate`, then the named one.
 
@@ -137,6 +142,8 @@ def learning_rate_schedule(
     learning_rate: At the end of the warm-up.
     warmup_steps: Of linear growth; step 0 already moves.
     total_steps: Of the whole training.
+    first_step: Where the warm-up begins: later than 0 where a training goes
+      on without the moments that it has learned.
 
   Raises:
     UsageError: If the name is not known.
@@ -145,7 +152,8 @@ def learning_rate_schedule(
 
   def rate(count: Array) -> Array:
     step = jax.numpy.asarray(count, jax.numpy.float32)
-    warm = jax.numpy.minimum((step + 1) / max(warmup_steps, 1), 1.0)
+    warm = (step - first_step + 1) / max(warmup_steps, 1)
+    warm = jax.numpy.minimum(warm, 1.0)
     return learning_rate * warm * factor(step, warmup_steps, total_steps)
 
   return rate
@@ -162,6 +170,7 @@ def make_optimizer(
   weight_decay: float,
   clip_norm: float,
   total_steps: int,
+  first_step: int = 0,
   adam_rates: Mapping[str, float | None] | None = None,
 ) -> optax.GradientTransformation:
   """Makes one player's optimizer: clip, precondition, decay, scale.
@@ -180,6 +189,7 @@ def make_optimizer(
     weight_decay: Decoupled, times the learning rate.
     clip_norm: Largest global norm of this player's gradient; 0 is off.
     total_steps: Of the whole training.
+    first_step: See `learning_rate_schedule`.
     adam_rates: Subtree -> peak at which Adam moves it, whatever `name` moves
       the rest: what comes trained wants small steps. None is no exception.
 
@@ -199,6 +209,7 @@ def make_optimizer(
       learning_rate=peak,
       warmup_steps=warmup_steps,
       total_steps=total_steps,
+      first_step=first_step,
     )
     return (
       precondition,
@@ -216,7 +227,13 @@ def make_optimizer(
   if not own:
     return optax.chain(clip, *rest)
   own[_REST] = optax.chain(*rest)
-  return optax.chain(clip, optax.partition(own, _by_subtree(own)))
+  return optax.chain(
+    clip,
+    optax.partition(
+      own,
+      lambda params: {name: name if name in own else _REST for name in params},
+    ),
+  )
 
 
 def make_optimizers(
@@ -224,6 +241,7 @@ def make_optimizers(
   *,
   players: Collection[str],
   total_steps: int,
+  first_step: int = 0,
 ) -> dict[str, optax.GradientTransformation]:
   """Makes each player's optimizer from its keyword arguments.
 
@@ -231,13 +249,16 @@ def make_optimizers(
     optimizers: Player -> keyword arguments of `make_optimizer`.
     players: All of the task's, of whom those without parameters need none.
     total_steps: Of the whole training.
+    first_step: See `learning_rate_schedule`.
 
   Returns:
     Player -> optimizer. Its `init` raises a UsageError where parameters have
     no optimizer.
   """
   made = {
-    player: make_optimizer(**kwargs, total_steps=total_steps)
+    player: make_optimizer(
+      **kwargs, total_steps=total_steps, first_step=first_step
+    )
     for player, kwargs in optimizers.items()
   }
   return made | {p: _resting(p) for p in players if p not in made}
@@ -245,16 +266,11 @@ def make_optimizers(
 
 def _resting(player: str) -> optax.GradientTransformation:
   """Moves no parameters; its state is adam's, as checkpoints have it."""
-  adam = make_optimizer(
-    name='adam',
-    schedule='constant',
-    learning_rate=0.0,
-    warmup_steps=0,
-    b1=0.9,
-    b2=0.99,
-    weight_decay=0.0,
-    clip_norm=0.0,
-    total_steps=0,
+  adam = optax.chain(
+    optax.identity(),
+    _adam(0.9, 0.99),
+    optax.add_decayed_weights(0.0, mask=_kernels),
+    optax.scale_by_learning_rate(lambda count: 0.0),
   )
 
   def init(params: PyTree) -> PyTree:
@@ -268,17 +284,6 @@ def _resting(player: str) -> optax.GradientTransformation:
   return optax.GradientTransformation(init, adam.update)
 
 
-def _by_subtree(named: Collection[str]) -> Callable[[PyTree], PyTree]:
-  """Labels each parameter by the named subtree it is in, or as the rest."""
-
-  def label(path: tuple, leaf: Array) -> str:
-    del leaf
-    first = _names(path)[0]
-    return first if first in named else _REST
-
-  return functools.partial(jax.tree_util.tree_map_with_path, label)
-
-
 def _kernels(params: PyTree) -> PyTree:
   """Marks what decays; a stack's norms and biases have two axes too."""
   return jax.tree_util.tree_map_with_path(
@@ -287,3 +292,22 @@ def _kernels(params: PyTree) -> PyTree:
     ),
     params,
   )
+
+
+def at_step(opt_state: PyTree, step: int) -> PyTree:
+  """Lets the learning rates of a fresh state go on at `step`.
+
+  What counts steps for other reasons, such as the correction of moments that
+  began at zero, stays at its beginning.
+  """
+
+  def is_rate(node: Any) -> bool:
+    return isinstance(node, optax.ScaleByScheduleState)
+
+  def moved(node: Any) -> Any:
+    if not is_rate(node):
+      return node
+    count = jax.numpy.asarray(step, node.count.dtype)
+    return node._replace(count=jax.device_put(count, node.count.sharding))
+
+  return jax.tree.map(moved, opt_state, is_leaf=is_rate)

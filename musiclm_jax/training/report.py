@@ -23,7 +23,12 @@ _FLUSH_SECONDS = 60.0  # between writes of the event file
 
 
 class Report:
-  """Writes the record of one workdir."""
+  """Writes the record of one workdir.
+
+  Summaries of tensorboardX go to an event file of its own: its SummaryWriter
+  has a thread write them, which a full disk ends; what comes after fills a
+  queue that is never emptied, and the run hangs.
+  """
 
   def __init__(self, workdir: Path, restored_step: int):
     """Opens the record and forgets steps beyond the restored one.
@@ -31,19 +36,32 @@ class Report:
     Args:
       workdir: Of the training.
       restored_step: Steps that the restored state has done; 0 at the start.
+        What earlier event files say of later ones is hidden.
+
+    Raises:
+      OSError: Naming the file, as all that is here.
     """
     from tensorboardX import summary
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-    self._summary = summary
-    paths = [Path(workdir) / name for name in (folder.METRICS, folder.SPEED)]
+    self._summary, self._event, self._flushed = summary, Event, 0.0
+    workdir = Path(workdir)
+    paths = [workdir / name for name in (folder.METRICS, folder.SPEED)]
     for path in paths:
       _truncate(path, restored_step)
     self._files = contextlib.ExitStack()
     self._metrics, self._speed = (
       self._files.enter_context(path.open('ab', buffering=0)) for path in paths
     )
-    self.rows = read_metrics(paths[0])
-    self._events = _Events(Path(workdir), restored_step)
+    text = paths[0].read_text(errors='replace')
+    self.rows = [row for _, row in _rows(text)]
+    self._path = workdir / 'events.out.tfevents.*'
+    with atomic_file.naming(self._path):
+      self._events = EventsWriter(os.fspath(workdir / 'events'))
+    if restored_step:
+      start = SessionLog(status=SessionLog.START)
+      self._add_event(restored_step + 1, session_log=start)
 
   def write(
     self, row: Mapping[str, float | None], warnings: Sequence[str] = ()
@@ -72,7 +90,7 @@ class Report:
   def write_warning(self, step: int, cause: str, line: str) -> None:
     """Puts a line that was printed beside the curves."""
     text = self._summary.text(f'warnings/{cause}', line)
-    self._events.write(step, summary=text)
+    self._add_event(step, summary=text)
 
   def write_samples(
     self, step: int, samples: Mapping[str, np.ndarray], sample_rate: int
@@ -85,61 +103,27 @@ class Report:
           np.clip(waveform, -1.0, 1.0)[:, None],
           sample_rate,
         )
-        self._events.write(step, summary=sound)
+        self._add_event(step, summary=sound)
 
   def _add_scalar(self, step: int, name: str, value: float) -> None:
-    self._events.write(step, summary=self._summary.scalar(name, value))
+    self._add_event(step, summary=self._summary.scalar(name, value))
+
+  def _add_event(self, step: int, **what: Any) -> None:
+    """Adds what an event holds, such as a `summary`."""
+    now = time.time()
+    with atomic_file.naming(self._path):
+      self._events.write_event(self._event(wall_time=now, step=step, **what))
+      if now - self._flushed > _FLUSH_SECONDS:
+        self._events.flush()
+        self._flushed = now
 
   def __enter__(self) -> 'Report':
     return self
 
   def __exit__(self, *_: object) -> None:
-    with self._files:
+    # A full disk, which has been reported, loses what is left of the events.
+    with self._files, contextlib.suppress(OSError):
       self._events.close()
-
-
-class _Events:
-  """Appends summaries of tensorboardX to an event file of its own.
-
-  tensorboardX's own SummaryWriter has a thread write them, which a full disk
-  ends: what comes after fills a queue that is never emptied, and the run hangs.
-  """
-
-  def __init__(self, folder: Path, restored_step: int):
-    """Opens a new file.
-
-    Args:
-      folder: Where TensorBoard looks for it.
-      restored_step: Steps that the run begins after; what earlier files say of
-        later ones is hidden.
-
-    Raises:
-      OSError: Naming the file, as all that is here.
-    """
-    from tensorboardX.event_file_writer import EventsWriter
-    from tensorboardX.proto.event_pb2 import Event, SessionLog
-
-    self._event, self._flushed = Event, 0.0
-    self._path = folder / 'events.out.tfevents.*'
-    with atomic_file.naming(self._path):
-      self._file = EventsWriter(os.fspath(folder / 'events'))
-    if restored_step:
-      start = SessionLog(status=SessionLog.START)
-      self.write(restored_step + 1, session_log=start)
-
-  def write(self, step: int, **what: Any) -> None:
-    """Adds what an event holds, such as a `summary`."""
-    now = time.time()
-    with atomic_file.naming(self._path):
-      self._file.write_event(self._event(wall_time=now, step=step, **what))
-      if now - self._flushed > _FLUSH_SECONDS:
-        self._file.flush()
-        self._flushed = now
-
-  def close(self) -> None:
-    """Writes what is left; a full disk, which has been reported, loses it."""
-    with contextlib.suppress(OSError):
-      self._file.close()
 
 
 def as_row(step: int, metrics: Mapping[str, float]) -> dict[str, Any]:
@@ -147,11 +131,6 @@ def as_row(step: int, metrics: Mapping[str, float]) -> dict[str, Any]:
   ordered = {'loss': metrics['loss'], **metrics}
   finite = {k: v if math.isfinite(v) else None for k, v in ordered.items()}
   return {'step': step, **finite}
-
-
-def read_metrics(path: Path) -> list[dict]:
-  """Reads the whole lines of a record; torn and foreign ones are left out."""
-  return [row for _, row in _rows(path.read_text(errors='replace'))]
 
 
 def _append(file: Any, record: Mapping[str, Any]) -> None:

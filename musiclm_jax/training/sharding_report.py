@@ -9,6 +9,7 @@ import jax
 
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.contracts.array_types import PyTree
+from musiclm_jax.contracts.terminal import size
 from musiclm_jax.training.state import TrainState, flatten
 
 FILE = 'sharding.txt'
@@ -44,8 +45,8 @@ def table(abstract: TrainState) -> str:
   for part in _PARTS:
     whole, own = held(getattr(abstract, part))
     if whole:
-      share = f' ({_size(own)})' if own != whole else ''
-      totals.append(f'{part} {_size(whole)}{share}')
+      share = f' ({size(own)})' if own != whole else ''
+      totals.append(f'{part} {size(whole)}{share}')
   heading = f'{count:,} parameters on {devices}: {", ".join(totals)}'
   if mesh.size > 1:
     heading += '; in brackets on each device'
@@ -58,7 +59,7 @@ def table(abstract: TrainState) -> str:
   rows = [('name', 'shape', 'spec', 'bytes a device')]
   for (_, name, *rest), alike in shares.items():
     times = f' x{len(alike)}' if len(alike) > 1 else ''
-    rows.append((name + times, *rest, _size(sum(alike))))
+    rows.append((name + times, *rest, size(sum(alike))))
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = [
     '  '.join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))
@@ -85,12 +86,3 @@ def _spec(leaf: jax.ShapeDtypeStruct) -> str:
   axes = (*where.spec, *(None,) * leaf.ndim)[: leaf.ndim]
   cut = [axis if axis and where.mesh.shape[axis] > 1 else '-' for axis in axes]
   return ', '.join(cut) if set(cut) - {'-'} else 'whole'
-
-
-def _size(count: float) -> str:
-  """Bytes for readers: 1.7 GB."""
-  for unit in ('B', 'kB', 'MB'):
-    if count < 1000:
-      return f'{count:.3g} {unit}'
-    count /= 1000
-  return f'{count:.3g} GB'

@@ -69,26 +69,6 @@ def chip_of(device: Any) -> Chip | None:
   return CHIPS.get(device.device_kind)
 
 
-@dataclasses.dataclass(frozen=True)
-class Pace:
-  """How a run stands.
-
-  Attributes:
-    steps_per_second: Since the last look, without compiling, saving and
-      evaluating; None before there was a step to time.
-    seconds_left: To the last step, with all that goes with it, or None.
-    goodput: Share of the wall time that went into steps.
-    data_share: Of the time of `steps_per_second` that went into waiting.
-    lost: Seconds since the start, by what they went into.
-  """
-
-  steps_per_second: float | None
-  seconds_left: float | None
-  goodput: float
-  data_share: float
-  lost: Mapping[str, float]
-
-
 class Clock:
   """Counts seconds; starts when it is made."""
 
@@ -142,8 +122,17 @@ class Clock:
     self._first = step, self._now()
     self._lap = step, self._now(), self.lost
 
-  def pace(self, step: int, total: int) -> Pace:
-    """Tells how the run stands after `step` of `total`; ends a lap."""
+  def figures(self, step: int, total: int) -> dict[str, float]:
+    """Tells how the run stands after `step` of `total`; ends a lap.
+
+    Returns:
+      `goodput`, the share of the wall time that went into steps;
+      `steps_per_second` since the last look, without compiling, saving and
+      evaluating, where there was a step to time; `data_share`, how much of the
+      time of these went into waiting; `seconds_left` to the last step, with all
+      that goes with it, where that can be told; and what the seconds since the
+      start went into, as `seconds_save` and so on.
+    """
     now = self._now()
     first, first_at = self._first
     lap, lap_at, lost_before = self._lap
@@ -151,14 +140,16 @@ class Clock:
     lost = {k: v - lost_before.get(k, 0.0) for k, v in self._lost.items()}
     data = lost.pop('data', 0.0)
     stepping = max(now - lap_at - sum(lost.values()), 1e-9)
-    mean = (now - first_at) / (step - first) if step > first else None
-    return Pace(
-      steps_per_second=(step - lap) / stepping if step > lap else None,
-      seconds_left=None if mean is None else mean * (total - step),
-      goodput=1.0 - sum(self._lost.values()) / max(now - self._start, 1e-9),
-      data_share=data / stepping,
-      lost=self.lost,
-    )
+    found = {
+      'goodput': 1.0 - sum(self._lost.values()) / max(self.elapsed, 1e-9),
+      'data_share': data / stepping,
+    }
+    if step > lap:
+      found['steps_per_second'] = (step - lap) / stepping
+    if step > first:
+      mean = (now - first_at) / (step - first)
+      found['seconds_left'] = mean * (total - step)
+    return found | {f'seconds_{k}': v for k, v in sorted(self._lost.items())}
 
 
 def duration(seconds: float) -> str:
@@ -185,17 +176,14 @@ class Scale:
   unit: str
   peak_share: float | None = None
 
-  def speed(self, pace: Pace) -> dict[str, float]:
-    """Puts a pace into figures by name, those that are known."""
-    found = {'goodput': pace.goodput, 'data_share': pace.data_share}
-    if rate := pace.steps_per_second:
-      found['steps_per_second'] = rate
+  def speed(self, figures: Mapping[str, float]) -> dict[str, float]:
+    """Adds what a task is worth to `Clock.figures`, as far as it is known."""
+    found = dict(figures)
+    if rate := figures.get('steps_per_second'):
       found[f'{self.unit.replace(" ", "_")}_per_second'] = self.amount * rate
       if self.peak_share is not None:
         found['mfu'] = self.peak_share * rate
-    if pace.seconds_left is not None:
-      found['seconds_left'] = pace.seconds_left
-    return found | {f'seconds_{k}': v for k, v in sorted(pace.lost.items())}
+    return found
 
   def line(
     self,

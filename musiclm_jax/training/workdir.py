@@ -40,6 +40,8 @@ FOLDER = ownership.Kind(
 _RESTING = 'adam'  # of a player without parameters, which a config leaves out
 _HOW = {
   ('training', 'accumulation'),
+  ('data', 'read_threads'),
+  ('data', 'read_processes'),
   ('model', 'remat'),
   ('model', 'attention_kernel'),
   ('model', 'scan_unroll'),
@@ -89,8 +91,8 @@ def describe(
 
   What may change between two runs: the schedule, the mesh, the optimizers'
   numbers (not their names, since their states are in the checkpoints), and
-  how a step is computed (`_HOW`), since another machine may need another. Of
-  those, other microbatches draw other dropout.
+  how a step is computed and its batch is read (`_HOW`), since another machine
+  may need another. Of those, other microbatches draw other dropout.
 
   Raises:
     UsageError: Naming the first field that differs, with both values.
@@ -162,12 +164,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def read_contract(path: Path) -> str | None:
   """Reads the token contract, if the workdir has one."""
-  file = path / CONTRACT
-  return (
-    file.read_text(encoding='utf-8', errors='replace')
-    if file.exists()
-    else None
-  )
+  try:
+    return (path / CONTRACT).read_text(encoding='utf-8', errors='replace')
+  except FileNotFoundError:
+    return None
 
 
 def _differences(

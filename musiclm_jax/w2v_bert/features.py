@@ -54,14 +54,13 @@ class SemanticFeatures:
     (AudioLM §4.1); blocks above it are not computed.
     """
     own = collections[PLAYER]
-    variables = dict(variables_of(params, own))
-    for name in variables.keys() & {'params', 'batch_stats'}:
-      if 'masked_prediction' in variables[name]:
+    variables = variables_of(params, own)
+    for name, part in variables.items():
+      if 'masked_prediction' in part:
         first = jax.tree.map(
-          lambda leaf: leaf[: self.feature_block],
-          variables[name]['masked_prediction'],
+          lambda leaf: leaf[: self.feature_block], part['masked_prediction']
         )
-        variables[name] = {**variables[name], 'masked_prediction': first}
+        variables[name] = {**part, 'masked_prediction': first}
     model = self.model.clone(masked_blocks=self.feature_block)
     mels = self.inputs(collections, waveform)
     return model.apply(variables, mels, method='features')

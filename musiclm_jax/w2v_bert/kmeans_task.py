@@ -62,12 +62,7 @@ class KMeansTask:
   frames_per_centroid: int = 100
 
   def __post_init__(self):
-    if not 0 < self.statistics_steps < self.total_steps:
-      raise UsageError(
-        f'k-means needs 0 < statistics_steps < total_steps, got '
-        f'{self.statistics_steps} and {self.total_steps}: set '
-        'config.schedule.total_steps or config.loss.statistics_steps'
-      )
+    kmeans.check_phases('k-means', self.statistics_steps, self.total_steps)
 
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
     """Makes an empty codebook.
@@ -76,7 +71,8 @@ class KMeansTask:
       UsageError: If the fit would see too few frames for K centroids.
     """
     del rng
-    per_batch = batch['features'].shape[0] * batch['features'].shape[1]
+    examples, frames, dim = batch['features'].shape
+    per_batch = examples * frames
     seen = per_batch * (self.total_steps - self.statistics_steps)
     size = self.codebook.codebook_size
     needed = self.frames_per_centroid * size
@@ -86,7 +82,6 @@ class KMeansTask:
         f'batch; it would see {seen}, {per_batch} a batch: raise total_steps '
         'or batch_size, or lower codebook_size'
       )
-    dim = batch['features'].shape[-1]
     collections = {
       'statistics': init_statistics(dim),
       'centroids': jnp.zeros((size, dim), jnp.float32),
@@ -112,7 +107,13 @@ class KMeansTask:
     codes = self.codebook.assign(collections, features)[..., 0]
     x = standardise(own['statistics'], features)
     distance = jnp.mean((x - own['centroids'][codes]) ** 2, axis=(1, 2))
-    metrics = {'inertia': distance, **self._usage(codes)}
+    size = self.codebook.codebook_size
+    used = jnp.bincount(codes.reshape(-1), length=size) > 0
+    metrics = {
+      'inertia': distance,
+      'code_perplexity': kmeans.perplexity(codes[..., None], size)[0],
+      'used_share': used.mean(),
+    }
     return {k: jnp.broadcast_to(v, len(features)) for k, v in metrics.items()}
 
   def batch_info(self, batch: Batch) -> BatchInfo:
@@ -124,26 +125,15 @@ class KMeansTask:
     )
     return BatchInfo(frames, 'frames', (check,))
 
-  def _loss(
-    self,
-    params: Params,
-    collections: Collections,
-    batch: Batch,
-    rng: PRNGKey,
-    step: Array,
-  ) -> tuple[Array, tuple[Collections, Metrics]]:
+  def _loss(self, params, collections, batch, rng, step):
     del params
-    features = batch['features']
-    phase = jnp.where(
-      step < self.statistics_steps,
-      0,
-      jnp.where(collections[PLAYER]['initialized'], 2, 1),
-    )
+    fitting = jnp.where(collections[PLAYER]['initialized'], 2, 1)
+    phase = jnp.where(step < self.statistics_steps, 0, fitting)
     own, replaced = jax.lax.switch(
       phase,
       (self._gather, self._begin, self._move),
       collections[PLAYER],
-      features,
+      batch['features'],
       rng,
     )
     new = {**collections, PLAYER: own}
@@ -192,17 +182,6 @@ class KMeansTask:
     )
     moved = {**own, 'centroids': centroids, 'counts': counts}
     return moved, replaced.astype(jnp.int32)
-
-  def _usage(self, codes: Array) -> dict[str, Array]:
-    used = (
-      jnp.bincount(codes.reshape(-1), length=self.codebook.codebook_size) > 0
-    )
-    return {
-      'code_perplexity': kmeans.perplexity(
-        codes[..., None], self.codebook.codebook_size
-      )[0],
-      'used_share': used.mean(),
-    }
 
 
 def _points(own: PyTree, features: Array) -> Array:

@@ -5,6 +5,8 @@ contrastive module -> masked-prediction module; the quantizer reads the latents
 that are not masked, centred per dimension.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -68,10 +70,10 @@ class Subsampling(nn.Module):
     """Returns latents of unit variance."""
     y = mels[..., None]
     for channels, pad in zip(self.channels, ((0, 1), (1, 0)), strict=True):
-      y = Conv(channels, (3, 3), (2, 2), padding=(pad, pad), dtype=self.dtype)(
-        y
+      conv = Conv(
+        channels, (3, 3), (2, 2), padding=(pad, pad), dtype=self.dtype
       )
-      y = nn.relu(y)
+      y = nn.relu(conv(y))
     y = y.reshape(*y.shape[:2], -1)
     return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name='norm')(y)
 
@@ -129,18 +131,17 @@ class W2vBert(nn.Module):
     return self.num_mels // 4 * self.conv_channels[1]
 
   def setup(self):
-    def blocks(number):
-      return Conformer(
-        number,
-        self.num_heads,
-        self.mlp_dim,
-        self.kernel_size,
-        self.conv_norm,
-        self.dropout_rate,
-        self.dtype,
-        self.remat,
-        self.scan_unroll,
-      )
+    blocks = functools.partial(
+      Conformer,
+      num_heads=self.num_heads,
+      mlp_dim=self.mlp_dim,
+      kernel_size=self.kernel_size,
+      conv_norm=self.conv_norm,
+      dropout_rate=self.dropout_rate,
+      dtype=self.dtype,
+      remat=self.remat,
+      scan_unroll=self.scan_unroll,
+    )
 
     def linear(inputs, outputs, axes):
       return Einsum(

@@ -121,14 +121,7 @@ class W2vBertTask:
       (HealthCheck('collapsed codebook', 'code_perplexity', codes),),
     )
 
-  def _loss(
-    self,
-    params: Params,
-    collections: Collections,
-    batch: Batch,
-    rng: PRNGKey,
-    step: Array,
-  ) -> tuple[Array, tuple[Collections, Metrics]]:
+  def _loss(self, params, collections, batch, rng, step):
     own = collections[PLAYER]
     mask_rng, noise_rng, distractor_rng, dropout_rng = jax.random.split(rng, 4)
     joined = step >= self.contrastive_only * self.total_steps

@@ -99,7 +99,7 @@ def codec():
   waveform = jax.numpy.zeros((1, 960))
   shapes = jax.eval_shape(model.init, jax.random.key(0), waveform)
   params = {'codec': drawn(shapes)['params']}
-  books = quantizer.init_codebooks(jax.random.key(1), 4, 16, 8)
+  books = quantizer.init_codebooks(4, 16, 8)
   books['embed'] = jax.random.normal(jax.random.key(2), (4, 16, 8))
   return network(Codec(model), params, {'codec': books})
 

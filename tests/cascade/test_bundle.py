@@ -34,7 +34,7 @@ def test_what_comes_out_is_what_went_in(tiny, written):
   assert opened == written
   assert opened.settings == SamplingConfig(3, 1.0, 0.95, 0.4, 2.0)
   assert opened.contract == tiny.contract
-  assert opened.vocabulary.read_text() == '[PAD]\npiano\n'
+  assert (opened.path / bundle.VOCABULARY).read_text() == '[PAD]\npiano\n'
   for stage, weights in tiny.stages(tiny.contract).items():
     read = opened.weights(stage)
     assert read.config == weights.config

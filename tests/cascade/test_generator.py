@@ -83,14 +83,14 @@ def test_the_seed_decides(generator):
 def test_windows_continue_the_tokens_before_them(tiny, generator, monkeypatch):
   """Mistakes 25, 28 and 35: each window sees what was really sampled."""
   seen = []
-  original = Generator._sample
+  original = Generator._draw
 
-  def spy(self, stage, conditioning, prefix, frames, *rest):
-    codes = original(self, stage, conditioning, prefix, frames, *rest)
-    seen.append((stage, conditioning, np.asarray(prefix), codes))
-    return codes
+  def spy(self, stage, *, given, prefix, **rest):
+    made = original(self, stage, given=given, prefix=prefix, **rest)
+    seen.append((stage, given, np.asarray(prefix), made['codes']))
+    return made
 
-  monkeypatch.setattr(Generator, '_sample', spy)
+  monkeypatch.setattr(Generator, '_draw', spy)
   music = make(generator, seconds=1.5)
   for stage, crop in (('semantic', 20), ('coarse', 20)):
     calls = [call for call in seen if call[0] == stage]
@@ -117,14 +117,14 @@ def test_fine_codes_join_the_coarse_codes_they_were_made_for(
   tiny, generator, monkeypatch
 ):
   """Mistake 34: chunks are put back where they were cut."""
-  original = Generator._sample
+  original = Generator._draw
 
-  def echo(self, stage, conditioning, prefix, frames, *rest):
+  def echo(self, stage, *, given, frames, **rest):
     if stage == 'fine':  # what a perfect fine stage of a rule would say
-      return np.asarray(conditioning['acoustic'][:, :frames, :2]) + 100
-    return original(self, stage, conditioning, prefix, frames, *rest)
+      return {'codes': np.asarray(given['acoustic'][:, :frames, :2]) + 100}
+    return original(self, stage, given=given, frames=frames, **rest)
 
-  monkeypatch.setattr(Generator, '_sample', echo)
+  monkeypatch.setattr(Generator, '_draw', echo)
   monkeypatch.setattr(
     'musiclm_jax.cascade.generator.decode',
     lambda codec, codes, **_: np.zeros((len(codes), 480 * codes.shape[1])),
@@ -204,11 +204,11 @@ def test_an_interrupted_generation_goes_on_with_the_windows_it_has(
   expected = make(generator, seconds=1.5)
   draw, made = Generator._draw, []
 
-  def interrupted(self, stage, *rest):
+  def interrupted(self, stage, **rest):
     if len(made) == 4:
       raise KeyboardInterrupt
     made.append(stage)
-    return draw(self, stage, *rest)
+    return draw(self, stage, **rest)
 
   def run():
     with KeptParts(tmp_path / 'kept', 'a') as kept:
@@ -221,7 +221,7 @@ def test_an_interrupted_generation_goes_on_with_the_windows_it_has(
   monkeypatch.setattr(
     Generator,
     '_draw',
-    lambda self, stage, *rest: made.append(stage) or draw(self, stage, *rest),
+    lambda self, stage, **rest: made.append(stage) or draw(self, stage, **rest),
   )
   music = run()
   assert first.count('semantic') > 1 and 'semantic' not in made

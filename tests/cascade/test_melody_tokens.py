@@ -132,13 +132,14 @@ class Spy:
   def __init__(self, monkeypatch):
     self.read = []
 
-    def sample(_, stage, conditioning, prefix, frames, *rest):
-      if 'melody' in conditioning:
-        self.read.append((stage, conditioning['melody']))
+    def draw(_, stage, *, given, frames, **rest):
+      if 'melody' in given:
+        self.read.append((stage, given['melody']))
       levels = {'semantic': 1, 'coarse': 2, 'fine': 2}[stage]
-      return np.zeros((len(conditioning['mulan']), frames, levels), np.int32)
+      shape = (len(given['mulan']), frames, levels)
+      return {'codes': np.zeros(shape, np.int32)}
 
-    monkeypatch.setattr(Generator, '_sample', sample)
+    monkeypatch.setattr(Generator, '_draw', draw)
     monkeypatch.setattr(
       'musiclm_jax.cascade.generator.decode',
       lambda codec, codes, **_: np.zeros((len(codes), 480 * codes.shape[1])),

@@ -203,20 +203,6 @@ def test_new_times_of_the_same_songs_cost_no_embedding(music, update):
   assert update()[1] == 0 and update()[2] == []
 
 
-def test_an_index_of_the_first_version_is_read_and_says_what_it_lacks(
-  music, update
-):
-  first, _, _ = update()
-  with np.load(music / song_search.FILE) as file:
-    kept = ('names', 'sizes', 'mtimes_ns', 'embeddings', 'network')
-    old = {name: file[name] for name in kept}
-  np.savez(music / song_search.FILE, **old)
-  songs, windows, lines = update()
-  assert windows == 0 and songs.keys() == first.keys()
-  assert 'of an earlier version' in lines[0]
-  assert update()[2] == []
-
-
 def test_a_second_run_is_refused_while_one_hears_and_not_while_none_need(
   music, update
 ):

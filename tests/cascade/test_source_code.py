@@ -92,7 +92,7 @@ def test_an_edit_in_any_room_that_a_stage_imports_changes_its_hash(
 
 
 def test_a_new_import_is_followed_at_once(root):
-  path = root / PACKAGE.name / 'nn' / 'norm.py'
+  path = root / PACKAGE.name / 'nn' / 'dropout.py'
   before = source_code.files(TRAIN, ['fine'], root)
   path.write_text(
     path.read_text() + '\n\ndef late():\n  from musiclm_jax.nn import kmeans\n'
@@ -105,7 +105,7 @@ def test_code_that_imports_the_package_counts_with_what_it_imports(root):
   folder = root / 'studies' / 'one'
   folder.mkdir(parents=True)
   (folder / 'run.py').write_text('from studies.one import part\n')
-  (folder / 'part.py').write_text('from musiclm_jax.nn import norm\n')
+  (folder / 'part.py').write_text('from musiclm_jax.nn import dropout\n')
   found = source_code.files('studies.one.run', (), root)
   assert {folder / 'run.py', folder / 'part.py'} <= {*found}
-  assert root / PACKAGE.name / 'nn' / 'norm.py' in found
+  assert root / PACKAGE.name / 'nn' / 'dropout.py' in found

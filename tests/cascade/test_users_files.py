@@ -12,17 +12,20 @@ from hypothesis import strategies as st
 from experiments.tiny_cascade import feature_cache, report, run_folder
 from musiclm_jax.cascade import bundle, provenance, song_search
 from musiclm_jax.cascade.sampling import SamplingConfig
-from musiclm_jax.contracts import paths
+from musiclm_jax.contracts import ownership, paths
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.data import sources, token_store
+from musiclm_jax.data import (
+  preparable,
+  preparation,
+  prepared,
+  sources,
+  token_store,
+)
 from musiclm_jax.data.audio_folder import AudioFolder
 from musiclm_jax.data.token_store import TokenRecord
-from musiclm_jax.rehearsal import table
-from musiclm_jax.rendered_music import builder, shards
 from musiclm_jax.training import report as training_report
 from musiclm_jax.training import workdir
 
-CORPUS = shards.Corpus(pieces=3, seed=0)
 # Names that one or another command would like to write.
 TAKEN = (
   *('config.json', 'contract.json', 'metrics.jsonl', 'vocab.txt', 'README.md'),
@@ -32,16 +35,39 @@ TAKEN = (
 )
 
 
+class Noise:
+  """Three pieces of noise, ready to be prepared."""
+
+  def __init__(self, name):
+    self.name = name
+
+  def __len__(self):
+    return 3
+
+  def piece_id(self, i):
+    return f'{self.name} {i}'
+
+  def num_samples(self, i):
+    return 24_000
+
+  def make(self, i):
+    noise = np.random.default_rng(i).uniform(-0.1, 0.1, 24_000)
+    return iter([(noise.astype(np.float32), None)]), {'captions': []}
+
+  def origins(self):
+    return None
+
+
+def music(name):
+  return preparable.Preparable('noise', name, {'train': Noise(name)}, {})
+
+
 @pytest.fixture
-def commands(tiny, monkeypatch):
+def commands(tiny):
   """Name -> what a command writes, as a function of the place it is told.
 
   It is complete but for the mathematics in between.
   """
-  row = {'id': 'a', 'truth': '{}', 'notes': '[]'}
-  noise = np.random.default_rng(0).integers(-999, 999, 24000)
-  row['waveform'] = noise.astype(np.int16)
-  monkeypatch.setattr(builder, 'example', lambda *_: row)
   weights = tiny.stages(tiny.contract)
   plan = token_store.Plan(('piece',), 2.0, 2.0, -50.0, 'audio_folder:x')
   codes = np.random.default_rng(0).integers(0, 16, (1000, 4))
@@ -57,10 +83,7 @@ def commands(tiny, monkeypatch):
   )
 
   def prepare(out):
-    with shards.hold(out, CORPUS) as missing:
-      for shard in missing:
-        shards.write(out, CORPUS, shard)
-      shards.finish(out, CORPUS)
+    preparation.prepare(music('piece'), out, processes=1)
 
   def train(out):
     with workdir.claim(out) as path:
@@ -91,8 +114,8 @@ def commands(tiny, monkeypatch):
   def rehearse(out):
     path = out if out.suffix == '.json' else out / 'new.json'
     path.parent.mkdir(exist_ok=True)
-    table.check_out(path)
-    table.write_json(path, {'figures': [1.0] * 1000})
+    ownership.check_sealed(path, 'rehearse')
+    ownership.write_sealed(path, {'figures': [1.0] * 1000})
 
   return {
     **{'prepare': prepare, 'train': train, 'tokenize': tokenize},
@@ -157,7 +180,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_continues(
     write(place)
   assert token_store.TokenStore(tmp_path / 'tokenize', 'train').record(0)
   assert bundle.read(tmp_path / 'bundle').weights('mulan')
-  assert shards.is_complete(tmp_path / 'prepare', CORPUS)
+  assert len(sources.open_source(f'prepared:{tmp_path / "prepare"}', 'train'))
   assert provenance.is_ours(tmp_path / 'generate' / 'new.wav')
 
 
@@ -187,31 +210,25 @@ def test_features_are_kept_in_a_folder_of_its_own(tmp_path):
 def test_a_second_prepare_waits_or_is_refused_and_breaks_nothing(
   commands, tmp_path
 ):
+  out = tmp_path / 'corpus'
   with (
-    shards.hold(tmp_path / 'corpus', CORPUS) as missing,
+    ownership.hold(out, prepared.FOLDER, 'preparing'),
     pytest.raises(UsageError, match='another run is preparing in'),
-    shards.hold(tmp_path / 'corpus', CORPUS),
   ):
-    pass
-  part = tmp_path / 'corpus' / 'mine.part'
+    commands['prepare'](out)
+  part = out / 'mine.part'
   part.write_text('mine')
-  with shards.hold(tmp_path / 'corpus', CORPUS) as again:
-    assert again == missing and part.read_text() == 'mine'
-  commands['prepare'](tmp_path / 'corpus')
-  with (
-    pytest.raises(UsageError, match=r'another corpus.*--overwrite'),
-    shards.hold(tmp_path / 'corpus', shards.Corpus(3, seed=1)),
-  ):
-    pass
-  with (
-    pytest.raises(UsageError, match=r"'mine\.part'"),
-    shards.hold(tmp_path / 'corpus', shards.Corpus(3, seed=1), True),
-  ):
-    pass
-  assert shards.is_complete(tmp_path / 'corpus', CORPUS)
+  commands['prepare'](out)
+  before = hashes(out)
+  with pytest.raises(UsageError, match=r'another corpus.*--overwrite'):
+    preparation.prepare(music('other'), out, processes=1)
+  with pytest.raises(UsageError, match=r"'mine\.part'"):
+    preparation.prepare(music('other'), out, processes=1, overwrite=True)
+  assert hashes(out) == before and part.read_text() == 'mine'
   part.unlink()
-  with shards.hold(tmp_path / 'corpus', shards.Corpus(3, seed=1), True) as new:
-    assert len(new) == 3 and not list((tmp_path / 'corpus').glob('rendered*'))
+  preparation.prepare(music('other'), out, processes=1, overwrite=True)
+  source = sources.open_source(f'prepared:{out}', 'train')
+  assert source.piece_id(0) == 'other 0'
 
 
 # Letters of names that mean something to a shell, a library or a terminal.
@@ -250,7 +267,7 @@ def test_any_legal_name_is_written_where_it_was_told_and_read_back(
     assert os.listdir(tmp_path / command) == [name], command
     write(place)
   folder = paths.local(tmp_path / 'prepare' / name)
-  source = sources.open_source(f'rendered_music:{folder}', 'test')
+  source = sources.open_source(f'prepared:{folder}', 'train')
   assert source.read(0).any()
   store = token_store.TokenStore(tmp_path / 'tokenize' / name, 'train')
   assert store.record(0).piece_id == 'piece'

@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from musiclm_jax import cli, stages
 from musiclm_jax.data.text import WordPiece
-from musiclm_jax.training import checkpoints, workdir
+from musiclm_jax.training import checkpoint, workdir
 from musiclm_jax.training.schedule import Schedule
 from musiclm_jax.training.state import TrainState
 
@@ -160,7 +160,7 @@ def write_workdir(folder, stage, contract_json=None, **changes):
     rolled_back=zero,
   )
   config = config.to_dict()
-  store = checkpoints.Checkpoints(
+  store = checkpoint.Checkpoints(
     folder, config, contract_json, Schedule(**config['schedule'])
   )
   store.save(jax.tree.map(jax.numpy.asarray, state), {})

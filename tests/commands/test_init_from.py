@@ -9,7 +9,7 @@ from musiclm_jax import cli, stages
 from musiclm_jax.cascade import bundle as bundles
 from musiclm_jax.cascade import networks, stage_data
 from musiclm_jax.training import loop
-from musiclm_jax.training.state import TrainState, flatten, start_from
+from musiclm_jax.training.state import TrainState, flatten
 
 
 def zeros_of(task, batch):
@@ -42,7 +42,7 @@ def initial(call, command_flags, monkeypatch, tokens, tmp_path):
     if stage in stages.LANGUAGE_MODELS:
       more.append(f'--tokens={tokens[0]}')
     outcome = call('train', *command_flags(stage, **changes), *more)
-    return given.get('initial'), outcome
+    return given['part'].begin if given else None, outcome
 
   return start
 
@@ -51,7 +51,7 @@ def initial(call, command_flags, monkeypatch, tokens, tmp_path):
 def test_every_stage_starts_from_a_bundle(stage, initial, bundle, minute_game):
   given, (code, _, err) = initial(stage, bundle[0])
   assert code == 0, err
-  state = start_from(zeros_of(*minute_game(stage)), *given)
+  state = given(zeros_of(*minute_game(stage)))
   kept = networks.load(bundle[0], stage).weights.arrays()
   found = flatten({'params': state.params, 'collections': state.collections})
   for name, array in kept.items():
@@ -69,7 +69,8 @@ def test_a_codec_starts_from_a_workdir_with_its_discriminators(
 ):
   given, (code, _, err) = initial('soundstream', workdirs / 'soundstream')
   assert (code, err) == (0, '')
-  assert set(given[0]) == {'codec', 'discriminators'} and given[2] == []
+  assert set(given.keywords['params']) == {'codec', 'discriminators'}
+  assert given.keywords['fresh'] == []
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_a_codec_starts_from_a_workdir_with_its_discriminators(
   [
     ('/nowhere', "there is no workdir '/nowhere'"),
     ('{workdirs}', 'is no workdir: it has no config.json'),
-    ('{workdirs}/mulan', 'trained the stage mulan, expected soundstream'),
+    ('{workdirs}/mulan', 'of the stage mulan, expected soundstream'),
   ],
 )
 def test_what_holds_no_weights_of_the_stage_is_refused(
@@ -97,7 +98,7 @@ def test_weights_of_another_size_name_the_first_array_that_differs(
   assert code == 0
   state = zeros_of(*minute_game('mulan', **{'model.text.mlp_dim': 16}))
   with pytest.raises(cli.UsageError) as refused:
-    start_from(state, *given)
+    given(state)
   line = str(refused.value)
   assert '(1, 8, 8) at params/mulan/text_tower/transformer/layers' in line
   assert 'needs (1, 16, 8): use the config of those weights' in line

@@ -15,6 +15,7 @@ import soundfile
 
 from musiclm_jax import MusicLM, SamplingConfig, UsageError
 from musiclm_jax.cascade import networks, provenance
+from musiclm_jax.contracts.kept_parts import KeptParts
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ['slow piano', 'fast techno']
@@ -114,6 +115,8 @@ def test_sampling_may_be_changed_by_field_or_as_a_whole(model):
   whole = SamplingConfig(**fields, mulan_levels=model.sampling.mulan_levels)
   two = model.generate('slow piano', **options, sampling=whole)
   np.testing.assert_array_equal(one.waveform, two.waveform)
+  three = model.generate('slow piano', **options, sampling=fields)
+  assert three.metadata == one.metadata
   assert one.metadata['settings']['top_k_coarse'] == 3
 
 
@@ -150,6 +153,36 @@ def test_an_interrupted_call_goes_on(model, pair, tmp_path, monkeypatch):
   music = model.generate(TEXTS, progress=events.append, **options)
   np.testing.assert_array_equal(music.waveform, pair[0].waveform)
   assert not kept.exists() and (tmp_path / 'x_1.wav').exists()
+
+
+def test_finished_parts_are_kept_where_the_caller_says(model, pair, tmp_path):
+  options = {'seconds': LENGTH, 'seed': 7}
+  with KeptParts(tmp_path / 'kept', 'a key') as kept:
+    model.generate(TEXTS, keep=kept, **options)
+
+    def keep(part, make):
+      assert part in kept, 'made again'
+      return kept(part, make)
+
+    music = model.generate(TEXTS, keep=keep, **options)
+  np.testing.assert_array_equal(music.waveform, pair[0].waveform)
+
+
+def test_unknown_words_are_a_warning_where_nobody_takes_reports(model):
+  with pytest.warns(UserWarning, match='шарманка'):
+    model.generate('piano шарманка', seconds=LENGTH)
+
+
+def test_a_path_may_begin_at_home(model, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  (tmp_path / 'bundle').symlink_to(model.bundle.path)
+  soundfile.write(tmp_path / 'a.wav', tone(1.0), 24000, 'FLOAT')
+  opened = MusicLM.load('~/bundle')
+  assert opened.bundle.sha256 == model.bundle.sha256
+  found = model.tokenize('~/a.wav')['semantic']
+  np.testing.assert_array_equal(found, model.tokenize(tone(1.0))['semantic'])
+  model.generate('slow piano', seconds=LENGTH, seed=7, out='~/x.wav')
+  assert (tmp_path / 'x.wav').exists()
 
 
 def test_music_becomes_tokens(model, tmp_path):

@@ -50,7 +50,7 @@ def test_the_config_file_is_a_path_too(tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))
   given = ['train', '--config=~/c.py:tiny', '--config', 'file:///c.py', '--x']
   assert path_flags.expand_config(given) == [
-    *('train', f'--config={tmp_path}/c.py:tiny', '--config', '/c.py', '--x')
+    *('train', f'--config={tmp_path}/c.py:tiny', '--config=/c.py', '--x')
   ]
   with pytest.raises(UsageError, match='not supported'):
     path_flags.expand_config(['train', '--config=gs://b/c.py:tiny'])

@@ -113,7 +113,7 @@ def test_the_first_losses_of_a_training_do_not_move(
   flags = [*command_flags(stage, **TRAININGS[stage]), f'--workdir={tmp_path}/w']
   if stage in ('semantic', 'coarse', 'fine'):
     flags.append(f'--tokens={request.getfixturevalue("tokens")[0]}')
-  elif stage not in ('melody', 'melody_rvq'):
+  elif stage != 'melody':
     flags.append(f'--config.data.source=audio_folder:{music_folder}')
   if stage in FITTED:
     workdirs = request.getfixturevalue('workdirs')

@@ -5,13 +5,12 @@ import pytest
 from experiments.tiny_cascade import feature_cache, run_folder
 from musiclm_jax.contracts import ownership
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.data import token_store
-from musiclm_jax.rendered_music import shards
+from musiclm_jax.data import prepared, token_store
 from musiclm_jax.training import workdir
 
 KIND = ownership.Kind('thing', ('about.json', 'parts/[0-9]*', '*.log'))
 KINDS = (
-  *(token_store.FOLDER, shards.FOLDER, workdir.FOLDER),
+  *(token_store.FOLDER, prepared.FOLDER, workdir.FOLDER),
   *(feature_cache.FOLDER, run_folder.FOLDER),
 )
 
@@ -73,13 +72,13 @@ def test_a_folder_is_one_thing_and_one_runs(tmp_path):
 
 def test_a_mark_that_was_cut_short_is_made_again(tmp_path):
   (tmp_path / ownership.MARK).touch()
-  ownership.begin(tmp_path, shards.FOLDER)
-  assert ownership.is_ours(tmp_path, shards.FOLDER)
+  ownership.begin(tmp_path, prepared.FOLDER)
+  assert ownership.is_ours(tmp_path, prepared.FOLDER)
 
 
 def test_folders_of_earlier_versions_are_known(tmp_path):
   for kind, name, text in (
-    (shards.FOLDER, 'corpus.json', '{"source": "rendered_music"}'),
+    (prepared.FOLDER, 'corpus.json', '{"source": "rendered_music"}'),
     (workdir.FOLDER, 'config.json', '{"stage": "lm", "schedule": {}}'),
     (
       token_store.FOLDER,

@@ -159,12 +159,12 @@ def test_captions_are_read_when_they_are_wanted_and_remarked_on_once(
   (folder / 'captions.csv').write_text('path,caption\ndeep/9.wav,x\n')
   found = [AudioFolder(folder, split) for split in SPLITS]
   assert capfd.readouterr().err == ''
-  assert [source.num_captioned() for source in found] == [0, 0, 0]
+  assert [source.captioned() for source in found] == [[], [], []]
   lines = capfd.readouterr().err.splitlines()
   assert len(lines) == 2 and '1 of 1 rows' in lines[0]
   (folder / 'captions.csv').write_text('path,caption\ndeep/0.wav,x\n')
   found = [AudioFolder(folder, split) for split in SPLITS]
-  assert sum(source.num_captioned() for source in found) == 1
+  assert sum(len(source.captioned()) for source in found) == 1
 
 
 def test_a_bad_captions_file_is_no_obstacle_to_what_needs_no_captions(folder):
@@ -172,7 +172,7 @@ def test_a_bad_captions_file_is_no_obstacle_to_what_needs_no_captions(folder):
   source = AudioFolder(folder, 'train')
   source.read(0)
   with pytest.raises(UsageError, match='path,caption'):
-    source.num_captioned()
+    source.captioned()
 
 
 def test_whatever_a_reader_raises_is_silence_and_said_once(

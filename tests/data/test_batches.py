@@ -6,7 +6,7 @@ import pytest
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenSpec
 from musiclm_jax.data import batches
-from musiclm_jax.data.batches import HostShard
+from musiclm_jax.data.loading import HostShard
 
 
 class Ramp:
@@ -15,7 +15,7 @@ class Ramp:
   sample_rate = 100
 
   def __init__(self, captioned=range(7)):
-    self.captioned = captioned
+    self.captioned_pieces = captioned
 
   def __len__(self):
     return 7
@@ -26,11 +26,14 @@ class Ramp:
   def num_samples(self, i):
     return 100 * (i + 1)
 
+  def captioned(self):
+    return list(self.captioned_pieces)
+
   def read(self, i, start=0, num_samples=None):
     return (1000 * i + np.arange(start, start + num_samples)).astype(np.float32)
 
   def caption(self, i, start_seconds, end_seconds, rng):
-    return f'caption {i}' if i in self.captioned else None
+    return f'caption {i}' if i in self.captioned_pieces else None
 
   def attributes(self, i, start_seconds, end_seconds):
     return {'family': 'piano' if i % 2 else 'organ', 'bpm': 120}
@@ -191,18 +194,33 @@ def test_text_belongs_to_its_audio_and_uncaptioned_pieces_are_passed_over():
   assert set(piece) == {2, 5}
 
 
-def test_a_source_without_captions_is_refused():
+def test_captioned_pieces_are_drawn_by_their_length_whatever_is_between():
+  """A piece after many without a caption is not drawn in their place."""
   stream = batches.text_audio_batches(
-    Ramp(captioned=()),
+    Ramp(captioned=(0, 5, 6)),
     Letters(),
-    batch_size=2,
+    batch_size=14,
     crop_seconds=1.0,
     text_length=9,
-    captions_per_crop=2,
+    captions_per_crop=1,
     seed=0,
   )
+  starts = np.concatenate([b['waveform'][:, 0] for b in take(stream, 3)])
+  drawn = np.bincount((starts // 1000).astype(int), minlength=7)
+  np.testing.assert_array_equal(drawn, [3, 0, 0, 0, 0, 18, 21])
+
+
+def test_a_source_without_captions_is_refused():
   with pytest.raises(UsageError, match=r'captions\.csv'):
-    next(stream)
+    batches.text_audio_batches(
+      Ramp(captioned=()),
+      Letters(),
+      batch_size=2,
+      crop_seconds=1.0,
+      text_length=9,
+      captions_per_crop=2,
+      seed=0,
+    )
 
 
 def test_streams_of_a_crop_are_aligned():

@@ -76,7 +76,7 @@ def test_corrupt_files_are_skipped_counted_and_reported(folder, capfd):
   (folder / 'empty.mid').write_bytes(b'')
   (folder / 'noise.mid').write_bytes(b'MThd' + bytes(range(200)))
   (folder / 'text.mid').write_text('not music')
-  files = file_folder.scan(str(folder), midi_folder.KIND)
+  files = file_folder.scan(str(folder), midi_folder.KIND).files
   assert len(files) == 12
   said = capfd.readouterr().err
   assert 'skipped 3 of 15' in said and 'empty.mid' in said
@@ -121,7 +121,8 @@ def test_links_and_names_that_are_no_utf8_are_read(tmp_path):
   (tmp_path / 'music').mkdir()
   (tmp_path / 'music' / 'linked').symlink_to(elsewhere)
   found = [
-    name for name, _ in file_folder.scan(tmp_path / 'music', midi_folder.KIND)
+    name
+    for name, _ in file_folder.scan(tmp_path / 'music', midi_folder.KIND).files
   ]
   assert found == ['linked/b.mid', 'linked/c.mid', 'linked/\udc85.mid']
   assert sum(map(len, _open(tmp_path / 'music').values())) == 3
@@ -143,7 +144,8 @@ def test_splits_and_order_are_those_that_stores_were_made_with(
 ):
   names = [f'{"abc"[k % 3]}{" x" * (k % 2)}/{k}.mid' for k in range(40)]
   found = tuple((name, None) for name in sorted(names))
-  monkeypatch.setattr(file_folder, 'scan', lambda folder, kind: found)
+  scan = file_folder.Scan(found)
+  monkeypatch.setattr(file_folder, 'scan', lambda folder, kind: scan)
   ids = {
     split: [o.piece_id(i) for i in range(len(o))]
     for split, o in _open(tmp_path).items()

@@ -8,7 +8,7 @@ from musiclm_jax.data.sources import open_source
 
 @pytest.mark.parametrize('spec', ['', 'rendered_music', 'mp3:/tmp', 'x:'])
 def test_unknown_kind_lists_the_known_ones(spec):
-  with pytest.raises(UsageError, match=r'rendered_music, audio_folder, midi'):
+  with pytest.raises(UsageError, match='prepared, rendered_music, audio'):
     open_source(spec, 'train')
 
 

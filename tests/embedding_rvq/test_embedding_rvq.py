@@ -56,15 +56,15 @@ def mulan():
 def fit(task):
   """Collections before every step of a fit, and after the last."""
   params, collections = jax.jit(task.init)(jax.random.key(0), _pairs(0))
-  assert params == {task.player: {}}
-  step = jax.jit(task.losses()[task.player])
+  assert params == {task.rvq.player: {}}
+  step = jax.jit(task.losses()[task.rvq.player])
   found = [collections]
   for k in range(task.total_steps):
     _, (collections, _) = step(
       params, collections, _pairs(k), jax.random.key(k), k
     )
     found.append(collections)
-  return [c[task.player] for c in found]
+  return [c[task.rvq.player] for c in found]
 
 
 @pytest.fixture(scope='module')
@@ -74,7 +74,7 @@ def history(task):
 
 @pytest.fixture(scope='module')
 def fitted(task):
-  return {task.player: fit(task)[-1]}
+  return {task.rvq.player: fit(task)[-1]}
 
 
 def test_statistics_come_first_and_then_stand_still(task, history):
@@ -87,7 +87,7 @@ def test_statistics_come_first_and_then_stand_still(task, history):
   for name in (*sums, 'count'):
     np.testing.assert_array_equal(history[steps][name], history[-1][name])
   audio = np.concatenate([_pairs(k)['audio'] for k in range(steps)])
-  mean = task.rvq.mean({task.player: history[-1]}, 'audio')
+  mean = task.rvq.mean({task.rvq.player: history[-1]}, 'audio')
   np.testing.assert_allclose(mean, audio.mean(axis=0), atol=1e-5)
 
 
@@ -151,7 +151,7 @@ def test_using_the_quantizer_changes_nothing(task, fitted):
   far = jnp.ones((64, DIM))
   first = task.rvq.quantize(fitted, _pairs(90)['audio'], 'audio')
   task.rvq.quantize(fitted, far, 'audio')
-  task.evaluate({task.player: {}}, fitted, {'audio': far, 'text': far})
+  task.evaluate({task.rvq.player: {}}, fitted, {'audio': far, 'text': far})
   jax.tree.map(np.testing.assert_array_equal, before, fitted)
   again = task.rvq.quantize(fitted, _pairs(90)['audio'], 'audio')
   np.testing.assert_array_equal(first, again)
@@ -178,13 +178,13 @@ def test_too_little_data_is_refused(task):
   with pytest.raises(UsageError, match='batches of at least 16'):
     task.init(jax.random.key(0), _pairs(0, count=15))
   with pytest.raises(UsageError, match='statistics_steps'):
-    make_task(task.player, statistics_steps=12)
+    make_task(task.rvq.player, statistics_steps=12)
 
 
 def test_loss_has_no_gradient_and_reports_agreement(task, fitted):
   (loss, (_, metrics)), gradient = jax.value_and_grad(
-    lambda own: task.losses()[task.player](
-      {task.player: own}, fitted, _pairs(5), jax.random.key(0), 11
+    lambda own: task.losses()[task.rvq.player](
+      {task.rvq.player: own}, fitted, _pairs(5), jax.random.key(0), 11
     ),
     has_aux=True,
   )({})

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.interop import bert
-from musiclm_jax.mulan.text_tower import TextTower
+from musiclm_jax.mulan.towers import TextTower
 
 QUERY = 'encoder.layer.1.attention.self.query.weight'
 

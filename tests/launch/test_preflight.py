@@ -150,7 +150,8 @@ def test_slurm_tells_who_a_process_is(monkeypatch):
 
 
 def test_one_task_of_slurm_is_alone():
-  assert membership.find({'SLURM_STEP_NUM_TASKS': '1'}) is None
+  alone = membership.find({'SLURM_STEP_NUM_TASKS': '1'})
+  assert alone == membership.ALONE
 
 
 def test_who_holds_a_tpu_is_named(tmp_path):

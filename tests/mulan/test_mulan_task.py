@@ -9,9 +9,10 @@ import optax
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.dsp.framing import num_frames
 from musiclm_jax.dsp.resample import resample_24k_to_16k
-from musiclm_jax.mulan.embedder import mean_over_windows, num_windows
-from musiclm_jax.nn.norm import unit
+from musiclm_jax.mulan.embedder import mean_over_windows
+from musiclm_jax.nn.embedding import unit
 
 
 def _clip(samples, rows=2):
@@ -107,7 +108,7 @@ def test_windows_are_averaged_and_scaled_again(task, initial, embed_audio):
 )
 def test_thirty_seconds_are_21_windows(seconds, count):
   samples = round(seconds * 16_000)
-  assert num_windows(samples, 160_000, 16_000) == count
+  assert num_frames(samples, 160_000, 16_000) == count
   seen = []
 
   def embed(window):

@@ -11,12 +11,10 @@ import pytest
 from flax import linen as nn
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.mulan.ast import AST
 from musiclm_jax.mulan.embedder import MulanEmbedder
 from musiclm_jax.mulan.model import make_mulan
-from musiclm_jax.mulan.resnet import ResNet
 from musiclm_jax.mulan.task import MulanTask
-from musiclm_jax.mulan.text_tower import TextTower
+from musiclm_jax.mulan.towers import AST, ResNet, TextTower
 
 ROOT = Path(__file__).parents[2]
 

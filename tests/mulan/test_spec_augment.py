@@ -8,7 +8,7 @@ import numpy as np
 from flax import linen as nn
 
 from musiclm_jax.mulan.model import Mulan, hide_stripes
-from musiclm_jax.mulan.text_tower import TextTower
+from musiclm_jax.mulan.towers import TextTower
 
 
 def test_hides_one_stripe_along_each_axis():

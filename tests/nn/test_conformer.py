@@ -119,30 +119,6 @@ def test_positions_are_sinusoids_of_the_distance():
   np.testing.assert_allclose(table[6, 0], np.sin(-3.0), atol=1e-6)
 
 
-@pytest.mark.parametrize('conv_norm', ['layer', 'batch'])
-def test_nan_in_the_padding_changes_nothing(x, conv_norm):
-  model, variables = made(x, conv_norm=conv_norm)
-  mask = jnp.arange(9) < jnp.array([[9], [6]])
-  for deterministic in (True, False):
-    apply = jax.jit(
-      lambda x, mask, deterministic=deterministic: model.apply(
-        variables,
-        x,
-        mask=mask,
-        deterministic=deterministic,
-        mutable=['batch_stats'],
-        rngs={'dropout': jax.random.key(0)},
-      )
-    )
-    clean, kept = apply(x, mask)
-    dirty, kept_dirty = apply(x.at[1, 6:].set(jnp.nan), mask)
-    np.testing.assert_array_equal(clean[mask], dirty[mask])
-    for a, b in zip(
-      jax.tree.leaves(kept), jax.tree.leaves(kept_dirty), strict=True
-    ):
-      np.testing.assert_array_equal(a, b)
-
-
 def test_remat_changes_neither_loss_nor_gradient(x):
   gradients = []
   for remat in ('none', 'full'):

@@ -17,7 +17,7 @@ def _latents(seed=0, batch=4, frames=20):
 
 
 def _fitted(x=None, **kwargs):
-  books = quantizer.init_codebooks(jax.random.key(0), Q, K, D)
+  books = quantizer.init_codebooks(Q, K, D)
   x = _latents() if x is None else x
   return _moved(books, x, 1, **kwargs)
 
@@ -116,7 +116,7 @@ def test_commitment_pulls_the_latents_and_not_the_codebooks():
 
 
 def test_before_the_first_batch_the_quantizer_is_the_identity():
-  books, x = quantizer.init_codebooks(jax.random.key(0), Q, K, D), _latents()
+  books, x = quantizer.init_codebooks(Q, K, D), _latents()
   quantized = quantizer.quantize(books, x)
   np.testing.assert_array_equal(quantized.values, x)
   assert not quantized.commitment.any()

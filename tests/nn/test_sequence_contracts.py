@@ -154,7 +154,6 @@ LAYERS = {
     Conformer(num_layers=2, num_heads=2, mlp_dim=24, kernel_size=3),
     (2, 12, 16),
     causal=False,
-    masked=True,
   ),
 }
 

@@ -207,7 +207,7 @@ TOKENS = Chapter(
     Number(
       'windows in 30 s and in 10 s',
       (21, 1),
-      '[mulan_windows.num_windows(s, 10, 1) for s in (30, 10)]',
+      '[framing.num_frames(s, 10, 1) for s in (30, 10)]',
       'MusicLM, derived',
     ),
     Number('tokens', 12, 'mulan_rvq.model.num_levels', 'MusicLM §3.1'),

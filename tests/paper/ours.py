@@ -25,7 +25,6 @@ from musiclm_jax.dsp import framing, vggish_mel
 from musiclm_jax.evaluation import copies, embedders, tagger
 from musiclm_jax.interop import vggish
 from musiclm_jax.metrics import kld, memorization
-from musiclm_jax.mulan import embedder as mulan_windows
 from musiclm_jax.mulan import model as mulan_model
 from musiclm_jax.soundstream import discriminators, losses
 from musiclm_jax.token_lm.layout import make_layout
@@ -133,7 +132,6 @@ NAMES = {
   'math': math,
   'millions': millions,
   'mulan_model': mulan_model,
-  'mulan_windows': mulan_windows,
   'noise': noise,
   'of_all_stages': of_all_stages,
   'parameters': parameters,

@@ -12,7 +12,7 @@ import pytest
 from musiclm_jax import stages
 from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.rehearsal import program
+from musiclm_jax.rehearsal import rehearsal
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 # What is not in the config but makes it small enough to be traced often.
@@ -61,7 +61,7 @@ def test_a_config_at_its_edge_is_built_or_refused_in_words(stage, key, value):
   old[key.rsplit('.', 1)[-1]] = (value,) * len(node) if many else value
   try:
     bounds.check_config(config)
-    planned = program.plan(config.to_dict(), jax.devices())
+    planned = rehearsal.plan(config.to_dict(), jax.devices())
     step = planned.step(planned.task)
     jax.eval_shape(step, planned.state, planned.batch)
   except UsageError as refused:

@@ -73,7 +73,7 @@ def training(stage: str, folder: Path) -> list[str]:
       'layout.acoustic_codebook_size=32',
     ]
   elif stage != 'melody':  # which composes as it goes
-    options.append(f'data.source=rendered_music:{folder / "corpus"}')
+    options.append(f'data.source=prepared:{folder / "corpus"}')
   if stage in NETWORKS:
     calls.append(f'--network={folder / "whole" / NETWORKS[stage]}')
   for option in (*options, 'data.eval_batches=1'):
@@ -137,7 +137,7 @@ def test_killed_at_random_moments(stage, folder, record):
       command(
         'tokenize',
         f'--workdirs={folder / "whole"}',
-        f'--source=rendered_music:{folder / "corpus"}',
+        f'--source=prepared:{folder / "corpus"}',
         f'--out={folder / "tokens"}',
         '--hop_seconds=40',
       )

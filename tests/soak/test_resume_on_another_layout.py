@@ -20,7 +20,8 @@ import pytest
 
 from musiclm_jax import stages
 from musiclm_jax.cascade import stage_data
-from musiclm_jax.data.batches import HostShard, token_batches
+from musiclm_jax.data.batches import token_batches
+from musiclm_jax.data.loading import HostShard
 from musiclm_jax.data.token_store import TokenStore
 from musiclm_jax.training import checkpoint
 
@@ -57,7 +58,7 @@ def start(stage, folder, workdir, steps, *options, devices=1, **environment):
   source = (
     f'--tokens={folder / "tokens"}'
     if stage == 'semantic'
-    else f'--config.data.source=rendered_music:{folder / "corpus"}'
+    else f'--config.data.source=prepared:{folder / "corpus"}'
   )
   plan = {'total_steps': steps, **EVERY}
   # Eight devices on few cores may wait long for each other.

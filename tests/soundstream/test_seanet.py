@@ -24,10 +24,10 @@ def codec():
   variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 64)))
 
   def encode(x):
-    return module.apply(variables, x, method='encode')
+    return module.apply(variables, x, method='encode')[0]
 
   def decode(z):
-    return module.apply(variables, z, method='decode')
+    return module.apply(variables, z, method='decode')[0]
 
   return module, jax.jit(encode), jax.jit(decode)
 

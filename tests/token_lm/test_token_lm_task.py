@@ -14,9 +14,8 @@ from flax import linen as nn
 
 from musiclm_jax.token_lm.language_model import LanguageModel
 from musiclm_jax.token_lm.layout import make_layout
-from musiclm_jax.token_lm.losses import draw_num_levels
 from musiclm_jax.token_lm.model import make_lm
-from musiclm_jax.token_lm.task import TokenLMTask
+from musiclm_jax.token_lm.task import TokenLMTask, draw_num_levels
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 STAGES = ('semantic', 'coarse', 'fine')

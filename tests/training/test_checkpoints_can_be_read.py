@@ -9,7 +9,7 @@ from training_games import play
 
 from musiclm_jax.contracts import ownership
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.training import checkpoint, checkpoints, workdir
+from musiclm_jax.training import checkpoint, workdir
 
 SHORT = {'total_steps': 2, 'save_every': 1, 'log_every': 1, 'eval_every': 0}
 
@@ -35,7 +35,7 @@ def test_a_workdir_of_any_name_trains_and_goes_on(name, tmp_path):
     play('lm', path, schedule=SHORT | {'total_steps': total})
     assert checkpoint.read(path).step == total
   assert checkpoint.read(path / 'checkpoints' / '2').step == 2
-  assert ownership.foreign(path, workdir.FOLDER) is None, 'all of it is ours'
+  ownership.check_ours(path, workdir.FOLDER)
   assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
@@ -64,7 +64,7 @@ def test_the_last_readable_checkpoint_is_kept_whatever_follows(
   assert {p.name for p in (tmp_path / 'w' / 'damaged').iterdir()} == set('24')
   said = capsys.readouterr().out
   assert said.count('cannot be read back') == 2 and 'remove' not in said
-  policy, some = checkpoints.BestAndReadable(readable=1), [1, 2, 3, 4, 5]
+  policy, some = checkpoint.BestAndReadable(readable=1), [1, 2, 3, 4, 5]
   kept = policy.should_preserve(list(map(Saved, some)), context=None)
   assert kept == [True, False, False, False, False]
 

@@ -162,6 +162,7 @@ def test_how_a_step_is_computed_may_change_but_not_what(run):
   workdir.describe(path.parent, config, None)
   config['model']['tower']['remat'] = 'full'
   config['training']['accumulation'] = 4
+  config['data'] = {'read_threads': 8, 'read_processes': 2}
   config['mesh'] = {'fsdp': 4}
   workdir.describe(path.parent, config, None)
   config['model']['tower']['dtype'] = 'bfloat16'

@@ -10,13 +10,13 @@ from musiclm_jax.contracts.task import HealthCheck
 from musiclm_jax.training.detectors import (
   DETECTORS,
   Alarms,
-  at_chance,
-  collapsed_codebook,
-  silent_discriminator,
   slow_input,
 )
 
 TOTAL = 1000
+collapsed_codebook = DETECTORS['collapsed codebook']
+at_chance = DETECTORS['at chance']
+silent_discriminator = DETECTORS['silent discriminator']
 
 
 def rows(metric, values, every=20, **others):

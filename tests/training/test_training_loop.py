@@ -15,7 +15,7 @@ from training_games import play
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.training import checkpoint, workdir
-from musiclm_jax.training.state import flatten
+from musiclm_jax.training.state import flatten, start_from
 from musiclm_jax.training.stop_request import StopRequest
 
 STILL = {'optimizer': {'learning_rate': 0.0}}
@@ -185,18 +185,23 @@ def test_a_refused_start_leaves_no_workdir(tmp_path):
     play('lm', tmp_path / 'file' / 'w')
 
 
+def of(*weights):
+  """What starts a training from weights."""
+  return lambda state: start_from(state, *weights)
+
+
 def test_training_starts_from_given_weights(whole, tmp_path):
   read = checkpoint.read(whole['codec'][1])
   given = read.params, read.collections
   plan = {'total_steps': 1}
   still = {'learning_rate': 0.0}
   state = play(
-    'codec', tmp_path / 'w', initial=given, schedule=plan, optimizer=still
+    'codec', tmp_path / 'w', begin=of(*given), schedule=plan, optimizer=still
   )
   assert_equal(jax.device_get(state.params), given[0])
   spoiled = {**given[0], 'critic': {}}
   with pytest.raises(UsageError, match='params/critic'):
-    play('codec', tmp_path / 'v', initial=(spoiled, given[1]))
+    play('codec', tmp_path / 'v', begin=of(spoiled, given[1]))
   assert not (tmp_path / 'v').exists()
 
 
@@ -209,7 +214,7 @@ def test_a_player_that_is_not_given_starts_fresh_and_averages_from_the_start(
   state = play(
     'codec',
     tmp_path / 'u',
-    initial=(part, read.collections, ['critic']),
+    begin=of(part, read.collections, ['critic']),
     schedule={'total_steps': 1},
     ema_decay=0.5,
     **STILL,
@@ -233,7 +238,7 @@ def test_a_given_part_is_started_from_once_and_the_rest_stays_random(tmp_path):
     started = play(
       'lm',
       tmp_path / 'v',
-      initial=(part, None),
+      begin=of(part, None),
       schedule={'total_steps': steps},
       optimizer=still,
     )
@@ -244,7 +249,7 @@ def test_a_given_part_is_started_from_once_and_the_rest_stays_random(tmp_path):
       np.testing.assert_array_equal(found[other], names[other])
   spare = {**part, 'spare': {'kernel': np.zeros(3)}}
   with pytest.raises(UsageError, match='params/spare/kernel'):
-    play('lm', tmp_path / 'u', initial=(spare, None))
+    play('lm', tmp_path / 'u', begin=of(spare, None))
 
 
 def test_held_out_data_that_fails_is_refused_before_the_first_step(

@@ -18,7 +18,7 @@ from musiclm_jax.contracts import terminal
 from musiclm_jax.contracts.errors import STOPPED, UsageError
 from musiclm_jax.contracts.task import BatchInfo, HealthCheck
 from musiclm_jax.training import checkpoint, observer, speed
-from musiclm_jax.training.observer import ProfiledSteps, describe, differences
+from musiclm_jax.training.observer import describe, differences, profiled_steps
 from musiclm_jax.training.speed import Clock
 
 
@@ -53,18 +53,24 @@ def test_goodput_and_pace_count_what_is_no_step():
     now.passes(2.0)
   with clock.spending('save'):
     now.passes(6.0)
-  pace = clock.pace(5, 15)
-  assert pace.steps_per_second == pytest.approx(4 / 14)
-  assert pace.data_share == pytest.approx(4 / 14)
-  assert pace.seconds_left == pytest.approx(10 * 20 / 4)
-  assert pace.goodput == pytest.approx(10 / 30)
-  assert pace.lost == {'compile': 10.0, 'data': 4.0, 'save': 6.0}
+  figures = clock.figures(5, 15)
+  assert figures == pytest.approx(
+    {
+      'steps_per_second': 4 / 14,
+      'data_share': 4 / 14,
+      'seconds_left': 10 * 20 / 4,
+      'goodput': 10 / 30,
+      'seconds_compile': 10.0,
+      'seconds_data': 4.0,
+      'seconds_save': 6.0,
+    }
+  )
   for wait in (1.5, 5.0):  # of which 2 s run beside a step
     with clock.waiting():
       now.passes(wait)
-  pace = clock.pace(7, 15)
-  assert pace.data_share == pytest.approx(3 / 6.5)
-  assert pace.steps_per_second == pytest.approx(2 / 6.5)
+  figures = clock.figures(7, 15)
+  assert figures['data_share'] == pytest.approx(3 / 6.5)
+  assert figures['steps_per_second'] == pytest.approx(2 / 6.5)
 
 
 def test_the_line_has_rates_in_the_tasks_unit_mfu_and_goodput():
@@ -74,7 +80,7 @@ def test_the_line_has_rates_in_the_tasks_unit_mfu_and_goodput():
   clock.begin(1)
   now.passes(30.0)
   scale = speed.Scale(512.0, 'audio seconds', peak_share=0.25)
-  figures = scale.speed(clock.pace(61, 3661))
+  figures = scale.speed(clock.figures(61, 3661))
   assert figures['audio_seconds_per_second'] == pytest.approx(1024)
   line = scale.line(61, 3661, {'loss': 2.5, 'eval_nll': 3.0}, figures)
   assert line == (
@@ -153,7 +159,7 @@ def test_faults_planted_in_a_run_are_warned_of_once_and_recorded(
   )
   plan = {'total_steps': 160, 'log_every': 20, 'eval_every': 80}
   plan['save_every'] = 80
-  play('loud', tmp_path, schedule=plan, profiled=ProfiledSteps(3, 4))
+  play('loud', tmp_path, schedule=plan, profiled=range(3, 5))
   out = capsys.readouterr().out
   assert out.count('perplexity_level_1 is 1.0 where 8 codes') == 1
   assert out.count('grad_norm_critic stays at 0 since step 20') == 1
@@ -190,7 +196,7 @@ def test_a_step_that_compiles_again_and_a_stalled_input_are_told(
   assert 'step 6 has waited for its data' in out
   assert out.count('compiled the program again') == 1
   assert 'step 8 compiled' in out
-  assert 'batch/tokens is int32[8, 12], not int32[8, 13]; every' in out
+  assert 'batch/tokens is int32[8,12], not int32[8,13]; every' in out
 
 
 def test_a_run_whose_output_nobody_reads_any_more_is_saved_and_ends(
@@ -245,5 +251,5 @@ def test_every_way_in_which_arguments_differ_is_named():
 @pytest.mark.parametrize('text', ['5:2', '0:3', '3', 'a:b', '3:99', '1:2:3'])
 def test_a_window_that_is_none_is_refused_in_one_line(text):
   with pytest.raises(UsageError, match=r'FIRST:LAST.*<= 20, such as'):
-    ProfiledSteps.parse(text, 20)
-  assert ProfiledSteps.parse('10:15', 20) == ProfiledSteps(10, 15)
+    profiled_steps(text, 20)
+  assert profiled_steps('10:15', 20) == range(10, 16)

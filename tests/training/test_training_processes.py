@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from musiclm_jax.contracts import ownership
-from musiclm_jax.training import checkpoint, workdir
+from musiclm_jax.training import checkpoint, export, workdir
+from musiclm_jax.training.state import flatten
 
 STEPS = 'total_steps=40'
 
@@ -167,6 +168,24 @@ def test_two_processes_equal_one_and_stop_together(start_game, tmp_path):
   two, one = rows(tmp_path / 'two'), rows(tmp_path / 'one')
   assert_close(one, two, (1, 2, 3))
   assert_close(one, two, range(stopped + 1, stopped + 4))
+
+
+@pytest.mark.soak
+def test_two_processes_end_in_time_together_and_export(start_game, tmp_path):
+  """They share the parameters, and only the first one writes."""
+  options = ('fsdp=4', 'max_seconds=60', 'total_steps=1000000')
+  begun = time.monotonic()
+  for process in start_pair(start_game, tmp_path / 'two', options):
+    _, err = finish(process, 75)
+    assert 'Traceback' not in err
+  assert time.monotonic() - begun < 60
+  given = export.read(tmp_path / 'two.export')
+  read = checkpoint.read(tmp_path / 'two')
+  assert given.step == read.step
+  mine, theirs = flatten(given.params), flatten(read.params)
+  assert mine.keys() == theirs.keys()
+  for name, array in mine.items():
+    np.testing.assert_allclose(array, theirs[name], rtol=2**-8)
 
 
 @pytest.mark.soak

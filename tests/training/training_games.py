@@ -5,11 +5,13 @@ Run as a script it trains one in a real process:
 """
 
 import dataclasses
+import functools
 import json
 import resource
 import signal
 import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,7 @@ from flax import linen as nn
 from musiclm_jax import cli
 from musiclm_jax.launch import membership
 from musiclm_jax.nn.einsum import Einsum
-from musiclm_jax.training import loop, workdir
+from musiclm_jax.training import export, loop, workdir
 
 ADAM = {
   'name': 'adam',
@@ -240,6 +242,8 @@ def play(game, path, *, pause=0.0, schedule=None, **kwargs):
   task, make, players = GAMES[game]
   data = ('poisoned', 'happens')
   extra = {name: kwargs.pop(name) for name in data if name in kwargs}
+  fields = loop.Slice.__dataclass_fields__
+  part = {name: kwargs.pop(name) for name in fields if name in kwargs}
   plan = PLAN | (schedule or {})
   model = {'width': kwargs.pop('width', 8)}
   config = {'stage': game, 'model': model, 'schedule': plan}
@@ -252,6 +256,7 @@ def play(game, path, *, pause=0.0, schedule=None, **kwargs):
       config=config,
       schedule=plan,
       optimizers={player: optimizer for player in players},
+      part=loop.Slice(**part),
       **kwargs,
     )
 
@@ -265,6 +270,12 @@ if __name__ == '__main__':
   if limit := options.pop('file_bytes', None):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+  if seconds := options.pop('max_seconds', None):
+    options['seconds_left'] = lambda: cli.seconds_left(seconds / 60)
+    options['at_end'] = functools.partial(
+      export.write, Path(f'{path}.export'), config={}
+    )
 
   # A background job inherits an ignored SIGINT; a terminal's job does not.
   signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -71,5 +71,5 @@ def test_an_interruption_keeps_the_crops_that_were_done(compute):
 
 def test_features_of_another_corpus_are_not_used(compute):
   compute()
-  (compute.corpus / 'lengths.json').write_text('{"train": [8]}')
+  (compute.corpus / 'index.json').write_text('{"train": [8]}')
   assert compute().calls == 3

@@ -369,7 +369,7 @@ ROOMS = {
     ('token_lm/task.py', 'nn/transformer.py', 'data/token_store.py'),
   ),
   'tokenize': ('cascade/corpus.py', 'contracts/token_contract.py'),
-  'features': ('metrics/music.py', 'cascade/networks.py'),
+  'features': ('soundstream/codec.py', 'cascade/networks.py'),
   'bundle': ('cascade/bundle.py', 'contracts/ownership.py'),
   'generate': ('cascade/generator.py', 'cascade/conditioning.py'),
   'evaluate': ('metrics/bootstrap.py', 'cascade/tokenizer.py'),
@@ -446,7 +446,7 @@ def test_what_a_stage_imports_in_truth_is_among_its_files(name, run_python):
   stage = next(stage for stage in plan_of_demo() if stage.name == name)
   module = stage.command[0]
   late = {
-    'prepare': 'musiclm_jax.rendered_music.builder',
+    'prepare': 'musiclm_jax.data.preparable',
     'features': 'experiments.tiny_cascade.evaluation',
     'evaluate': 'experiments.tiny_cascade.evaluation',
   }[name]
