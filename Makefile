@@ -35,10 +35,11 @@ lint: $(VENV)/.installed
 	@$(VENV)/bin/lint-imports
 
 # PyTorch twins live in an environment of their own: tests need only fixtures.
-$(VENV)-parity/.installed: experiments/parity/requirements.txt
+$(VENV)-parity/.installed: experiments/parity/requirements.txt experiments/parity/requirements-measures.txt
 	@test -x $(VENV)-parity/bin/python || $(PYTHON) -m venv $(VENV)-parity
 	@$(VENV)-parity/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	@$(VENV)-parity/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@$(VENV)-parity/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r experiments/parity/requirements-measures.txt
 	@touch $@
 
 parity: $(VENV)/.installed $(VENV)-parity/.installed

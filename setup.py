@@ -79,6 +79,8 @@ setup(
   license='Apache-2.0',
   python_requires='>=3.11,<3.14',
   packages=find_packages(include=['musiclm_jax', 'musiclm_jax.*']),
+  # The embedder that evaluate has without published weights.
+  package_data={'musiclm_jax.evaluation': ['*.safetensors']},
   cmdclass={'build_py': BuildPy},
   install_requires=CORE,
   extras_require=EXTRAS,

@@ -23,6 +23,10 @@ twins again, compares them with the committed fixtures (`tests/fixtures/`), runs
 our networks on the same input and writes this table; the tests hold the same
 errors below 1e-4.
 
+FAD and KAD of drawn embeddings are those of the packages frechet-audio-distance
+and kadtk, whose arithmetic is run without the networks (`audio_distances.py`);
+files of weights are those that torch.save writes (`torch_files.py`).
+
 {date}, Python {python}, jax {jax}; twins by {twins}.
 
 | network: its twin | largest absolute error |

@@ -33,6 +33,12 @@ class Interval:
     return Interval(self.value + offset, self.low + offset, self.high + offset)
 
 
+def bounds(value: float, resampled: np.ndarray) -> Interval:
+  """Bounds of a figure from the percentiles of what resamples gave, [R]."""
+  low, high = np.percentile(resampled, [_TAIL, 100 - _TAIL])
+  return Interval(float(value), float(low), float(high))
+
+
 def unit_means(
   values: Sequence[float], units: Sequence[Hashable]
 ) -> tuple[np.ndarray, list[Hashable]]:
@@ -88,7 +94,7 @@ def mean(
   for label in dict.fromkeys(labels):
     part = values[[other == label for other in labels]]
     means.append(_drawn_means(rng, part, resamples))
-  return _interval(balanced_mean(values, classes), np.mean(means, axis=0))
+  return bounds(balanced_mean(values, classes), np.mean(means, axis=0))
 
 
 def difference(
@@ -115,7 +121,7 @@ def ratio(
   rng = np.random.default_rng([seed, len(ours)])
   drawn = rng.integers(0, len(ours), (RESAMPLES, len(ours)))
   ratios = ours[drawn].mean(axis=1) / theirs[drawn].mean(axis=1)
-  return _interval(ours.mean() / theirs.mean(), ratios)
+  return bounds(ours.mean() / theirs.mean(), ratios)
 
 
 def two_samples(
@@ -125,7 +131,7 @@ def two_samples(
   rng = np.random.default_rng([seed, len(ours), len(theirs)])
   ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
   means = [_drawn_means(rng, values, RESAMPLES) for values in (ours, theirs)]
-  return _interval(ours.mean() - theirs.mean(), means[0] - means[1])
+  return bounds(ours.mean() - theirs.mean(), means[0] - means[1])
 
 
 def statistic(
@@ -173,12 +179,6 @@ def spread(
   figures = _resampled(figure, num_units, seed, resamples)
   margin = _TAIL_SIGMAS * float(np.std(figures))
   return Interval(value, value - margin, value + margin)
-
-
-def _interval(value: float, resampled: np.ndarray) -> Interval:
-  """Bounds from the percentiles of what resamples gave."""
-  low, high = np.percentile(resampled, [_TAIL, 100 - _TAIL])
-  return Interval(float(value), float(low), float(high))
 
 
 def _drawn_means(

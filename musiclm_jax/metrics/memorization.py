@@ -4,6 +4,11 @@ tokens [T] -> spans [N, 125] -> per span the largest share of positions at
 which one training span of the same length agrees (MusicLM §4.4). Exact copies
 are almost always zero, also for a model that copies with a single slip; the
 share sees those.
+
+tokens -> histogram over ids [K] -> cost of turning one into the other, where
+moving a token costs the distance of the two k-means centroids: an approximate
+match, whatever the order. The cost below which spans match depends on the
+centroids, so it is found on spans that are no copies: `threshold_at`.
 """
 
 import dataclasses
@@ -14,6 +19,8 @@ import numpy as np
 from musiclm_jax.metrics import bootstrap
 
 SPAN_SECONDS = 5.0
+_REGULARIZATION = 0.02
+_ITERATIONS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,3 +110,128 @@ def measure(
   ]
   queries = np.concatenate(cut) if cut else np.zeros((0, length))
   return Copying(largest_shares(queries, training), owners)
+
+
+def histograms(queries: np.ndarray, codebook_size: int) -> np.ndarray:
+  """Share of each id in spans [N, L], float64 [N, K]."""
+  counts = np.stack(
+    [np.bincount(row, minlength=codebook_size) for row in queries]
+  )
+  return counts / counts.sum(axis=1, keepdims=True)
+
+
+def transport_cost(
+  ours: np.ndarray,
+  theirs: np.ndarray,
+  centroids: np.ndarray,
+  *,
+  regularization: float = _REGULARIZATION,
+  iterations: int = _ITERATIONS,
+) -> float:
+  """Cost of the entropic transport between two histograms (Cuturi 2013).
+
+  Sinkhorn's iterations in the log domain, over the ids that occur.
+
+  Args:
+    ours: Histogram [K] that sums to 1.
+    theirs: Likewise.
+    centroids: Of the ids, [K, D]; moving a share costs their distance.
+    regularization: Weight of the entropy, as a share of the mean distance: the
+      cost is above that of the best plan by about as much.
+    iterations: Of Sinkhorn.
+
+  Returns:
+    In units of the centroids, at least the distance of the histograms' means.
+  """
+  rows, columns = np.flatnonzero(ours), np.flatnonzero(theirs)
+  costs = _distances(centroids[rows], centroids[columns])
+  scale = regularization * costs.mean()
+  if not scale > 0:
+    return 0.0  # one id, the same in both
+  kernel = -costs / scale
+  log_a, log_b = np.log(ours[rows]), np.log(theirs[columns])
+  g = np.zeros(len(columns))
+  for _ in range(iterations):
+    f = log_a - _log_sum_exp(kernel + g, axis=1)
+    g = log_b - _log_sum_exp(kernel + f[:, None], axis=0)
+  plan = np.exp(kernel + f[:, None] + g)
+  return float((plan * costs).sum())
+
+
+def transport_costs(
+  queries: np.ndarray, targets: np.ndarray, centroids: np.ndarray
+) -> np.ndarray:
+  """Cost of each span to its own target, as the paper compares them.
+
+  Args:
+    queries: Generated spans [N, L].
+    targets: What followed the prompts in training, [N, L].
+    centroids: Of the ids, [K, D].
+
+  Returns:
+    [N], in units of the centroids.
+  """
+  sides = [histograms(x, len(centroids)) for x in (queries, targets)]
+  return np.array(
+    [transport_cost(a, b, centroids) for a, b in zip(*sides, strict=True)]
+  )
+
+
+def nearest_costs(
+  queries: np.ndarray, training: np.ndarray, centroids: np.ndarray
+) -> np.ndarray:
+  """Cost of each span to the nearest training span.
+
+  No transport is cheaper than the distance of the two means: training spans
+  are tried by that distance until it is more than the best cost.
+
+  Args:
+    queries: Spans [N, L].
+    training: Spans [M, L], one or more.
+    centroids: Of the ids, [K, D].
+
+  Returns:
+    [N], in units of the centroids.
+  """
+  sides = [histograms(x, len(centroids)) for x in (queries, training)]
+  bounds = _distances(*(side @ centroids for side in sides))
+  best = np.full(len(queries), np.inf)
+  for row, histogram in enumerate(sides[0]):
+    for column in np.argsort(bounds[row]):
+      if bounds[row, column] >= best[row]:
+        break
+      cost = transport_cost(histogram, sides[1][column], centroids)
+      best[row] = min(best[row], cost)
+  return best
+
+
+def threshold_at(negatives: np.ndarray, rate: float) -> float:
+  """The cost below which no more than a share of non-copies lies.
+
+  Args:
+    negatives: Costs of spans that are no copies; a bound of 1 % needs 300.
+    rate: That share, in [0, 1).
+
+  Raises:
+    ValueError: If there are fewer negatives than the share can be seen on.
+  """
+  ordered = np.sort(np.asarray(negatives, np.float64))
+  if len(ordered) < 1 or (rate > 0 and rate * len(ordered) < 1):
+    raise ValueError(
+      f'a rate of {rate:g} cannot be seen on {len(ordered)} negatives: give '
+      'more'
+    )
+  return float(ordered[int(rate * len(ordered))])
+
+
+def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """Euclidean distances of rows, [N, M]."""
+  a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+  squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)
+  return np.sqrt(np.maximum(squares - 2 * a @ b.T, 0.0))
+
+
+def _log_sum_exp(x: np.ndarray, axis: int) -> np.ndarray:
+  most = x.max(axis=axis, keepdims=True)
+  total = np.log(np.exp(x - most).sum(axis=axis))
+  return total + most.squeeze(axis)

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -20,8 +21,10 @@ from musiclm_jax.cascade import inputs, windows
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts.task import Task
 from musiclm_jax.data import noise
-from musiclm_jax.dsp import framing
-from musiclm_jax.metrics import memorization
+from musiclm_jax.dsp import framing, vggish_mel
+from musiclm_jax.evaluation import copies, embedders, tagger
+from musiclm_jax.interop import vggish
+from musiclm_jax.metrics import kld, memorization
 from musiclm_jax.mulan import model as mulan_model
 from musiclm_jax.soundstream import discriminators, losses
 from musiclm_jax.token_lm.layout import make_layout
@@ -105,10 +108,21 @@ def millions(count: int, digits: int = 0) -> float:
   return rounded if digits else int(rounded)
 
 
+def windows_in(seconds: float, windowing: str) -> int:
+  """Counts the windows of a clip at VGGish's rate."""
+  rate = vggish_mel.SAMPLE_RATE
+  silence = np.zeros(round(seconds * rate), np.float32)
+  return len(embedders.WINDOWINGS[windowing].cut(silence, rate))
+
+
 NAMES = {
   **{stage: config(stage) for stage in stages.STAGES},
   'mulan_ast': config('mulan', 'paper_ast'),
   'SamplingConfig': SamplingConfig,
+  'copies': copies,
+  'embedders': embedders,
+  'framing': framing,
+  'kld': kld,
   'memorization': memorization,
   'discriminators': discriminators,
   'frontend': frontend,
@@ -118,14 +132,17 @@ NAMES = {
   'math': math,
   'millions': millions,
   'mulan_model': mulan_model,
-  'framing': framing,
   'noise': noise,
   'of_all_stages': of_all_stages,
   'parameters': parameters,
   'shapes': shapes,
+  'tagger': tagger,
   'task': task,
   'tokens_with_melody': tokens_with_melody,
+  'vggish': vggish,
+  'vggish_mel': vggish_mel,
   'windows': windows,
+  'windows_in': windows_in,
 }
 
 

@@ -1,0 +1,131 @@
+"""Measures a folder of generated music against a folder of references.
+
+`python -m musiclm_jax.evaluate --reference=DIR --generated=DIR --json=FILE`
+
+`--metrics` are fad (with FAD∞ and the FAD of each song), kad, kld (clips of one
+name are pairs), mcc and text_score (prompts from captions.csv, else from what
+generate wrote into the WAV), codec, memorization and fingerprint (against
+`--training`). Embedders are `tagger`, which comes with the package and is not
+VGGish, `vggish` with `--vggish=FILE`, and `codec` and `mulan` of a `--bundle`.
+`--save_statistics=FILE.npz` keeps what FAD and KAD need of the reference, and
+`--reference=FILE.npz` reads it. Each figure's hash, windowing, n, seed, bounds
+and values of clips stand under `details` of the JSON.
+"""
+
+import json
+
+from absl import flags
+
+from musiclm_jax import cli, path_flags
+from musiclm_jax.contracts import bounds
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.terminal import printable
+
+_REFERENCE = path_flags.DEFINE_path(
+  'reference', None, 'Folder of references, or an .npz of --save_statistics.'
+)
+_GENERATED = path_flags.DEFINE_path(
+  'generated', None, 'Folder of the music that is measured.'
+)
+_METRICS = flags.DEFINE_list('metrics', ['fad', 'kad'], 'See above.')
+_JSON = path_flags.DEFINE_path('json', None, 'File of the results.')
+_EMBEDDERS = flags.DEFINE_list(
+  'embedders', None, 'Of fad and kad; None: all that are at hand.'
+)
+_WINDOWING = flags.DEFINE_enum(
+  'windowing',
+  'vggish',
+  ('vggish', 'fad_tool'),
+  'vggish: 0.96 s; fad_tool: 1.0 s every 0.5 s, clips scaled to their peak.',
+)
+_BUNDLE = path_flags.DEFINE_path('bundle', None, 'Folder of a bundle.')
+_VGGISH = path_flags.DEFINE_path(
+  'vggish', None, "File of VGGish's published weights."
+)
+_TRAINING = path_flags.DEFINE_path(
+  'training', None, 'Folder of sound that was trained on.'
+)
+_SAVE = path_flags.DEFINE_path(
+  'save_statistics', None, "File for the reference's statistics, .npz."
+)
+_SCORES = flags.DEFINE_enum(
+  'kld_scores',
+  None,
+  ('softmax', 'sigmoid'),
+  'Scores of kld; None: as each classifier was trained.',
+)
+_DIRECTION = flags.DEFINE_enum(
+  'kld_direction',
+  'reference_to_generated',
+  ('reference_to_generated', 'generated_to_reference'),
+  'Direction of kld: the first is p of KL(p ‖ q).',
+)
+_POOLING = flags.DEFINE_enum(
+  'kld_pooling',
+  'mean_scores',
+  ('mean_scores', 'mean_logits', 'segments'),
+  'How kld puts the segments of a clip together.',
+)
+_SEED = flags.DEFINE_integer('seed', 0, 'Of all that is drawn.', *bounds.SEED)
+_BATCH_SIZE = flags.DEFINE_integer(
+  'batch_size', 32, 'Windows of one call of a network.', 1, 4096
+)
+
+
+def main() -> None:
+  """Checks all arguments before a clip is read, then measures."""
+  from musiclm_jax.contracts import atomic_file, paths
+  from musiclm_jax.evaluation import inputs, run
+
+  _check_flags(run.MEASURES)
+  for file in filter(None, (_JSON.value, _SAVE.value)):
+    paths.check_file(file)
+  from musiclm_jax.launch import devices
+
+  devices.check()
+  results = run.evaluate(
+    inputs.open_inputs(
+      reference=_REFERENCE.value,
+      generated=_GENERATED.value,
+      training=_TRAINING.value,
+      measures=_METRICS.value,
+      embedder_names=_EMBEDDERS.value,
+      windowing=_WINDOWING.value,
+      bundle=_BUNDLE.value,
+      vggish=_VGGISH.value,
+      seed=_SEED.value,
+      batch_size=_BATCH_SIZE.value,
+      kld_scores=_SCORES.value,
+      kld_direction=_DIRECTION.value,
+      kld_pooling=_POOLING.value,
+      progress=cli.progress(),
+      report=cli.report,
+    ),
+    _METRICS.value,
+    _SAVE.value,
+  )
+  if _JSON.value:
+    text = json.dumps(results.to_json(), indent=1, allow_nan=False)
+    atomic_file.write_text(_JSON.value, text + '\n')
+  for line in results.lines():
+    print(printable(line))
+
+
+def _check_flags(measures: tuple[str, ...]) -> None:
+  from musiclm_jax.evaluation import run
+
+  run.check_measures(_METRICS.value)
+  if not _REFERENCE.value and not _GENERATED.value:
+    raise UsageError('--reference and --generated are missing: give folders')
+  if not _GENERATED.value and not _SAVE.value:
+    raise UsageError('--generated is missing: give the folder to measure')
+  if _SAVE.value and _SAVE.value.suffix != '.npz':
+    raise UsageError(
+      f"--save_statistics='{_SAVE.value}': the name must end in .npz"
+    )
+  if not _METRICS.value and not _SAVE.value:
+    raise UsageError(f'--metrics is empty: choose of {", ".join(measures)}')
+
+
+if __name__ == '__main__':
+  cli.run(main)

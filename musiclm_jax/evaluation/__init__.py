@@ -1,0 +1,1 @@
+"""Evaluation: folders of music -> the measures of `metrics/`, with reasons."""

@@ -1,0 +1,131 @@
+"""What a call of `evaluate` works on: folders, networks and choices."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.progress import ProgressCallback
+from musiclm_jax.evaluation.clips import ClipFolder
+from musiclm_jax.evaluation.embedders import (
+  BATCH_SIZE,
+  EMBEDDERS,
+  Embedder,
+  open_all,
+)
+from musiclm_jax.metrics import kld
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationInputs:
+  """What a call of `evaluate` works on.
+
+  Attributes:
+    reference: Folder of reference clips, or the .npz file of its statistics;
+      None where no measure needs one.
+    generated: Folder of what is measured; None to save statistics only.
+    embedders: Of FAD and KAD.
+    bundle: Folder of a bundle, for what needs its networks.
+    training: Folder of what the bundle was trained on, for copies.
+    seed: Of everything that is drawn.
+    batch_size: Windows of one call of a network.
+    kld_scores: One of `kld.SCORES`; None: as each classifier was trained.
+    kld_direction: One of `kld.DIRECTIONS`.
+    kld_pooling: One of `kld.POOLINGS`.
+    progress: Takes events, counted in clips.
+    report: Takes lines for the user.
+  """
+
+  reference: ClipFolder | Path | None = None
+  generated: ClipFolder | None = None
+  embedders: tuple[Embedder, ...] = ()
+  bundle: Path | None = None
+  training: ClipFolder | None = None
+  seed: int = 0
+  batch_size: int = BATCH_SIZE
+  kld_scores: str | None = None
+  kld_direction: str = kld.DIRECTIONS[0]
+  kld_pooling: str = kld.POOLINGS[0]
+  progress: ProgressCallback | None = None
+  report: Callable[[str], None] = lambda line: None
+
+  def reference_folder(self, measure: str) -> ClipFolder:
+    """The folder of references.
+
+    Raises:
+      UsageError: If it is a file of statistics, or missing.
+    """
+    if not isinstance(self.reference, ClipFolder):
+      raise UsageError(
+        f'{measure} reads the reference clips: give --reference=DIR, their '
+        'folder'
+      )
+    return self.reference
+
+  def generated_folder(self, measure: str) -> ClipFolder:
+    """The folder that is measured.
+
+    Raises:
+      UsageError: If it is missing.
+    """
+    if self.generated is None:
+      raise UsageError(
+        f'{measure} measures clips: give --generated=DIR, their folder'
+      )
+    return self.generated
+
+
+def open_inputs(
+  *,
+  reference: Path | None,
+  generated: Path | None,
+  training: Path | None,
+  measures: Sequence[str],
+  embedder_names: Sequence[str] | None,
+  windowing: str,
+  vggish: Path | None,
+  **others: Any,
+) -> EvaluationInputs:
+  """Opens folders and embedders by what a user gave.
+
+  Args:
+    reference: Folder, or file of statistics.
+    generated: Folder.
+    training: Folder.
+    measures: That will be taken.
+    embedder_names: Of `embedders.EMBEDDERS`; None: all whose weights are given.
+    windowing: Of `embedders.WINDOWINGS`.
+    vggish: File with VGGish's weights.
+    **others: Fields of `EvaluationInputs`.
+
+  Raises:
+    UsageError: If something is missing or cannot be read.
+  """
+  bundle = others.get('bundle')
+  if embedder_names is None:
+    given = {'tagger': True, 'vggish': vggish, 'codec': bundle, 'mulan': bundle}
+    embedder_names = [name for name in EMBEDDERS if given[name]]
+  opened: list[Embedder] = []
+  if not set(measures).isdisjoint(('fad', 'kad')):
+    opened = open_all(
+      dict.fromkeys(embedder_names),
+      windowing=windowing,
+      batch_size=others.get('batch_size', BATCH_SIZE),
+      bundle=bundle,
+      vggish=vggish,
+    )
+    if not opened:
+      raise UsageError(
+        f'--embedders is empty: choose of {", ".join(EMBEDDERS)}'
+      )
+  source: ClipFolder | Path | None = reference
+  if reference is not None and reference.suffix != '.npz':
+    source = ClipFolder(reference)
+  return EvaluationInputs(
+    reference=source,
+    generated=generated and ClipFolder(generated),
+    training=training and ClipFolder(training),
+    embedders=tuple(opened),
+    **others,
+  )

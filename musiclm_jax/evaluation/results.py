@@ -1,0 +1,68 @@
+"""Results of an evaluation: flat figures, and `details` of what made them."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from musiclm_jax.metrics.bootstrap import Interval
+
+
+@dataclasses.dataclass
+class Results:
+  """Figures as they are found.
+
+  Attributes:
+    figures: Key, such as `fad_tagger` -> number; None where there is none,
+      which `details` explains.
+    details: Key -> hash, windowing, n, seed, interval, values of clips, and
+      remarks that belong beside the figure.
+  """
+
+  figures: dict[str, float | None] = dataclasses.field(default_factory=dict)
+  details: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  def add(
+    self,
+    key: str,
+    value: float | None,
+    *,
+    interval: Interval | None = None,
+    remarks: Sequence[str] = (),
+    **details: Any,
+  ) -> None:
+    """Adds a figure.
+
+    Args:
+      key: Of the figure.
+      value: None or not finite: there is none, and a remark says why.
+      interval: With one-sided 95 % bounds.
+      remarks: What a reader must know before the figure counts.
+      **details: All else.
+    """
+    if value is not None and not math.isfinite(value):
+      value = None
+    self.figures[key] = None if value is None else float(value)
+    bounds = [interval.low, interval.high] if interval else None
+    self.details[key] = {
+      'interval': bounds,
+      'remarks': list(remarks),
+      **details,
+    }
+
+  def to_json(self) -> dict[str, Any]:
+    """Flat figures, then `details`."""
+    return {**self.figures, 'details': self.details}
+
+  def lines(self) -> list[str]:
+    """A line of each figure, its bounds and remarks, for people."""
+    width = max((len(key) for key in self.figures), default=0)
+    out = []
+    for key, value in self.figures.items():
+      told = 'none' if value is None else f'{value:.4g}'
+      bounds = self.details[key]['interval']
+      if bounds:
+        told += f'  [{bounds[0]:.4g}, {bounds[1]:.4g}]'
+      out.append(f'{key:{width}}  {told}')
+      out += [f'{"":{width}}  {line}' for line in self.details[key]['remarks']]
+    return out

@@ -1,0 +1,248 @@
+"""Scores of single clips: KLD of pairs, MuLan cycle consistency, text score.
+
+folder -> logits or embeddings of each clip, with its partner or prompt ->
+`metrics/` -> figures over pairs or prompts
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.terminal import first_few, printable
+from musiclm_jax.evaluation import classifiers, clips, embedders, prompts
+from musiclm_jax.evaluation.clips import ClipFolder
+from musiclm_jax.evaluation.inputs import EvaluationInputs
+from musiclm_jax.evaluation.results import Results
+from musiclm_jax.metrics import bootstrap, kld, mulan_cycle
+
+_TEXT_HEADS = ('family', 'style', 'tempo')
+
+
+def add_kld(inputs: EvaluationInputs, results: Results) -> None:
+  """KLD of pairs of clips by each classifier, over pairs.
+
+  Raises:
+    UsageError: If no names pair.
+  """
+  folders = (inputs.reference_folder('kld'), inputs.generated_folder('kld'))
+  pairs = clips.pair(*folders)
+  for names, lacking in (
+    (pairs.without_generated, 'generated clip'),
+    (pairs.without_reference, 'reference'),
+  ):
+    if names:
+      inputs.report(
+        f'kld: {len(names)} clips have no {lacking} of their name: '
+        + first_few([printable(name) for name in names])
+      )
+  heads = classifiers.open_tagger(inputs.batch_size)
+  values: dict[str, dict[str, float]] = {head: {} for head in heads.classifiers}
+  for index, both in zip(
+    pairs.indices, _paired_logits(inputs, heads, folders, pairs), strict=True
+  ):
+    if not all(map(len, both)):
+      continue
+    for head, classifier in heads.classifiers.items():
+      values[head][folders[1].names[index[1]]] = kld.kl_divergence(
+        *(logits[:, classifier.columns] for logits in both),
+        scores=inputs.kld_scores or classifier.scores,
+        direction=inputs.kld_direction,
+        pooling=inputs.kld_pooling,
+      )
+  for head, classifier in heads.classifiers.items():
+    found = values[head]
+    if not found:
+      raise UsageError('kld: no pair of clips has a window of 0.96 s')
+    bounds = bootstrap.mean(list(found.values()), seed=inputs.seed)
+    results.add(
+      f'kld_{classifier.name}',
+      bounds.value,
+      interval=bounds,
+      remarks=_worth(classifier),
+      **_classifier_facts(inputs, heads, classifier),
+      scores=inputs.kld_scores or classifier.scores,
+      direction=inputs.kld_direction,
+      pooling=inputs.kld_pooling,
+      epsilon=kld.EPSILON,
+      n=len(found),
+      without_generated=list(pairs.without_generated),
+      without_reference=list(pairs.without_reference),
+      per_song=found,
+    )
+
+
+def _paired_logits(
+  inputs: EvaluationInputs,
+  heads: classifiers.TaggerHeads,
+  folders: tuple[ClipFolder, ClipFolder],
+  pairs: clips.Pairs,
+) -> Iterator[list[np.ndarray]]:
+  """Logits of both clips of each pair, read side by side."""
+  rate = heads.embedder.sample_rate
+  sides = [
+    folder.clips(rate, stage, progress, [pair[side] for pair in pairs.indices])
+    for side, (folder, stage, progress) in enumerate(
+      zip(folders, ('reference', 'kld'), (None, inputs.progress), strict=True)
+    )
+  ]
+  waveforms = (
+    clip.waveform for both in zip(*sides, strict=True) for clip in both
+  )
+  found = heads.logits(waveforms)
+  for first in found:
+    yield [first, next(found)]
+
+
+def _worth(classifier: classifiers.Classifier) -> list[str]:
+  """What must stand beside a figure of a classifier."""
+  shares = ', '.join(f'{n} {v:.2f}' for n, v in classifier.accuracy.items())
+  told = (
+    f'accuracy of the classifier on held-out clips: {shares} (the commonest '
+    f'class: {classifier.majority:.2f})'
+  )
+  if not classifier.qualified:
+    told += '; not good enough: the figure decides nothing'
+  return [told]
+
+
+def _classifier_facts(
+  inputs: EvaluationInputs,
+  heads: classifiers.TaggerHeads,
+  classifier: classifiers.Classifier,
+) -> dict:
+  return {
+    'classifier': classifier.name,
+    'classes': list(classifier.classes),
+    'accuracy': dict(classifier.accuracy),
+    'majority': classifier.majority,
+    'qualified': classifier.qualified,
+    'sha256': heads.embedder.sha256,
+    'windowing': heads.embedder.windowing.name,
+    'label': heads.embedder.label,
+    'seed': inputs.seed,
+  }
+
+
+def _prompted(
+  inputs: EvaluationInputs, folder: ClipFolder
+) -> tuple[dict[int, str], list[str]]:
+  """Prompts by clip, and the names of clips that have none.
+
+  Raises:
+    UsageError: If no clip has one.
+  """
+  asked = {
+    index: prompt
+    for index in range(len(folder))
+    if (prompt := prompts.prompt_of(folder, index))
+  }
+  without = [name for i, name in enumerate(folder.names) if i not in asked]
+  if not asked:
+    raise UsageError(
+      f"no clip of '{printable(folder.path)}' has a prompt: write captions.csv "
+      '(path,caption) beside them, or give WAV files of musiclm_jax.generate'
+    )
+  if without:
+    inputs.report(
+      f'{len(without)} clips have no prompt and are left out: '
+      + first_few([printable(name) for name in without])
+    )
+  return asked, without
+
+
+def add_mcc(inputs: EvaluationInputs, results: Results) -> None:
+  """Cosine of the bundle's MuLan between clips and their prompts.
+
+  Raises:
+    UsageError: If there is no bundle, or no clip has a prompt.
+  """
+  if inputs.bundle is None:
+    raise UsageError('mcc needs the MuLan of a bundle: give --bundle=DIR')
+  from musiclm_jax.cascade.musiclm import MusicLM
+
+  folder = inputs.generated_folder('mcc')
+  asked, without = _prompted(inputs, folder)
+  embedder = embedders.open_mulan(inputs.bundle, inputs.batch_size, 1.0)
+  window = embedder.windowing.samples(embedder.sample_rate)
+  read = folder.clips(embedder.sample_rate, 'mcc', inputs.progress, list(asked))
+  # As MuLan reads clips: a shorter one is repeated, of a longer one the mean.
+  waveforms = (
+    np.resize(clip.waveform, max(window, len(clip.waveform))) for clip in read
+  )
+  rows = np.stack([x.mean(axis=0) for x in embedder.embed_all(waveforms)])
+  audio = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+  texts = list(asked.values())
+  model = MusicLM.load(inputs.bundle, inputs.report)
+  found = mulan_cycle.cycle_consistency(
+    model.embed_text(texts), audio, texts, seed=inputs.seed
+  )
+  names = [folder.names[i] for i in asked]
+  facts = {
+    'sha256': embedder.sha256,
+    'windowing': embedder.windowing.name,
+    'label': embedder.label,
+    'seed': inputs.seed,
+    'n': len(names),
+    'prompts': len(set(texts)),
+    'without_prompt': without,
+  }
+  results.add(
+    'mcc_mulan',
+    found.raw.value,
+    interval=found.raw,
+    mismatched=found.mismatched,
+    per_song=dict(zip(names, found.cosines.tolist(), strict=True)),
+    **facts,
+  )
+  above = found.above_mismatched
+  results.add(
+    'mcc_above_mismatched_mulan',
+    above.value if above else None,
+    interval=above,
+    remarks=[] if above else ['all clips have one prompt'],
+    **facts,
+  )
+
+
+def add_text_score(inputs: EvaluationInputs, results: Results) -> None:
+  """Share of clips in which classifiers find what the prompt states.
+
+  Raises:
+    UsageError: If no clip has a prompt.
+  """
+  folder = inputs.generated_folder('text_score')
+  asked, without = _prompted(inputs, folder)
+  heads = classifiers.open_tagger(inputs.batch_size)
+  read = folder.clips(
+    heads.embedder.sample_rate, 'text score', inputs.progress, list(asked)
+  )
+  hits: dict[str, dict[str, float]] = {head: {} for head in _TEXT_HEADS}
+  logits = heads.logits(clip.waveform for clip in read)
+  for (index, prompt), scores in zip(asked.items(), logits, strict=True):
+    for head, wanted in prompts.stated(prompt).items():
+      classifier = heads.classifiers[head]
+      if wanted in classifier.classes and len(scores):
+        shares = kld.to_scores(scores[:, classifier.columns], 'softmax')
+        top = classifier.classes[int(shares.mean(axis=0).argmax())]
+        hits[head][folder.names[index]] = float(top == wanted)
+  units = {folder.names[index]: prompt for index, prompt in asked.items()}
+  for head, found in hits.items():
+    classifier = heads.classifiers[head]
+    bounds = None
+    if found:
+      means, _ = bootstrap.unit_means(
+        list(found.values()), [units[name] for name in found]
+      )
+      bounds = bootstrap.mean(means, seed=inputs.seed)
+    none = [] if found else [f'no prompt states one {head}']
+    results.add(
+      f'text_score_{classifier.name}',
+      bounds.value if bounds else None,
+      interval=bounds,
+      remarks=[*none, *_worth(classifier)],
+      **_classifier_facts(inputs, heads, classifier),
+      n=len(found),
+      without_prompt=without,
+      per_song=found,
+    )

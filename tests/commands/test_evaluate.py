@@ -1,0 +1,237 @@
+"""The evaluate command: figures and their reasons, files of all kinds."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+RATE = 24_000
+PROMPTS = ('a slow waltz on a piano', 'fast techno with a synth lead')
+
+
+def tone(k, seconds=3.0, noise=0.0, rate=RATE):
+  """A chord of its own with a beat of its own."""
+  rng = np.random.default_rng(k)
+  time = np.arange(round(seconds * rate)) / rate
+  pitch = rng.choice([110, 147, 196, 262, 330])
+  x = sum(0.2 / h * np.sin(2 * np.pi * pitch * h * time) for h in range(1, 6))
+  x = x * (0.5 + 0.5 * np.sin(2 * np.pi * rng.uniform(1, 3) * time))
+  return x + noise * rng.standard_normal(len(x))
+
+
+@pytest.fixture(scope='module')
+def folders(tmp_path_factory):
+  """`plain`, `noisy` and `noisier`: 24 tones under the same names."""
+  root = tmp_path_factory.mktemp('clips')
+  for name, noise in (('plain', 0.0), ('noisy', 0.02), ('noisier', 0.2)):
+    (root / name).mkdir()
+    for k in range(24):
+      soundfile.write(root / name / f'{k}.wav', tone(k, noise=noise), RATE)
+  return root
+
+
+@pytest.fixture
+def evaluate(call, tmp_path):
+  """A function (**flags) -> code, results, standard output and error."""
+
+  def run(**flags):
+    file = tmp_path / 'results.json'
+    given = [f'--{name}={value}' for name, value in flags.items()]
+    code, out, err = call('evaluate', f'--json={file}', *given)
+    results = json.loads(file.read_text()) if code == 0 else None
+    return code, results, out, err
+
+  return run
+
+
+def test_distances_are_flat_numbers_that_rise_with_noise(evaluate, folders):
+  found = [
+    evaluate(
+      reference=folders / 'plain', generated=folders / n, metrics='fad,kad'
+    )
+    for n in ('plain', 'noisy', 'noisier')
+  ]
+  assert all(code == 0 for code, *_ in found)
+  fads = [results['fad_tagger'] for _, results, *_ in found]
+  kads = [results['kad_tagger'] for _, results, *_ in found]
+  assert fads[0] < 1e-3 * fads[2] and fads[0] < fads[1] < fads[2]
+  assert kads[0] < kads[1] < kads[2]
+  results, out = found[2][1], found[2][2]
+  details = results['details']
+  for key in ('fad_tagger', 'fadinf_tagger', 'kad_tagger'):
+    assert isinstance(results[key], float) and key in out
+    facts = details[key]
+    assert len(facts['sha256']) == 64 and '0.96' in facts['windowing']
+    assert facts['seed'] == 0 and 'not VGGish' in facts['label']
+    assert facts['n'] == {
+      'reference': 72,
+      'generated': 72,
+      'reference_clips': 24,
+      'generated_clips': 24,
+    }
+  low, high = details['fad_tagger']['interval']
+  assert low < fads[2] < high
+  assert details['fad_tagger']['per_song'].keys() == {
+    f'{k}.wav' for k in range(24)
+  }
+  assert details['kad_tagger']['between_clips'] < kads[2]
+  assert details['files']['generated'] == {
+    'clips': 24,
+    'skipped': [],
+    'silent': [],
+  }
+
+
+def test_saved_statistics_stand_for_their_folder(evaluate, folders, tmp_path):
+  file = tmp_path / 'reference.npz'
+  pair = {'generated': folders / 'noisy', 'metrics': 'fad,kad'}
+  first = evaluate(reference=folders / 'plain', save_statistics=file, **pair)
+  again = evaluate(reference=file, **pair)
+  assert first[0] == again[0] == 0, again
+  for key in ('fad_tagger', 'fadinf_tagger', 'kad_tagger'):
+    assert again[1][key] == first[1][key]
+  code, *_, err = evaluate(reference=file, windowing='fad_tool', **pair)
+  assert code == 2 and 'cannot be compared' in err
+  code, *_, err = evaluate(reference=file, metrics='kld', generated=folders)
+  assert code == 2 and 'give --reference=DIR' in err
+
+
+def test_files_of_all_kinds_work_or_are_named(evaluate, folders, tmp_path):
+  clips = tmp_path / 'clips'
+  clips.mkdir()
+  soundfile.write(clips / 'low.wav', tone(1, rate=8000), 8000)
+  stereo = np.stack([tone(2, rate=96_000), tone(3, rate=96_000)], axis=1)
+  soundfile.write(clips / 'high.flac', stereo, 96_000)
+  soundfile.write(clips / 'silent.wav', np.zeros(3 * RATE), RATE)
+  soundfile.write(clips / 'short.wav', tone(4, 0.5), RATE)
+  (clips / 'broken.wav').write_bytes(b'RIFF....WAVE')
+  code, results, out, err = evaluate(
+    reference=folders / 'plain', generated=clips, metrics='fad'
+  )
+  assert code == 0
+  files = results['details']['files']['generated']
+  assert files == {
+    'clips': 4,
+    'skipped': ['broken.wav'],
+    'silent': ['silent.wav'],
+  }
+  songs = results['details']['fad_tagger']['per_song']
+  assert songs['low.wav'] and songs['high.flac'] and songs['silent.wav']
+  assert songs['short.wav'] is None
+  assert 'broken.wav (' in err and 'left out: short.wav' in err
+  assert 'generated has 9 embeddings for 64 dimensions: too few' in out
+  assert results['fadinf_tagger'] is None
+  assert '10 clips or more' in results['details']['fadinf_tagger']['remarks'][0]
+
+
+def test_clips_are_paired_by_name(evaluate, folders, tmp_path):
+  clips = tmp_path / 'clips'
+  clips.mkdir()
+  for name, k in (('3.flac', 3), ('5.flac', 5), ('extra.flac', 9)):
+    soundfile.write(clips / name, tone(k), RATE)
+  code, results, out, err = evaluate(
+    reference=folders / 'plain', generated=clips, metrics='kld'
+  )
+  assert code == 0
+  facts = results['details']['kld_tagger_family']
+  assert facts['n'] == 2 and facts['per_song'].keys() == {'3.flac', '5.flac'}
+  assert results['kld_tagger_family'] == pytest.approx(0, abs=0.01)
+  assert facts['without_reference'] == ['extra.flac']
+  assert len(facts['without_generated']) == 22
+  assert facts['direction'] == 'reference_to_generated'
+  assert 'have no reference of their name: extra.flac' in err
+  assert 'accuracy of the classifier on held-out clips: plain' in out
+  for name in ('3.flac', '5.flac'):
+    (clips / name).unlink()
+  code, *_, err = evaluate(
+    reference=folders / 'plain', generated=clips, metrics='kld'
+  )
+  assert code == 2 and 'missing are 0.wav, 1.wav' in err
+
+
+def test_prompts_are_scored_by_classifiers(evaluate, folders, tmp_path):
+  clips = tmp_path / 'clips'
+  clips.mkdir()
+  for k in range(4):
+    soundfile.write(clips / f'{k}.wav', tone(k), RATE)
+  rows = [f'{k}.wav,{PROMPTS[k % 2]}' for k in range(3)]
+  (clips / 'captions.csv').write_text('path,caption\n' + '\n'.join(rows))
+  code, results, _, err = evaluate(generated=clips, metrics='text_score')
+  assert code == 0, err
+  facts = results['details']['text_score_tagger_style']
+  assert facts['n'] == 3 and facts['without_prompt'] == ['3.wav']
+  assert 0 <= results['text_score_tagger_tempo'] <= 1
+
+
+@pytest.mark.parametrize(
+  ('flags', 'words'),
+  [
+    ({'metrics': 'fid'}, "unknown measure 'fid': choose of fad, kad"),
+    ({'metrics': 'mcc'}, 'give --bundle=DIR'),
+    ({'metrics': 'text_score'}, 'no clip of'),
+    ({'generated': '/nowhere'}, '/nowhere'),
+    ({'embedders': 'vggish'}, '--vggish=FILE'),
+    ({'vggish': '/nowhere.npz'}, 'there is no such file'),
+    ({'metrics': 'codec'}, 'give --bundle=DIR'),
+    ({'metrics': 'fingerprint'}, 'give --training=DIR'),
+    ({'reference': '/nowhere.npz'}, 'there is no such file'),
+    ({'save_statistics': 'x.json'}, 'must end in .npz'),
+  ],
+)
+def test_a_mistaken_evaluation_is_one_line(evaluate, folders, flags, words):
+  arguments = {
+    'reference': folders / 'plain',
+    'generated': folders / 'noisy',
+    'metrics': 'fad',
+  } | flags
+  code, _, out, err = evaluate(**arguments)
+  assert code == 2 and out == ''
+  last = err.strip().splitlines()[-1]
+  assert last.startswith('error:') and words in last
+
+
+def test_one_embedding_is_no_set(evaluate, folders, tmp_path):
+  clips = tmp_path / 'one'
+  clips.mkdir()
+  soundfile.write(clips / 'a.wav', tone(1, 1.2), RATE)
+  code, *_, err = evaluate(
+    reference=folders / 'plain', generated=clips, metrics='fad'
+  )
+  assert code == 2 and 'needs 2 or more' in err
+
+
+def test_a_bundle_gives_its_embedders_and_measures(
+  bundle, evaluate, music_folder, tmp_path
+):
+  training = tmp_path / 'training'
+  clips = tmp_path / 'clips'
+  for folder, first in ((training, 0), (clips, 3)):
+    folder.mkdir()
+    for k in range(first, first + 4):
+      soundfile.write(folder / f'{k}.wav', tone(k, 10.5), RATE)
+  rows = [f'{k}.wav,{PROMPTS[k % 2]}' for k in range(3, 7)]
+  (clips / 'captions.csv').write_text('path,caption\n' + '\n'.join(rows))
+  code, results, _, err = evaluate(
+    bundle=bundle[0],
+    reference=training,
+    generated=clips,
+    training=training,
+    metrics='fad,mcc,codec,memorization,fingerprint',
+    embedders='codec,mulan',
+  )
+  assert code == 0, err
+  assert results['fad_codec'] > 0 and results['fad_mulan'] >= 0
+  assert -1 <= results['mcc_mulan'] <= 1
+  facts = results['details']['mcc_mulan']
+  assert facts['n'] == 4 and facts['prompts'] == 2
+  assert results['mcc_above_mismatched_mulan'] == pytest.approx(
+    results['mcc_mulan'] - facts['mismatched']
+  )
+  assert results['codec_si_sdr'] < 20
+  assert 1 <= results['codec_perplexity_1'] <= 16
+  assert 'codec_perplexity_4' in results and 'codec_stft' in results
+  assert 0 <= results['memorization_exact'] <= 1
+  assert 0 <= results['memorization_approximate'] <= 1
+  copied = results['details']['fingerprint_duplicates']
+  assert copied['per_song']['3.wav'] == 0, 'it is among the training clips'
