@@ -21,7 +21,7 @@ SILENT_DBFS = -60.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Clip:
+class SoundClip:
   """A clip that was read.
 
   Attributes:
@@ -74,13 +74,13 @@ class ClipFolder:
       )
     return self._sources[sample_rate]
 
-  def read(self, index: int, sample_rate: int) -> Clip:
+  def read(self, index: int, sample_rate: int) -> SoundClip:
     """Reads a clip, resampled and mixed to mono."""
     waveform = self.source(sample_rate).read(index)
     name = self.names[index]
     if rms_dbfs(waveform) < SILENT_DBFS:
       self.silent.add(name)
-    return Clip(index, name, waveform)
+    return SoundClip(index, name, waveform)
 
   def clips(
     self,
@@ -88,7 +88,7 @@ class ClipFolder:
     stage: str,
     progress: ProgressCallback | None = None,
     chosen: Sequence[int] | None = None,
-  ) -> Iterator[Clip]:
+  ) -> Iterator[SoundClip]:
     """Reads clips one after another; memory does not grow with their number.
 
     Args:

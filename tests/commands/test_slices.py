@@ -53,6 +53,7 @@ def test_a_training_ends_in_time_and_goes_on_from_its_export(
   assert 'has 2 of 2 steps' in out
 
 
+@pytest.mark.soak
 def test_the_words_that_mulan_knows_travel_with_it(
   train, music_folder, tmp_path
 ):

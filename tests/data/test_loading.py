@@ -105,6 +105,7 @@ def test_resuming_on_other_hosts_continues_the_same_batches(
   assert before + digest(make, source, after, first=CUT) == hashes
 
 
+@pytest.mark.parametrize('whole', [captioned], indirect=True)
 def test_processes_and_threads_read_the_same_batches(whole, source):
   make, hashes = whole
   readers = Readers(threads=3, processes=2)
