@@ -120,17 +120,21 @@ def _initial(
   from musiclm_jax.cascade.weights import TRAINING_PLAYERS
   from musiclm_jax.contracts.token_contract import TokenContract
 
-  weights = networks.read(source, config.stage)
-  if contract is not None:
-    theirs = TokenContract.from_json(weights.contract_json or '{}')
-    theirs.check(contract, source, _TOKENS.value)
-  if export.is_export(source):
+  is_export = export.is_export(source)
+  if is_export:
     given = export.read(source)
+    networks.check_stage(source, given.config, config.stage)
+  else:
+    given = networks.read(source, config.stage)
+  if contract is not None:
+    theirs = TokenContract.from_json(given.contract_json or '{}')
+    theirs.check(contract, source, _TOKENS.value)
+  if is_export:
     return functools.partial(_continue, export=given), given.step
   fresh = [
     player
     for player in TRAINING_PLAYERS
-    if player in players and player not in weights.params
+    if player in players and player not in given.params
   ]
   for player in fresh:
     cli.report(
@@ -139,8 +143,8 @@ def _initial(
     )
   begin = functools.partial(
     start_from,
-    params=weights.params,
-    collections=weights.collections,
+    params=given.params,
+    collections=given.collections,
     fresh=fresh,
   )
   return begin, 0

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +42,16 @@ class Network(Generic[Model]):
     """The hash of everything in it that makes its outputs."""
     return self.weights.sha256()
 
+  @functools.cached_property
+  def identity(self) -> str:
+    """The hash of weights and of what the config says beside them.
+
+    Windows and their hop are not in the weights, and change what comes out.
+    """
+    made_by = [self.sha256, self.config['model'], self.config['loss']]
+    text = json.dumps(made_by, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
 
 def load(path: str | os.PathLike, stage: str) -> Network:
   """Loads a stage; see `read`."""
@@ -61,23 +73,30 @@ def read(path: str | os.PathLike, stage: str) -> Weights:
   path = Path(path)
   if (path / bundle.MANIFEST).exists():
     return bundle.read(path).weights(stage)
-  if export.is_export(path):
-    given = export.read(path)
-    weights = Weights(
-      given.config,
-      given.ema_params or given.params,
-      given.collections,
-      given.contract_json,
-    )
-  else:
+  if not export.is_export(path):
     weights = read_workdir(path)
-  found = weights.config.get('stage')
+    check_stage(path, weights.config, stage)
+    return weights
+  given = export.read(path)
+  check_stage(path, given.config, stage)
+  params = given.ema_params or given.params
+  return Weights(given.config, params, given.collections, given.contract_json)
+
+
+def check_stage(
+  path: str | os.PathLike, config: Mapping[str, Any], stage: str
+) -> None:
+  """Compares what a config trained with the stage that is needed.
+
+  Raises:
+    UsageError: Naming the path, if it is another.
+  """
+  found = config.get('stage')
   if found != stage:
     raise UsageError(
       f"'{path}' is of a training of the stage {found}, expected {stage}: give "
       f'the workdir of a {stage} training'
     )
-  return weights
 
 
 def load_all(

@@ -12,9 +12,7 @@ what made them.
 
 import contextlib
 import dataclasses
-import hashlib
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -79,10 +77,8 @@ class SongEmbedder:
   def of(cls, tokenizer: Tokenizer) -> 'SongEmbedder':
     """Embeds with MuLan, by windows without overlap."""
     mulan = tokenizer.mulan
-    made_by = [mulan.sha256, mulan.config['model'], mulan.config['loss']]
-    text = json.dumps(made_by, sort_keys=True)
     return cls(
-      network=hashlib.sha256(text.encode()).hexdigest(),
+      network=mulan.identity,
       embed=tokenizer.embed_audio,
       window_samples=round(mulan.model.window_seconds * SAMPLE_RATE),
     )

@@ -24,12 +24,10 @@ def add_codec(inputs: EvaluationInputs, results: Results) -> None:
   Raises:
     UsageError: If there is no bundle, or no clip of 5 s.
   """
-  if inputs.bundle is None:
+  if inputs.model is None:
     raise UsageError('codec needs the codec of a bundle: give --bundle=DIR')
-  from musiclm_jax.cascade import networks
-
   folder = inputs.reference_folder('codec')
-  network = networks.load(inputs.bundle, 'soundstream')
+  network = inputs.model.networks['soundstream']
   model = network.model
   window = round(_WINDOW_SECONDS * SAMPLE_RATE)
   window -= window % model.hop_length

@@ -5,6 +5,7 @@ are equal, or cheap to turn into each other; and fingerprints of their sound
 """
 
 import functools
+import hashlib
 from collections.abc import Iterator
 
 import jax
@@ -34,7 +35,7 @@ def add_memorization(inputs: EvaluationInputs, results: Results) -> None:
     UsageError: If the bundle or the training folder is missing, or no clip is
       as long as a window.
   """
-  if inputs.bundle is None:
+  if inputs.model is None:
     raise UsageError(
       'memorization needs the semantic tokens of a bundle: give --bundle=DIR'
     )
@@ -201,9 +202,7 @@ def _fingerprints(
 
 def _open_tokens(inputs: EvaluationInputs) -> tuple[Embedder, np.ndarray]:
   """Semantic tokens of windows of 10 s, [N, 250], and their centroids."""
-  from musiclm_jax.cascade import networks
-
-  loaded = networks.load_all(inputs.bundle, ('w2v_bert', 'kmeans'))
+  loaded = {n: inputs.model.networks[n] for n in ('w2v_bert', 'kmeans')}
   features, codebook = (loaded[n].model for n in ('w2v_bert', 'kmeans'))
   frames = round(_WINDOW_SECONDS * features.frame_rate)
 
@@ -215,7 +214,9 @@ def _open_tokens(inputs: EvaluationInputs) -> tuple[Embedder, np.ndarray]:
   parts = {name: (n.params, n.collections) for name, n in loaded.items()}
   embedder = Embedder(
     name='semantic tokens',
-    sha256=loaded['kmeans'].sha256,
+    sha256=hashlib.sha256(
+      ''.join(network.identity for network in loaded.values()).encode()
+    ).hexdigest(),
     sample_rate=SAMPLE_RATE,
     windowing=Windowing(
       f'{_WINDOW_SECONDS:g} s without overlap', _WINDOW_SECONDS, _WINDOW_SECONDS

@@ -7,8 +7,6 @@ part of it, and figures of two embedders are never compared.
 import collections
 import dataclasses
 import functools
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -16,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from musiclm_jax.cascade.musiclm import MusicLM
+from musiclm_jax.cascade.networks import Network
 from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp import vggish_mel
@@ -203,16 +203,9 @@ def open_vggish(
 
 
 def open_codec(
-  bundle: Path, windowing: Windowing, batch_size: int = BATCH_SIZE
+  network: Network, windowing: Windowing, batch_size: int = BATCH_SIZE
 ) -> Embedder:
-  """Mean of a codec's latents, before they are quantized, over a window.
-
-  Raises:
-    UsageError: If the bundle has no codec.
-  """
-  from musiclm_jax.cascade import networks
-
-  network = networks.load(bundle, 'soundstream')
+  """Mean of a codec's latents, before they are quantized, over a window."""
   codec = network.model
 
   @jax.jit
@@ -232,37 +225,28 @@ def open_codec(
     inputs=np.ascontiguousarray,
     apply=functools.partial(apply, network.params),
     batch_size=batch_size,
-    label="a cascade's own codec judges what it cannot code as alike",
+    label="to a cascade's own codec all that it cannot code is alike",
   )
 
 
 def open_mulan(
-  bundle: Path,
+  network: Network,
   batch_size: int = BATCH_SIZE,
   hop_seconds: float | None = None,
 ) -> Embedder:
-  """The audio tower of a bundle's MuLan, by windows of its own length.
+  """The audio tower of a MuLan, by windows of its own length.
 
   Args:
-    bundle: Folder of the bundle.
+    network: The MuLan.
     batch_size: Windows of one call.
     hop_seconds: From window to window; None: without overlap.
-
-  Raises:
-    UsageError: If the bundle has no MuLan.
   """
-  from musiclm_jax.cascade import networks
-
-  network = networks.load(bundle, 'mulan')
   mulan = network.model
   hop = hop_seconds or mulan.window_seconds
-  made_by = [network.sha256, network.config['model'], network.config['loss']]
   apply = jax.jit(mulan.embed_audio)
   return Embedder(
     name='mulan',
-    sha256=hashlib.sha256(
-      json.dumps(made_by, sort_keys=True).encode()
-    ).hexdigest(),
+    sha256=network.identity,
     sample_rate=SAMPLE_RATE,
     windowing=Windowing(
       f'mulan: {mulan.window_seconds:g} s every {hop:g} s',
@@ -282,7 +266,7 @@ def open_all(
   *,
   windowing: str,
   batch_size: int,
-  bundle: Path | None = None,
+  model: MusicLM | None = None,
   vggish: Path | None = None,
 ) -> list[Embedder]:
   """Opens embedders by their names.
@@ -291,7 +275,7 @@ def open_all(
     names: Of `EMBEDDERS`.
     windowing: One of `WINDOWINGS`; MuLan has its own.
     batch_size: Windows of one call.
-    bundle: Of `codec` and `mulan`.
+    model: Has `codec` and `mulan`.
     vggish: File with the weights of `vggish`.
 
   Raises:
@@ -304,7 +288,7 @@ def open_all(
         f"--embedders: unknown embedder '{name}': choose of "
         f'{", ".join(EMBEDDERS)}'
       )
-    needed = {'codec': bundle, 'mulan': bundle, 'vggish': vggish}
+    needed = {'codec': model, 'mulan': model, 'vggish': vggish}
     if name in needed and needed[name] is None:
       raise UsageError(
         f"embedder '{name}' needs "
@@ -316,9 +300,9 @@ def open_all(
     elif name == 'vggish':
       opened.append(open_vggish(vggish, how, batch_size))
     elif name == 'codec':
-      opened.append(open_codec(bundle, how, batch_size))
+      opened.append(open_codec(model.networks['soundstream'], how, batch_size))
     else:
-      opened.append(open_mulan(bundle, batch_size))
+      opened.append(open_mulan(model.networks['mulan'], batch_size))
   return opened
 
 

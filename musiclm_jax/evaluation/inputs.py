@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from musiclm_jax.cascade.musiclm import MusicLM
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.progress import ProgressCallback
 from musiclm_jax.evaluation.clips import ClipFolder
@@ -26,7 +27,7 @@ class EvaluationInputs:
       None where no measure needs one.
     generated: Folder of what is measured; None to save statistics only.
     embedders: Of FAD and KAD.
-    bundle: Folder of a bundle, for what needs its networks.
+    model: Of a bundle, for what needs its networks.
     training: Folder of what the bundle was trained on, for copies.
     seed: Of everything that is drawn.
     batch_size: Windows of one call of a network.
@@ -40,7 +41,7 @@ class EvaluationInputs:
   reference: ClipFolder | Path | None = None
   generated: ClipFolder | None = None
   embedders: tuple[Embedder, ...] = ()
-  bundle: Path | None = None
+  model: MusicLM | None = None
   training: ClipFolder | None = None
   seed: int = 0
   batch_size: int = BATCH_SIZE
@@ -84,6 +85,7 @@ def open_inputs(
   measures: Sequence[str],
   embedder_names: Sequence[str] | None,
   windowing: str,
+  bundle: Path | None,
   vggish: Path | None,
   **others: Any,
 ) -> EvaluationInputs:
@@ -96,15 +98,16 @@ def open_inputs(
     measures: That will be taken.
     embedder_names: Of `embedders.EMBEDDERS`; None: all whose weights are given.
     windowing: Of `embedders.WINDOWINGS`.
+    bundle: Folder of a bundle.
     vggish: File with VGGish's weights.
     **others: Fields of `EvaluationInputs`.
 
   Raises:
     UsageError: If something is missing or cannot be read.
   """
-  bundle = others.get('bundle')
+  model = bundle and MusicLM.load(bundle, others.get('report'))
   if embedder_names is None:
-    given = {'tagger': True, 'vggish': vggish, 'codec': bundle, 'mulan': bundle}
+    given = {'tagger': True, 'vggish': vggish, 'codec': model, 'mulan': model}
     embedder_names = [name for name in EMBEDDERS if given[name]]
   opened: list[Embedder] = []
   if not set(measures).isdisjoint(('fad', 'kad')):
@@ -112,7 +115,7 @@ def open_inputs(
       dict.fromkeys(embedder_names),
       windowing=windowing,
       batch_size=others.get('batch_size', BATCH_SIZE),
-      bundle=bundle,
+      model=model,
       vggish=vggish,
     )
     if not opened:
@@ -127,5 +130,6 @@ def open_inputs(
     generated=generated and ClipFolder(generated),
     training=training and ClipFolder(training),
     embedders=tuple(opened),
+    model=model,
     **others,
   )

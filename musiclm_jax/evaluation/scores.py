@@ -157,13 +157,13 @@ def add_mcc(inputs: EvaluationInputs, results: Results) -> None:
   Raises:
     UsageError: If there is no bundle, or no clip has a prompt.
   """
-  if inputs.bundle is None:
+  if inputs.model is None:
     raise UsageError('mcc needs the MuLan of a bundle: give --bundle=DIR')
-  from musiclm_jax.cascade.musiclm import MusicLM
-
   folder = inputs.generated_folder('mcc')
   asked, without = _prompted(inputs, folder)
-  embedder = embedders.open_mulan(inputs.bundle, inputs.batch_size, 1.0)
+  embedder = embedders.open_mulan(
+    inputs.model.networks['mulan'], inputs.batch_size, 1.0
+  )
   window = embedder.windowing.samples(embedder.sample_rate)
   read = folder.clips(embedder.sample_rate, 'mcc', inputs.progress, list(asked))
   # As MuLan reads clips: a shorter one is repeated, of a longer one the mean.
@@ -173,9 +173,8 @@ def add_mcc(inputs: EvaluationInputs, results: Results) -> None:
   rows = np.stack([x.mean(axis=0) for x in embedder.embed_all(waveforms)])
   audio = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
   texts = list(asked.values())
-  model = MusicLM.load(inputs.bundle, inputs.report)
   found = mulan_cycle.cycle_consistency(
-    model.embed_text(texts), audio, texts, seed=inputs.seed
+    inputs.model.embed_text(texts), audio, texts, seed=inputs.seed
   )
   names = [folder.names[i] for i in asked]
   facts = {
