@@ -1,6 +1,7 @@
 """Compares the training step of each network with that of its peers.
 
   python experiments/train_speed/run.py --peers=PYTHON [--only=codec,mulan]
+  python experiments/train_speed/run.py --before=DIR --results=FILE
 
 PYTHON is that of an environment with `requirements.txt` beside this file; the
 peers' networks and steps are those of `../shared/bench_peers`. Where either
@@ -53,12 +54,23 @@ def time_group(
   """Times all sides of a group in turns; variant -> what came out."""
   ours, peers = GROUPS[name]
   calls = {variant: (sys.executable, 'ours.py', [variant]) for variant in ours}
+  if options.before:
+    here = options.before / 'experiments' / 'train_speed'
+    for variant in ours:
+      call = sys.executable, str(here / 'ours.py'), [variant]
+      calls[f'{variant}_before'] = call
   if with_peers:
     for variant in peers:
       arguments = [str(options.scripts), variant]
       calls[variant] = options.peers, 'peers.py', arguments
+  # A side imports the package of its own checkout.
+  roots = {
+    v: options.before if v.endswith('_before') else HERE.parents[1]
+    for v in calls
+  }
   sides = {
-    variant: Side(*call, options.threads) for variant, call in calls.items()
+    variant: Side(*call, options.threads, roots[variant])
+    for variant, call in calls.items()
   }
   rows = {variant: side.answer() for variant, side in sides.items()}
   for row in rows.values():
@@ -94,6 +106,8 @@ def claims(rows: Mapping[str, Mapping]) -> Iterator[dict[str, Any]]:
         'at_least': least,
       }
 
+  for ours in [variant for group, _ in GROUPS.values() for variant in group]:
+    yield from claim('as before', ours, [f'{ours}_before'], 0.97)
   fast = ['gpt_f32', 'gpt_f32_compile']
   for ours in ('lm_f32', 'lm_gated_f32'):
     yield from claim('LM', ours, fast, 1.0)
@@ -123,6 +137,7 @@ def read_options() -> argparse.Namespace:
   """Reads the flags."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--peers', default='peers/bin/python')
+  parser.add_argument('--before', type=Path, help='an older checkout')
   parser.add_argument('--scripts', type=Path, default=SHARED)
   parser.add_argument('--threads', type=int, default=2)
   parser.add_argument('--rounds', type=int, default=5)
@@ -135,8 +150,10 @@ def main() -> None:
   """Times the groups one after another and writes after each."""
   options = read_options()
   start = time.monotonic()
-  with_peers = True
-  if not shutil.which(options.peers):
+  with_peers = not options.before
+  if options.before:
+    print(f'beside the steps of {options.before}')
+  elif not shutil.which(options.peers):
     with_peers = False
     print(f'no Python of the peers at {options.peers}: our steps alone')
   elif not options.scripts.is_dir():

@@ -34,9 +34,22 @@ class Side:
   """The other end: starts a script and asks it for steps."""
 
   def __init__(
-    self, python: str, script: str, arguments: list[str], cores: int
+    self,
+    python: str,
+    script: str,
+    arguments: list[str],
+    cores: int,
+    package: Path,
   ):
-    """Starts it; it warms up while others do."""
+    """Starts it; it warms up while others do.
+
+    Args:
+      python: The interpreter.
+      script: Beside this file, or the path of another one.
+      arguments: Of the script.
+      cores: That it may use.
+      package: Folder of the package that it imports.
+    """
     chosen = sorted(os.sched_getaffinity(0))[-cores:]
     # All get huge pages, as `make` sets them.
     own = {
@@ -44,6 +57,7 @@ class Side:
       'JAX_PLATFORMS': 'cpu',
       'BENCH_THREADS': str(len(chosen)),
       'PYTHONDONTWRITEBYTECODE': '1',
+      'PYTHONPATH': str(package),
     }
     binding = ['taskset', '-c', ','.join(map(str, chosen))]
     self._process = subprocess.Popen(

@@ -33,6 +33,9 @@ def stft(
 ) -> Complex[Array, '... T F']:
   """Computes a short-time Fourier transform with a periodic Hann window.
 
+  On TPUs by a product with the transform's matrix: there a fast transform
+  moves several times as many bytes.
+
   Args:
     x: Real signal.
     window_length: Samples under the window.
@@ -54,7 +57,34 @@ def stft(
   frames = frame(
     x.astype(jnp.float32), window_length, hop_length
   ) * hann_window(window_length)
-  return jnp.fft.rfft(frames, n=fft_size, axis=-1)
+  return jax.lax.platform_dependent(
+    frames,
+    tpu=functools.partial(transform_by_product, fft_size=fft_size),
+    default=functools.partial(jnp.fft.rfft, n=fft_size, axis=-1),
+  )
+
+
+def transform_by_product(
+  frames: Float[Array, '... L'], fft_size: int
+) -> Complex[Array, '... F']:
+  """Computes what `jnp.fft.rfft(frames, fft_size)` does, by one product."""
+  both = jnp.matmul(
+    frames,
+    _fourier_matrix(frames.shape[-1], fft_size),
+    precision=jax.lax.Precision.HIGHEST,
+  )
+  return jax.lax.complex(*jnp.split(both, 2, axis=-1))
+
+
+def _fourier_matrix(window_length: int, fft_size: int) -> Float[Array, 'L G']:
+  """Real parts beside imaginary parts of all bins, G = 2 F.
+
+  Computed where it is used: a program need not carry 17 MB of constants.
+  """
+  samples, bins = jnp.arange(window_length), jnp.arange(fft_size // 2 + 1)
+  turns = samples[:, None] * bins % fft_size
+  phase = turns * np.float32(2.0 * np.pi / fft_size)
+  return jnp.concatenate([jnp.cos(phase), -jnp.sin(phase)], axis=1)
 
 
 def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:

@@ -116,7 +116,9 @@ def rehearse(config: Config, topology: Topology) -> dict[str, Any]:
   # XLA refuses what is live at once; what it lays out may be more.
   fits = compiled is not None and memory.peak <= limit
   needed = model_flops(planned.task, state.params, state.collections, batch)
-  computed = program_flops(planned.step(planned.task), state, batch)
+  platform = planned.mesh.devices.flat[0].platform
+  step = planned.step(planned.task)
+  computed = program_flops(step, state, batch, platform=platform)
   traffic = hbm_bytes(config, planned)
   peak = chip.peak * planned.mesh.size  # products are cut evenly
   times = {'compute': computed / peak, 'hbm': traffic / chip.hbm_bandwidth}

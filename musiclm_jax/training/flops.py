@@ -38,7 +38,8 @@ def model_flops(
   discriminator's first layer needs no gradient of its input, and a codec's
   loss no gradient of the discriminators' kernels. Causal attention counts its
   legal pairs; what is recomputed counts nothing. Of the branches that compute
-  anything the cheapest counts: the others are for the first steps.
+  anything the cheapest counts: the others are for the first steps. Of the ways
+  of several platforms the cheapest is what is needed.
 
   Args:
     task: What is trained.
@@ -68,7 +69,9 @@ def model_flops(
   return ledger.total
 
 
-def program_flops(function: Callable, *arguments: PyTree) -> float:
+def program_flops(
+  function: Callable, *arguments: PyTree, platform: str | None = None
+) -> float:
   """Counts what a function computes, recomputation and masked pairs included.
 
   A product of float32 at precision HIGHEST counts six times, at HIGH three
@@ -77,8 +80,9 @@ def program_flops(function: Callable, *arguments: PyTree) -> float:
   Args:
     function: Such as a training step.
     *arguments: Its arguments; shapes will do.
+    platform: Whose way counts, where there are several; None: the cheapest.
   """
-  ledger = Ledger(useful=False)
+  ledger = Ledger(useful=False, platform=platform)
   names = flatten(arguments)
   ledger.count(function, arguments, list(names), [False] * len(names))
   return ledger.total
@@ -108,14 +112,16 @@ class Ledger:
     total: FLOPs so far.
   """
 
-  def __init__(self, *, useful: bool):
+  def __init__(self, *, useful: bool, platform: str | None = None):
     """Starts at 0.
 
     Args:
       useful: Whether to count what is needed for the gradients of active
         arguments, or else what the program computes.
+      platform: Whose way counts, where there are several; None: the cheapest.
     """
     self.total = 0.0
+    self._platform = platform
     self._useful = useful
     self._numbers: dict[Any, int] = {}
     self._done: set[int] = set()
@@ -286,16 +292,26 @@ class Ledger:
     ]
 
   def _cond(self, equation: Any, inputs: _Values, times: int) -> _Values:
-    """Counts the cheapest branch of those that compute anything."""
+    """Counts the cheapest branch of those that compute anything.
+
+    Of the ways of several platforms, which make the same, the given platform's
+    counts, or the cheapest of all.
+    """
+    branches = equation.params['branches']
+    platforms = equation.params.get('branches_platforms')
+    if platforms and self._platform:
+      ways = zip(branches, platforms, strict=True)
+      chosen = (way for way, of in ways if of is None or self._platform in of)
+      branches = [next(chosen)]
     # Each branch is counted from the same point, then the ledger is set to
     # where the chosen one left it. Idle branches (a loss that is not yet on)
     # come last in the order of `min`.
     before, done = self.total, set(self._done)
     outcomes = []
-    for branch in equation.params['branches']:
+    for branch in branches:
       self.total, self._done = before, set(done)
       results = self._walk(branch, inputs[1:], times)
-      idle = self.total == before
+      idle = not platforms and self.total == before
       outcomes.append((idle, self.total, len(outcomes), results, self._done))
     _, self.total, _, _, self._done = min(outcomes)
     every = zip(*(outcome[3] for outcome in outcomes), strict=True)

@@ -37,6 +37,16 @@ def test_zero_padded_stft_samples_the_same_spectrum_more_finely():
   np.testing.assert_allclose(short, long[:, ::8], atol=1e-5)
 
 
+@pytest.mark.parametrize(
+  'length, fft_size', [(64, 512), (400, 512), (2048, 2048)]
+)
+def test_a_product_transforms_as_numpy_does(length, fft_size):
+  frames = _signal(5 * length).reshape(5, length)
+  mine = spectrogram.transform_by_product(frames, fft_size)
+  theirs = np.fft.rfft(frames.astype(np.float64), fft_size)
+  np.testing.assert_allclose(mine, theirs, atol=1e-6 * abs(theirs).max())
+
+
 def test_filterbank_equals_librosa():
   mine = spectrogram.mel_filterbank(
     sample_rate=16000,

@@ -111,6 +111,18 @@ def test_scans_count_their_steps_and_branches_their_cheapest():
   assert program_flops(function, w) == (9 + 1 + 1) * 2 * 4**3
 
 
+def test_of_the_ways_of_platforms_the_given_ones_counts():
+  w = jnp.ones((4, 4))
+
+  def function(x):
+    ways = {'tpu': lambda x: x @ w, 'default': lambda x: x + w}
+    return jax.lax.platform_dependent(x, **ways)
+
+  assert program_flops(function, w, platform='tpu') == 2 * 4**3
+  assert program_flops(function, w, platform='cpu') == 0
+  assert program_flops(function, w) == 0
+
+
 def test_a_recomputed_product_is_in_the_program_and_not_in_the_model():
   w = jnp.ones((4, 4))
 
