@@ -189,6 +189,7 @@ def test_sigterm_before_the_first_step_asks_for_the_same_command(
   assert 'Traceback' not in err
 
 
+@pytest.mark.soak
 def test_a_codec_killed_with_9_resumes_bit_for_bit(tmp_path):
   """Two optimizers, codebooks and the adversarial warm-up come back."""
   rng = np.random.default_rng(0)
