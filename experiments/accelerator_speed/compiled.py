@@ -1,6 +1,6 @@
 """What a compiler says of the small training steps, where no accelerator is.
 
-  python experiments/accelerator_speed/compiled.py [--topology=v5e-4]
+  python experiments/accelerator_speed/compiled.py [--topology=…] [--only=…]
 
 Each step is rehearsed for a TPU slice that is not there: bounds of its speed,
 and which of computing (a product at full precision takes six passes) and
@@ -49,12 +49,13 @@ def main() -> None:
   """Rehearses all stages."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--topology', default='v5e-4')
+  parser.add_argument('--only', default=','.join(STAGES))
   options = parser.parse_args()
   head = ('step', 'batch', 'MFU, at most', 'bound by', 'compute', 'memory')
   print('', *head, 'moved a chip', '', sep=' | ')
   print('|---' * (len(head) + 1) + '|')
   done = HERE / 'compiled.jsonl'
-  for stage in STAGES:
+  for stage in options.only.split(','):
     row = rehearse(stage, options.topology)
     row['date'] = datetime.date.today().isoformat()
     del row['collectives']

@@ -39,7 +39,7 @@ def model_flops(
   loss no gradient of the discriminators' kernels. Causal attention counts its
   legal pairs; what is recomputed counts nothing. Of the branches that compute
   anything the cheapest counts: the others are for the first steps. Of the ways
-  of several platforms the cheapest is what is needed.
+  of several platforms the default one counts.
 
   Args:
     task: What is trained.
@@ -80,7 +80,7 @@ def program_flops(
   Args:
     function: Such as a training step.
     *arguments: Its arguments; shapes will do.
-    platform: Whose way counts, where there are several; None: the cheapest.
+    platform: Whose way counts, where there are several; None: the default.
   """
   ledger = Ledger(useful=False, platform=platform)
   names = flatten(arguments)
@@ -118,7 +118,7 @@ class Ledger:
     Args:
       useful: Whether to count what is needed for the gradients of active
         arguments, or else what the program computes.
-      platform: Whose way counts, where there are several; None: the cheapest.
+      platform: Whose way counts, where there are several; None: the default.
     """
     self.total = 0.0
     self._platform = platform
@@ -294,12 +294,11 @@ class Ledger:
   def _cond(self, equation: Any, inputs: _Values, times: int) -> _Values:
     """Counts the cheapest branch of those that compute anything.
 
-    Of the ways of several platforms, which make the same, the given platform's
-    counts, or the cheapest of all.
+    Of the ways of several platforms the given platform's counts, else the
+    default one.
     """
     branches = equation.params['branches']
-    platforms = equation.params.get('branches_platforms')
-    if platforms and self._platform:
+    if platforms := equation.params.get('branches_platforms'):
       ways = zip(branches, platforms, strict=True)
       chosen = (way for way, of in ways if of is None or self._platform in of)
       branches = [next(chosen)]
@@ -311,7 +310,7 @@ class Ledger:
     for branch in branches:
       self.total, self._done = before, set(done)
       results = self._walk(branch, inputs[1:], times)
-      idle = not platforms and self.total == before
+      idle = self.total == before
       outcomes.append((idle, self.total, len(outcomes), results, self._done))
     _, self.total, _, _, self._done = min(outcomes)
     every = zip(*(outcome[3] for outcome in outcomes), strict=True)
