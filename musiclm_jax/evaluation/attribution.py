@@ -238,9 +238,12 @@ def add_attribution(
   names += [ABLATION] if stages.no_semantic else []
   heads = classifiers.open_tagger(inputs.batch_size)
   rows = Rows(inputs, heads, [REFERENCE, *names], len(chosen))
-  meter = Meter('attribution', len(chosen), 'clips', inputs.progress)
+  count = 1 + len(names)
+  meter = Meter(
+    'attribution', count * len(chosen), 'versions of clips', inputs.progress
+  )
   short: list[str] = []
-  batches = _batches(folder, chosen, samples, short, meter)
+  batches = _batches(folder, chosen, samples, short)
   for number, (indices, waveform) in enumerate(batches):
     texts = [captions[index] for index in indices] if captions else None
     made = make_rows(stages, waveform, texts, _batch_seed(inputs.seed, number))
@@ -252,8 +255,8 @@ def add_attribution(
         if inputs.keep:
           inputs.keep(row, folder.names[index], one)
       rows.add(row, [folder.names[index] for index in clips], sound)
-      meter.advance(len(clips) / (1 + len(names)))
-  meter.at(len(chosen))
+      meter.advance(len(clips))
+  meter.at(count * len(chosen))
   without = [n for i, n in enumerate(folder.names) if i not in set(chosen)]
   _report_left_out(inputs, short, without)
   if rows.num_clips < 2:
@@ -280,7 +283,6 @@ def _batches(
   chosen: Sequence[int],
   samples: int,
   short: list[str],
-  meter: Meter,
 ) -> Iterator[tuple[list[int], np.ndarray]]:
   """Reads clips in batches of one shape, [B, S], and notes short ones."""
   # As few batches as can be, all alike: the last one repeats little.
@@ -291,7 +293,6 @@ def _batches(
     clip = folder.read(index, SAMPLE_RATE)
     if len(clip.waveform) < samples:
       short.append(clip.name)
-      meter.advance(skipped=True)
       continue
     indices.append(index)
     waveforms.append(clip.waveform[:samples])

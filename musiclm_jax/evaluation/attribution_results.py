@@ -246,7 +246,7 @@ def _table(
 ) -> list[str]:
   """Rows and their figures, and what the stage of each costs."""
   shown = [f'{name}_{leading}' for name in ('kad', 'clip_kad', 'fad')]
-  shown += [key for key in measures if key.startswith('kld_')][:2]
+  shown += [key for key in measures if key.startswith('kld_')][:1]
   shown = [key for key in shown if key in measures]
   deciding = measures[f'kad_{leading}'], measures[f'clip_kad_{leading}']
   lines = [
@@ -369,6 +369,10 @@ def _add_classifier(
     for kind in ('kld', 'disagreement')
   )
   _add(results, f'kld_{classifier.name}', diverged, remarks, facts)
+  for row in rows.names_of_rows:
+    results.details[f'attribution_{row}_kld_{classifier.name}']['per_song'] = (
+      dict(zip(rows.names, rows.losses['kld', head][row], strict=True))
+    )
   key = f'agreement_{classifier.name}'
   _add(results, key, differing, remarks, facts)
   for row in rows.names_of_rows:
