@@ -8,6 +8,9 @@
 `--config.layout.melody=True` conditions it on a melody (App. C) after MuLan's
 tokens, from a token store that has it. Its windows are of 4 s: at `tiny` also
 give `--config.data.crop_seconds=4` or more.
+
+`--config.layout.semantic=False` is the paper's ablation without a semantic
+stage: acoustic tokens from MuLan's alone.
 """
 
 from ml_collections import ConfigDict
@@ -38,4 +41,6 @@ def get_config(size: str = 'paper') -> ConfigDict:
   Raises:
     ValueError: If there is no such size.
   """
-  return language_model.make_config('coarse', SIZES, size, melody=True)
+  return language_model.make_config(
+    'coarse', SIZES, size, melody=True, semantic=True
+  )

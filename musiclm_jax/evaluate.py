@@ -4,9 +4,16 @@
 
 `--metrics` are fad (with FAD∞ and the FAD of each song), kad, kld (clips of one
 name are pairs), mcc and text_score (prompts from captions.csv, else from what
-generate wrote into the WAV), codec, memorization and fingerprint (against
-`--training`). Embedders are `tagger`, which comes with the package and is not
-VGGish, `vggish` with `--vggish=FILE`, and `codec` and `mulan` of a `--bundle`.
+generate wrote into the WAV), codec, attribution, memorization and fingerprint
+(against `--training`). Embedders are `tagger`, which comes with the package and
+is not VGGish, `vggish` with `--vggish=FILE`, and `codec` and `mulan` of a
+`--bundle`.
+
+`attribution` tells which stage of the bundle loses the quality: it makes the
+first `--seconds` of the reference clips again with one stage more from row to
+row, needs no `--generated`, and a row without semantic tokens with
+`--ablation`.
+
 `--save_statistics=FILE.npz` keeps what FAD and KAD need of the reference, and
 `--reference=FILE.npz` reads it. Each figure's hash, windowing, n, seed, bounds
 and values of clips stand under `details` of the JSON.
@@ -39,6 +46,16 @@ _WINDOWING = flags.DEFINE_enum(
   'vggish: 0.96 s; fad_tool: 1.0 s every 0.5 s, clips scaled to their peak.',
 )
 _BUNDLE = path_flags.DEFINE_path('bundle', None, 'Folder of a bundle.')
+_ABLATION = path_flags.DEFINE_path(
+  'ablation', None, 'Bundle whose coarse stage reads no semantic tokens.'
+)
+_SECONDS = flags.DEFINE_float(
+  'seconds',
+  10.0,
+  'Of each clip, for attribution; shorter ones are left out.',
+  0.04,
+  600.0,
+)
 _VGGISH = path_flags.DEFINE_path(
   'vggish', None, "File of VGGish's published weights."
 )
@@ -93,6 +110,8 @@ def main() -> None:
       windowing=_WINDOWING.value,
       bundle=_BUNDLE.value,
       vggish=_VGGISH.value,
+      ablation=_ABLATION.value,
+      seconds=_SECONDS.value,
       seed=_SEED.value,
       batch_size=_BATCH_SIZE.value,
       kld_scores=_SCORES.value,
@@ -117,7 +136,9 @@ def _check_flags(measures: tuple[str, ...]) -> None:
   run.check_measures(_METRICS.value)
   if not _REFERENCE.value and not _GENERATED.value:
     raise UsageError('--reference and --generated are missing: give folders')
-  if not _GENERATED.value and not _SAVE.value:
+  wanted = set(_METRICS.value)
+  made = bool(wanted) and wanted <= set(run.OF_REFERENCE)
+  if not _GENERATED.value and not _SAVE.value and not made:
     raise UsageError('--generated is missing: give the folder to measure')
   if _SAVE.value and _SAVE.value.suffix != '.npz':
     raise UsageError(

@@ -126,7 +126,12 @@ _MELODY = {
 
 
 def make_config(
-  stage: str, sizes: Mapping[str, Any], size: str, *, melody: bool
+  stage: str,
+  sizes: Mapping[str, Any],
+  size: str,
+  *,
+  melody: bool,
+  semantic: bool = False,
 ) -> ConfigDict:
   """Makes the config of one of the three LMs.
 
@@ -135,6 +140,7 @@ def make_config(
     sizes: Size -> what this LM has of its own, laid over what all have.
     size: Of `sizes`.
     melody: Whether it can be conditioned on a melody.
+    semantic: Whether semantic tokens condition it, and can be left out.
 
   Raises:
     ValueError: If there is no such size.
@@ -143,8 +149,9 @@ def make_config(
   # None is the length of the layout, so that distances span all of it.
   distance = {'model': {'relative_max_distance': config_dict.placeholder(int)}}
   conditioning = _melody(*_MELODY[size]) if melody else {}
+  ablation = {'layout': {'semantic': True}} if semantic else {}
   return sections.make_config(
-    stage, _EVERY, distance, _SIZES[size], conditioning, own
+    stage, _EVERY, distance, _SIZES[size], conditioning, ablation, own
   )
 
 

@@ -92,6 +92,21 @@ class Generator:
     self._samplers: dict[tuple, Callable] = {}
 
   @property
+  def reads_semantic(self) -> bool:
+    """Whether semantic tokens condition the coarse stage.
+
+    They do not in the paper's ablation, and then none are made.
+    """
+    streams = (segment.stream for segment in self._layouts['coarse'].segments)
+    return 'semantic' in streams
+
+  @property
+  def least_seconds(self) -> float:
+    """Music that `make_stage` must be given tokens of: the longest crop."""
+    crops = (self._layouts[s].predicted for s in ('coarse', 'fine'))
+    return max(crop.num_frames / crop.frame_rate for crop in crops)
+
+  @property
   def melody_stages(self) -> tuple[str, ...]:
     """The stages that have learned to follow a melody."""
     return tuple(stage for stage, la in self._layouts.items() if la.melody)
@@ -121,7 +136,7 @@ class Generator:
     Returns:
       The waveform, float32 [B, S] in [-1, 1] at 24 kHz, S exactly as asked;
       and tokens, `semantic` int32 [B, Ts] and `acoustic` [B, Ta, Q], as long
-      as the waveform, rounded up.
+      as the waveform, rounded up; without `semantic` where no stage reads it.
 
     Raises:
       UsageError: If the length is out of bounds, or no stage follows a melody.
@@ -137,19 +152,71 @@ class Generator:
     frames = math.ceil(samples / hop)
     keys = _row_keys(seed, len(conditioning))
     run = _Run(conditioning, keys, sampling, keep, progress)
-    # Each stage makes as much as the next one must see.
-    ticks = math.ceil(max(frames, self._crop('fine')) / 2)
-    semantic = self._make('semantic', run, max(ticks, self._crop('coarse')))
-    coarse = self._make('coarse', run, ticks, semantic[..., 0])
-    fine = self._make('fine', run, frames, coarse)
+    totals, tokens, semantic = self._totals(frames), {}, None
+    if self.reads_semantic:
+      semantic = self._make('semantic', run, totals['semantic'])[..., 0]
+      tokens['semantic'] = semantic[:, : math.ceil(frames / 2)]
+    coarse = self._make('coarse', run, totals['coarse'], semantic)
+    fine = self._make('fine', run, totals['fine'], coarse)
     acoustic = np.concatenate([coarse[:, :frames], fine], axis=2)
     waveform = decode(codec, acoustic, keep=keep, progress=progress)
-    waveform = waveform[:, :samples]
-    peak = np.abs(waveform).max(axis=1, keepdims=True)
-    return waveform / np.maximum(peak, 1.0), {
-      'semantic': semantic[:, : math.ceil(frames / 2), 0],
-      'acoustic': acoustic,
-    }
+    waveform = within_full_scale(waveform[:, :samples])
+    return waveform, {**tokens, 'acoustic': acoustic}
+
+  def make_stage(
+    self,
+    name: str,
+    conditioning: Conditioning,
+    read: np.ndarray | None = None,
+    *,
+    frames: int,
+    seed: int,
+    sampling: SamplingConfig,
+  ) -> np.ndarray:
+    """Runs one stage alone, on tokens of the stage before that are given.
+
+    With those that `generate` has made it makes what `generate` makes.
+
+    Args:
+      name: `semantic`, `coarse` or `fine`.
+      conditioning: Of B pieces.
+      read: For `coarse` semantic tokens, int [B, Ts], which a stage that
+        reads none ignores; for `fine` the coarse levels, int [B, Ta, Q].
+      frames: Of the piece, at the codec's frame rate.
+      seed: Of `generate`.
+      sampling: How to draw.
+
+    Returns:
+      int32 [B, T, Q]: T frames at the stage's rate or, where the next stage
+      must see more, as many as that.
+
+    Raises:
+      UsageError: If the tokens are of less than `least_seconds`.
+    """
+    stage, total = _STAGES[name], self._totals(frames)[name]
+    if name == 'coarse' and not self.reads_semantic:
+      read = None
+    if read is not None and read.shape[1] < max(total, self._crop(name)):
+      raise UsageError(
+        f'the {name} stage must see {self.least_seconds:g} s of music: give '
+        f'so much, got {read.shape[1]} frames of {stage.reads} tokens'
+      )
+    keys = _row_keys(seed, len(conditioning))
+    run = _Run(conditioning, keys, sampling, unkept, None)
+    return self._make(name, run, total, read)
+
+  def _totals(self, frames: int) -> dict[str, int]:
+    """What each stage covers, as much as the next one must see.
+
+    Args:
+      frames: Of the piece, at the codec's frame rate.
+
+    Returns:
+      Stage -> frames, counted as in what it reads.
+    """
+    ticks = math.ceil(max(frames, self._crop('fine')) / 2)
+    semantic = max(ticks, self._crop('coarse'))
+    return {'semantic': semantic, 'coarse': ticks, 'fine': frames}
 
   def _crop(self, name: str) -> int:
     """Frames that a stage reads of the one before in a crop."""
@@ -165,6 +232,7 @@ class Generator:
       run: The call.
       total: Frames to cover, counted as in `read`.
       read: Tokens of the stage before [B, T, ...]; a crop of them at least.
+        None where it reads none.
 
     Returns:
       int32 [B, total * frames, Q].
@@ -222,7 +290,7 @@ class Generator:
       stream: np.stack([known[place][stream][row] for row, place in group])
       for stream in streams
     }
-    if stage.reads:
+    if read is not None:
       given[stage.reads] = np.stack(
         [
           read[row, plan[place].start : plan[place].start + crop]
@@ -261,6 +329,12 @@ class Generator:
       prefix=jnp.asarray(prefix, jnp.int32),
     )
     return {'codes': jax.device_get(codes)}
+
+
+def within_full_scale(waveform: np.ndarray) -> np.ndarray:
+  """Scales rows [B, S] that exceed [-1, 1] to their peak."""
+  peak = np.abs(waveform).max(axis=1, keepdims=True)
+  return waveform / np.maximum(peak, 1.0)
 
 
 def decode(

@@ -46,7 +46,7 @@ class Music:
     waveform: float32 [S] or [B, S] in [-1, 1], S exactly as asked.
     tokens: Stream -> int32 array: `mulan` [..., 12] of the text, `semantic`
       [..., Ts] and `acoustic` [..., Ta, Q], as long as the waveform, rounded
-      up.
+      up; none `semantic` where the coarse stage reads none.
     metadata: What the music depends on: `prompts`, `seed`, `seconds`,
       `settings`, `bundle_sha256`, `versions`.
     sample_rate: In Hz.

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from musiclm_jax.cascade.musiclm import MusicLM
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.progress import ProgressCallback
@@ -31,6 +33,10 @@ class EvaluationInputs:
     training: Folder of what the bundle was trained on, for copies.
     seed: Of everything that is drawn.
     batch_size: Windows of one call of a network.
+    ablation: A cascade without semantic tokens, for `attribution`.
+    seconds: Of each clip that `attribution` makes again.
+    keep: Takes what `attribution` makes: row, name of the clip, float32 [S] at
+      24 kHz; the row `reference` is the clip itself.
     kld_scores: One of `kld.SCORES`; None: as each classifier was trained.
     kld_direction: One of `kld.DIRECTIONS`.
     kld_pooling: One of `kld.POOLINGS`.
@@ -45,6 +51,9 @@ class EvaluationInputs:
   training: ClipFolder | None = None
   seed: int = 0
   batch_size: int = BATCH_SIZE
+  ablation: MusicLM | None = None
+  seconds: float = 10.0
+  keep: Callable[[str, str, np.ndarray], None] | None = None
   kld_scores: str | None = None
   kld_direction: str = kld.DIRECTIONS[0]
   kld_pooling: str = kld.POOLINGS[0]
@@ -87,6 +96,7 @@ def open_inputs(
   windowing: str,
   bundle: Path | None,
   vggish: Path | None,
+  ablation: Path | None = None,
   **others: Any,
 ) -> EvaluationInputs:
   """Opens folders and embedders by what a user gave.
@@ -100,6 +110,7 @@ def open_inputs(
     windowing: Of `embedders.WINDOWINGS`.
     bundle: Folder of a bundle.
     vggish: File with VGGish's weights.
+    ablation: Folder of a bundle whose coarse stage reads no semantic tokens.
     **others: Fields of `EvaluationInputs`.
 
   Raises:
@@ -110,7 +121,7 @@ def open_inputs(
     given = {'tagger': True, 'vggish': vggish, 'codec': model, 'mulan': model}
     embedder_names = [name for name in EMBEDDERS if given[name]]
   opened: list[Embedder] = []
-  if not set(measures).isdisjoint(('fad', 'kad')):
+  if not set(measures).isdisjoint(('fad', 'kad', 'attribution')):
     opened = open_all(
       dict.fromkeys(embedder_names),
       windowing=windowing,
@@ -131,5 +142,6 @@ def open_inputs(
     training=training and ClipFolder(training),
     embedders=tuple(opened),
     model=model,
+    ablation=ablation and MusicLM.load(ablation, others.get('report')),
     **others,
   )

@@ -15,12 +15,16 @@ class Results:
   Attributes:
     figures: Key, such as `fad_tagger` -> number; None where there is none,
       which `details` explains.
+    summary: Lines for people that stand before the figures.
+    unlisted: Keys of figures that `lines` leaves out, as a summary tells them.
     details: Key -> hash, windowing, n, seed, interval, values of clips, and
       remarks that belong beside the figure.
   """
 
   figures: dict[str, float | None] = dataclasses.field(default_factory=dict)
   details: dict[str, Any] = dataclasses.field(default_factory=dict)
+  summary: list[str] = dataclasses.field(default_factory=list)
+  unlisted: set[str] = dataclasses.field(default_factory=set)
 
   def add(
     self,
@@ -29,6 +33,7 @@ class Results:
     *,
     interval: Interval | None = None,
     remarks: Sequence[str] = (),
+    listed: bool = True,
     **details: Any,
   ) -> None:
     """Adds a figure.
@@ -38,10 +43,13 @@ class Results:
       value: None or not finite: there is none, and a remark says why.
       interval: With one-sided 95 % bounds.
       remarks: What a reader must know before the figure counts.
+      listed: Whether it has a line of its own among `lines`.
       **details: All else.
     """
     if value is not None and not math.isfinite(value):
       value = None
+    if not listed:
+      self.unlisted.add(key)
     self.figures[key] = None if value is None else float(value)
     bounds = [interval.low, interval.high] if interval else None
     self.details[key] = {
@@ -55,10 +63,12 @@ class Results:
     return {**self.figures, 'details': self.details}
 
   def lines(self) -> list[str]:
-    """A line of each figure, its bounds and remarks, for people."""
-    width = max((len(key) for key in self.figures), default=0)
-    out = []
-    for key, value in self.figures.items():
+    """The summary, then a line of each figure, its bounds and remarks."""
+    listed = [key for key in self.figures if key not in self.unlisted]
+    width = max(map(len, listed), default=0)
+    out = list(self.summary)
+    for key in listed:
+      value = self.figures[key]
       told = 'none' if value is None else f'{value:.4g}'
       bounds = self.details[key]['interval']
       if bounds:

@@ -6,6 +6,7 @@ from pathlib import Path
 from musiclm_jax.cascade import provenance
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation import (
+  attribution,
   codec,
   copies,
   distances,
@@ -24,8 +25,11 @@ _ADD: Mapping[str, Callable[[EvaluationInputs, Results], None]] = {
   'memorization': copies.add_memorization,
   'fingerprint': copies.add_fingerprint,
   'codec': codec.add_codec,
+  'attribution': attribution.add_attribution,
 }
 MEASURES = (*DISTANCES, *_ADD)
+# Those that make what they measure, out of the reference.
+OF_REFERENCE = ('attribution',)
 
 
 def check_measures(measures: Sequence[str]) -> None:

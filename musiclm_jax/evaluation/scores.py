@@ -59,8 +59,8 @@ def add_kld(inputs: EvaluationInputs, results: Results) -> None:
       f'kld_{classifier.name}',
       bounds.value,
       interval=bounds,
-      remarks=_worth(classifier),
-      **_classifier_facts(inputs, heads, classifier),
+      remarks=worth(classifier),
+      **classifier_facts(inputs, heads, classifier),
       scores=inputs.kld_scores or classifier.scores,
       direction=inputs.kld_direction,
       pooling=inputs.kld_pooling,
@@ -94,7 +94,7 @@ def _paired_logits(
     yield [first, next(found)]
 
 
-def _worth(classifier: classifiers.Classifier) -> list[str]:
+def worth(classifier: classifiers.Classifier) -> list[str]:
   """What must stand beside a figure of a classifier."""
   shares = ', '.join(f'{n} {v:.2f}' for n, v in classifier.accuracy.items())
   told = (
@@ -106,11 +106,12 @@ def _worth(classifier: classifiers.Classifier) -> list[str]:
   return [told]
 
 
-def _classifier_facts(
+def classifier_facts(
   inputs: EvaluationInputs,
   heads: classifiers.TaggerHeads,
   classifier: classifiers.Classifier,
 ) -> dict:
+  """What belongs to every figure of a classifier."""
   return {
     'classifier': classifier.name,
     'classes': list(classifier.classes),
@@ -239,8 +240,8 @@ def add_text_score(inputs: EvaluationInputs, results: Results) -> None:
       f'text_score_{classifier.name}',
       bounds.value if bounds else None,
       interval=bounds,
-      remarks=[*none, *_worth(classifier)],
-      **_classifier_facts(inputs, heads, classifier),
+      remarks=[*none, *worth(classifier)],
+      **classifier_facts(inputs, heads, classifier),
       n=len(found),
       without_prompt=without,
       per_song=found,

@@ -12,7 +12,7 @@ clip out and has no such bias. Its bounds are those of the figure.
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -138,6 +138,80 @@ def kernel_audio_distance(
   )
 
 
+def paired_distances(
+  reference: np.ndarray,
+  others: Sequence[np.ndarray],
+  clips: np.ndarray,
+  *,
+  seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Compares versions of the same clips, on the same resamples of clips.
+
+  Pairs of rows of one clip are left out, between the sets as within them: what
+  is left says how the sets differ, without bias, and of equal sets it is 0.
+
+  Args:
+    reference: [N, D].
+    others: K of [N, D], whose rows are of the same clips as the reference's.
+    clips: Which clip each row is of, int [N]; two or more.
+    seed: Of that median's sample and of the resampling.
+
+  Returns:
+    The distances, [K], and those of each resample of groups of clips, [R, K].
+
+  Raises:
+    ValueError: If the sets are not paired, or there are fewer than 2 clips.
+  """
+  sets = [np.asarray(x, np.float64) for x in (reference, *others)]
+  if any(x.shape != sets[0].shape for x in sets):
+    raise ValueError(
+      'expected as many rows of one width of each set, got '
+      f'{[x.shape for x in sets]}'
+    )
+  clips = np.unique(clips, False, True)[1]
+  if not len(clips) or clips.max() < 1:
+    raise ValueError('expected 2 clips or more')
+  width = median_distance(sets[0], seed=seed)
+  centre = sets[0].mean(axis=0)
+  sets = [(x - centre) / width for x in sets]
+  groups = _groups(clips, seed)
+  pairs = _pairs(clips, groups)
+  own = [_own_sums(x, clips, groups)[1] for x in sets]
+  rng = np.random.default_rng([seed, len(clips)])
+  drawn = _drawn_weights(rng, np.bincount(groups, minlength=_GROUPS))
+  every = np.ones((1, _GROUPS))
+  found = []
+  for x, sums in zip(sets[1:], own[1:], strict=True):
+    across = _paired_sums(sets[0], x, clips, groups)
+    sums = own[0] + sums - across - across.T
+    with np.errstate(invalid='ignore', divide='ignore'):
+      values = [_within(sums, w) / _within(pairs, w) for w in (every, drawn)]
+    found.append(SCALE * np.concatenate(values))
+  columns = np.stack(found, axis=1)
+  return columns[0], columns[1:]
+
+
+def squared_discrepancy(reference: np.ndarray, other: np.ndarray) -> float:
+  """100 × the squared MMD of few rows, a row's pair with itself included.
+
+  With these pairs it is the distance of two means of features: not unbiased,
+  but never below 0, and 0 of equal rows.
+
+  Args:
+    reference: [M, D], in units of σ.
+    other: [N, D], likewise.
+  """
+  means = [
+    float(np.exp(-0.5 * _squared_distances(a, b)).mean())
+    for a, b in (
+      (reference, reference),
+      (other, other),
+      (reference, other),
+    )
+  ]
+  return max(SCALE * (means[0] + means[1] - 2 * means[2]), 0.0)
+
+
 def _blocks(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
   for start in range(0, len(rows), _BLOCK):
     yield start, rows[start : start + _BLOCK]
@@ -186,6 +260,19 @@ def _cross_sums(
   return sums
 
 
+def _paired_sums(
+  x: np.ndarray, y: np.ndarray, clips: np.ndarray, groups: np.ndarray
+) -> np.ndarray:
+  """Kernels of rows of two sets that are not of one clip, by groups."""
+  sums = np.zeros((_GROUPS, _GROUPS))
+  for (i, a), (j, b) in itertools.product(_blocks(x), _blocks(y)):
+    kernel = np.exp(-0.5 * _squared_distances(a, b))
+    rows, columns = slice(i, i + len(a)), slice(j, j + len(b))
+    kernel[clips[rows, None] == clips[columns]] = 0.0
+    sums += _summed(kernel, groups[rows], groups[columns])
+  return sums
+
+
 def _summed(
   kernel: np.ndarray, rows: np.ndarray, columns: np.ndarray
 ) -> np.ndarray:
@@ -225,15 +312,9 @@ def _between_clips(
   sizes = [np.bincount(g, minlength=_GROUPS).astype(float) for g in groups]
   cross_pairs = np.outer(*sizes)
 
-  def within(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    # Weights [R, G]: w w' between groups, w within one.
-    all_pairs = np.einsum('rg,gh,rh->r', weights, sums, weights)
-    excess = np.einsum('rg,g->r', weights**2 - weights, np.diag(sums))
-    return all_pairs - excess
-
   def figures(weights: list[np.ndarray]) -> np.ndarray:
     found = sum(
-      within(sums, w) / within(part, w)
+      _within(sums, w) / _within(part, w)
       for sums, part, w in zip(own, pairs, weights, strict=True)
     )
     across = [
@@ -243,15 +324,28 @@ def _between_clips(
     return SCALE * (found - 2 * across[0] / across[1])
 
   rng = np.random.default_rng([seed, len(clips[0]), len(clips[1])])
-  drawn = []
-  for size in sizes:
-    filled = np.flatnonzero(size)
-    weights = np.zeros((_RESAMPLES, _GROUPS))
-    weights[:, filled] = rng.multinomial(
-      len(filled), np.full(len(filled), 1 / len(filled)), _RESAMPLES
-    )
-    drawn.append(weights)
+  drawn = [_drawn_weights(rng, size) for size in sizes]
   value = float(figures([np.ones((1, _GROUPS))] * 2)[0])
   with np.errstate(invalid='ignore', divide='ignore'):
     resampled = figures(drawn)
   return bootstrap.bounds(value, resampled[np.isfinite(resampled)])
+
+
+def _within(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
+  """Sums [G, G] of pairs within resampled sets, for weights [R, G].
+
+  Weights count w w' between groups and w within one: see `_between_clips`.
+  """
+  all_pairs = np.einsum('rg,gh,rh->r', weights, sums, weights)
+  excess = np.einsum('rg,g->r', weights**2 - weights, np.diag(sums))
+  return all_pairs - excess
+
+
+def _drawn_weights(rng: np.random.Generator, sizes: np.ndarray) -> np.ndarray:
+  """How often each group that has rows is drawn, [R, G]."""
+  filled = np.flatnonzero(sizes)
+  weights = np.zeros((_RESAMPLES, _GROUPS))
+  weights[:, filled] = rng.multinomial(
+    len(filled), np.full(len(filled), 1 / len(filled)), _RESAMPLES
+  )
+  return weights

@@ -4,6 +4,7 @@ semantic: MuLan 12 | [melody] | semantic                 -> semantic
 coarse:   MuLan 12 | [melody] | semantic | acoustic 1-4  -> acoustic 1-4
 fine:     MuLan 12 | acoustic 1-4 | acoustic 5-12        -> acoustic 5-12
 
+The paper's ablation is a coarse LM without semantic tokens.
 The melody is 24 tokens of each window of 4 s, one every 3 s (App. C).
 Codes [B, T, Q] are flattened row-major by time, and each (segment, level) has
 vocabulary ids of its own, so the id says what a token is (MusicLM §3.2).
@@ -172,6 +173,7 @@ def make_layout(
   acoustic_codebook_size: int,
   acoustic_frame_rate: float,
   coarse_levels: int,
+  semantic: bool = True,
   melody: bool = False,
   melody_levels: int = 24,
   melody_codebook_size: int = 512,
@@ -191,6 +193,8 @@ def make_layout(
     acoustic_codebook_size: Entries per level.
     acoustic_frame_rate: In Hz.
     coarse_levels: Acoustic levels 1..coarse_levels are coarse, others fine.
+    semantic: Whether `coarse` reads semantic tokens; the paper's ablation has
+      no semantic stage.
     melody: Whether `semantic` and `coarse` read a melody after MuLan's tokens.
     melody_levels: Of the melody's RVQ.
     melody_codebook_size: Entries per level.
@@ -234,12 +238,12 @@ def make_layout(
       f'acoustic levels choose 1 to {acoustic_levels - 1}, so that coarse and '
       'fine have some each'
     )
-  semantic = segment('semantic', semantic_codebook_size, 1, semantic_frame_rate)
+  tokens = segment('semantic', semantic_codebook_size, 1, semantic_frame_rate)
   coarse = acoustic(coarse_levels)
   fine = acoustic(acoustic_levels, first=coarse_levels)
   segments = {
-    'semantic': (semantic,),
-    'coarse': (semantic, coarse),
+    'semantic': (tokens,),
+    'coarse': (tokens, coarse) if semantic else (coarse,),
     'fine': (coarse, fine),
   }
   return Layout((*conditioning, *segments[stage]))

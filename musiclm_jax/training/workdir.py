@@ -38,6 +38,8 @@ FOLDER = ownership.Kind(
   ),
 )
 _RESTING = 'adam'  # of a player without parameters, which a config leaves out
+# Fields that later releases added, as configs stored before them have them.
+_ADDED = {'layout.semantic': True}
 _HOW = {
   ('training', 'accumulation'),
   ('data', 'read_threads'),
@@ -183,6 +185,7 @@ def _differences(
     ):
       continue
     absent = _RESTING if section == 'optimizer' else 'nothing'
+    absent = _ADDED.get(field, absent)
     values = [repr(d.get(field, absent)) for d in (old, new)]
     if values[0] != values[1]:
       yield field, *values

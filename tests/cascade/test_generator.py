@@ -258,3 +258,17 @@ def test_blocks_whose_state_is_carried_equal_the_whole(tiny, frames, tmp_path):
   assert blocks.shape == whole.shape == (2, frames * 480)
   np.testing.assert_allclose(blocks, whole, atol=1e-5)
   assert events[-1].done == events[-1].total == frames
+
+
+def test_a_stage_alone_makes_what_it_makes_in_the_cascade(generator):
+  music = make(generator, seconds=1.0, seed=3)
+  options = {'frames': 50, 'seed': 3, 'sampling': SAMPLING}
+  prompt = Conditioning(mulan())
+  semantic = generator.make_stage('semantic', prompt, **options)[..., 0]
+  np.testing.assert_array_equal(semantic, music.semantic)
+  coarse = generator.make_stage('coarse', prompt, semantic, **options)
+  np.testing.assert_array_equal(coarse, music.acoustic[..., :2])
+  fine = generator.make_stage('fine', prompt, coarse, **options)
+  np.testing.assert_array_equal(fine, music.acoustic[..., 2:])
+  with pytest.raises(UsageError, match=r'must see 0\.4 s'):
+    generator.make_stage('coarse', prompt, semantic[:, :5], **options)

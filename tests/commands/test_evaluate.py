@@ -1,10 +1,15 @@
 """The evaluate command: figures and their reasons, files of all kinds."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import soundfile
+
+from musiclm_jax.cascade import bundle as bundles
+from musiclm_jax.cascade import networks
+from musiclm_jax.cascade.musiclm import MusicLM
 
 RATE = 24_000
 PROMPTS = ('a slow waltz on a piano', 'fast techno with a synth lead')
@@ -174,6 +179,7 @@ def test_prompts_are_scored_by_classifiers(evaluate, folders, tmp_path):
     ({'embedders': 'vggish'}, '--vggish=FILE'),
     ({'vggish': '/nowhere.npz'}, 'there is no such file'),
     ({'metrics': 'codec'}, 'give --bundle=DIR'),
+    ({'metrics': 'attribution'}, 'give --bundle=DIR'),
     ({'metrics': 'fingerprint'}, 'give --training=DIR'),
     ({'reference': '/nowhere.npz'}, 'there is no such file'),
     ({'save_statistics': 'x.json'}, 'must end in .npz'),
@@ -235,3 +241,76 @@ def test_a_bundle_gives_its_embedders_and_measures(
   assert 0 <= results['memorization_approximate'] <= 1
   copied = results['details']['fingerprint_duplicates']
   assert copied['per_song']['3.wav'] == 0, 'it is among the training clips'
+
+
+@pytest.fixture(scope='module')
+def ablation(bundle, tokens, write_stage, tmp_path_factory):
+  """The bundle with a coarse stage that reads no semantic tokens."""
+  folder = tmp_path_factory.mktemp('ablation')
+  contract = (tokens[0] / 'contract.json').read_text()
+  write_stage(
+    folder / 'coarse', 'coarse', contract, **{'layout.semantic': False}
+  )
+  opened = bundles.read(bundle[0])
+  weights = {stage: opened.weights(stage) for stage in opened.stages}
+  weights['coarse'] = networks.read(folder / 'coarse', 'coarse')
+  vocabulary = (bundle[0] / bundles.VOCABULARY).read_text()
+  return bundles.write(
+    folder / 'bundle',
+    weights,
+    opened.contract,
+    vocabulary,
+    opened.settings,
+    opened.versions,
+  ).path
+
+
+def test_stages_are_told_apart(bundle, ablation, evaluate, tmp_path):
+  clips = tmp_path / 'clips'
+  clips.mkdir()
+  for k in range(4):
+    soundfile.write(clips / f'{k}.wav', tone(k, 1.2), RATE)
+  rows = [f'{k}.wav,{PROMPTS[k % 2]}' for k in range(3)]
+  (clips / 'captions.csv').write_text('path,caption\n' + '\n'.join(rows))
+  given = {'reference': clips, 'metrics': 'attribution', 'embedders': 'tagger'}
+  code, results, out, err = evaluate(
+    bundle=bundle[0], ablation=ablation, seconds=1, **given
+  )
+  assert code == 0, err
+  facts = results['details']['attribution']
+  assert facts['n'] == 3 and facts['without_caption'] == ['3.wav']
+  assert facts['rows'] == [
+    *('codec', 'fine', 'coarse', 'semantic', 'text', 'no_semantic')
+  ]
+  assert 'lower 95 % bound' in facts['rule'] and facts['seed'] == 0
+  assert facts['weakest'] in (None, *facts['rows'])
+  assert len(facts['bundle_sha256']) == len(facts['ablation_sha256']) == 64
+  for row in facts['rows']:
+    for key in ('fad_tagger', 'kad_tagger', 'clip_kad_tagger'):
+      assert isinstance(results[f'attribution_{row}_{key}'], float)
+    assert results[f'attribution_{row}_kld_tagger_family'] > -1e-3
+    assert 0 <= results[f'attribution_{row}_agreement_tagger_tempo'] <= 1
+    low, high = results['details'][f'attribution_cost_{row}_kad_tagger'][
+      'interval'
+    ]
+    assert low <= results[f'attribution_cost_{row}_kad_tagger'] <= high
+  fine = (results[f'attribution_{row}_fad_tagger'] for row in ('fine', 'codec'))
+  assert results['attribution_cost_fine_fad_tagger'] == pytest.approx(
+    next(fine) - next(fine)
+  )
+  assert out.startswith('attribution of 3 clips\nquality: ')
+  assert re.search(r'^no_semantic  ', out, re.MULTILINE)
+  assert 'have no caption and are left out: 3.wav' in err
+  for flags, words in (
+    ({'bundle': ablation}, 'give it as --ablation'),
+    ({'bundle': bundle[0], 'ablation': bundle[0]}, 'reads semantic tokens'),
+    ({'bundle': bundle[0], 'seconds': 0.3}, 'the stages see 0.4 s at once'),
+  ):
+    code, *_, err = evaluate(**given, **flags)
+    assert code == 2 and words in err
+
+
+def test_a_cascade_without_semantic_tokens_makes_none(ablation):
+  music = MusicLM.load(ablation).generate(PROMPTS[0], seconds=0.5)
+  assert set(music.tokens) == {'mulan', 'acoustic'}
+  assert music.waveform.shape == (12_000,)

@@ -196,6 +196,25 @@ METRICS = Chapter(
       'not measured over MusicCaps; with the MuLan that conditions the music '
       'it is circular, and stands beside the mean over other prompts',
     ),
+    Claim(
+      'Without a semantic stage, coarse tokens are modelled from those of '
+      'MuLan alone; the loss stands beside the whole cascade.',
+      'MusicLM, results',
+      (
+        'token_lm/test_layout.py::test_the_ablation_reads_no_semantic_tokens',
+        'commands/test_evaluate.py::test_stages_are_told_apart',
+      ),
+      "from MuLan tokens of reference clips; the paper's figures of music from "
+      'captions are not reproduced',
+    ),
+    Claim(
+      'Damage that is planted in one stage is named by what the stages cost.',
+      'ours',
+      (
+        'evaluation/test_attribution.py::'
+        'test_damage_that_is_planted_in_a_stage_is_named',
+      ),
+    ),
   ),
 )
 

@@ -128,3 +128,17 @@ def test_configs_make_layouts_whose_distances_the_buckets_span(stage, size):
 def test_an_unknown_size_lists_the_known_ones():
   with pytest.raises(ValueError, match='tiny, small, paper'):
     config_module('semantic').get_config('huge')
+
+
+def test_the_ablation_reads_no_semantic_tokens():
+  config = config_module('coarse').get_config('paper')
+  assert config.layout.semantic
+  config.layout.semantic = False
+  layout = stages.build(config).lm.layout
+  assert [s.stream for s in layout.segments] == ['mulan', 'acoustic']
+  assert layout.num_tokens == 12 + 2000
+  assert stages.batch_shapes(config).keys() == {'mulan', 'acoustic'}
+  # A config that was stored before the field existed has semantic tokens.
+  old = config_module('coarse').get_config('paper').to_dict()
+  del old['layout']['semantic']
+  assert stages.build(old).lm.layout.num_tokens == 12 + 250 + 2000

@@ -179,6 +179,16 @@ def test_a_config_may_leave_out_a_player_that_it_named_once(tmp_path):
     workdir.describe(tmp_path, other, None)
 
 
+def test_a_field_that_a_later_release_added_had_its_default(tmp_path):
+  old = {'stage': 'coarse', 'layout': {'coarse_levels': 4}}
+  new = {'stage': 'coarse', 'layout': {'coarse_levels': 4, 'semantic': True}}
+  workdir.describe(tmp_path, old, None)
+  workdir.describe(tmp_path, new, None)
+  other = {'stage': 'coarse', 'layout': {'coarse_levels': 4, 'semantic': False}}
+  with pytest.raises(UsageError, match=r'layout\.semantic=True, not False'):
+    workdir.describe(tmp_path, other, None)
+
+
 @pytest.mark.parametrize('text', [b'', b'[]', b'7', b'{"a": ', b'\xff\xfe'])
 def test_a_damaged_config_is_named(tmp_path, text):
   (tmp_path / 'config.json').write_bytes(text)
