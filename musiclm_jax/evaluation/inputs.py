@@ -85,7 +85,7 @@ def open_inputs(
   measures: Sequence[str],
   embedder_names: Sequence[str] | None,
   windowing: str,
-  bundle: Path | None,
+  bundle: Path | MusicLM | None,
   vggish: Path | None,
   **others: Any,
 ) -> EvaluationInputs:
@@ -98,14 +98,16 @@ def open_inputs(
     measures: That will be taken.
     embedder_names: Of `embedders.EMBEDDERS`; None: all whose weights are given.
     windowing: Of `embedders.WINDOWINGS`.
-    bundle: Folder of a bundle.
+    bundle: Folder of a bundle, or one that is open.
     vggish: File with VGGish's weights.
     **others: Fields of `EvaluationInputs`.
 
   Raises:
     UsageError: If something is missing or cannot be read.
   """
-  model = bundle and MusicLM.load(bundle, others.get('report'))
+  model = bundle
+  if isinstance(bundle, Path):
+    model = MusicLM.load(bundle, others.get('report'))
   if embedder_names is None:
     given = {'tagger': True, 'vggish': vggish, 'codec': model, 'mulan': model}
     embedder_names = [name for name in EMBEDDERS if given[name]]
