@@ -23,6 +23,7 @@ the report, and the same command goes on where it was interrupted. With
 
 import functools
 import json
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -30,6 +31,9 @@ from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.terminal import printable
+
+if TYPE_CHECKING:
+  from musiclm_jax.evaluation.reporting import ReportRequest
 
 _REFERENCE = path_flags.DEFINE_path(
   'reference', None, 'Folder of references, or an .npz of --save_statistics.'
@@ -151,7 +155,7 @@ def main() -> None:
     print(printable(line))
 
 
-def _report_request():
+def _report_request() -> 'ReportRequest | None':
   """What `--report` asks for; None without it."""
   from musiclm_jax.evaluation import reporting
 

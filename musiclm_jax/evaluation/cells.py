@@ -55,12 +55,15 @@ def origin(details: Sequence[Mapping[str, Any]]) -> str:
 
 def labels(details: Sequence[Mapping[str, Any]]) -> str:
   """What a reader must know of each network, once; a list."""
-  told: dict[str, None] = {}
+  named: dict[str, dict[str, None]] = {}
   for facts in details:
     name = facts.get('embedder') or facts.get('classifier')
     if name and facts.get('label'):
-      told[f'{name}: {facts["label"]}'] = None
-  items = ''.join(f'<li>{html.escape(one)}</li>' for one in told)
+      named.setdefault(facts['label'], {})[name] = None
+  items = ''.join(
+    f'<li>{html.escape(", ".join(names))}: {html.escape(label)}</li>'
+    for label, names in named.items()
+  )
   return f'<ul>{items}</ul>' if items else ''
 
 

@@ -33,7 +33,8 @@ from musiclm_jax.rendered_music.descriptions import Descriptions
 
 SPLIT = 'test'
 GENERATE_BATCH = 16  # texts that are made together
-_TRIES = 8  # places of a piece that are drawn until one is not silent
+_TRIES = 8  # places of a piece that are drawn until no part is silent
+_PARTS = 4  # of a clip, each of which is looked at
 _KEY = 'depends_on_sha256'  # in a clip's provenance
 REFERENCE = ownership.Kind(
   'folder of held-out music', ('*.wav', '*.json'), alone=True
@@ -108,7 +109,7 @@ def write_reference(
     progress: Takes events, counted in clips.
   """
   ownership.begin(folder, REFERENCE)
-  code = source_code.digest(RenderedPieces.__module__)
+  code = source_code.digest(__name__)
   pieces = RenderedPieces(SPLIT, clips, seed)
   wanted = {f'{pieces.piece_id(i)}.wav': i for i in range(clips)}
   _remove_others(folder, wanted)
@@ -132,7 +133,7 @@ def write_reference(
 def _crop(
   pieces: RenderedPieces, index: int, seconds: float, seed: int
 ) -> tuple[np.ndarray, str, float]:
-  """A part of a piece that is not silent, its caption and where it begins."""
+  """A crop of a piece, its caption and where it begins, in seconds."""
   stretches, made = pieces.make(index)
   waveform = np.concatenate([part for part, _ in stretches])
   descriptions = Descriptions(SPLIT, lambda i: made['record'])
@@ -142,7 +143,8 @@ def _crop(
   for _ in range(_TRIES):
     start = int(rng.integers(0, last + 1))
     crop = waveform[start : start + length]
-    if rms_dbfs(crop) >= SILENT_DBFS:
+    parts = np.array_split(crop, _PARTS)
+    if min(rms_dbfs(part) for part in parts) >= SILENT_DBFS:
       break
   begin = start / SAMPLE_RATE
   caption = descriptions.caption(0, begin, begin + seconds, rng)

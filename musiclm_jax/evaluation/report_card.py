@@ -31,6 +31,7 @@ _GROUPS = {
 }
 _HIGHER = ('mcc_', 'text_score_', 'codec_si_sdr', 'codec_perplexity')
 _STYLE = """
+body { max-width: 84rem; }
 table.figures { width: 100%; }
 table.figures td { font-variant-numeric: tabular-nums; }
 table.figures td.words { font-size: .85rem; color: #57606a; }
@@ -38,6 +39,7 @@ table.figures th[colspan] { text-align: left; padding-top: .9rem; }
 table.figures td:first-child { white-space: nowrap; }
 table.figures th.words { text-align: left; }
 .bounds { color: #57606a; white-space: nowrap; }
+tr.unqualified td { color: #8c959f; }
 .note { color: #57606a; font-size: .85rem; }
 .weakest { background: #fff1e5; }
 .verdict { font-weight: 600; }
@@ -131,7 +133,8 @@ class ReportCard:
       attribution_table.verdicts(self.sides),
       '<h2>Figures</h2><p>Bounds are one-sided 95 % bounds over clips or '
       'prompts; ↓ less is better, ↑ more is better. Figures of two embedders '
-      'are never compared.</p>',
+      'are never compared; those in grey are of a classifier that is not good '
+      'enough.</p>',
       f'<div class="scroll">{self._table()}</div>',
       cells.labels(
         [one for side in self.sides for one in side.results.details.values()]
@@ -211,8 +214,11 @@ class ReportCard:
     )
     arrow = '↑' if key.startswith(_HIGHER) else '↓'
     told = '<br>'.join(html.escape(remark) for remark in remarks)
+    mark = ''
+    if facts.get('qualified') is False:
+      mark = ' class="unqualified"'
     return (
-      f'<tr><td>{html.escape(key)} {arrow}</td>{shown}'
+      f'<tr{mark}><td>{html.escape(key)} {arrow}</td>{shown}'
       f'<td class="words">{cells.count(facts.get("n"))}</td>'
       f'<td class="words">{cells.origin(details)}</td>'
       f'<td class="words">{told}</td></tr>'

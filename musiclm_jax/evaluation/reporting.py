@@ -296,7 +296,10 @@ def _path(reference: ClipFolder | Path) -> Path:
 
 
 def _name(model: MusicLM | None) -> str:
-  return printable(model.bundle.path.resolve().name) if model else 'generated'
+  """Names a bundle by its folder and the one above, as most are `bundle`."""
+  if model is None:
+    return 'generated'
+  return printable('/'.join(model.bundle.path.resolve().parts[-2:]))
 
 
 def _told_apart(sides: Sequence[Side]) -> list[Side]:
