@@ -117,7 +117,7 @@ def write_reference(
   for name, index in wanted.items():
     facts = {'held_out_piece': index, 'seconds': seconds, 'seed': seed}
     key = _hash(facts, code, provenance.versions())
-    if there := _is_made(folder / name, key):
+    if _is_made(folder / name, key):
       meter.advance(skipped=True)
       continue
     waveform, caption, start = _crop(pieces, index, seconds, seed)
@@ -127,7 +127,7 @@ def write_reference(
       SAMPLE_RATE,
       {'prompt': caption, 'start_seconds': start, **facts, _KEY: key},
     )
-    meter.advance(skipped=there)
+    meter.advance()
 
 
 def _crop(
@@ -263,7 +263,7 @@ def _remove_others(folder: Path, wanted: Mapping[str, Any]) -> None:
   atomic_file.remove_leftovers(folder)
   for name in list(ownership.files(folder)):
     path = folder / name
-    if name in names or not REFERENCE.owns(name) or name == ownership.MARK:
+    if name in names or path.suffix not in ('.wav', '.json'):
       continue
     if not provenance.is_ours(path):
       raise UsageError(

@@ -54,7 +54,7 @@ def decibels(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
     low_hz=0.0,
     high_hz=sample_rate / 2,
   )
-  # A sine at full scale is at 0 dB: its mel is a quarter of the window.
+  # The bin of a sine at full scale is at 0 dB; a filter sums several bins.
   nats = np.asarray(mels).T - np.log(window / 4)
   return (20 / np.log(10) * nats).astype(np.float32)
 
