@@ -76,7 +76,8 @@ def compare(
     both = [side.figures.get(key) for side in (first, second)]
     facts = [side.details.get(key, {}) for side in (first, second)]
     if None in both:
-      found[key] = Difference(None, remark='not both have it')
+      has = 'only one has it' if both != [None, None] else 'neither has it'
+      found[key] = Difference(None, remark=has)
       continue
     if not _comparable(key, *facts):
       found[key] = Difference(
