@@ -17,9 +17,20 @@ row, needs no `--generated`, and a row without semantic tokens with
 `--save_statistics=FILE.npz` keeps what FAD and KAD need of the reference, and
 `--reference=FILE.npz` reads it. Each figure's hash, windowing, n, seed, bounds
 and values of clips stand under `details` of the JSON.
+
+`python -m musiclm_jax.evaluate --bundle=DIR --report=DIR`
+
+writes a report card, report.html and report.json: all measures that the inputs
+permit (or `--metrics`), curves, and clips to listen to. Without `--reference`
+the bundle is judged on held-out music that is rendered; without `--generated`
+it makes music of the captions of the reference. Both are kept in the folder of
+the report, and the same command goes on where it was interrupted. With
+`--compare=DIR` a second bundle stands beside the first.
 """
 
+import functools
 import json
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -27,6 +38,9 @@ from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.terminal import printable
+
+if TYPE_CHECKING:
+  from musiclm_jax.evaluation.reporting import ReportRequest
 
 _REFERENCE = path_flags.DEFINE_path(
   'reference', None, 'Folder of references, or an .npz of --save_statistics.'
@@ -48,13 +62,6 @@ _WINDOWING = flags.DEFINE_enum(
 _BUNDLE = path_flags.DEFINE_path('bundle', None, 'Folder of a bundle.')
 _ABLATION = path_flags.DEFINE_path(
   'ablation', None, 'Bundle whose coarse stage reads no semantic tokens.'
-)
-_SECONDS = flags.DEFINE_float(
-  'seconds',
-  10.0,
-  'Of each clip, for attribution; shorter ones are left out.',
-  0.04,
-  600.0,
 )
 _VGGISH = path_flags.DEFINE_path(
   'vggish', None, "File of VGGish's published weights."
@@ -83,6 +90,28 @@ _POOLING = flags.DEFINE_enum(
   ('mean_scores', 'mean_logits', 'segments'),
   'How kld puts the segments of a clip together.',
 )
+_REPORT = path_flags.DEFINE_path('report', None, 'Folder of a report card.')
+_COMPARE = path_flags.DEFINE_path(
+  'compare', None, 'Bundle that stands beside the first in the report.'
+)
+_CLIPS = flags.DEFINE_integer(
+  'clips',
+  None,
+  'Of --report: clips to render, or to generate at most; None: 16, or all that '
+  'have a caption.',
+  1,
+  100_000,
+)
+_SECONDS = flags.DEFINE_float(
+  'seconds',
+  10.0,
+  'Of each clip that is made, for the report and by attribution.',
+  0.04,
+  600.0,
+)
+_OVERWRITE = flags.DEFINE_bool(
+  'overwrite', False, 'Replace files of --report that were changed since.'
+)
 _SEED = flags.DEFINE_integer('seed', 0, 'Of all that is drawn.', *bounds.SEED)
 _BATCH_SIZE = flags.DEFINE_integer(
   'batch_size', 32, 'Windows of one call of a network.', 1, 4096
@@ -92,58 +121,104 @@ _BATCH_SIZE = flags.DEFINE_integer(
 def main() -> None:
   """Checks all arguments before a clip is read, then measures."""
   from musiclm_jax.contracts import atomic_file, paths
-  from musiclm_jax.evaluation import inputs, run
+  from musiclm_jax.evaluation import inputs, reporting, run
 
   _check_flags(run.MEASURES)
   for file in filter(None, (_JSON.value, _SAVE.value)):
     paths.check_file(file)
+  request = _report_request()
+  if request:
+    reporting.check(request)
   from musiclm_jax.launch import devices
 
   devices.check()
-  results = run.evaluate(
-    inputs.open_inputs(
-      reference=_REFERENCE.value,
-      generated=_GENERATED.value,
-      training=_TRAINING.value,
-      measures=_METRICS.value,
-      embedder_names=_EMBEDDERS.value,
-      windowing=_WINDOWING.value,
-      bundle=_BUNDLE.value,
-      vggish=_VGGISH.value,
-      ablation=_ABLATION.value,
-      seconds=_SECONDS.value,
-      seed=_SEED.value,
-      batch_size=_BATCH_SIZE.value,
-      kld_scores=_SCORES.value,
-      kld_direction=_DIRECTION.value,
-      kld_pooling=_POOLING.value,
-      progress=cli.progress(),
-      report=cli.report,
-    ),
-    _METRICS.value,
-    _SAVE.value,
+  open_inputs = functools.partial(
+    inputs.open_inputs,
+    embedder_names=_EMBEDDERS.value,
+    windowing=_WINDOWING.value,
+    vggish=_VGGISH.value,
+    ablation=_ABLATION.value,
+    seconds=_SECONDS.value,
+    seed=_SEED.value,
+    batch_size=_BATCH_SIZE.value,
+    kld_scores=_SCORES.value,
+    kld_direction=_DIRECTION.value,
+    kld_pooling=_POOLING.value,
+    report=cli.report,
   )
+  if request:
+    with cli.resumable(_REPORT.value):
+      card = reporting.make(request, open_inputs, cli.progress(), cli.report)
+    record, lines = card.to_json(), card.lines()
+  else:
+    results = run.evaluate(
+      open_inputs(
+        reference=_REFERENCE.value,
+        generated=_GENERATED.value,
+        training=_TRAINING.value,
+        measures=_METRICS.value,
+        bundle=_BUNDLE.value,
+        progress=cli.progress(),
+      ),
+      _METRICS.value,
+      _SAVE.value,
+    )
+    record, lines = results.to_json(), results.lines()
   if _JSON.value:
-    text = json.dumps(results.to_json(), indent=1, allow_nan=False)
+    text = json.dumps(record, indent=1, allow_nan=False)
     atomic_file.write_text(_JSON.value, text + '\n')
-  for line in results.lines():
+  for line in lines:
     print(printable(line))
+
+
+def _report_request() -> 'ReportRequest | None':
+  """What `--report` asks for; None without it."""
+  from musiclm_jax.evaluation import reporting
+
+  if not _REPORT.value:
+    return None
+  chosen = flags.FLAGS['metrics'].present
+  return reporting.ReportRequest(
+    folder=_REPORT.value,
+    bundle=_BUNDLE.value,
+    compare=_COMPARE.value,
+    reference=_REFERENCE.value,
+    generated=_GENERATED.value,
+    training=_TRAINING.value,
+    measures=tuple(_METRICS.value) if chosen else None,
+    clips=_CLIPS.value,
+    seconds=_SECONDS.value,
+    seed=_SEED.value,
+    save_statistics=_SAVE.value,
+    overwrite=_OVERWRITE.value,
+  )
 
 
 def _check_flags(measures: tuple[str, ...]) -> None:
   from musiclm_jax.evaluation import run
 
   run.check_measures(_METRICS.value)
+  if _SAVE.value and _SAVE.value.suffix != '.npz':
+    raise UsageError(
+      f"--save_statistics='{_SAVE.value}': the name must end in .npz"
+    )
+  if not _REPORT.value:
+    _check_folders(measures)
+
+
+def _check_folders(measures: tuple[str, ...]) -> None:
+  """Refuses a call without a report that has nothing to measure."""
+  from musiclm_jax.evaluation import run
+
+  for flag in (_COMPARE, _CLIPS):
+    if flag.value is not None:
+      raise UsageError(f'--{flag.name} is for --report=DIR: give that as well')
   if not _REFERENCE.value and not _GENERATED.value:
     raise UsageError('--reference and --generated are missing: give folders')
   wanted = set(_METRICS.value)
   made = bool(wanted) and wanted <= set(run.OF_REFERENCE)
   if not _GENERATED.value and not _SAVE.value and not made:
     raise UsageError('--generated is missing: give the folder to measure')
-  if _SAVE.value and _SAVE.value.suffix != '.npz':
-    raise UsageError(
-      f"--save_statistics='{_SAVE.value}': the name must end in .npz"
-    )
   if not _METRICS.value and not _SAVE.value:
     raise UsageError(f'--metrics is empty: choose of {", ".join(measures)}')
 

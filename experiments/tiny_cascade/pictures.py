@@ -1,19 +1,12 @@
-"""Pictures of the report, as PNG bytes: spectrograms and loss curves."""
+"""Pictures of the report, as PNG bytes: loss curves and an overview."""
 
 import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-_SAMPLE_RATE = 24_000
-_DYNAMIC_RANGE_DB = 70
-
-
-def spectrogram(waveform: np.ndarray) -> bytes:
-  """Log-mel spectrogram of one clip [S]."""
-  figure, axis = _figure(6.2, 2.2)
-  _draw_spectrogram(axis, waveform)
-  return _png(figure)
+from musiclm_jax.contracts.audio import SAMPLE_RATE
+from musiclm_jax.evaluation import pictures
 
 
 def loss_curves(
@@ -70,25 +63,16 @@ def _draw_curve(axis, name, records) -> None:
 
 
 def _draw_spectrogram(axis, waveform: np.ndarray) -> None:
-  import librosa
-
-  mel = librosa.feature.melspectrogram(
-    y=np.asarray(waveform, np.float32),
-    sr=_SAMPLE_RATE,
-    n_fft=1024,
-    hop_length=480,
-    n_mels=80,
-  )
-  decibels = librosa.power_to_db(mel, ref=1.0, amin=1e-8)
-  top = max(float(decibels.max(initial=-40.0)), -40.0)
+  decibels = pictures.decibels(waveform, SAMPLE_RATE)
+  top = pictures.loudest(decibels)
   axis.imshow(
     decibels,
     origin='lower',
     aspect='auto',
     cmap='magma',
-    vmin=top - _DYNAMIC_RANGE_DB,
+    vmin=top - pictures.DYNAMIC_RANGE_DB,
     vmax=top,
-    extent=(0, len(waveform) / _SAMPLE_RATE, 0, 80),
+    extent=(0, len(waveform) / SAMPLE_RATE, 0, len(decibels)),
   )
   axis.set_yticks([])
   axis.tick_params(labelsize=7)

@@ -4,13 +4,9 @@ gates, stages, figures, players and pictures in; `report.html` and
 `report.json` out, each written whole or not at all.
 """
 
-import base64
 import dataclasses
-import hashlib
 import html
-import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,36 +15,10 @@ import numpy as np
 
 from experiments.tiny_cascade import pictures
 from experiments.tiny_cascade.gates import Gate, plain
-from musiclm_jax.contracts import atomic_file, ownership, paths
-from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.evaluation import page
+from musiclm_jax.evaluation.page import Clip
 
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 70rem;
-       margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
-table { border-collapse: collapse; margin: 1rem 0; }
-th, td { padding: .2rem .7rem; text-align: right;
-         border-bottom: 1px solid #d8dee4; vertical-align: top; }
-th:first-child, td:first-child, td.words { text-align: left; }
-.ok { color: #116329; } .failed { color: #a40e26; font-weight: 600; }
-figure { display: inline-block; margin: .5rem; width: 31rem; }
-figure img, figure audio { width: 100%; } figcaption { font-weight: 600; }
-pre { background: #f6f8fa; padding: .7rem; overflow-x: auto; }
-"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Clip:
-  """A clip to listen to.
-
-  Attributes:
-    title: Its prompt, or what it is.
-    waveform: [S] in [-1, 1].
-    sample_rate: In Hz.
-  """
-
-  title: str
-  waveform: np.ndarray
-  sample_rate: int = 24_000
+_PICTURE = 'picture.png'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,16 +47,10 @@ class EvaluationReport:
     The latter is sealed and holds the hashes of the others.
     """
     files = {
-      'report.html': self.to_html().encode(),
-      'picture.png': pictures.overview(self.curves, self._generated()),
+      page.HTML: self.to_html().encode(),
+      _PICTURE: pictures.overview(self.curves, self._generated()),
     }
-    for name, data in files.items():
-      with atomic_file.atomic_open(folder / name, 'wb') as file:
-        file.write(data)
-    hashes = {name: _sha256(data) for name, data in files.items()}
-    record = ownership.seal({**self.to_json(), 'files': hashes})
-    text = json.dumps(record, indent=1, allow_nan=False)
-    atomic_file.write_text(folder / 'report.json', text + '\n')
+    page.write(folder, files, self.to_json())
 
   def _generated(self) -> list[tuple[str, np.ndarray]]:
     """Titles and waveforms of the first section of clips."""
@@ -118,20 +82,19 @@ class EvaluationReport:
       else f'All {len(self.gates)} gates hold.'
     )
     clips = ''.join(
-      f'<h2>{html.escape(heading)}</h2>' + ''.join(map(_figure, group))
+      f'<h2>{html.escape(heading)}</h2>' + ''.join(map(page.player, group))
       for heading, group in self.clips.items()
     )
-    curves = _picture(pictures.loss_curves(self.curves), 'loss curves')
+    curves = page.picture(pictures.loss_curves(self.curves), 'loss curves')
     baselines = html.escape(json.dumps(plain(self.baselines), indent=1))
-    return (
-      '<!doctype html><html lang="en"><meta charset="utf-8">'
-      f'<title>musiclm_jax: the tiny cascade</title><style>{_STYLE}</style>'
+    return page.document(
+      'musiclm_jax: the tiny cascade',
       '<h1>Text in, music out: what each stage has learned</h1>'
       f'<p class="{"failed" if failed else "ok"}">{html.escape(verdict)}</p>'
       '<p>Sizes are tiny: this page shows learning, not music to enjoy.</p>'
       f'{_gate_table(self.gates)}{clips}<h2>Losses</h2>{curves}'
       f'<h2>Cost</h2>{_stage_table(self.stages)}'
-      f'<h2>Baselines and figures</h2><pre>{baselines}</pre></html>'
+      f'<h2>Baselines and figures</h2><pre>{baselines}</pre>',
     )
 
 
@@ -146,23 +109,7 @@ def check_out(folder: Path, overwrite: bool = False) -> None:
   Raises:
     UsageError: Naming the file that would be replaced.
   """
-  record = ownership.object_in(folder / 'report.json')
-  hashes = record.get('files', {}) if ownership.is_sealed(record) else {}
-  for name in ('report.html', 'picture.png', 'report.json'):
-    path = folder / name
-    paths.check_file(path)
-    if overwrite or not os.path.lexists(path):
-      continue
-    ours = bool(hashes) and name == 'report.json'
-    if not ours and hashes.get(name) != _sha256(path.read_bytes()):
-      raise UsageError(
-        f"'{path}' would be replaced, and evaluate did not write it, or it was "
-        'changed since: give --overwrite to replace it'
-      )
-
-
-def _sha256(data: bytes) -> str:
-  return hashlib.sha256(data).hexdigest()
+  page.check_out(folder, (page.HTML, _PICTURE), overwrite)
 
 
 def _gate_table(gates: Sequence[Gate]) -> str:
@@ -200,23 +147,3 @@ def _stage_table(stages: Sequence[Mapping[str, Any]]) -> str:
   )
   head = '<tr><th>stage</th><th>seconds</th><th>peak GB</th></tr>'
   return f'<table>{head}{rows}</table>'
-
-
-def _figure(clip: Clip) -> str:
-  """A player with a spectrogram above and its title below."""
-  import soundfile
-
-  buffer = io.BytesIO()
-  waveform = np.clip(np.nan_to_num(clip.waveform), -1.0, 1.0)
-  soundfile.write(buffer, waveform, clip.sample_rate, format='FLAC')
-  sound = base64.b64encode(buffer.getvalue()).decode()
-  return (
-    f'<figure>{_picture(pictures.spectrogram(waveform), clip.title)}'
-    f'<audio controls src="data:audio/flac;base64,{sound}"></audio>'
-    f'<figcaption>{html.escape(clip.title)}</figcaption></figure>'
-  )
-
-
-def _picture(png: bytes, words: str) -> str:
-  data = base64.b64encode(png).decode()
-  return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{data}">'

@@ -4,16 +4,48 @@ clips -> windows of 5 s -> codes and back -> distances of a clip, perplexity of
 each level
 """
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 
+from musiclm_jax.cascade.networks import Network
 from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation.inputs import EvaluationInputs
 from musiclm_jax.evaluation.results import Results
 from musiclm_jax.metrics import bootstrap, codec
 
-_WINDOW_SECONDS = 5.0
+WINDOW_SECONDS = 5.0
+
+Coder = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def open_coder(network: Network) -> Coder:
+  """Opens a codec: windows [N, W] -> codes [N, T, Q], windows as coded.
+
+  They go through one by one: of any number there is one program.
+  """
+  model = network.model
+
+  @jax.jit
+  def run(params, collections, waveform):
+    codes = model.encode(params, collections, waveform)
+    return codes, model.decode(params, collections, codes)
+
+  def code(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    parts = [run(network.params, network.collections, r[None]) for r in rows]
+    codes, coded = zip(*parts, strict=True)
+    return np.concatenate(codes), np.concatenate(coded)
+
+  return code
+
+
+def cut(network: Network, waveform: np.ndarray) -> np.ndarray:
+  """Cuts [S] at 24 kHz into windows [N, W] of 5 s, N = 0 of a shorter clip."""
+  window = round(WINDOW_SECONDS * SAMPLE_RATE)
+  window -= window % network.model.hop_length
+  return waveform[: len(waveform) // window * window].reshape(-1, window)
 
 
 def add_codec(inputs: EvaluationInputs, results: Results) -> None:
@@ -29,14 +61,7 @@ def add_codec(inputs: EvaluationInputs, results: Results) -> None:
   folder = inputs.reference_folder('codec')
   network = inputs.model.networks['soundstream']
   model = network.model
-  window = round(_WINDOW_SECONDS * SAMPLE_RATE)
-  window -= window % model.hop_length
-
-  @jax.jit
-  def run(params, collections, waveform):
-    codes = model.encode(params, collections, waveform)
-    return codes, model.decode(params, collections, codes)
-
+  code = open_coder(network)
   counts = np.zeros((model.num_quantizers, model.codebook_size), np.int64)
   measures = {
     'si_sdr': codec.si_sdr,
@@ -45,24 +70,20 @@ def add_codec(inputs: EvaluationInputs, results: Results) -> None:
   }
   values: dict[str, dict[str, float]] = {name: {} for name in measures}
   for clip in folder.clips(SAMPLE_RATE, 'codec', inputs.progress):
-    rows = clip.waveform[: len(clip.waveform) // window * window]
-    rows = rows.reshape(-1, window)
+    rows = cut(network, clip.waveform)
     if not len(rows):
       continue
-    # One by one: of any number there is one program.
-    parts = [run(network.params, network.collections, r[None]) for r in rows]
-    codes = np.concatenate([np.asarray(part[0]) for part in parts])
-    coded = np.concatenate([np.asarray(part[1]) for part in parts])
+    codes, coded = code(rows)
     counts += codec.code_histograms(codes, model.codebook_size).sum(axis=0)
     for name, measure in measures.items():
       values[name][clip.name] = float(measure(rows, coded).mean())
   if not values['si_sdr']:
     raise UsageError(
-      f'codec: no clip has {_WINDOW_SECONDS:g} s: give longer ones'
+      f'codec: no clip has {WINDOW_SECONDS:g} s: give longer ones'
     )
   facts = {
     'sha256': network.sha256,
-    'windowing': f'{_WINDOW_SECONDS:g} s without overlap',
+    'windowing': f'{WINDOW_SECONDS:g} s without overlap',
     'seed': inputs.seed,
     'n': len(values['si_sdr']),
     'visqol': 'not available',

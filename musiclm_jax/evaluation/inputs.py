@@ -94,7 +94,7 @@ def open_inputs(
   measures: Sequence[str],
   embedder_names: Sequence[str] | None,
   windowing: str,
-  bundle: Path | None,
+  bundle: Path | MusicLM | None,
   vggish: Path | None,
   ablation: Path | None = None,
   **others: Any,
@@ -108,7 +108,7 @@ def open_inputs(
     measures: That will be taken.
     embedder_names: Of `embedders.EMBEDDERS`; None: all whose weights are given.
     windowing: Of `embedders.WINDOWINGS`.
-    bundle: Folder of a bundle.
+    bundle: Folder of a bundle, or one that is open.
     vggish: File with VGGish's weights.
     ablation: Folder of a bundle whose coarse stage reads no semantic tokens.
     **others: Fields of `EvaluationInputs`.
@@ -116,7 +116,9 @@ def open_inputs(
   Raises:
     UsageError: If something is missing or cannot be read.
   """
-  model = bundle and MusicLM.load(bundle, others.get('report'))
+  model = bundle
+  if isinstance(bundle, Path):
+    model = MusicLM.load(bundle, others.get('report'))
   if embedder_names is None:
     given = {'tagger': True, 'vggish': vggish, 'codec': model, 'mulan': model}
     embedder_names = [name for name in EMBEDDERS if given[name]]

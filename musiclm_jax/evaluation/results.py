@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from musiclm_jax.metrics.bootstrap import Interval
@@ -76,3 +76,18 @@ class Results:
       out.append(f'{key:{width}}  {told}')
       out += [f'{"":{width}}  {line}' for line in self.details[key]['remarks']]
     return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+  """The evaluation of one bundle.
+
+  Attributes:
+    name: Short, on the page.
+    results: What was measured.
+    facts: Of the bundle, by name: hash, sizes, versions, …; empty without one.
+  """
+
+  name: str
+  results: Results
+  facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)

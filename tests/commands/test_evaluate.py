@@ -197,6 +197,108 @@ def test_a_mistaken_evaluation_is_one_line(evaluate, folders, flags, words):
   assert last.startswith('error:') and words in last
 
 
+def test_a_report_of_two_folders_needs_no_bundle(call, folders, tmp_path):
+  out = tmp_path / 'card'
+  for name in ('plain', 'noisy'):
+    (tmp_path / name).mkdir()
+    for k in range(4):
+      (tmp_path / name / f'{k}.wav').symlink_to(folders / name / f'{k}.wav')
+  flags = (
+    f'--reference={tmp_path / "plain"}',
+    f'--generated={tmp_path / "noisy"}',
+    f'--report={out}',
+  )
+  code, printed, err = call('evaluate', *flags)
+  assert code == 0, err
+  assert 'fad_tagger' in printed and 'kld_tagger_family' in printed
+  assert '1/2, reference, tagger: ' in err and '2/2, clips of the page' in err
+  record = json.loads((out / 'report.json').read_text())
+  assert record['fad_tagger'] > 0
+  assert set(record['left_out']) >= {'mcc', 'text_score', 'codec'}
+  page = (out / 'report.html').read_text()
+  assert page.count('data:audio/flac') == 8, 'four pairs'
+  assert 'FAD of each song, tagger' in page and '4 : 4 clips' in page
+  assert sorted(p.name for p in out.iterdir()) == ['report.html', 'report.json']
+  (out / 'report.html').write_text('mine')
+  code, _, err = call('evaluate', *flags, '--metrics=fad')
+  assert code == 2 and "report.html' would be replaced" in err
+  code, *_ = call('evaluate', *flags, '--metrics=fad', '--overwrite')
+  assert code == 0
+  assert 'kad_tagger' not in json.loads((out / 'report.json').read_text())
+
+
+@pytest.mark.parametrize(
+  ('flags', 'words'),
+  [
+    ({}, '--bundle is missing'),
+    ({'generated': '{plain}'}, '--bundle is missing'),
+    ({'bundle': '/nowhere', 'generated': '{plain}'}, '--reference is missing'),
+    ({'bundle': '/nowhere'}, 'is no bundle'),
+    ({'bundle': '/nowhere', 'clips': 0}, '--clips'),
+    ({'compare': '/nowhere', 'reference': '{plain}'}, '--bundle is missing'),
+    (
+      {'compare': '/x', 'reference': '{plain}', 'generated': '{plain}'},
+      'leave --generated out',
+    ),
+    ({'report': '', 'clips': 3}, '--clips is for --report'),
+    ({'report': '', 'compare': '/nowhere'}, '--compare is for --report'),
+  ],
+)
+def test_a_mistaken_report_is_one_line(call, folders, tmp_path, flags, words):
+  given = {'report': tmp_path / 'card'} | flags
+  if not given['report']:
+    del given['report']
+  code, out, err = call(
+    'evaluate',
+    *(
+      f'--{name}={str(value).format(plain=folders / "plain")}'
+      for name, value in given.items()
+    ),
+  )
+  assert code == 2 and out == ''
+  last = err.strip().splitlines()[-1]
+  assert last.startswith('error:') and words in last
+  assert not (tmp_path / 'card').exists()
+
+
+def test_a_report_without_captions_says_what_to_write(
+  bundle, call, folders, tmp_path
+):
+  code, _, err = call(
+    'evaluate',
+    f'--bundle={bundle[0]}',
+    f'--reference={folders / "plain"}',
+    f'--report={tmp_path / "card"}',
+  )
+  assert code == 2 and not (tmp_path / 'card').exists()
+  assert 'has a caption to make music of: write captions.csv' in err
+
+
+@pytest.mark.soak
+def test_a_bundle_alone_gets_a_report_that_goes_on(bundle, call, tmp_path):
+  flags = (
+    f'--bundle={bundle[0]}',
+    f'--compare={bundle[0]}',
+    f'--report={tmp_path}',
+    '--clips=3',
+    '--seconds=5',
+    '--metrics=kad,kld,mcc,text_score,codec',
+    '--embedders=tagger',
+  )
+  code, out, err = call('evaluate', *flags)
+  assert code == 0, err
+  record = json.loads((tmp_path / 'report.json').read_text())
+  found = record['differences']['codec_si_sdr']
+  assert found['difference'] == 0 and found['interval'] == [0, 0]
+  assert found['n'] == 3
+  assert record['mcc_mulan'] == record['compare']['mcc_mulan']
+  assert len(list((tmp_path / 'generated').glob('*.wav'))) == 3
+  assert 'generating with' in err and 'held-out music' in err
+  again, out_again, err = call('evaluate', *flags)
+  assert again == 0 and out_again == out
+  assert 'semantic:' not in err, 'nothing is generated twice'
+
+
 def test_one_embedding_is_no_set(evaluate, folders, tmp_path):
   clips = tmp_path / 'one'
   clips.mkdir()
