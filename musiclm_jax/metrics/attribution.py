@@ -30,11 +30,13 @@ ABLATION = (
 )
 RULE = (
   'a stage stands out if its cost is the largest, and the lower 95 % bounds of '
-  'it and of its difference to the cost of each other stage are above 0; '
+  'it and of its difference to the cost of each other stage are above 0, the '
+  'first also above what rounding costs; '
   'weakest is the stage that stands out in KAD; where none does, in KAD of '
   'each clip to its own reference'
 )
 _RESAMPLES = 200  # of distances that take long
+_RESOLUTION = 1e-6  # of a loss's scale
 _TAIL_SIGMAS = 1.645  # 5 % of a normal distribution lie beyond
 
 
@@ -45,10 +47,13 @@ class Measure:
   Attributes:
     values: Row -> loss on all clips, that of the reference included.
     resampled: Row -> losses on resamples of clips, [R], the same for all rows.
+    resolution: What a loss moves by when sound is rounded; a cost that is not
+      above it is none.
   """
 
   values: Mapping[str, float]
   resampled: Mapping[str, np.ndarray]
+  resolution: float = 0.0
 
   def interval(self, row: str) -> Interval:
     """The loss of a row with one-sided 95 % bounds."""
@@ -115,7 +120,8 @@ def weakest_stage(measure: Measure) -> Verdict:
 
   The rule: it is the stage whose cost is the largest, if with 95 % confidence
   (one-sided, clips resampled, all rows on the same ones) its cost is above 0,
-  and above that of each other stage. Otherwise no stage stands out.
+  or what rounding can cost, and above that of each other stage. Otherwise no
+  stage stands out.
   """
   costs = {stage: measure.cost(stage) for stage in measure.stages}
   largest = max(costs, key=lambda stage: costs[stage].value)
@@ -123,7 +129,8 @@ def weakest_stage(measure: Measure) -> Verdict:
     stage: measure.excess(largest, stage) for stage in costs if stage != largest
   }
   lows = [costs[largest].low, *(bounds.low for bounds in excess.values())]
-  return Verdict(largest if min(lows) > 0 else None, largest, costs, excess)
+  stands_out = min(lows) > 0 and lows[0] > measure.resolution
+  return Verdict(largest if stands_out else None, largest, costs, excess)
 
 
 def frechet(
@@ -158,7 +165,9 @@ def frechet(
   rng = np.random.default_rng([seed, size])
   every = distances(np.arange(size))
   drawn = [distances(rng.integers(0, size, size)) for _ in range(_RESAMPLES)]
-  return _measure(list(groups), every, np.array(drawn))
+  whole = fad.merged(groups[REFERENCE])
+  resolution = _RESOLUTION * np.trace(whole.scatter) / whole.count
+  return _measure(list(groups), every, np.array(drawn), resolution)
 
 
 def kernel(
@@ -181,7 +190,9 @@ def kernel(
   )
   zeros = np.zeros((len(drawn), 1))
   drawn = np.concatenate([zeros, drawn], axis=1)
-  return _measure([REFERENCE, *others], [0.0, *values], drawn)
+  return _measure(
+    [REFERENCE, *others], [0.0, *values], drawn, _RESOLUTION * kad.SCALE
+  )
 
 
 def clip_kernel(
@@ -211,31 +222,39 @@ def clip_kernel(
     true = scaled[REFERENCE][clips == clip]
     for row, x in scaled.items():
       losses[row].append(kad.squared_discrepancy(true, x[clips == clip]))
-  return clip_means(losses, seed=seed)
+  return clip_means(losses, seed=seed, resolution=_RESOLUTION * kad.SCALE)
 
 
 def clip_means(
-  losses: Mapping[str, Sequence[float]], *, seed: int = 0
+  losses: Mapping[str, Sequence[float]],
+  *,
+  seed: int = 0,
+  resolution: float = _RESOLUTION,
 ) -> Measure:
   """Mean over clips of a loss that each clip has.
 
   Args:
     losses: Row -> one of each clip, [C], in one order.
     seed: Of the resampling.
+    resolution: See `Measure`.
   """
   columns = np.stack([np.asarray(x, float) for x in losses.values()], axis=1)
   rng = np.random.default_rng([seed, len(columns)])
   drawn = rng.integers(0, len(columns), (bootstrap.RESAMPLES, len(columns)))
   counts = np.apply_along_axis(np.bincount, 1, drawn, minlength=len(columns))
   resampled = counts @ columns / len(columns)
-  return _measure(list(losses), columns.mean(axis=0), resampled)
+  return _measure(list(losses), columns.mean(axis=0), resampled, resolution)
 
 
 def _measure(
-  rows: Sequence[str], values: Sequence[float], resampled: np.ndarray
+  rows: Sequence[str],
+  values: Sequence[float],
+  resampled: np.ndarray,
+  resolution: float,
 ) -> Measure:
   """A measure of values [K] and resampled ones [R, K] of K rows."""
   return Measure(
     {row: float(value) for row, value in zip(rows, values, strict=True)},
     dict(zip(rows, resampled.T, strict=True)),
+    resolution,
   )
