@@ -25,6 +25,7 @@ EXAMPLE_FRAMES = 96
 # What the frames of an example stretch over.
 EXAMPLE_SAMPLES = (EXAMPLE_FRAMES - 1) * HOP_LENGTH + WINDOW_LENGTH
 _FRAMES_AT_ONCE = 4096  # bounds the memory that a long waveform takes
+_FRAMES_IN_CACHE = 256  # of one call of the transform
 
 
 def _mel(hz: np.ndarray | float) -> np.ndarray:
@@ -73,10 +74,19 @@ def log_mel(waveform: np.ndarray) -> np.ndarray:
   frames = np.lib.stride_tricks.sliding_window_view(waveform, WINDOW_LENGTH)
   frames = frames[::HOP_LENGTH]
   out = np.empty((total, NUM_MELS), np.float32)
+  # Kept from part to part, zeros after the window included: transforms that
+  # pad and allocate anew cost half as much again.
+  padded = np.zeros((_FRAMES_IN_CACHE, FFT_SIZE))
+  magnitudes = np.empty((min(total, _FRAMES_AT_ONCE), FFT_SIZE // 2 + 1))
   for start in range(0, total, _FRAMES_AT_ONCE):
-    part = frames[start : start + _FRAMES_AT_ONCE] * window
-    magnitudes = np.abs(np.fft.rfft(part, n=FFT_SIZE, axis=-1))
+    part = frames[start : start + _FRAMES_AT_ONCE]
+    for first in range(0, len(part), _FRAMES_IN_CACHE):
+      few = part[first : first + _FRAMES_IN_CACHE]
+      filled = padded[: len(few)]
+      np.multiply(few, window, out=filled[:, :WINDOW_LENGTH])
+      spectrum = np.fft.rfft(filled, axis=-1)
+      np.abs(spectrum, out=magnitudes[first : first + len(few)])
     out[start : start + len(part)] = np.log(
-      magnitudes @ mel_matrix() + LOG_OFFSET
+      magnitudes[: len(part)] @ mel_matrix() + LOG_OFFSET
     )
   return out
