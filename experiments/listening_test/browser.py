@@ -71,8 +71,9 @@ class Tab:
 
   def open(self, address: str) -> None:
     """Opens an address, or the same one again."""
+    self.run('window.isLeft = true')
     self.call('Page.navigate', url=address)
-    self.wait('document.readyState === "complete"')
+    self.wait('!window.isLeft && document.readyState === "complete"')
 
   def run(self, code: str) -> Any:
     """Runs JavaScript and returns its value."""
@@ -126,7 +127,7 @@ class Tab:
       self.requests.append(parameters['request']['url'])
     elif message.get('method') == 'Runtime.exceptionThrown':
       self.problems.append(str(parameters['exceptionDetails']))
-    elif message.get('method') == 'Log.entryAdded':
+    elif parameters.get('entry', {}).get('level') == 'error':  # of a log
       self.problems.append(str(parameters['entry']))
     return message
 

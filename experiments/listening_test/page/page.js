@@ -151,11 +151,30 @@ function onClick(button, action) {
   });
 }
 
+/**
+ * Gives a player its sound. A simple file server sends whole files only, in
+ * which nothing can jump: there the file is fetched first.
+ */
+async function load(audio, address) {
+  if (location.protocol !== 'file:') {
+    try {
+      const reply = await fetch(address);
+      if (!reply.ok) throw new Error(reply.statusText);
+      audio.src = URL.createObjectURL(await reply.blob());
+      return;
+    } catch {
+      // The player itself then says that it has nothing to play.
+    }
+  }
+  audio.src = address;
+}
+
 function makePlayer(id, label, place) {
   const button = element('button', label, {class: 'clip', type: 'button'});
-  const audio = new Audio(`audio/${id}.wav`);
+  const audio = new Audio();
   audio.preload = 'auto';
   const player = {id, audio, button, heard: 0, started: false};
+  player.ready = load(audio, `audio/${id}.wav`);
   let before = 0;
   audio.addEventListener('playing', () => {
     player.started = true;
@@ -182,9 +201,12 @@ function play(place) {
   const position = !isAb && current ? current.audio.currentTime : 0;
   stop();
   current = player;
-  const ended = position >= player.audio.duration;
-  player.audio.currentTime = ended ? 0 : position;
-  resume();
+  player.ready.then(() => {
+    if (current !== player) return;
+    const ended = position >= player.audio.duration;
+    player.audio.currentTime = ended ? 0 : position;
+    resume();
+  });
 }
 
 function stop() {
@@ -212,6 +234,9 @@ function say(text) {
 /** Shows the first trial without an answer, or that there is none. */
 function show() {
   stop();
+  for (const {audio} of players) {
+    if (audio.src.startsWith('blob:')) URL.revokeObjectURL(audio.src);
+  }
   current = null;
   players = [];
   const number = state.answers.length;
