@@ -57,6 +57,8 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=7)
   given = parser.parse_args()
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+  # NumPy's, of both sides: on a busy machine more threads wait for each other.
+  os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
   ours, peers = Side(sys.executable, 'ours.py'), Side(given.peers, 'peers.py')
   seconds: dict[str, list[dict[str, float]]] = {}
   for _ in range(given.rounds):

@@ -3,11 +3,13 @@
 Published with AudioSet's VGGish: magnitudes of a periodic Hann window of 25 ms
 every 10 ms, 64 bands that are triangles over mel (not over Hz), natural
 logarithm with an offset. An example of the network is 96 frames, 0.96 s.
-Computed in float64: beside a loud tone the noise of a float32 transform is
+Transformed in float64: beside a loud tone the noise of a float32 transform is
 more than the offset of the logarithm hides, and differs between machines.
 """
 
 import functools
+import os
+from concurrent import futures
 
 import numpy as np
 
@@ -74,19 +76,30 @@ def log_mel(waveform: np.ndarray) -> np.ndarray:
   frames = np.lib.stride_tricks.sliding_window_view(waveform, WINDOW_LENGTH)
   frames = frames[::HOP_LENGTH]
   out = np.empty((total, NUM_MELS), np.float32)
+
+  def fill(start: int) -> None:
+    magnitudes = _magnitudes(frames[start : start + _FRAMES_AT_ONCE], window)
+    mels = magnitudes @ mel_matrix().astype(np.float32)
+    out[start : start + len(mels)] = np.log(mels + np.float32(LOG_OFFSET))
+
+  starts = range(0, total, _FRAMES_AT_ONCE)
+  if len(starts) == 1:
+    fill(0)
+  else:  # NumPy lets other threads run while it computes
+    with futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as threads:
+      list(threads.map(fill, starts))
+  return out
+
+
+def _magnitudes(frames: np.ndarray, window: np.ndarray) -> np.ndarray:
+  """Spectra of frames [T, 400]: float32 [T, 257], transformed in float64."""
   # Kept from part to part, zeros after the window included: transforms that
   # pad and allocate anew cost half as much again.
   padded = np.zeros((_FRAMES_IN_CACHE, FFT_SIZE))
-  magnitudes = np.empty((min(total, _FRAMES_AT_ONCE), FFT_SIZE // 2 + 1))
-  for start in range(0, total, _FRAMES_AT_ONCE):
-    part = frames[start : start + _FRAMES_AT_ONCE]
-    for first in range(0, len(part), _FRAMES_IN_CACHE):
-      few = part[first : first + _FRAMES_IN_CACHE]
-      filled = padded[: len(few)]
-      np.multiply(few, window, out=filled[:, :WINDOW_LENGTH])
-      spectrum = np.fft.rfft(filled, axis=-1)
-      np.abs(spectrum, out=magnitudes[first : first + len(few)])
-    out[start : start + len(part)] = np.log(
-      magnitudes[: len(part)] @ mel_matrix() + LOG_OFFSET
-    )
+  out = np.empty((len(frames), FFT_SIZE // 2 + 1), np.float32)
+  for first in range(0, len(frames), _FRAMES_IN_CACHE):
+    few = frames[first : first + _FRAMES_IN_CACHE]
+    filled = padded[: len(few)]
+    np.multiply(few, window, out=filled[:, :WINDOW_LENGTH])
+    out[first : first + len(few)] = np.abs(np.fft.rfft(filled, axis=-1))
   return out
