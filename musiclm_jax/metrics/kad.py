@@ -70,7 +70,9 @@ def median_distance(
       for start, part in _blocks(rows)
     ]
   )
-  median = float(np.median(np.sqrt(squares)))
+  # In place, as there are millions of pairs.
+  distances = np.sqrt(squares, out=squares)
+  median = float(np.median(distances, overwrite_input=True))
   if not median > 0:
     raise ValueError(
       'more than half of the reference is the same embedding: the median '

@@ -215,6 +215,31 @@ METRICS = Chapter(
         'test_damage_that_is_planted_in_a_stage_is_named',
       ),
     ),
+    Claim(
+      'Raters compare two clips of one caption on five points; a win is a '
+      'preference, strong or weak.',
+      'MusicLM §5',
+      (
+        'experiments/listening_test/test_build.py::'
+        'test_every_pair_of_every_clip_is_compared_once',
+        'experiments/listening_test/test_preferences.py::'
+        'test_wins_count_weak_and_strong_preferences_on_either_side',
+      ),
+      'no study was made',
+    ),
+    Claim(
+      'Preferences are tested by signed ranks at 0.01, divided by the number '
+      'of tests.',
+      'MusicLM §5',
+      (
+        'experiments/listening_test/test_preferences.py::'
+        'test_level_is_divided_by_the_tests',
+        'experiments/listening_test/test_preferences.py::'
+        'test_p_is_scipys_and_none_preferred_is_no_evidence',
+      ),
+      'divided by the pairs of systems, of which the paper with its 15 shows '
+      'fewer; a preference must also hold with prompts as the units',
+    ),
   ),
 )
 

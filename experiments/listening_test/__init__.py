@@ -1,0 +1,1 @@
+"""Listening tests: a static page from folders of audio, and its analysis."""
