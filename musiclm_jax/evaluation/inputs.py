@@ -15,6 +15,8 @@ from musiclm_jax.evaluation.embedders import (
   Embedder,
   open_all,
 )
+from musiclm_jax.evaluation.panns import Panns
+from musiclm_jax.evaluation.panns import load as load_panns
 from musiclm_jax.metrics import kld
 
 
@@ -28,6 +30,7 @@ class EvaluationInputs:
     generated: Folder of what is measured; None to save statistics only.
     embedders: Of FAD and KAD.
     model: Of a bundle, for what needs its networks.
+    panns: Another classifier of KLD, where its weights are given.
     training: Folder of what the bundle was trained on, for copies.
     seed: Of everything that is drawn.
     batch_size: Windows of one call of a network.
@@ -42,6 +45,7 @@ class EvaluationInputs:
   generated: ClipFolder | None = None
   embedders: tuple[Embedder, ...] = ()
   model: MusicLM | None = None
+  panns: Panns | None = None
   training: ClipFolder | None = None
   seed: int = 0
   batch_size: int = BATCH_SIZE
@@ -87,6 +91,7 @@ def open_inputs(
   windowing: str,
   bundle: Path | None,
   vggish: Path | None,
+  panns: Path | None = None,
   **others: Any,
 ) -> EvaluationInputs:
   """Opens folders and embedders by what a user gave.
@@ -100,14 +105,22 @@ def open_inputs(
     windowing: Of `embedders.WINDOWINGS`.
     bundle: Folder of a bundle.
     vggish: File with VGGish's weights.
+    panns: File with the weights of PANNs' Cnn14.
     **others: Fields of `EvaluationInputs`.
 
   Raises:
     UsageError: If something is missing or cannot be read.
   """
   model = bundle and MusicLM.load(bundle, others.get('report'))
+  network = panns and load_panns(panns)
   if embedder_names is None:
-    given = {'tagger': True, 'vggish': vggish, 'codec': model, 'mulan': model}
+    given = {
+      'tagger': True,
+      'vggish': vggish,
+      'panns': network,
+      'codec': model,
+      'mulan': model,
+    }
     embedder_names = [name for name in EMBEDDERS if given[name]]
   opened: list[Embedder] = []
   if not set(measures).isdisjoint(('fad', 'kad')):
@@ -117,6 +130,7 @@ def open_inputs(
       batch_size=others.get('batch_size', BATCH_SIZE),
       model=model,
       vggish=vggish,
+      panns=network,
     )
     if not opened:
       raise UsageError(
@@ -131,5 +145,6 @@ def open_inputs(
     training=training and ClipFolder(training),
     embedders=tuple(opened),
     model=model,
+    panns=network,
     **others,
   )

@@ -36,7 +36,21 @@ def add_kld(inputs: EvaluationInputs, results: Results) -> None:
         f'kld: {len(names)} clips have no {lacking} of their name: '
         + first_few([printable(name) for name in names])
       )
-  heads = classifiers.open_tagger(inputs.batch_size)
+  opened = [classifiers.open_tagger(inputs.batch_size)]
+  if inputs.panns is not None:
+    opened.append(classifiers.open_panns(inputs.panns, inputs.batch_size))
+  for heads in opened:
+    _add_kld_of(heads, inputs, results, folders, pairs)
+
+
+def _add_kld_of(
+  heads: classifiers.Heads,
+  inputs: EvaluationInputs,
+  results: Results,
+  folders: tuple[ClipFolder, ClipFolder],
+  pairs: clips.Pairs,
+) -> None:
+  """KLD by each classifier of one network."""
   values: dict[str, dict[str, float]] = {head: {} for head in heads.classifiers}
   for index, both in zip(
     pairs.indices, _paired_logits(inputs, heads, folders, pairs), strict=True
@@ -53,7 +67,8 @@ def add_kld(inputs: EvaluationInputs, results: Results) -> None:
   for head, classifier in heads.classifiers.items():
     found = values[head]
     if not found:
-      raise UsageError('kld: no pair of clips has a window of 0.96 s')
+      seconds = heads.embedder.windowing.window_seconds
+      raise UsageError(f'kld: no pair of clips has a window of {seconds:g} s')
     bounds = bootstrap.mean(list(found.values()), seed=inputs.seed)
     results.add(
       f'kld_{classifier.name}',
@@ -74,7 +89,7 @@ def add_kld(inputs: EvaluationInputs, results: Results) -> None:
 
 def _paired_logits(
   inputs: EvaluationInputs,
-  heads: classifiers.TaggerHeads,
+  heads: classifiers.Heads,
   folders: tuple[ClipFolder, ClipFolder],
   pairs: clips.Pairs,
 ) -> Iterator[list[np.ndarray]]:
@@ -96,6 +111,8 @@ def _paired_logits(
 
 def _worth(classifier: classifiers.Classifier) -> list[str]:
   """What must stand beside a figure of a classifier."""
+  if classifier.published:
+    return [f'worth of the classifier: {classifier.published}']
   shares = ', '.join(f'{n} {v:.2f}' for n, v in classifier.accuracy.items())
   told = (
     f'accuracy of the classifier on held-out clips: {shares} (the commonest '
@@ -108,7 +125,7 @@ def _worth(classifier: classifiers.Classifier) -> list[str]:
 
 def _classifier_facts(
   inputs: EvaluationInputs,
-  heads: classifiers.TaggerHeads,
+  heads: classifiers.Heads,
   classifier: classifiers.Classifier,
 ) -> dict:
   return {
