@@ -7,6 +7,7 @@ from musiclm_jax.cascade import provenance
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation import (
   codec,
+  continuations,
   copies,
   distances,
   embedding_sets,
@@ -22,6 +23,7 @@ _ADD: Mapping[str, Callable[[EvaluationInputs, Results], None]] = {
   'mcc': scores.add_mcc,
   'text_score': scores.add_text_score,
   'memorization': copies.add_memorization,
+  'continuation': continuations.add_continuation,
   'fingerprint': copies.add_fingerprint,
   'codec': codec.add_codec,
 }
