@@ -5,14 +5,20 @@
 `--metrics` are fad (with FAD∞ and the FAD of each song), kad, kld (clips of one
 name are pairs), mcc and text_score (prompts from captions.csv, else from what
 generate wrote into the WAV), codec, memorization and fingerprint (against
-`--training`). Embedders are `tagger`, which comes with the package and is not
-VGGish, `vggish` with `--vggish=FILE`, and `codec` and `mulan` of a `--bundle`.
+`--training`) and continuation (of `--training` by the semantic model, which
+needs no --generated). Embedders are `tagger`, which comes with the package and
+is not VGGish, `vggish` with `--vggish=FILE`, `panns` with `--panns=FILE` (which
+also is a classifier of kld), and `codec` and `mulan` of a `--bundle`.
 `--save_statistics=FILE.npz` keeps what FAD and KAD need of the reference, and
 `--reference=FILE.npz` reads it. Each figure's hash, windowing, n, seed, bounds
 and values of clips stand under `details` of the JSON.
+`--musiccaps=CSV` measures clips of MusicCaps, files named by ytid on both
+sides, and prints the paper's table; without --generated the --bundle makes them
+of the captions, and keeps them beside --json.
 """
 
 import json
+from pathlib import Path
 
 from absl import flags
 
@@ -42,6 +48,9 @@ _BUNDLE = path_flags.DEFINE_path('bundle', None, 'Folder of a bundle.')
 _VGGISH = path_flags.DEFINE_path(
   'vggish', None, "File of VGGish's published weights."
 )
+_PANNS = path_flags.DEFINE_path(
+  'panns', None, "File of PANNs' published weights, Cnn14."
+)
 _TRAINING = path_flags.DEFINE_path(
   'training', None, 'Folder of sound that was trained on.'
 )
@@ -66,6 +75,15 @@ _POOLING = flags.DEFINE_enum(
   ('mean_scores', 'mean_logits', 'segments'),
   'How kld puts the segments of a clip together.',
 )
+_MUSICCAPS = path_flags.DEFINE_path(
+  'musiccaps', None, "MusicCaps' CSV as it is published."
+)
+_SPLIT = flags.DEFINE_enum(
+  'musiccaps_split',
+  'all',
+  ('all', 'eval', 'train', 'balanced'),
+  'Which clips of MusicCaps; balanced: 1,000 of all genres alike.',
+)
 _SEED = flags.DEFINE_integer('seed', 0, 'Of all that is drawn.', *bounds.SEED)
 _BATCH_SIZE = flags.DEFINE_integer(
   'batch_size', 32, 'Windows of one call of a network.', 1, 4096
@@ -75,40 +93,60 @@ _BATCH_SIZE = flags.DEFINE_integer(
 def main() -> None:
   """Checks all arguments before a clip is read, then measures."""
   from musiclm_jax.contracts import atomic_file, paths
-  from musiclm_jax.evaluation import inputs, run
+  from musiclm_jax.evaluation import inputs, musiccaps, run
 
+  metrics = _metrics()
   _check_flags(run.MEASURES)
   for file in filter(None, (_JSON.value, _SAVE.value)):
     paths.check_file(file)
   from musiclm_jax.launch import devices
 
   devices.check()
-  results = run.evaluate(
-    inputs.open_inputs(
-      reference=_REFERENCE.value,
-      generated=_GENERATED.value,
-      training=_TRAINING.value,
-      measures=_METRICS.value,
-      embedder_names=_EMBEDDERS.value,
-      windowing=_WINDOWING.value,
-      bundle=_BUNDLE.value,
-      vggish=_VGGISH.value,
-      seed=_SEED.value,
-      batch_size=_BATCH_SIZE.value,
-      kld_scores=_SCORES.value,
-      kld_direction=_DIRECTION.value,
-      kld_pooling=_POOLING.value,
-      progress=cli.progress(),
-      report=cli.report,
-    ),
-    _METRICS.value,
-    _SAVE.value,
+  opened = inputs.open_inputs(
+    reference=_REFERENCE.value,
+    generated=_GENERATED.value,
+    training=_TRAINING.value,
+    measures=metrics,
+    embedder_names=_EMBEDDERS.value,
+    windowing=_WINDOWING.value,
+    bundle=_BUNDLE.value,
+    vggish=_VGGISH.value,
+    panns=_PANNS.value,
+    seed=_SEED.value,
+    batch_size=_BATCH_SIZE.value,
+    kld_scores=_SCORES.value,
+    kld_direction=_DIRECTION.value,
+    kld_pooling=_POOLING.value,
+    progress=cli.progress(),
+    report=cli.report,
   )
+  songs = None
+  if _MUSICCAPS.value:
+    songs = musiccaps.open_songs(
+      opened, _MUSICCAPS.value, _SPLIT.value, _made_clips()
+    )
+    opened = songs.inputs
+  results = run.evaluate(opened, metrics, _SAVE.value)
+  table = songs.add_table(results, _WINDOWING.value) if songs else []
   if _JSON.value:
     text = json.dumps(results.to_json(), indent=1, allow_nan=False)
     atomic_file.write_text(_JSON.value, text + '\n')
-  for line in results.lines():
+  for line in (*results.lines(), *table):
     print(printable(line))
+
+
+def _metrics() -> list[str]:
+  """The measures: of MusicCaps those of the paper, unless others are given."""
+  if _MUSICCAPS.value and not _METRICS.present:
+    return ['fad', 'kad', 'kld', *(['mcc'] if _BUNDLE.value else [])]
+  return _METRICS.value
+
+
+def _made_clips() -> Path | None:
+  """Folder for what a bundle makes; another split or seed has another one."""
+  if not _JSON.value:
+    return None
+  return _JSON.value.with_suffix(f'.clips_{_SPLIT.value}_{_SEED.value}')
 
 
 def _check_flags(measures: tuple[str, ...]) -> None:
@@ -117,7 +155,8 @@ def _check_flags(measures: tuple[str, ...]) -> None:
   run.check_measures(_METRICS.value)
   if not _REFERENCE.value and not _GENERATED.value:
     raise UsageError('--reference and --generated are missing: give folders')
-  if not _GENERATED.value and not _SAVE.value:
+  needs_none = set(_METRICS.value) == {'continuation'}
+  if not (_GENERATED.value or _SAVE.value or _MUSICCAPS.value or needs_none):
     raise UsageError('--generated is missing: give the folder to measure')
   if _SAVE.value and _SAVE.value.suffix != '.npz':
     raise UsageError(
