@@ -29,7 +29,7 @@ _TRUTH = {'true': True, '1': True, 'false': False, '0': False}
 # A ytid has 11 characters, some of which are - and _ themselves. Behind it may
 # stand the seconds or milliseconds of the part.
 _STEM = re.compile(
-  r'(?:\[(?P<boxed>[\w-]{11})\]|Y?(?P<bare>[\w-]{11}))'
+  r'(?:\[(?P<boxed>[\w-]{11})\]|(?P<bare>[\w-]{11}))'
   r'(?:[-_. ]*\[?(?P<start>\d+(?:\.\d+)?)(?:[-_](?P<end>\d+(?:\.\d+)?))?\]?)?',
   re.ASCII,
 )
@@ -149,18 +149,16 @@ def song_of(name: str, songs: Mapping[str, MusicCapsRow]) -> str | None:
     songs: By ytid.
   """
   stem = PurePosixPath(name).stem
-  if stem in songs:
-    return stem
-  found = _STEM.fullmatch(stem)
-  ytid = found and (found['boxed'] or found['bare'])
-  if ytid not in songs:
-    return None
-  if found['start'] is not None:
-    start = float(found['start'])
-    begins = songs[ytid].start_seconds
-    if start not in (begins, 1000 * begins):
-      return None
-  return ytid
+  # A ytid may begin with Y itself: the name as it is comes first.
+  for told in dict.fromkeys([stem, stem.removeprefix('Y')]):
+    found = _STEM.fullmatch(told)
+    song = found and songs.get(found['boxed'] or found['bare'])
+    if not song:
+      continue
+    start = found['start'] and float(found['start'])
+    if start in (None, song.start_seconds, 1000 * song.start_seconds):
+      return song.ytid
+  return None
 
 
 class SongClips(ClipFolder):

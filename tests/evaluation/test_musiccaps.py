@@ -1,6 +1,7 @@
 """MusicCaps: its CSV, names of clips, and which figures stand in a table."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from musiclm_jax.evaluation import musiccaps, published
 from musiclm_jax.evaluation.inputs import EvaluationInputs
 from musiclm_jax.evaluation.results import Results
 
+PUBLISHED = Path(__file__).parents[3] / 'shared' / 'musiccaps.csv'
 COLUMNS = (
   *('ytid', 'start_s', 'end_s', 'audioset_positive_labels', 'aspect_list'),
   *('caption', 'author_id', 'is_balanced_subset', 'is_audioset_eval'),
@@ -18,7 +20,7 @@ COLUMNS = (
 SONGS = (
   ('-0Gj8-vB1q4', 30, 'a "slow", sad ballad\non a piano', False, True),
   ('0_abc-DEF12', 0, 'fast techno', True, True),
-  ('zzzzzzzzz_9', 120, 'a waltz', False, False),
+  ('Yzzzzzzzz_9', 120, 'a waltz', False, False),
 )
 
 
@@ -51,7 +53,7 @@ def test_the_csv_is_read_as_it_is_published(songs):
   first = songs['-0Gj8-vB1q4']
   assert first.caption == 'a "slow", sad ballad\non a piano'
   assert first.start_seconds == 30 and first.is_eval and not first.is_balanced
-  assert musiccaps.counts(songs, ['zzzzzzzzz_9', '0_abc-DEF12']) == {
+  assert musiccaps.counts(songs, ['Yzzzzzzzz_9', '0_abc-DEF12']) == {
     'all': (2, 3),
     'eval': (1, 2),
     'train': (1, 1),
@@ -96,7 +98,8 @@ def test_a_csv_that_is_not_there_is_refused(tmp_path):
     ('-0Gj8-vB1q4_30.wav', '-0Gj8-vB1q4'),
     ('-0Gj8-vB1q4-30-40.wav', '-0Gj8-vB1q4'),
     ('-0Gj8-vB1q4_30000_40000.wav', '-0Gj8-vB1q4'),
-    ('zzzzzzzzz_9_120.mp3', 'zzzzzzzzz_9'),
+    ('Yzzzzzzzz_9_120.mp3', 'Yzzzzzzzz_9'),
+    ('YYzzzzzzzz_9_120.mp3', 'Yzzzzzzzz_9'),
     ('-0Gj8-vB1q4_60_70.wav', None),  # another part of the video
     ('-0gj8-vb1q4.wav', None),  # another video
     ('notes.wav', None),
@@ -115,11 +118,27 @@ def clips(folder, *names):
   return folder
 
 
+def test_every_clip_of_the_published_csv_is_known_by_its_names():
+  if not PUBLISHED.is_file():
+    pytest.skip('needs the published CSV at ../shared/musiccaps.csv')
+  songs = musiccaps.read(PUBLISHED)
+  assert musiccaps.counts(songs, songs) == {
+    'all': (musiccaps.NUM_SONGS, musiccaps.NUM_SONGS),
+    'eval': (2858, 2858),
+    'train': (2663, 2663),
+    'balanced': (1000, 1000),
+  }
+  for ytid, song in songs.items():
+    start = round(song.start_seconds)
+    for name in (f'{ytid}.wav', f'Y{ytid}.wav', f'[{ytid}]-[{start}-9].wav'):
+      assert musiccaps.song_of(name, songs) == ytid
+
+
 def test_clips_of_both_folders_meet_by_song(tmp_path):
   table = write_csv(tmp_path / 'musiccaps.csv')
   reference = clips(
     tmp_path / 'reference',
-    *('[-0Gj8-vB1q4]-[30-40].wav', '0_abc-DEF12.wav', 'zzzzzzzzz_9_120.wav'),
+    *('[-0Gj8-vB1q4]-[30-40].wav', '0_abc-DEF12.wav', 'Yzzzzzzzz_9_120.wav'),
     'other.wav',
   )
   generated = clips(
@@ -134,12 +153,12 @@ def test_clips_of_both_folders_meet_by_song(tmp_path):
   found = musiccaps.open_songs(inputs, table, 'all', None)
   both = ['-0Gj8-vB1q4', '0_abc-DEF12']
   assert found.inputs.reference.names == found.inputs.generated.names == both
-  assert found.found == ('-0Gj8-vB1q4', '0_abc-DEF12', 'zzzzzzzzz_9')
+  assert found.found == ('-0Gj8-vB1q4', '0_abc-DEF12', 'Yzzzzzzzz_9')
   assert found.inputs.generated.caption(1) == 'fast techno'
   clip = found.inputs.reference.read(0, 16_000)
   assert clip.name == '-0Gj8-vB1q4' and len(clip.waveform) == 16_000
   told = '\n'.join(lines)
-  assert 'no generated clip and are left out: zzzzzzzzz_9' in told
+  assert 'no generated clip and are left out: Yzzzzzzzz_9' in told
   assert 'other.wav' in told
   balanced = musiccaps.open_songs(inputs, table, 'balanced', None)
   assert balanced.inputs.generated.names == ['0_abc-DEF12']
