@@ -5,18 +5,23 @@
 `--metrics` are fad (with FAD∞ and the FAD of each song), kad, kld (clips of one
 name are pairs), mcc and text_score (prompts from captions.csv, else from what
 generate wrote into the WAV), codec, attribution, memorization and fingerprint
-(against `--training`). Embedders are `tagger`, which comes with the package and
-is not VGGish, `vggish` with `--vggish=FILE`, and `codec` and `mulan` of a
-`--bundle`.
+(against `--training`) and continuation (of `--training` by the semantic model).
+Embedders are `tagger`, which comes with the package and is not VGGish, `vggish`
+with `--vggish=FILE`, `panns` with `--panns=FILE` (which also is a classifier of
+kld), and `codec` and `mulan` of a `--bundle`.
 
 `attribution` tells which stage of the bundle loses the quality: it makes the
 first `--seconds` of the reference clips again with one stage more from row to
-row, needs no `--generated`, and a row without semantic tokens with
-`--ablation`.
+row, and a row without semantic tokens with `--ablation`. It and continuation
+need no `--generated`.
 
 `--save_statistics=FILE.npz` keeps what FAD and KAD need of the reference, and
 `--reference=FILE.npz` reads it. Each figure's hash, windowing, n, seed, bounds
 and values of clips stand under `details` of the JSON.
+
+`--musiccaps=CSV` measures clips of MusicCaps, files named by ytid on both
+sides, and prints the paper's table; without --generated the --bundle makes them
+of the captions, and keeps them beside --json.
 
 `python -m musiclm_jax.evaluate --bundle=DIR --report=DIR`
 
@@ -30,7 +35,8 @@ the report, and the same command goes on where it was interrupted. With
 
 import functools
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -40,6 +46,7 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.terminal import printable
 
 if TYPE_CHECKING:
+  from musiclm_jax.evaluation.inputs import EvaluationInputs
   from musiclm_jax.evaluation.reporting import ReportRequest
 
 _REFERENCE = path_flags.DEFINE_path(
@@ -65,6 +72,9 @@ _ABLATION = path_flags.DEFINE_path(
 )
 _VGGISH = path_flags.DEFINE_path(
   'vggish', None, "File of VGGish's published weights."
+)
+_PANNS = path_flags.DEFINE_path(
+  'panns', None, "File of PANNs' published weights, Cnn14."
 )
 _TRAINING = path_flags.DEFINE_path(
   'training', None, 'Folder of sound that was trained on.'
@@ -112,6 +122,15 @@ _SECONDS = flags.DEFINE_float(
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Replace files of --report that were changed since.'
 )
+_MUSICCAPS = path_flags.DEFINE_path(
+  'musiccaps', None, "MusicCaps' CSV as it is published."
+)
+_SPLIT = flags.DEFINE_enum(
+  'musiccaps_split',
+  'all',
+  ('all', 'eval', 'train', 'balanced'),
+  'Which clips of MusicCaps; balanced: 1,000 of all genres alike.',
+)
 _SEED = flags.DEFINE_integer('seed', 0, 'Of all that is drawn.', *bounds.SEED)
 _BATCH_SIZE = flags.DEFINE_integer(
   'batch_size', 32, 'Windows of one call of a network.', 1, 4096
@@ -123,6 +142,7 @@ def main() -> None:
   from musiclm_jax.contracts import atomic_file, paths
   from musiclm_jax.evaluation import inputs, reporting, run
 
+  metrics = _metrics()
   _check_flags(run.MEASURES)
   for file in filter(None, (_JSON.value, _SAVE.value)):
     paths.check_file(file)
@@ -137,6 +157,7 @@ def main() -> None:
     embedder_names=_EMBEDDERS.value,
     windowing=_WINDOWING.value,
     vggish=_VGGISH.value,
+    panns=_PANNS.value,
     ablation=_ABLATION.value,
     seconds=_SECONDS.value,
     seed=_SEED.value,
@@ -151,24 +172,37 @@ def main() -> None:
       card = reporting.make(request, open_inputs, cli.progress(), cli.report)
     record, lines = card.to_json(), card.lines()
   else:
-    results = run.evaluate(
-      open_inputs(
-        reference=_REFERENCE.value,
-        generated=_GENERATED.value,
-        training=_TRAINING.value,
-        measures=_METRICS.value,
-        bundle=_BUNDLE.value,
-        progress=cli.progress(),
-      ),
-      _METRICS.value,
-      _SAVE.value,
+    opened = open_inputs(
+      reference=_REFERENCE.value,
+      generated=_GENERATED.value,
+      training=_TRAINING.value,
+      measures=metrics,
+      bundle=_BUNDLE.value,
+      progress=cli.progress(),
     )
-    record, lines = results.to_json(), results.lines()
+    record, lines = _measure(opened, metrics)
   if _JSON.value:
     text = json.dumps(record, indent=1, allow_nan=False)
     atomic_file.write_text(_JSON.value, text + '\n')
   for line in lines:
     print(printable(line))
+
+
+def _measure(
+  opened: 'EvaluationInputs', metrics: list[str]
+) -> tuple[dict[str, Any], list[str]]:
+  """Takes the measures of two folders, or of clips of MusicCaps."""
+  from musiclm_jax.evaluation import musiccaps, run
+
+  if not _MUSICCAPS.value:
+    results = run.evaluate(opened, metrics, _SAVE.value)
+    return results.to_json(), results.lines()
+  songs = musiccaps.open_songs(
+    opened, _MUSICCAPS.value, _SPLIT.value, _made_clips()
+  )
+  results = run.evaluate(songs.inputs, metrics, _SAVE.value)
+  table = songs.add_table(results, _WINDOWING.value)
+  return results.to_json(), [*results.lines(), *table]
 
 
 def _report_request() -> 'ReportRequest | None':
@@ -177,7 +211,6 @@ def _report_request() -> 'ReportRequest | None':
 
   if not _REPORT.value:
     return None
-  chosen = flags.FLAGS['metrics'].present
   return reporting.ReportRequest(
     folder=_REPORT.value,
     bundle=_BUNDLE.value,
@@ -185,13 +218,27 @@ def _report_request() -> 'ReportRequest | None':
     reference=_REFERENCE.value,
     generated=_GENERATED.value,
     training=_TRAINING.value,
-    measures=tuple(_METRICS.value) if chosen else None,
+    measures=tuple(_METRICS.value) if _METRICS.present else None,
     clips=_CLIPS.value,
     seconds=_SECONDS.value,
     seed=_SEED.value,
     save_statistics=_SAVE.value,
     overwrite=_OVERWRITE.value,
   )
+
+
+def _metrics() -> list[str]:
+  """The measures: of MusicCaps those of the paper, unless others are given."""
+  if _MUSICCAPS.value and not _METRICS.present:
+    return ['fad', 'kad', 'kld', *(['mcc'] if _BUNDLE.value else [])]
+  return _METRICS.value
+
+
+def _made_clips() -> Path | None:
+  """Folder for what a bundle makes; another split or seed has another one."""
+  if not _JSON.value:
+    return None
+  return _JSON.value.with_suffix(f'.clips_{_SPLIT.value}_{_SEED.value}')
 
 
 def _check_flags(measures: tuple[str, ...]) -> None:
@@ -204,6 +251,8 @@ def _check_flags(measures: tuple[str, ...]) -> None:
     )
   if not _REPORT.value:
     _check_folders(measures)
+  elif _MUSICCAPS.value:
+    raise UsageError('--musiccaps and --report do not go together: leave one')
 
 
 def _check_folders(measures: tuple[str, ...]) -> None:
@@ -217,7 +266,7 @@ def _check_folders(measures: tuple[str, ...]) -> None:
     raise UsageError('--reference and --generated are missing: give folders')
   wanted = set(_METRICS.value)
   made = bool(wanted) and wanted <= set(run.OF_REFERENCE)
-  if not _GENERATED.value and not _SAVE.value and not made:
+  if not (_GENERATED.value or _SAVE.value or _MUSICCAPS.value or made):
     raise UsageError('--generated is missing: give the folder to measure')
   if not _METRICS.value and not _SAVE.value:
     raise UsageError(f'--metrics is empty: choose of {", ".join(measures)}')

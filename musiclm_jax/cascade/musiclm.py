@@ -138,6 +138,7 @@ class MusicLM:
     out: str | os.PathLike | None = None,
     overwrite: bool = False,
     keep: Keep | None = None,
+    report: Callable[[str], None] | None = None,
     **changes: Any,
   ) -> Music:
     """Makes music.
@@ -161,6 +162,8 @@ class MusicLM:
       overwrite: Whether `out` may replace files that others wrote.
       keep: Keeps what is finished in the caller's place; see
         `contracts.kept_parts`.
+      report: Takes the remarks on words that are not known, in the place of
+        that of `load`.
       **changes: Fields of `SamplingConfig` to change, such as
         `temperature_coarse=0.9` or `top_k_semantic=50`.
 
@@ -185,7 +188,7 @@ class MusicLM:
           self._report('no .json beside it, whose name would be too long')
     hummed = self._read_melody(melody)
     for line in (line for t in texts for line in self.tokenizer.remarks(t)):
-      self._warn(line)
+      (report or self._warn)(line)
     metadata = {
       'prompts': texts,
       **_melody_metadata(melody),

@@ -1,8 +1,9 @@
 """Classifiers: waveform [S] -> logits [N, K], with what they are worth.
 
-The heads of the tagger that comes with the package. Each knows its accuracy on
-held-out clips, plain and coded; one that is not good enough decides nothing,
-and its figures say so.
+The heads of the tagger that comes with the package, and PANNs where its
+published weights are given. Each of ours knows its accuracy on held-out clips,
+plain and coded; one that is not good enough decides nothing, and its figures
+say so.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from musiclm_jax.dsp import vggish_mel
-from musiclm_jax.evaluation import embedders, tagger
+from musiclm_jax.evaluation import embedders, panns, tagger
 from musiclm_jax.nn.precision import exact
 
 # What a head must reach on plain and on coded clips before its figures count:
@@ -23,15 +24,17 @@ THRESHOLD = 0.85
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-  """One head of a tagger.
+  """One head of a network.
 
   Attributes:
     name: In keys of results, such as `tagger_family`.
     classes: Names, [K].
     scores: `'softmax'` or `'sigmoid'`, as it was trained.
-    accuracy: On held-out clips: `'plain'`, `'mp3'`, …; in [0, 1].
+    accuracy: On held-out clips: `'plain'`, `'mp3'`, …; in [0, 1]. Empty
+      where it was not measured here.
     majority: What always naming the commonest class would reach there.
-    columns: Of the tagger's logits.
+    columns: Of the network's logits.
+    published: What its authors say of it, where it is not ours.
   """
 
   name: str
@@ -40,21 +43,24 @@ class Classifier:
   accuracy: Mapping[str, float]
   majority: float
   columns: slice
+  published: str = ''
 
   @property
-  def qualified(self) -> bool:
-    """Whether it is good enough, plain and coded.
+  def qualified(self) -> bool | None:
+    """Whether it is good enough, plain and coded; None if it was not measured.
 
     Its accuracy reaches 85 %, and it errs at most half as often as who always
     names the commonest class.
     """
+    if self.published and not self.accuracy:
+      return None
     needed = max(THRESHOLD, 1 - (1 - self.majority) / 2)
     return min(self.accuracy.values(), default=0.0) >= needed
 
 
 @dataclasses.dataclass(frozen=True)
-class TaggerHeads:
-  """All classifiers of the tagger; they share one pass.
+class Heads:
+  """All classifiers of one network; they share one pass.
 
   Attributes:
     classifiers: By head, such as `family`.
@@ -69,7 +75,7 @@ class TaggerHeads:
     return self.embedder.embed_all(waveforms)
 
 
-def open_tagger(batch_size: int = embedders.BATCH_SIZE) -> TaggerHeads:
+def open_tagger(batch_size: int = embedders.BATCH_SIZE) -> Heads:
   """Opens the tagger that comes with the package.
 
   It reads examples of 0.96 s without overlap, whatever FAD reads: so it was
@@ -105,4 +111,22 @@ def open_tagger(batch_size: int = embedders.BATCH_SIZE) -> TaggerHeads:
     batch_size=batch_size,
     label='learned from composed music',
   )
-  return TaggerHeads(found, embedder)
+  return Heads(found, embedder)
+
+
+def open_panns(
+  network: panns.Panns, batch_size: int = embedders.BATCH_SIZE
+) -> Heads:
+  """AudioSet's 527 classes by PANNs, of 10 s at a time."""
+  embedder = embedders.open_panns(network, 1, batch_size)
+  width = embedder.dimension
+  classifier = Classifier(
+    panns.NAME,
+    tuple(f'AudioSet class {k}' for k in range(width)),
+    'sigmoid',
+    accuracy={},
+    majority=0.0,
+    columns=slice(0, width),
+    published=panns.PUBLISHED,
+  )
+  return Heads({panns.NAME: classifier}, embedder)

@@ -74,9 +74,22 @@ class ClipFolder:
       )
     return self._sources[sample_rate]
 
+  def place(self, index: int) -> int:
+    """Where a clip stands in `source`."""
+    return index
+
+  def caption(self, index: int) -> str | None:
+    """The first caption that is written beside a clip, None without one.
+
+    Raises:
+      UsageError: If captions.csv cannot be read as it was meant.
+    """
+    written = self.source(16_000).written_captions(self.place(index))
+    return written[0] if written else None
+
   def read(self, index: int, sample_rate: int) -> SoundClip:
     """Reads a clip, resampled and mixed to mono."""
-    waveform = self.source(sample_rate).read(index)
+    waveform = self.source(sample_rate).read(self.place(index))
     name = self.names[index]
     if rms_dbfs(waveform) < SILENT_DBFS:
       self.silent.add(name)

@@ -18,7 +18,8 @@ from musiclm_jax.cascade.musiclm import MusicLM
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.dsp import vggish_mel
+from musiclm_jax.dsp import panns_mel, vggish_mel
+from musiclm_jax.evaluation import panns as panns_network
 from musiclm_jax.evaluation import tagger as tagger_network
 from musiclm_jax.evaluation import vggish as vggish_network
 from musiclm_jax.nn.precision import exact
@@ -33,16 +34,18 @@ class Windowing:
 
   Attributes:
     name: As published tools are told apart by it.
-    window_seconds: Of a window; a clip that is shorter has none.
+    window_seconds: Of a window; a clip that is shorter has none, or is filled.
     hop_seconds: From window to window.
     peak_normalize: Whether a clip is divided by its largest sample, 0.1 at
       least.
+    filled: Whether a shorter clip is filled with silence to be a window.
   """
 
   name: str
   window_seconds: float
   hop_seconds: float
   peak_normalize: bool = False
+  filled: bool = False
 
   def samples(self, sample_rate: int) -> int:
     """Samples of a window."""
@@ -52,6 +55,8 @@ class Windowing:
     """Cuts float32 [S] into windows [N, W], N = 0 of a shorter clip."""
     window = self.samples(sample_rate)
     hop = round(self.hop_seconds * sample_rate)
+    if self.filled and 0 < len(waveform) < window:
+      waveform = np.pad(waveform, (0, window - len(waveform)))
     if len(waveform) < window:
       return np.zeros((0, window), np.float32)
     if self.peak_normalize:
@@ -202,6 +207,36 @@ def open_vggish(
   )
 
 
+def open_panns(
+  panns: panns_network.Panns, output: int = 0, batch_size: int = BATCH_SIZE
+) -> Embedder:
+  """Cnn14 of PANNs over 10 s, as it learned; shorter clips are filled.
+
+  Args:
+    panns: With published weights.
+    output: Of the network: 0 its embedding, 1 its logits.
+    batch_size: Windows of one call.
+  """
+  width = panns.params['fc_audioset']['kernel'].shape[output]
+  seconds = panns_network.SECONDS
+  return Embedder(
+    name=panns_network.NAME,
+    sha256=panns.sha256,
+    sample_rate=panns_mel.SAMPLE_RATE,
+    windowing=Windowing(
+      f'panns: {seconds:g} s without overlap, shorter clips filled',
+      seconds,
+      seconds,
+      filled=True,
+    ),
+    dimension=width,
+    inputs=lambda windows: np.stack([panns_mel.log_mel(w) for w in windows]),
+    apply=lambda batch: panns.apply(batch)[output],
+    batch_size=min(batch_size, 8),
+    label="AudioSet's classes: music that is alike by class may be near",
+  )
+
+
 def open_codec(
   network: Network, windowing: Windowing, batch_size: int = BATCH_SIZE
 ) -> Embedder:
@@ -268,15 +303,17 @@ def open_all(
   batch_size: int,
   model: MusicLM | None = None,
   vggish: Path | None = None,
+  panns: panns_network.Panns | None = None,
 ) -> list[Embedder]:
   """Opens embedders by their names.
 
   Args:
     names: Of `EMBEDDERS`.
-    windowing: One of `WINDOWINGS`; MuLan has its own.
+    windowing: One of `WINDOWINGS`; MuLan and PANNs have their own.
     batch_size: Windows of one call.
     model: Has `codec` and `mulan`.
     vggish: File with the weights of `vggish`.
+    panns: What `panns` is.
 
   Raises:
     UsageError: If a name is unknown or its file or bundle is missing.
@@ -288,17 +325,21 @@ def open_all(
         f"--embedders: unknown embedder '{name}': choose of "
         f'{", ".join(EMBEDDERS)}'
       )
-    needed = {'codec': model, 'mulan': model, 'vggish': vggish}
-    if name in needed and needed[name] is None:
-      raise UsageError(
-        f"embedder '{name}' needs "
-        + ('--vggish=FILE' if name == 'vggish' else '--bundle=DIR')
-      )
+    needed = {
+      'codec': (model, '--bundle=DIR'),
+      'mulan': (model, '--bundle=DIR'),
+      'vggish': (vggish, '--vggish=FILE'),
+      'panns': (panns, '--panns=FILE'),
+    }
+    if name in needed and needed[name][0] is None:
+      raise UsageError(f"embedder '{name}' needs {needed[name][1]}")
     how = WINDOWINGS[windowing]
     if name == 'tagger':
       opened.append(open_tagger(how, batch_size))
     elif name == 'vggish':
       opened.append(open_vggish(vggish, how, batch_size))
+    elif name == 'panns':
+      opened.append(open_panns(panns, 0, batch_size))
     elif name == 'codec':
       opened.append(open_codec(model.networks['soundstream'], how, batch_size))
     else:
@@ -306,4 +347,4 @@ def open_all(
   return opened
 
 
-EMBEDDERS = ('tagger', 'vggish', 'codec', 'mulan')
+EMBEDDERS = ('tagger', 'vggish', 'panns', 'codec', 'mulan')

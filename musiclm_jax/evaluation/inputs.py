@@ -17,6 +17,8 @@ from musiclm_jax.evaluation.embedders import (
   Embedder,
   open_all,
 )
+from musiclm_jax.evaluation.panns import Panns
+from musiclm_jax.evaluation.panns import load as load_panns
 from musiclm_jax.metrics import kld
 
 
@@ -30,6 +32,7 @@ class EvaluationInputs:
     generated: Folder of what is measured; None to save statistics only.
     embedders: Of FAD and KAD.
     model: Of a bundle, for what needs its networks.
+    panns: Another classifier of KLD, where its weights are given.
     training: Folder of what the bundle was trained on, for copies.
     seed: Of everything that is drawn.
     batch_size: Windows of one call of a network.
@@ -48,6 +51,7 @@ class EvaluationInputs:
   generated: ClipFolder | None = None
   embedders: tuple[Embedder, ...] = ()
   model: MusicLM | None = None
+  panns: Panns | None = None
   training: ClipFolder | None = None
   seed: int = 0
   batch_size: int = BATCH_SIZE
@@ -97,6 +101,7 @@ def open_inputs(
   bundle: Path | MusicLM | None,
   vggish: Path | None,
   ablation: Path | None = None,
+  panns: Path | None = None,
   **others: Any,
 ) -> EvaluationInputs:
   """Opens folders and embedders by what a user gave.
@@ -111,6 +116,7 @@ def open_inputs(
     bundle: Folder of a bundle, or one that is open.
     vggish: File with VGGish's weights.
     ablation: Folder of a bundle whose coarse stage reads no semantic tokens.
+    panns: File with the weights of PANNs' Cnn14.
     **others: Fields of `EvaluationInputs`.
 
   Raises:
@@ -119,8 +125,15 @@ def open_inputs(
   model = bundle
   if isinstance(bundle, Path):
     model = MusicLM.load(bundle, others.get('report'))
+  network = panns and load_panns(panns)
   if embedder_names is None:
-    given = {'tagger': True, 'vggish': vggish, 'codec': model, 'mulan': model}
+    given = {
+      'tagger': True,
+      'vggish': vggish,
+      'panns': network,
+      'codec': model,
+      'mulan': model,
+    }
     embedder_names = [name for name in EMBEDDERS if given[name]]
   opened: list[Embedder] = []
   if not set(measures).isdisjoint(('fad', 'kad', 'attribution')):
@@ -130,6 +143,7 @@ def open_inputs(
       batch_size=others.get('batch_size', BATCH_SIZE),
       model=model,
       vggish=vggish,
+      panns=network,
     )
     if not opened:
       raise UsageError(
@@ -145,5 +159,6 @@ def open_inputs(
     embedders=tuple(opened),
     model=model,
     ablation=ablation and MusicLM.load(ablation, others.get('report')),
+    panns=network,
     **others,
   )

@@ -27,11 +27,11 @@ def prompt_of(folder: ClipFolder, index: int) -> str | None:
   Raises:
     UsageError: If captions.csv cannot be read as it was meant.
   """
-  source = folder.source(16_000)
-  if captions := source.written_captions(index):
-    return captions[0]
+  if caption := folder.caption(index):
+    return caption
+  file = folder.source(16_000).path(folder.place(index))
   try:
-    prompt = read_provenance(source.path(index)).get('prompt')
+    prompt = read_provenance(file).get('prompt')
   except (UsageError, OSError, AttributeError):
     return None
   return prompt if isinstance(prompt, str) and prompt else None

@@ -8,6 +8,7 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation import (
   attribution,
   codec,
+  continuations,
   copies,
   distances,
   embedding_sets,
@@ -23,13 +24,14 @@ _ADD: Mapping[str, Callable[[EvaluationInputs, Results], None]] = {
   'mcc': scores.add_mcc,
   'text_score': scores.add_text_score,
   'memorization': copies.add_memorization,
+  'continuation': continuations.add_continuation,
   'fingerprint': copies.add_fingerprint,
   'codec': codec.add_codec,
   'attribution': attribution.add_attribution,
 }
 MEASURES = (*DISTANCES, *_ADD)
 # Those that make what they measure, out of the reference.
-OF_REFERENCE = ('attribution',)
+OF_REFERENCE = ('attribution', 'continuation')
 
 
 def check_measures(measures: Sequence[str]) -> None:

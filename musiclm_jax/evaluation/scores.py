@@ -4,7 +4,9 @@ folder -> logits or embeddings of each clip, with its partner or prompt ->
 `metrics/` -> figures over pairs or prompts
 """
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +38,21 @@ def add_kld(inputs: EvaluationInputs, results: Results) -> None:
         f'kld: {len(names)} clips have no {lacking} of their name: '
         + first_few([printable(name) for name in names])
       )
-  heads = classifiers.open_tagger(inputs.batch_size)
+  opened = [classifiers.open_tagger(inputs.batch_size)]
+  if inputs.panns is not None:
+    opened.append(classifiers.open_panns(inputs.panns, inputs.batch_size))
+  for heads in opened:
+    _add_kld_of(heads, inputs, results, folders, pairs)
+
+
+def _add_kld_of(
+  heads: classifiers.Heads,
+  inputs: EvaluationInputs,
+  results: Results,
+  folders: tuple[ClipFolder, ClipFolder],
+  pairs: clips.Pairs,
+) -> None:
+  """KLD by each classifier of one network."""
   values: dict[str, dict[str, float]] = {head: {} for head in heads.classifiers}
   for index, both in zip(
     pairs.indices, _paired_logits(inputs, heads, folders, pairs), strict=True
@@ -53,7 +69,8 @@ def add_kld(inputs: EvaluationInputs, results: Results) -> None:
   for head, classifier in heads.classifiers.items():
     found = values[head]
     if not found:
-      raise UsageError('kld: no pair of clips has a window of 0.96 s')
+      seconds = heads.embedder.windowing.window_seconds
+      raise UsageError(f'kld: no pair of clips has a window of {seconds:g} s')
     bounds = bootstrap.mean(list(found.values()), seed=inputs.seed)
     results.add(
       f'kld_{classifier.name}',
@@ -74,7 +91,7 @@ def add_kld(inputs: EvaluationInputs, results: Results) -> None:
 
 def _paired_logits(
   inputs: EvaluationInputs,
-  heads: classifiers.TaggerHeads,
+  heads: classifiers.Heads,
   folders: tuple[ClipFolder, ClipFolder],
   pairs: clips.Pairs,
 ) -> Iterator[list[np.ndarray]]:
@@ -96,6 +113,8 @@ def _paired_logits(
 
 def worth(classifier: classifiers.Classifier) -> list[str]:
   """What must stand beside a figure of a classifier."""
+  if classifier.published:
+    return [f'worth of the classifier: {classifier.published}']
   shares = ', '.join(f'{n} {v:.2f}' for n, v in classifier.accuracy.items())
   told = (
     f'accuracy of the classifier on held-out clips: {shares} (the commonest '
@@ -108,7 +127,7 @@ def worth(classifier: classifiers.Classifier) -> list[str]:
 
 def classifier_facts(
   inputs: EvaluationInputs,
-  heads: classifiers.TaggerHeads,
+  heads: classifiers.Heads,
   classifier: classifiers.Classifier,
 ) -> dict:
   """What belongs to every figure of a classifier."""
@@ -208,6 +227,10 @@ def add_mcc(inputs: EvaluationInputs, results: Results) -> None:
 def add_text_score(inputs: EvaluationInputs, results: Results) -> None:
   """Share of clips in which classifiers find what the prompt states.
 
+  The classifiers share nothing with a cascade: beside MCC, whose MuLan may have
+  conditioned the music, it is the independent scorer. As MCC it stands plain
+  and above what the prompts of others would give.
+
   Raises:
     UsageError: If no clip has a prompt.
   """
@@ -217,32 +240,139 @@ def add_text_score(inputs: EvaluationInputs, results: Results) -> None:
   read = folder.clips(
     heads.embedder.sample_rate, 'text score', inputs.progress, list(asked)
   )
-  hits: dict[str, dict[str, float]] = {head: {} for head in _TEXT_HEADS}
+  stated = {prompt: prompts.stated(prompt) for prompt in asked.values()}
+  found: dict[str, list[_Heard]] = {head: [] for head in _TEXT_HEADS}
   logits = heads.logits(clip.waveform for clip in read)
   for (index, prompt), scores in zip(asked.items(), logits, strict=True):
-    for head, wanted in prompts.stated(prompt).items():
+    for head, wanted in stated[prompt].items():
       classifier = heads.classifiers[head]
       if wanted in classifier.classes and len(scores):
         shares = kld.to_scores(scores[:, classifier.columns], 'softmax')
         top = classifier.classes[int(shares.mean(axis=0).argmax())]
-        hits[head][folder.names[index]] = float(top == wanted)
-  units = {folder.names[index]: prompt for index, prompt in asked.items()}
-  for head, found in hits.items():
+        chance = _chance(top, prompt, head, stated)
+        found[head].append(
+          _Heard(folder.names[index], prompt, float(top == wanted), chance)
+        )
+  for head, heard in found.items():
     classifier = heads.classifiers[head]
-    bounds = None
-    if found:
-      means, _ = bootstrap.unit_means(
-        list(found.values()), [units[name] for name in found]
-      )
-      bounds = bootstrap.mean(means, seed=inputs.seed)
-    none = [] if found else [f'no prompt states one {head}']
-    results.add(
-      f'text_score_{classifier.name}',
-      bounds.value if bounds else None,
-      interval=bounds,
+    none = [] if heard else [f'no prompt states one {head}']
+    _add_agreement(
+      inputs,
+      results,
+      classifier.name,
+      heard,
       remarks=[*none, *worth(classifier)],
       **classifier_facts(inputs, heads, classifier),
-      n=len(found),
       without_prompt=without,
-      per_song=found,
     )
+  used = [head for head, heard in found.items() if heard] or _TEXT_HEADS
+  together = _over_heads([clip for heard in found.values() for clip in heard])
+  _add_agreement(
+    inputs,
+    results,
+    heads.embedder.name,
+    together,
+    remarks=[f'share of all that a prompt states of {", ".join(used)}'],
+    sha256=heads.embedder.sha256,
+    windowing=heads.embedder.windowing.name,
+    label=heads.embedder.label,
+    seed=inputs.seed,
+    without_prompt=without,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Heard:
+  """What classifiers find of a prompt in a clip.
+
+  Attributes:
+    clip: Its name.
+    prompt: Its prompt.
+    hit: Share of what the prompt states that is found, in [0, 1].
+    chance: The same of the prompts of other clips; None where no other states
+      anything.
+  """
+
+  clip: str
+  prompt: str
+  hit: float
+  chance: float | None
+
+
+def _chance(
+  top: str, prompt: str, head: str, stated: Mapping[str, Mapping[str, str]]
+) -> float | None:
+  """Share of the other prompts that state what is found in a clip."""
+  others = [
+    told[head]
+    for other, told in stated.items()
+    if other != prompt and head in told
+  ]
+  return others.count(top) / len(others) if others else None
+
+
+def _over_heads(heard: Sequence[_Heard]) -> list[_Heard]:
+  """Puts together what several heads find in a clip."""
+  by_clip: dict[str, list[_Heard]] = {}
+  for one in heard:
+    by_clip.setdefault(one.clip, []).append(one)
+  together = []
+  for clip, parts in by_clip.items():
+    chances = [p.chance for p in parts if p.chance is not None]
+    together.append(
+      _Heard(
+        clip,
+        parts[0].prompt,
+        float(np.mean([p.hit for p in parts])),
+        # Of some heads only it would be no baseline of all.
+        float(np.mean(chances)) if len(chances) == len(parts) else None,
+      )
+    )
+  return together
+
+
+def _add_agreement(
+  inputs: EvaluationInputs,
+  results: Results,
+  name: str,
+  heard: Sequence[_Heard],
+  *,
+  remarks: Sequence[str],
+  **facts: Any,
+) -> None:
+  """Adds a text score, and how far it is above that of other prompts."""
+  bounds = above = chance = None
+  if heard:
+    hits, _ = bootstrap.unit_means(
+      [one.hit for one in heard], [one.prompt for one in heard]
+    )
+    bounds = bootstrap.mean(hits, seed=inputs.seed)
+  paired = [one for one in heard if one.chance is not None]
+  if paired:
+    sides = [
+      bootstrap.unit_means(values, [one.prompt for one in paired])[0]
+      for values in (
+        [one.hit for one in paired],
+        [one.chance for one in paired],
+      )
+    ]
+    above = bootstrap.difference(*sides, seed=inputs.seed)
+    chance = float(sides[1].mean())
+  results.add(
+    f'text_score_{name}',
+    bounds.value if bounds else None,
+    interval=bounds,
+    remarks=remarks,
+    **facts,
+    n=len(heard),
+    mismatched=chance,
+    per_song={one.clip: one.hit for one in heard},
+  )
+  results.add(
+    f'text_score_above_mismatched_{name}',
+    above.value if above else None,
+    interval=above,
+    remarks=remarks if above else ['no two prompts state the same kind'],
+    **facts,
+    n=len(paired),
+  )

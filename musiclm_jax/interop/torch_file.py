@@ -33,8 +33,13 @@ _DTYPES = {
 _MAGIC = 0x1950A86A20F9469CFC6C  # of the format before 1.6
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
+def read(path: Path, inner: str | None = None) -> dict[str, np.ndarray]:
   """Reads a dict of tensors, such as `state_dict` makes.
+
+  Args:
+    path: Of the file.
+    inner: Name of the dict that is meant, where it stands inside another, as
+      in checkpoints that know their step as well.
 
   Raises:
     UnpicklingError: If it holds something else than tensors.
@@ -47,6 +52,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
     found = _read_zip(file) if zipped else _read_pickles(file)
   if not isinstance(found, dict):
     raise ValueError(f'expected a dict of tensors, got {type(found).__name__}')
+  if inner is not None and isinstance(found.get(inner), dict):
+    found = found[inner]
   return {
     name: tensor.array()
     for name, tensor in found.items()

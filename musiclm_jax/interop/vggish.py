@@ -7,7 +7,6 @@ TF `vggish/conv1/weights` HWIO and (in, out) are ours; the mirror's
 `features.0.weight` is OIHW and `embeddings.0.weight` (out, in).
 """
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from musiclm_jax.contracts.errors import DAMAGED_NPZ, UsageError
-from musiclm_jax.interop import torch_file
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.interop import weights_file
+
+_ADVICE = (
+  "give AudioSet's VGGish as vggish-10086976.pth, or the TF checkpoint's "
+  'variables under their names as .npz or .safetensors'
+)
 
 # Ours -> (TF's scope below vggish/, the mirror's module).
 LAYERS = {
@@ -58,14 +62,8 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], str]:
       missing, of another shape or not finite.
   """
   path = Path(path)
-  if not path.is_file():
-    raise UsageError(
-      f"--vggish='{path}': there is no such file: give AudioSet's VGGish as "
-      'vggish-10086976.pth, or its TF variables as .npz or .safetensors'
-    )
-  params = to_params(_read_tensors(path), str(path))
-  with path.open('rb') as file:
-    return params, hashlib.file_digest(file, 'sha256').hexdigest()
+  tensors, sha256 = weights_file.read(path, 'vggish', _ADVICE)
+  return to_params(tensors, str(path)), sha256
 
 
 def to_params(tensors: Mapping[str, np.ndarray], source: str) -> dict[str, Any]:
@@ -105,27 +103,3 @@ def to_params(tensors: Mapping[str, np.ndarray], source: str) -> dict[str, Any]:
       'give the published weights'
     )
   return params
-
-
-def _read_tensors(path: Path) -> dict[str, np.ndarray]:
-  from safetensors import SafetensorError
-
-  try:
-    if path.suffix == '.npz':
-      with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-    if path.suffix == '.safetensors':
-      from safetensors.numpy import load_file
-
-      return load_file(path)
-    if path.suffix in ('.pth', '.pt'):
-      return torch_file.read(path)
-  except (*DAMAGED_NPZ, *torch_file.DAMAGED, SafetensorError) as error:
-    raise UsageError(
-      f"'{path}' cannot be read as weights ({error}): copy it again"
-    ) from error
-  raise UsageError(
-    f"--vggish='{path}': expected a file that ends in .pth, .npz or "
-    f".safetensors, got '{path.suffix}': save the TF checkpoint's variables "
-    'under their names as .npz'
-  )

@@ -21,6 +21,7 @@ from musiclm_jax.metrics import bootstrap
 SPAN_SECONDS = 5.0
 _REGULARIZATION = 0.02
 _ITERATIONS = 100
+_CHANCE = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,6 +223,41 @@ def threshold_at(negatives: np.ndarray, rate: float) -> float:
       'more'
     )
   return float(ordered[int(rate * len(ordered))])
+
+
+def bounded_threshold(negatives: np.ndarray, rate: float) -> float:
+  """The cost below which a share of non-copies lies with 95 % confidence.
+
+  Of n negatives so many may lie below that chance would let so few do so in
+  5 % of cases only, if the share were true: none of 300 for 1 %.
+
+  Args:
+    negatives: Costs of spans that are no copies, one or more.
+    rate: The share, in (0, 1).
+
+  Returns:
+    The lowest cost of all where there are too few negatives for the rate.
+  """
+  ordered = np.sort(np.asarray(negatives, np.float64))
+  if not len(ordered):
+    raise ValueError('expected one negative or more')
+  passing = np.log(rate) - np.log1p(-rate)
+  # log P(X = k), one after another, until they sum to 5 %.
+  term, total, allowed = len(ordered) * np.log1p(-rate), 0.0, -1
+  while allowed + 1 < len(ordered):
+    total += np.exp(term)
+    if total > _CHANCE:
+      break
+    allowed += 1
+    term += np.log((len(ordered) - allowed) / (allowed + 1)) + passing
+  return float(ordered[max(allowed, 0)])
+
+
+def entropies(queries: np.ndarray, codebook_size: int) -> np.ndarray:
+  """Entropy of the ids of each span [N, L], in bits [N]."""
+  shares = histograms(queries, codebook_size)
+  logs = np.log2(np.where(shares > 0, shares, 1.0))
+  return -(shares * logs).sum(axis=1)
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -167,6 +167,14 @@ def test_prompts_are_scored_by_classifiers(evaluate, folders, tmp_path):
   facts = results['details']['text_score_tagger_style']
   assert facts['n'] == 3 and facts['without_prompt'] == ['3.wav']
   assert 0 <= results['text_score_tagger_tempo'] <= 1
+  # Of two prompts one states slow, the other fast.
+  facts = results['details']['text_score_tagger']
+  assert facts['n'] == 3 and set(facts['per_song']) == {
+    f'{k}.wav' for k in range(3)
+  }
+  assert results['text_score_above_mismatched_tagger'] == pytest.approx(
+    results['text_score_tagger'] - facts['mismatched']
+  )
 
 
 @pytest.mark.parametrize(
@@ -416,3 +424,69 @@ def test_a_cascade_without_semantic_tokens_makes_none(ablation):
   music = MusicLM.load(ablation).generate(PROMPTS[0], seconds=0.5)
   assert set(music.tokens) == {'mulan', 'acoustic'}
   assert music.waveform.shape == (12_000,)
+
+
+def test_musiccaps_is_one_command(bundle, evaluate, tmp_path, monkeypatch):
+  """A bundle makes what is missing, and nothing twice."""
+  from musiclm_jax.evaluation import made_clips, musiccaps
+
+  monkeypatch.setattr(musiccaps, 'SECONDS', 2.0)
+  monkeypatch.setattr(made_clips, 'BATCH', 2)
+  ytids = [f'{k:011}' for k in range(4)]
+  table, clips = tmp_path / 'musiccaps.csv', tmp_path / 'clips'
+  rows = [
+    f'{y},30,40,{PROMPTS[k % 2]} {k},True,True' for k, y in enumerate(ytids)
+  ]
+  head = 'ytid,start_s,end_s,caption,is_balanced_subset,is_audioset_eval'
+  table.write_text('\n'.join([head, *rows]))
+  clips.mkdir()
+  for k, ytid in enumerate(ytids[:3]):
+    soundfile.write(clips / f'{ytid}_30.wav', tone(k, 2.5), RATE)
+  flags = {'musiccaps': table, 'reference': clips, 'embedders': 'tagger'}
+  code, *_, err = evaluate(**flags)
+  assert code == 2 and 'give --generated=DIR, or --bundle=DIR' in err
+  code, results, out, err = evaluate(**flags, bundle=bundle[0])
+  assert code == 0, err
+  made = tmp_path / 'results.clips_all_0'
+  assert {p.stem for p in made.glob('*.wav')} == set(ytids[:3])
+  assert not list(made.glob('.musiclm_jax-*.kept'))
+  assert results['details']['kld_tagger_family']['n'] == 3
+  assert results['details']['mcc_mulan']['prompts'] == 3
+  found = results['details']['musiccaps']
+  assert found['clips_found']['all'] == {'n': 3, 'of': 4}
+  assert 'MusicCaps: 3 clips found of 4' in out
+  assert 'not comparable: other embedder' in out
+  times = {p: p.stat().st_mtime_ns for p in made.glob('*.wav')}
+  (made / f'{ytids[2]}.wav').unlink()
+  again = evaluate(**flags, bundle=bundle[0])
+  assert again[1]['fad_tagger'] == results['fad_tagger']
+  kept = [p for p in times if p.stat().st_mtime_ns == times[p]]
+  assert {p.stem for p in kept} == set(ytids[:2]), 'they were not made again'
+
+
+@pytest.mark.soak
+def test_training_prompts_are_continued_by_the_semantic_model(
+  bundle, evaluate, tmp_path
+):
+  """Prompts longer than its crop too; a remark says so."""
+  folders = {name: tmp_path / name for name in ('training', 'reference')}
+  for first, folder in enumerate(folders.values()):
+    folder.mkdir()
+    for k in range(3):
+      seconds = 7.5 if k else 15.1
+      soundfile.write(folder / f'{k}.wav', tone(10 * first + k, seconds), RATE)
+  code, results, _, err = evaluate(
+    bundle=bundle[0], metrics='continuation', **folders
+  )
+  assert code == 0, err
+  facts = results['details']['continuation_approximate_t50']
+  assert facts['n']['training'] == 3 and facts['n']['mismatched'] == 6
+  assert 0 <= results['continuation_exact_t0'] <= 1
+  assert 0 <= results['continuation_approximate_t50'] <= 1
+  told = ' '.join(facts['remarks'])
+  assert 'reads 50 tokens at once' in told and '500 are advised' in told
+  assert results['continuation_exact_t250'] is None, 'one reference is no pair'
+  code, *_, err = evaluate(
+    bundle=bundle[0], metrics='continuation', reference=folders['reference']
+  )
+  assert code == 2 and 'give --training=DIR' in err

@@ -104,3 +104,27 @@ def test_a_threshold_lets_no_more_than_its_share_pass():
   assert (negatives < memorization.threshold_at(negatives, 0.0)).sum() == 0
   with pytest.raises(ValueError, match='cannot be seen'):
     memorization.threshold_at(negatives[:50], 0.01)
+
+
+@pytest.mark.parametrize('count', [100, 299, 473, 600, 3000])
+def test_a_bounded_threshold_holds_its_share_with_confidence(count):
+  """As many may pass as the exact interval of a binomial allows."""
+  from scipy import stats
+
+  negatives = np.random.default_rng(count).permutation(count).astype(float)
+  passed = int(
+    (negatives < memorization.bounded_threshold(negatives, 0.01)).sum()
+  )
+
+  def high(k):
+    exact = stats.binomtest(k, count, alternative='less')
+    return exact.proportion_ci(0.95).high
+
+  assert passed == 0 or high(passed) <= 0.01 < high(passed + 1)
+  if count >= 299:
+    assert high(passed) <= 0.01
+
+
+def test_entropies_are_those_of_the_ids():
+  spans = np.array([[3, 3, 3, 3], [0, 1, 2, 3], [0, 0, 1, 1]])
+  np.testing.assert_allclose(memorization.entropies(spans, 5), [0, 2, 1])

@@ -21,9 +21,17 @@ from musiclm_jax.cascade import inputs, windows
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts.task import Task
 from musiclm_jax.data import noise
-from musiclm_jax.dsp import framing, vggish_mel
-from musiclm_jax.evaluation import copies, embedders, tagger
-from musiclm_jax.interop import vggish
+from musiclm_jax.dsp import framing, panns_mel, vggish_mel
+from musiclm_jax.evaluation import (
+  continuations,
+  copies,
+  embedders,
+  musiccaps,
+  published,
+  tagger,
+)
+from musiclm_jax.evaluation import panns as panns_network
+from musiclm_jax.interop import panns, vggish
 from musiclm_jax.metrics import kld, memorization
 from musiclm_jax.mulan import model as mulan_model
 from musiclm_jax.soundstream import discriminators, losses
@@ -119,6 +127,7 @@ NAMES = {
   **{stage: config(stage) for stage in stages.STAGES},
   'mulan_ast': config('mulan', 'paper_ast'),
   'SamplingConfig': SamplingConfig,
+  'continuations': continuations,
   'copies': copies,
   'embedders': embedders,
   'framing': framing,
@@ -132,9 +141,14 @@ NAMES = {
   'math': math,
   'millions': millions,
   'mulan_model': mulan_model,
+  'musiccaps': musiccaps,
   'noise': noise,
+  'panns': panns,
+  'panns_mel': panns_mel,
+  'panns_network': panns_network,
   'of_all_stages': of_all_stages,
   'parameters': parameters,
+  'published': published,
   'shapes': shapes,
   'tagger': tagger,
   'task': task,
