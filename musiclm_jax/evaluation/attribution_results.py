@@ -15,7 +15,7 @@ from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.evaluation import embedding_sets, scores
-from musiclm_jax.evaluation.classifiers import Classifier, TaggerHeads
+from musiclm_jax.evaluation.classifiers import Classifier, Heads
 from musiclm_jax.evaluation.embedders import Embedder
 from musiclm_jax.evaluation.embedding_sets import EmbeddingSet
 from musiclm_jax.evaluation.inputs import EvaluationInputs
@@ -42,7 +42,7 @@ class Rows:
   def __init__(
     self,
     inputs: EvaluationInputs,
-    heads: TaggerHeads,
+    heads: Heads,
     rows: Sequence[str],
     total: int,
   ):

@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,7 +24,7 @@ from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.kept_parts import KeptParts
 from musiclm_jax.contracts.progress import Meter, ProgressCallback
-from musiclm_jax.contracts.terminal import printable
+from musiclm_jax.contracts.terminal import first_few, printable
 from musiclm_jax.data.preparable import RenderedPieces
 from musiclm_jax.dsp.level import rms_dbfs
 from musiclm_jax.evaluation import prompts
@@ -171,7 +171,9 @@ def generate(
   *,
   seconds: float,
   seed: int,
+  keep_others: bool = False,
   progress: ProgressCallback | None = None,
+  report: Callable[[str], None] = lambda line: None,
 ) -> None:
   """Lets a bundle make music of the captions of a reference.
 
@@ -181,7 +183,9 @@ def generate(
     asked: Of the reference.
     seconds: Length of each.
     seed: The k-th `GENERATE_BATCH` texts are made with `seed + k`.
+    keep_others: Whether clips stay that nothing is asked for.
     progress: Takes events of each stage.
+    report: Takes lines for the user.
 
   Raises:
     UsageError: If two references have one name but for the suffix.
@@ -194,7 +198,9 @@ def generate(
       'are paired by names without suffix, keep one'
     )
   ownership.begin(folder, GENERATED)
-  _remove_others(folder, dict.fromkeys(files))
+  if not keep_others:
+    _remove_others(folder, dict.fromkeys(files))
+  remarks: set[str] = set()
   code = source_code.digest(MusicLM.__module__, bundle.STAGES)
   for number, first in enumerate(range(0, len(asked), GENERATE_BATCH)):
     part = asked[first : first + GENERATE_BATCH]
@@ -217,6 +223,7 @@ def generate(
         seed=call['seed'],
         keep=keep,
         progress=progress and _batches(progress, first, len(asked)),
+        report=remarks.add,
       )
       metadata = dict(music.metadata)
       texts = metadata.pop('prompts')
@@ -226,6 +233,8 @@ def generate(
         provenance.write_wav(
           folder / clip.file, music.waveform[row], music.sample_rate, mine
         )
+  if remarks:
+    report(first_few(sorted(remarks)))
 
 
 def _batches(

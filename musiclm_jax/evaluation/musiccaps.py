@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.terminal import first_few, printable
-from musiclm_jax.evaluation import made_clips, published
+from musiclm_jax.evaluation import held_out, published
 from musiclm_jax.evaluation.clips import ClipFolder
 from musiclm_jax.evaluation.inputs import EvaluationInputs
 from musiclm_jax.evaluation.results import Results
@@ -295,13 +295,17 @@ def open_songs(
         '--musiccaps measures clips: give --generated=DIR, or --bundle=DIR and '
         '--json=FILE, beside which the clips that it makes are kept'
       )
-    captions = {ytid: songs[ytid].caption for ytid in ours.names}
-    made_clips.make_clips(
-      inputs.model,
-      captions,
+    asked = [
+      held_out.PromptedClip(f'{ytid}.wav', songs[ytid].caption)
+      for ytid in ours.names
+    ]
+    held_out.generate(
       made,
+      inputs.model,
+      asked,
       seconds=SECONDS,
       seed=inputs.seed,
+      keep_others=True,
       progress=inputs.progress,
       report=inputs.report,
     )

@@ -145,7 +145,7 @@ def make(
     asked = []
     if isinstance(reference, ClipFolder):
       asked = held_out.prompted_clips(reference)[: request.clips]
-    generated = _generated(request, models, reference, asked, steps)
+    generated = _generated(request, models, reference, asked, steps, report)
     sides, opened, left_out = [], [], {}
     for number in range(count):
       model = models[number] if models else None
@@ -222,6 +222,7 @@ def _generated(
   reference: ClipFolder | Path,
   asked: list[held_out.PromptedClip],
   steps: _Steps,
+  report: Callable[[str], None],
 ) -> list[ClipFolder]:
   """Opens what is measured, which each bundle makes where it is not given."""
   if request.generated:
@@ -241,6 +242,7 @@ def _generated(
       seconds=request.seconds,
       seed=request.seed,
       progress=steps.begin(f'generating with {_name(model)}'),
+      report=report,
     )
     found.append(ClipFolder(request.folder / name))
   return found
@@ -277,10 +279,10 @@ def permitted(
     for name in ('mcc', 'text_score'):
       against[name] = f'{name}: no generated clip has a prompt'
   if model is None:
-    for name in ('mcc', 'codec', 'attribution', 'memorization'):
-      against[name] = f'{name}: needs --bundle'
+    needing = ('mcc', 'codec', 'attribution', 'memorization', 'continuation')
+    against |= {name: f'{name}: needs --bundle' for name in needing}
   if training is None or not is_folder:
-    for name in ('memorization', 'fingerprint'):
+    for name in ('memorization', 'continuation', 'fingerprint'):
       against[name] = f'{name}: needs --training and folders of clips'
   chosen = tuple(name for name in run.MEASURES if name not in against)
   return chosen, {k: v for k, v in against.items() if k in run.MEASURES}

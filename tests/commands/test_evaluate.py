@@ -428,10 +428,10 @@ def test_a_cascade_without_semantic_tokens_makes_none(ablation):
 
 def test_musiccaps_is_one_command(bundle, evaluate, tmp_path, monkeypatch):
   """A bundle makes what is missing, and nothing twice."""
-  from musiclm_jax.evaluation import made_clips, musiccaps
+  from musiclm_jax.evaluation import held_out, musiccaps
 
   monkeypatch.setattr(musiccaps, 'SECONDS', 2.0)
-  monkeypatch.setattr(made_clips, 'BATCH', 2)
+  monkeypatch.setattr(held_out, 'GENERATE_BATCH', 2)
   ytids = [f'{k:011}' for k in range(4)]
   table, clips = tmp_path / 'musiccaps.csv', tmp_path / 'clips'
   rows = [

@@ -24,8 +24,10 @@ class OneTone:
   def __init__(self):
     self.calls = []
 
-  def generate(self, texts, *, seconds, seed, keep, progress):
+  def generate(self, texts, *, seconds, seed, keep, progress, report):
     del keep, progress
+    for text in texts:
+      report(f'{text} is not known')
     self.calls.append((list(texts), seed))
     tone = 0.1 * np.sin(np.arange(round(seconds * RATE)) * 0.1)
     return types.SimpleNamespace(
@@ -53,8 +55,8 @@ def write(folder, clips=3, seed=0):
   held_out.write_reference(folder, clips=clips, seconds=0.5, seed=seed)
 
 
-def generate(folder, model, asked, seed=0):
-  held_out.generate(folder, model, asked, seconds=0.5, seed=seed)
+def generate(folder, model, asked, seed=0, **options):
+  held_out.generate(folder, model, asked, seconds=0.5, seed=seed, **options)
 
 
 ASKED = [PromptedClip('a/x.flac', 'slow piano'), PromptedClip('y.wav', 'harp')]
@@ -77,7 +79,9 @@ def test_clips_have_captions_and_are_made_once(rendered, tmp_path):
 
 def test_what_is_generated_has_the_names_of_its_references(tmp_path):
   folder, model = tmp_path / 'generated', OneTone()
-  generate(folder, model, ASKED)
+  lines = []
+  generate(folder, model, ASKED, report=lines.append)
+  assert lines == ['harp is not known, slow piano is not known']
   assert ClipFolder(folder).names == ['a/x.wav', 'y.wav']
   found = held_out.prompted_clips(ClipFolder(folder))
   assert [clip.prompt for clip in found] == ['slow piano', 'harp']
@@ -87,6 +91,8 @@ def test_what_is_generated_has_the_names_of_its_references(tmp_path):
   (folder / 'y.wav').unlink()
   generate(folder, model, ASKED, seed=5)
   assert [seed for _, seed in model.calls] == [0, 5, 5]
+  generate(folder, model, ASKED[:1], seed=5, keep_others=True)
+  assert ClipFolder(folder).names == ['a/x.wav', 'y.wav']
   generate(folder, model, ASKED[:1], seed=5)
   assert ClipFolder(folder).names == ['a/x.wav']
 
