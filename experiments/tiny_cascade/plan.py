@@ -203,7 +203,7 @@ class CascadePlan:
       output=self.out / 'features',
       kind=feature_cache.FOLDER,
       builds=(),
-      expected_seconds=510,
+      expected_seconds=110,
       shares=True,
     )
 
