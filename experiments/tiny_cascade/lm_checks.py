@@ -117,9 +117,9 @@ def conditioning_gate(
 ) -> gates.Gate:
   """`lm_conditioning`: a prompt is better than none.
 
-  Text tokens are compared with none, not with those of another caption: an LM
-  that follows wrong tokens confidently makes the others dear as well. That it
-  uses at all what it is given is machinery.
+  Tokens are compared with none, not with those of another piece: an LM that
+  follows wrong tokens confidently makes the others dear as well. That it uses
+  at all what it is given is machinery.
 
   Args:
     audio: Semantic LM given audio tokens, with variants `none` and
@@ -127,29 +127,26 @@ def conditioning_gate(
     text: Semantic LM given text tokens, with a variant `none`.
     coarse: Coarse LM, with a variant `other_semantic`.
   """
-  by_audio = {
-    'own MuLan audio tokens better than none': audio.cost('none').low > 0,
-    'own MuLan audio tokens better than shuffled': (
-      audio.cost('other_piece').low > 0
-    ),
-  }
-  by_tokens = {
-    'coarse worse with shuffled semantic tokens': (
-      coarse.cost('other_semantic').low > 0
-    ),
+  hears_music = audio.cost('other_piece').low > 0
+  hears_tokens = coarse.cost('other_semantic').low > 0
+  gains = {
+    'own MuLan text tokens better than none': text.cost('none'),
+    'own MuLan audio tokens better than none': audio.cost('none'),
   }
   stage = 'mulan_rvq'  # where text tokens part from audio tokens
-  if not all(by_tokens.values()):
+  if not hears_tokens:
     stage = 'coarse'
-  if not all(by_audio.values()):
+  if not hears_music:
     stage = 'semantic'
-  gain = text.cost('none')
   return gates.make(
     'lm_conditioning',
-    gain,
+    text.cost('none'),
     0.0,
-    {'own MuLan text tokens better than none': gain.low > 0},
-    machinery={**by_audio, **by_tokens},
+    {words: gain.low > 0 for words, gain in gains.items()},
+    machinery={
+      'own MuLan audio tokens better than shuffled': hears_music,
+      'coarse worse with shuffled semantic tokens': hears_tokens,
+    },
     stage=stage,
   )
 

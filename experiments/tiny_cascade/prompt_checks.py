@@ -149,17 +149,14 @@ class ClassHits:
     margins = _margins(self.own, self.baselines, self.classes)
     return {f'above {name}': m.low > 0 for name, m in margins.items()}
 
-  def figures(self, worth: Qualification) -> dict:
-    """Shares, and that of what the codec leaves, for the report."""
-    own = self.accuracy
+  def figures(self) -> dict:
+    """Shares, for the report."""
     return {
-      'own': own,
+      'own': self.accuracy,
       'shuffled': bootstrap.balanced_mean(self.shuffled, self.classes),
       'unconditional': bootstrap.balanced_mean(
         self.unconditional, self.classes
       ),
-      'share_of_coded_ceiling': own.value
-      / max(worth.resynthesised.value, 1e-9),
     }
 
 
@@ -273,9 +270,13 @@ def prompt_gates(
       }
       for name, one in scores.items()
     },
-    'cascade_family': family.figures(worth['family']),
+    'cascade_family': {
+      **family.figures(),
+      'share_of_coded_ceiling': family.accuracy.value
+      / max(worth['family'].resynthesised.value, 1e-9),
+    },
     'cascade_tempo': {
-      **tempo.figures(worth['tempo']),
+      **tempo.figures(),
       'within_12_percent': _strict_tempo(made, bpm.reshape(shape)),
     },
   }
