@@ -252,7 +252,7 @@ class CascadePlan:
       needs=('tokenize', 'features', 'bundle', 'generate'),
       output=self.out / 'report.json',
       builds=(),
-      expected_seconds=230,
+      expected_seconds=400,
       check_out=lambda overwrite: report.check_out(self.out, overwrite),
     )
 

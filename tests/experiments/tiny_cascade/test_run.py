@@ -496,11 +496,11 @@ def test_a_failed_gate_is_exit_code_1_and_names_the_stage(tmp_path, capsys):
 def test_a_size_that_does_not_suffice_fails_a_shipped_model_only(
   tmp_path, capsys
 ):
-  gates = [row('codec_usage', True), row('cascade_copy', False, 'size')]
+  gates = [row('codec_usage', True), row('cascade_music', False, 'size')]
   assert finished(tmp_path, gates) == 0
   text = capsys.readouterr().out
   assert 'The machinery works: all 1 of its gates hold.' in text
-  assert 'not reached at this size: cascade_copy.' in text
+  assert 'not reached at this size: cascade_music.' in text
   assert finished(tmp_path, gates, strict=True) == 1
 
 
