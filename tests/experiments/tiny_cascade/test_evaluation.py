@@ -84,7 +84,7 @@ class Music:
     roots = [theory.NOTE_NAMES[pitch % 12] for _, pitch, _ in melody]
     return {
       'melody': melody,
-      'notes': [melody],
+      'notes': [{'notes': melody}],
       'parts': [{'program': 1}],
       'beats': [onset for onset, _, _ in melody],
       'chords': [f'{root}:maj' for root in roots],
