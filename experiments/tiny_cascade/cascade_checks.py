@@ -155,7 +155,7 @@ def generate(
     unconditional=free.waveform,
     text_codes=free.tokens['mulan'],
     real=real,
-    coded=artifacts.codec.through(real),
+    coded=artifacts.codec.through(real).clip(-1.0, 1.0),  # as sound is
   )
 
 
