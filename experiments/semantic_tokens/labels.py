@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from token_purity import NO_LABEL
 
+from musiclm_jax.metrics.probe import NO_LABEL
 from musiclm_jax.rendered_music import theory
 
 FRAME = 0.04  # seconds

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import material
 import numpy as np
-from token_purity import NO_LABEL
 
 from musiclm_jax.metrics import bootstrap
 from musiclm_jax.metrics import probe as linear
+from musiclm_jax.metrics.probe import NO_LABEL
 
 CROP_TASKS = ('key', 'family', 'tempo')
 FRAME_TASKS = ('chord', 'lead_pitch')
@@ -60,7 +60,7 @@ def probe(
       for side in crops
     ]
     hits = linear.probe_hits(vectors[0], truth[0], vectors[1], truth[1])
-    found[task] = balanced(hits, truth[1], crops[1].pieces)
+    found[task] = linear.balanced_accuracy(hits, truth[1], crops[1].pieces)
   pieces = np.repeat(crops[1].pieces, _FRAMES)
   for task in FRAME_TASKS:
     truth = [_frame_labels(side, task) for side in crops]
@@ -71,44 +71,13 @@ def probe(
       frames[1][known[1]],
       truth[1][known[1]].tolist(),
     )
-    found[task] = balanced(hits, truth[1][known[1]], pieces[known[1]])
+    found[task] = linear.balanced_accuracy(
+      hits, truth[1][known[1]], pieces[known[1]]
+    )
   truth = [_frame_labels(side, 'onset') for side in crops]
   scores = linear.probe_scores(frames[0], truth[0] == 1, frames[1])
-  found['onset'] = area_under_curve(scores, truth[1], pieces)
+  found['onset'] = linear.area_under_curve(scores, truth[1], pieces)
   return found
-
-
-def balanced(
-  hits: np.ndarray, classes: Sequence, pieces: Sequence
-) -> bootstrap.Interval:
-  """Mean accuracy of the classes; the bounds resample pieces."""
-  _, columns = np.unique(np.asarray(classes), return_inverse=True)
-  _, rows = np.unique(np.asarray(pieces), return_inverse=True)
-  total = np.zeros((rows.max() + 1, columns.max() + 1))
-  right = np.zeros_like(total)
-  np.add.at(total, (rows, columns), 1)
-  np.add.at(right, (rows, columns), hits)
-
-  def accuracy(units: np.ndarray) -> float:
-    count = total[units].sum(axis=0)
-    drawn = count > 0
-    return float((right[units].sum(axis=0)[drawn] / count[drawn]).mean())
-
-  return bootstrap.statistic(accuracy, len(total))
-
-
-def area_under_curve(
-  scores: np.ndarray, truth: np.ndarray, pieces: np.ndarray
-) -> bootstrap.Interval:
-  """Area under the ROC curve within each piece, averaged over pieces."""
-  from sklearn.metrics import roc_auc_score
-
-  areas = []
-  for piece in np.unique(pieces):
-    own = pieces == piece
-    if 0 < truth[own].sum() < own.sum():
-      areas.append(roc_auc_score(truth[own], scores[own]))
-  return bootstrap.mean(areas)
 
 
 def _frame_labels(crops: material.Crops, task: str) -> np.ndarray:

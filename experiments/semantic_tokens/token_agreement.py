@@ -27,9 +27,12 @@ class Agreement:
   chance: np.ndarray
 
   def corrected(self, units: np.ndarray | None = None) -> float:
-    """(kept - chance) / (1 - chance) of the mean shares: 1 is all of them."""
+    """(kept - chance) / (1 - chance) of the mean shares: 1 is all of them.
+
+    Tokens that are all alike keep nothing of the notes: 0.
+    """
     kept, chance = self._means(units)
-    return (kept - chance) / (1.0 - chance)
+    return (kept - chance) / (1.0 - chance) if chance < 1.0 else 0.0
 
   def difference(self, units: np.ndarray | None = None) -> float:
     """kept - chance of the mean shares."""
@@ -101,12 +104,15 @@ def ratio(
 ) -> bootstrap.Interval:
   """Bounds of how often more ours is kept, both corrected, over pieces.
 
-  A resample in which theirs is not above chance counts as infinitely often.
+  A resample in which theirs is not above chance counts as infinitely often
+  where ours is, and as 0 where ours is not either.
   """
 
   def of(units: np.ndarray) -> float:
-    below = theirs.corrected(units)
-    return ours.corrected(units) / below if below > 0 else np.inf
+    kept, below = ours.corrected(units), theirs.corrected(units)
+    if below > 0:
+      return kept / below
+    return np.inf if kept > 0 else 0.0
 
   return bootstrap.statistic(of, len(ours.kept), seed=seed)
 

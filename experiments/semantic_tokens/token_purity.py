@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-NO_LABEL = -1
+from musiclm_jax.metrics.probe import NO_LABEL
 
 Measure = Callable[[np.ndarray, np.ndarray], float]
 

@@ -153,6 +153,10 @@ class Artifacts:
     """The bundle's SoundStream."""
     return BatchedCodec(self.networks['soundstream'])
 
+  def trained_features(self) -> Callable[[np.ndarray], np.ndarray]:
+    """Features [B, T, D] of the layer of w2v-BERT that becomes tokens."""
+    return _jitted(self.networks['w2v_bert'], 'features')
+
   def initial_features(self) -> Callable[[np.ndarray], np.ndarray]:
     """Features [B, T, D] of w2v-BERT before any training.
 

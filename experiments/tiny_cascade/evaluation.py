@@ -16,9 +16,12 @@ from typing import Any
 from experiments.tiny_cascade import cascade_checks as cascade
 from experiments.tiny_cascade import (
   classifiers,
+  copy_checks,
   feature_cache,
   gates,
   lm_checks,
+  prompt_checks,
+  semantic_checks,
   token_checks,
 )
 from experiments.tiny_cascade.artifacts import (
@@ -53,14 +56,14 @@ _EXPECTED = {
   'open': 2,
   'codec': 44,
   'semantic_usage': 1,
-  'semantic_probe': 55,
+  'semantic_probe': 75,
   'mulan_recall': 5,
   'mulan_handover': 1,
   'nll': 20,
   'lm': 30,
-  'generate': 110,
-  'classifiers': 60,
-  'prompts': 20,
+  'generate': 220,
+  'classifiers': 1,
+  'prompts': 25,
   'music': 10,
   'copies': 10,
 }
@@ -101,7 +104,7 @@ def _evaluate(
   )
   for name, *call in (
     ('semantic_usage', token_checks.semantic_usage, artifacts),
-    ('semantic_probe', token_checks.semantic_probe_gate, artifacts, seed),
+    ('semantic_probe', semantic_checks.semantic_probe, artifacts, seed),
     ('mulan_recall', token_checks.mulan_recall, artifacts, seed),
     ('mulan_handover', token_checks.mulan_handover, artifacts),
   ):
@@ -118,13 +121,13 @@ def _evaluate(
   gate, figures['lm_perturb'] = lm_checks.perturbation(held_out)
   found.append(gate)
   prompts = cascade.choose_prompts(artifacts.test, seed)
-  made = part('generate', cascade.generate, artifacts, *prompts, seed, keep)
-  trained = part('classifiers', _train_classifiers, artifacts, seed)
-  figures['classifiers'] = trained.qualifications
+  made = part('generate', cascade.generate, artifacts, prompts, seed, keep)
+  heard = part('classifiers', _classifiers, artifacts)
+  figures['classifiers'] = heard.qualifications
   for name, *call in (
-    ('prompts', cascade.prompt_gates, artifacts, made, trained),
-    ('music', cascade.music_gates, artifacts, made),
-    ('copies', cascade.copy_gates, artifacts, made),
+    ('prompts', prompt_checks.prompt_gates, artifacts, made, heard),
+    ('music', cascade.music_gates, made),
+    ('copies', copy_checks.copy_gates, artifacts, made),
   ):
     figures |= measure(name, *call)[0]
   figures['mulan_recall'] |= _contrastive_loss(artifacts)
@@ -158,15 +161,13 @@ def compute_features(folder: Path, progress: ProgressCallback) -> None:
     feature_cache.of_split(folder, name, split, codec, meter.advance)
 
 
-def _train_classifiers(
-  artifacts: Artifacts, seed: int
-) -> classifiers.Classifiers:
-  """The classifiers, from features that are cached or computed now."""
-  found = [
-    feature_cache.of_split(artifacts.demo, name, split, artifacts.codec)
-    for name, split in (('train', artifacts.train), ('test', artifacts.test))
-  ]
-  return classifiers.train(*found, seed)
+def _classifiers(artifacts: Artifacts) -> classifiers.Classifiers:
+  """The classifiers, by features that are cached or computed now."""
+  name = 'test'
+  held_out = feature_cache.of_split(
+    artifacts.demo, name, artifacts.test, artifacts.codec
+  )
+  return classifiers.examined(held_out)
 
 
 def _contrastive_loss(artifacts: Artifacts) -> dict[str, float]:
@@ -228,7 +229,7 @@ def _clips(folder: Path, made: Any, coded: tuple) -> dict[str, list]:
   prompted = [
     Clip(f'{prompt} [{family}]', clips[0])
     for prompt, family, clips in zip(
-      made.prompts, made.families, made.waveforms, strict=True
+      made.prompts.texts, made.prompts.families, made.waveforms, strict=True
     )
   ]
   plain, decoded = coded
@@ -240,7 +241,7 @@ def _clips(folder: Path, made: Any, coded: tuple) -> dict[str, list]:
     ]
   return {
     'Samples': samples,
-    'Held-out prompts of the gates': prompted[::2],
+    'Held-out prompts of the gates': prompted[:: cascade.PROMPTS_PER_FAMILY],
     'The codec': pairs,
   }
 

@@ -3,7 +3,9 @@
 `python -m experiments.tiny_cascade.examine --demo=runs/demo --seed=0` reads
 the run's corpus, tokens, bundle and logs, and writes report.html, report.json
 and picture.png beside them. A failed gate is a result, not an error: the exit
-code is 0 when the report was written.
+code is 0 when the report was written. `--strict` is for a model that is
+shipped: the exit code is 1 where any gate, of machinery or of size, does not
+hold.
 
 `--only_features` computes the features of its classifiers and keeps them in the
 demo: that needs corpus, tokens and codec alone, so it can run beside a
@@ -28,16 +30,24 @@ _ONLY_FEATURES = flags.DEFINE_bool(
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Replace the report and its picture, whoever wrote them.'
 )
+_STRICT = flags.DEFINE_bool(
+  'strict', False, 'Exit code 1 where any gate does not hold.'
+)
 
 
-def main() -> None:
+def main() -> int:
   """Evaluates the demo and writes its report."""
   if not _DEMO.value:
     raise UsageError('--demo is missing: give the folder of a demo')
   folder = _DEMO.value
   if not folder.is_dir():
     raise UsageError(f"there is no demo at '{folder}': run make demo first")
-  from experiments.tiny_cascade import evaluation, feature_cache, report
+  from experiments.tiny_cascade import (
+    evaluation,
+    feature_cache,
+    gates,
+    report,
+  )
   from musiclm_jax.contracts import ownership
   from musiclm_jax.launch import devices
 
@@ -47,10 +57,11 @@ def main() -> None:
   devices.check()
   if _ONLY_FEATURES.value:
     evaluation.compute_features(folder, cli.progress())
-    return
+    return 0
   written = evaluation.write_report(folder, _SEED.value, cli.progress())
-  failed = [gate.name for gate in written.gates if not gate.passed]
-  print(f'{len(written.gates)} gates, failed: {", ".join(failed) or "none"}')
+  rows = [gate.to_json() for gate in written.gates]
+  print(gates.verdict(rows))
+  return 1 if _STRICT.value and gates.failing(rows, strict=True) else 0
 
 
 if __name__ == '__main__':

@@ -1,9 +1,9 @@
 """Features for the classifiers: of clips, plain and through the codec.
 
 CorpusSplit -> crops with an audible lead -> timbre and tempogram of both
-sides. They need the corpus and the codec alone, and take most of the
-classifiers' time: they are computed while the last token LM trains and kept in
-`<demo>/features/<split>.npz`.
+sides, which say what the classifiers are worth on a demo's own pieces. They
+need the corpus and the codec alone: they are computed while the last token LM
+trains and kept in `<demo>/features/<split>.npz`.
 """
 
 import concurrent.futures
@@ -25,13 +25,17 @@ from musiclm_jax.contracts import atomic_file, ownership
 from musiclm_jax.contracts.errors import DAMAGED_NPZ
 from musiclm_jax.contracts.kept_parts import Arrays, KeptParts
 
-CLIPS = {'train': 1000, 'test': 160}
+CLIPS = {'test': 160}
 _SECONDS = 10.0
 _CROPS_PER_PIECE = 2
 _CHUNK = 32  # clips in memory at once
 FOLDER = ownership.Kind(
   'feature cache',
-  tuple(f'{name}.{end}' for name in CLIPS for end in ('npz', 'kept/*')),
+  tuple(
+    f'{name}.{end}'
+    for name in (*CLIPS, 'train')  # which earlier versions learned from
+    for end in ('npz', 'kept/*')
+  ),
   known=lambda folder: (folder.parent / 'stamps' / 'features.json').is_file(),
 )
 _LABELS = ('families', 'bpm', 'units')
@@ -153,14 +157,14 @@ def _chunk(
   if led:
     clips = np.stack([split.read(crop) for crop, _ in led])
     for side, rows in (('plain', clips), ('coded', codec.through(clips))):
-      columns = zip(*_features_of(rows), strict=True)
+      columns = zip(*features_of(rows), strict=True)
       for name, column in zip(_FEATURES, columns, strict=True):
         arrays[f'{side}_{name}'] = np.stack(column)
   return arrays
 
 
-def _features_of(clips: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-  """Timbre and tempogram of each clip, on two threads."""
+def features_of(clips: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+  """Timbre and tempogram of each clip [N, S], on two threads."""
 
   def compute(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return features.timbre(clip), features.tempogram(clip)

@@ -115,25 +115,39 @@ class ConditioningCost:
 def conditioning_gate(
   audio: ConditioningCost, text: ConditioningCost, coarse: ConditioningCost
 ) -> gates.Gate:
-  """`lm_conditioning`: the LMs use their conditioning.
+  """`lm_conditioning`: a prompt is better than none.
+
+  Tokens are compared with none, not with those of another piece: an LM that
+  follows wrong tokens confidently makes the others dear as well. That it uses
+  at all what it is given is machinery.
 
   Args:
-    audio: Semantic LM given audio tokens, with a variant `other_piece`.
-    text: Semantic LM given text tokens, with a variant `other_piece`.
+    audio: Semantic LM given audio tokens, with variants `none` and
+      `other_piece`.
+    text: Semantic LM given text tokens, with a variant `none`.
     coarse: Coarse LM, with a variant `other_semantic`.
   """
-  costs = {
-    'own MuLan audio tokens better than shuffled': audio.cost('other_piece'),
-    'own MuLan text tokens better than shuffled': text.cost('other_piece'),
-    'coarse worse with shuffled semantic tokens': coarse.cost('other_semantic'),
+  hears_music = audio.cost('other_piece').low > 0
+  hears_tokens = coarse.cost('other_semantic').low > 0
+  gains = {
+    'own MuLan text tokens better than none': text.cost('none'),
+    'own MuLan audio tokens better than none': audio.cost('none'),
   }
-  conditions = {words: cost.low > 0 for words, cost in costs.items()}
-  weakest = min(costs, key=lambda words: costs[words].low)
-  stage = 'coarse' if weakest.startswith('coarse') else 'semantic'
-  if all(list(conditions.values())[:1]) and 'text' in weakest:
-    stage = 'mulan_rvq'
+  stage = 'mulan_rvq'  # where text tokens part from audio tokens
+  if not hears_tokens:
+    stage = 'coarse'
+  if not hears_music:
+    stage = 'semantic'
   return gates.make(
-    'lm_conditioning', costs[weakest], 0.0, conditions, stage=stage
+    'lm_conditioning',
+    text.cost('none'),
+    0.0,
+    {words: gain.low > 0 for words, gain in gains.items()},
+    machinery={
+      'own MuLan audio tokens better than shuffled': hears_music,
+      'coarse worse with shuffled semantic tokens': hears_tokens,
+    },
+    stage=stage,
   )
 
 
@@ -357,15 +371,18 @@ def conditioning(
       axis=0,
     )
 
-  own = score(semantic)
+  own, none = score(semantic), score(semantic, mulan_levels=0)
   by_audio = ConditioningCost(
     own,
     {
+      'none': none,
       'other_piece': score(semantic, mulan=audio[others]),
       'same_piece': score(semantic, mulan=_other_windows(semantic.records)),
     },
   )
-  by_text = ConditioningCost(read(text), {'other_piece': read(text[:, others])})
+  by_text = ConditioningCost(
+    read(text), {'none': none, 'other_piece': read(text[:, others])}
+  )
   shuffled = coarse.batch['semantic'][other_pieces(coarse.units, seed)]
   by_semantic = ConditioningCost(
     score(coarse), {'other_semantic': score(coarse, semantic=shuffled)}
@@ -376,6 +393,9 @@ def conditioning(
     'semantic_same_piece': by_audio.cost('same_piece').shifted(own.mean()),
     'semantic_other_piece': by_audio.cost('other_piece').shifted(own.mean()),
     'semantic_own_text': float(by_text.own.mean()),
+    'semantic_none': float(none.mean()),
+    'cost_without_audio': by_audio.cost('none'),
+    'cost_without_text': by_text.cost('none'),
     'cost_of_other_text': by_text.cost('other_piece'),
     'cost_of_other_semantic': by_semantic.cost('other_semantic'),
   }

@@ -25,6 +25,8 @@ _ONSET_DB = 1.2  # mean rise over the mel bands
 _ONSET_GAP_FRAMES = 4
 _ONSET_LAG_FRAMES = 2
 _ONSET_PAST_FRAMES = 15
+_DEAD_FRAME = 2400  # 100 ms
+_DEAD_DBFS = -60.0
 _FLOOR = 1e-10
 
 
@@ -39,6 +41,7 @@ class ClipStatistics:
     flatness: Mean spectral flatness of the sounding frames: 1 is white noise.
     distinct_pitches: Pitch classes that were held for >= 120 ms.
     onsets_per_second: Note and drum beginnings.
+    dead_share: Share of 100 ms frames below -60 dBFS, in [0, 1].
   """
 
   finite: bool
@@ -47,6 +50,7 @@ class ClipStatistics:
   flatness: float
   distinct_pitches: int
   onsets_per_second: float
+  dead_share: float
 
 
 def measure(waveform: np.ndarray) -> ClipStatistics:
@@ -61,7 +65,17 @@ def measure(waveform: np.ndarray) -> ClipStatistics:
     flatness=flatness(clean),
     distinct_pitches=distinct_pitches(clean),
     onsets_per_second=onsets_per_second(clean),
+    dead_share=dead_share(clean),
   )
+
+
+def dead_share(waveform: np.ndarray) -> float:
+  """Share of whole 100 ms frames of a clip [S] whose RMS is below -60 dBFS."""
+  count = len(waveform) // _DEAD_FRAME
+  if not count:
+    return 0.0
+  frames = np.asarray(waveform)[: count * _DEAD_FRAME].reshape(count, -1)
+  return float((rms_dbfs(frames) < _DEAD_DBFS).mean())
 
 
 def flatness(waveform: np.ndarray) -> float:

@@ -203,7 +203,7 @@ class CascadePlan:
       output=self.out / 'features',
       kind=feature_cache.FOLDER,
       builds=(),
-      expected_seconds=510,
+      expected_seconds=110,
       shares=True,
     )
 
@@ -252,7 +252,7 @@ class CascadePlan:
       needs=('tokenize', 'features', 'bundle', 'generate'),
       output=self.out / 'report.json',
       builds=(),
-      expected_seconds=230,
+      expected_seconds=400,
       check_out=lambda overwrite: report.check_out(self.out, overwrite),
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.tiny_cascade import pictures
+from experiments.tiny_cascade import gates, pictures
 from experiments.tiny_cascade.gates import Gate, plain
 from musiclm_jax.evaluation import page
 from musiclm_jax.evaluation.page import Clip
@@ -74,13 +74,8 @@ class EvaluationReport:
 
   def to_html(self) -> str:
     """The page: no link leads out of it."""
-    failed = [gate for gate in self.gates if not gate.passed]
-    verdict = (
-      f'{len(failed)} of {len(self.gates)} gates failed: '
-      + ', '.join(f'{g.name} (look at {g.stage})' for g in failed)
-      if failed
-      else f'All {len(self.gates)} gates hold.'
-    )
+    rows = [gate.to_json() for gate in self.gates]
+    failed = gates.failing(rows)
     clips = ''.join(
       f'<h2>{html.escape(heading)}</h2>' + ''.join(map(page.player, group))
       for heading, group in self.clips.items()
@@ -90,9 +85,10 @@ class EvaluationReport:
     return page.document(
       'musiclm_jax: the tiny cascade',
       '<h1>Text in, music out: what each stage has learned</h1>'
-      f'<p class="{"failed" if failed else "ok"}">{html.escape(verdict)}</p>'
+      f'<p class="{"failed" if failed else "ok"}">'
+      f'{html.escape(gates.verdict(rows))}</p>'
       '<p>Sizes are tiny: this page shows learning, not music to enjoy.</p>'
-      f'{_gate_table(self.gates)}{clips}<h2>Losses</h2>{curves}'
+      f'{_gate_tables(self.gates)}{clips}<h2>Losses</h2>{curves}'
       f'<h2>Cost</h2>{_stage_table(self.stages)}'
       f'<h2>Baselines and figures</h2><pre>{baselines}</pre>',
     )
@@ -112,10 +108,22 @@ def check_out(folder: Path, overwrite: bool = False) -> None:
   page.check_out(folder, (page.HTML, _PICTURE), overwrite)
 
 
-def _gate_table(gates: Sequence[Gate]) -> str:
+def _gate_tables(found: Sequence[Gate]) -> str:
+  """Gates of machinery, then gates of size."""
+  return ''.join(
+    f'<h2>{heading}</h2>'
+    + _gate_table(kind, [gate for gate in found if gate.kind == kind])
+    for kind, heading in (
+      (gates.MACHINERY, 'Does the machinery work?'),
+      (gates.SIZE, 'Does the size suffice?'),
+    )
+  )
+
+
+def _gate_table(kind: str, found: Sequence[Gate]) -> str:
   """One row a gate, with its conditions in words."""
   rows = []
-  for gate in gates:
+  for gate in found:
     figures = ''.join(
       f'<td>{"–" if figure is None else format(figure, ".4g")}</td>'
       for figure in (gate.value, gate.chance, gate.low, gate.high)
@@ -125,13 +133,14 @@ def _gate_table(gates: Sequence[Gate]) -> str:
       f'{"✓" if holds else "✗"} {html.escape(text)}</span>'
       for text, holds in gate.conditions.items()
     )
-    verdict = 'ok' if gate.passed else 'failed'
+    word = gates.word(gate.to_json())
     rows.append(
       f'<tr><td>{gate.name}</td><td>{gate.stage}</td>{figures}'
-      f'<td class="{verdict}">{verdict}</td><td class="words">{words}</td></tr>'
+      f'<td class="{"ok" if gate.passed else "failed"}">{word}</td>'
+      f'<td class="words">{words}</td></tr>'
     )
   return (
-    '<table id="gates"><tr><th>gate</th><th>stage</th><th>value</th>'
+    f'<table id="{kind}"><tr><th>gate</th><th>stage</th><th>value</th>'
     '<th>chance</th><th>low</th><th>high</th><th></th><th>must hold</th></tr>'
     + ''.join(rows)
     + '</table>'

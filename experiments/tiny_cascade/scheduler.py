@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
 
-from experiments.tiny_cascade import process, slots
+from experiments.tiny_cascade import gates, process, slots
 from experiments.tiny_cascade.plan import CascadeStage
 from experiments.tiny_cascade.status_line import ProgressLine
 from musiclm_jax.contracts import atomic_file, ownership
@@ -136,24 +136,36 @@ def run_stage(
   return stamp
 
 
-def print_gates(gates: Sequence[dict]) -> None:
-  """Prints the table of gates."""
+def print_gates(rows: Sequence[dict]) -> None:
+  """Prints the table of gates, those of machinery first."""
   columns = ('value', 'chance', 'low', 'high')
-  print(f'\n{"gate":<17}{"stage":<13}', end='')
+  print(f'\n{"gate":<17}{"kind":<11}{"stage":<13}', end='')
   print(''.join(f'{name:>10}' for name in columns))
-  for gate in gates:
-    figures = ''.join(
-      f'{"-" if gate[name] is None else format(gate[name], ".4g"):>10}'
-      for name in columns
-    )
-    word = 'ok' if gate['passed'] else 'FAILED'
-    print(f'{gate["name"]:<17}{gate["stage"]:<13}{figures}  {word}')
+  for kind, found in gates.by_kind(rows).items():
+    for row in found:
+      figures = ''.join(
+        f'{"-" if row[name] is None else format(row[name], ".4g"):>10}'
+        for name in columns
+      )
+      word = gates.word(row)
+      word = 'FAILED' if word == 'failed' else word
+      print(f'{row["name"]:<17}{kind:<11}{row["stage"]:<13}{figures}  {word}')
 
 
-def finish(out: Path, stages: Sequence[CascadeStage]) -> int:
+def finish(
+  out: Path, stages: Sequence[CascadeStage], strict: bool = False
+) -> int:
   """Completes report.json, shows the gates and returns the exit code.
 
   The report is written by the last stage, which cannot know its own cost.
+
+  Args:
+    out: Folder of the demo.
+    stages: That were run.
+    strict: Whether gates of size bind as those of machinery do.
+
+  Returns:
+    1 if a gate fails the run, else 0.
   """
   path = out / 'report.json'
   report = json.loads(path.read_text())
@@ -171,14 +183,15 @@ def finish(out: Path, stages: Sequence[CascadeStage]) -> int:
   atomic_file.write_text(path, text)
   print_gates(report['gates'])
   print(f'\n{len(stages)} stages: {printable(out / "report.html")}')
-  failed = [gate for gate in report['gates'] if not gate['passed']]
-  for gate in failed:
-    words = report['baselines'].get(gate['name'], {}).get('conditions', {})
+  print(gates.verdict(report['gates']))
+  failed = gates.failing(report['gates'], strict)
+  for row in report['gates']:
+    if row['passed']:
+      continue
+    words = report['baselines'].get(row['name'], {}).get('conditions', {})
     broken = '; '.join(text for text, holds in words.items() if not holds)
     print(
-      f"gate '{gate['name']}' failed ({broken}): look at stage "
-      f"'{gate['stage']}', {printable(out / 'logs' / gate['stage'])}.log"
+      f"gate '{row['name']}' {gates.word(row)} ({broken}): look at stage "
+      f"'{row['stage']}', {printable(out / 'logs' / row['stage'])}.log"
     )
-  if not failed:
-    print('all gates hold')
   return 1 if failed else 0

@@ -3,7 +3,8 @@
 `python experiments/tiny_cascade/table.py runs/demo/report.json [REPORT ...]`
 
 A column is a report, a row a gate: its value, the figure that it is compared
-with, and whether it holds. Stages, with their seconds and memory, follow.
+with, and whether it holds; what only asks for size is "not reached" where it
+does not. Stages, with their seconds and memory, follow.
 """
 
 import json
@@ -18,7 +19,8 @@ def _figure(value: float | None) -> str:
 def _cell(gate: dict | None) -> str:
   if gate is None:
     return '–'
-  word = 'ok' if gate['passed'] else '**no**'
+  word = 'not reached' if gate.get('kind') == 'size' else '**no**'
+  word = 'ok' if gate['passed'] else word
   bounds = ''
   if gate['low'] is not None:
     bounds = f' [{_figure(gate["low"])}, {_figure(gate["high"])}]'
@@ -27,14 +29,15 @@ def _cell(gate: dict | None) -> str:
 
 
 def _rows(reports: list[dict], key: str, cell) -> list[str]:
-  """One row for each name under `key`, in the order of the first report."""
+  """One row for each name under `key`, in the order in which they appear."""
   lines = []
-  for first in reports[0][key]:
+  names = dict.fromkeys(row['name'] for r in reports for row in r[key])
+  for name in names:
     cells = []
     for report in reports:
-      found = [row for row in report[key] if row['name'] == first['name']]
+      found = [row for row in report[key] if row['name'] == name]
       cells.append(cell(found[0] if found else None))
-    lines.append(f'| {first["name"]} | {" | ".join(cells)} |')
+    lines.append(f'| {name} | {" | ".join(cells)} |')
   return lines
 
 

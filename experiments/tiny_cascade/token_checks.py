@@ -1,34 +1,23 @@
 """Checks of what makes tokens: codec, semantic tokens, MuLan.
 
-Artifacts -> `codec_*`, `semantic_usage`, `semantic_probe`, `mulan_recall`,
-`mulan_handover`, and figures. Semantic tokens are probed beside k-means tokens
-of equal K on log-mel frames, on MFCC and on an untrained network: tokens that
-do not beat them have learned nothing that the front end did not know.
+Artifacts -> `codec_*`, `semantic_usage`, `mulan_recall`, `mulan_handover`, and
+figures. What semantic tokens know of the music: `semantic_checks.py`.
 """
 
 import dataclasses
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 from experiments.tiny_cascade import codec_checks, gates
-from experiments.tiny_cascade.artifacts import (
-  Artifacts,
-  CorpusSplit,
-  Excerpt,
-  in_batches,
-)
-from musiclm_jax.data.token_store import TokenRecord
-from musiclm_jax.metrics import bootstrap, probe, retrieval
+from experiments.tiny_cascade.artifacts import Artifacts, CorpusSplit, Excerpt
+from musiclm_jax.metrics import bootstrap, retrieval
 from musiclm_jax.metrics import codec as codec_metrics
 
-OURS = 'w2v_bert'
 GALLERY = 64
 
 _CODEC_SECONDS = 5.0
 _CODEC_CLIPS = 64
-_PROBE_TRAIN, _PROBE_TEST = 600, 240
-_PROBE_CHUNK = 64  # clips in memory at once
 _RETRIEVAL_SECONDS = 10.0
 _RETRIEVAL_PAIRS = 192
 _RETRIEVAL_CAPTIONS = 4  # of each crop, so that its figure is no luck
@@ -79,167 +68,6 @@ def semantic_usage(artifacts: Artifacts) -> tuple[gates.Gate, dict]:
     {'perplexity >= 25 % of K': interval.value >= least},
   )
   return gate, {'codebook_size': size, 'tokens': int(counts.sum())}
-
-
-@dataclasses.dataclass(frozen=True)
-class ProbedCrops:
-  """The crops of one split that are probed, index by index.
-
-  Attributes:
-    units: Piece of each crop.
-    labels: Task (`family`, `tempo`) -> class of each crop.
-  """
-
-  units: Sequence[Hashable]
-  labels: Mapping[str, Sequence[Hashable]]
-
-
-@dataclasses.dataclass(frozen=True)
-class ProbeResult:
-  """Share of right answers per piece, for one task.
-
-  Attributes:
-    classes: Class of each held-out piece.
-    hits: Stream name -> share of right crops per piece [U].
-    majority: Balanced accuracy of always naming one class.
-  """
-
-  classes: Sequence[Hashable]
-  hits: Mapping[str, np.ndarray]
-  majority: float
-
-  def accuracy(self, stream: str) -> bootstrap.Interval:
-    """Balanced accuracy of one stream's probe."""
-    return bootstrap.mean(self.hits[stream], classes=self.classes)
-
-  def margin(self, stream: str) -> bootstrap.Interval:
-    """Our probe's balanced accuracy minus another's, piece by piece."""
-    return bootstrap.difference(
-      self.hits[OURS], self.hits[stream], classes=self.classes
-    )
-
-
-def probe_all(
-  streams: Mapping[str, tuple[Sequence[np.ndarray], Sequence[np.ndarray]]],
-  train: ProbedCrops,
-  test: ProbedCrops,
-  codebook_size: int,
-) -> dict[str, ProbeResult]:
-  """Probes every stream for every task.
-
-  Args:
-    streams: Name -> token streams of the training and held-out crops; ours
-      is called `w2v_bert`.
-    train: Labels of the training crops.
-    test: Labels of the held-out crops.
-    codebook_size: K of all streams.
-  """
-  results = {}
-  tables = {
-    name: [probe.histograms(side, codebook_size) for side in sides]
-    for name, sides in streams.items()
-  }
-  for task, labels in test.labels.items():
-    # A piece may change its lead: the unit is the piece in one class.
-    units = list(zip(test.units, labels, strict=True))
-    hits = {}
-    for name, (train_x, test_x) in tables.items():
-      right = probe.probe_hits(train_x, train.labels[task], test_x, labels)
-      hits[name], order = bootstrap.unit_means(right, units)
-    classes = [unit[1] for unit in order]
-    results[task] = ProbeResult(classes, hits, 1 / len(set(classes)))
-  return results
-
-
-def probe_gate(results: Mapping[str, ProbeResult]) -> gates.Gate:
-  """`semantic_probe`: beats every baseline in one task, chance in both."""
-  beats, conditions = {}, {}
-  for task, result in results.items():
-    above = result.accuracy(OURS).low > result.majority
-    conditions[f'{task}: above the majority class'] = above
-    margins = [result.margin(name).low for name in result.hits if name != OURS]
-    beats[task] = min(margins) > 0
-  words = ' or '.join(results)
-  conditions[f'{words}: beats k-means on log-mel, MFCC, untrained'] = any(
-    beats.values()
-  )
-  shown = next((task for task in results if beats[task]), next(iter(results)))
-  result = results[shown]
-  baselines = [name for name in result.hits if name != OURS]
-  strongest = max(baselines, key=lambda name: result.accuracy(name).value)
-  chance = result.accuracy(strongest).value
-  return gates.make(
-    'semantic_probe',
-    result.margin(strongest).shifted(chance),
-    chance,
-    conditions,
-  )
-
-
-def probe_figures(results: Mapping[str, ProbeResult]) -> dict:
-  """Balanced accuracies of all probes, for the report."""
-  return {
-    task: {
-      'majority': result.majority,
-      **{name: result.accuracy(name) for name in result.hits},
-    }
-    for task, result in results.items()
-  }
-
-
-def semantic_probe_gate(
-  artifacts: Artifacts, seed: int
-) -> tuple[gates.Gate, dict]:
-  """`semantic_probe`, with all baselines of equal K."""
-  size = artifacts.bundle.contract.streams['semantic'].codebook_size
-  rate = artifacts.bundle.contract.streams['semantic'].frame_rate
-  sides = (
-    _led(artifacts.train, artifacts.train.spread_records(1, _PROBE_TRAIN)),
-    _led(artifacts.test, artifacts.test.spread_records(3, _PROBE_TEST)),
-  )
-  untrained_features = artifacts.initial_features()
-  ours, mels, untrained, labels = [], [], [], []
-  for split, records in sides:
-    crops = [split.crop(record) for record in records]
-    ours.append([record.semantic for record in records])
-    labels.append([split.attributes(crop) for crop in crops])
-    mels.append([])
-    untrained.append([])
-    for first in range(0, len(crops), _PROBE_CHUNK):
-      part = [split.read(crop) for crop in crops[first : first + _PROBE_CHUNK]]
-      mels[-1] += [probe.log_mel_frames(c, rate) for c in part]
-      untrained[-1] += list(in_batches(untrained_features, np.stack(part)))
-  edges = probe.tempo_edges([a['bpm'] for a in labels[0]])
-  train, test = (
-    ProbedCrops(
-      [record.piece_id for record in records],
-      {
-        'family': [a['lead_family'] for a in side],
-        'tempo': probe.tempo_classes([a['bpm'] for a in side], edges),
-      },
-    )
-    for (_, records), side in zip(sides, labels, strict=True)
-  )
-  cepstra = [[probe.mfcc_frames(m) for m in side] for side in mels]
-  streams = {
-    OURS: tuple(ours),
-    'log_mel': probe.kmeans_tokens(*mels, size, seed),
-    'mfcc': probe.kmeans_tokens(*cepstra, size, seed),
-    'untrained': probe.kmeans_tokens(*untrained, size, seed),
-  }
-  results = probe_all(streams, train, test, size)
-  return probe_gate(results), probe_figures(results)
-
-
-def _led(
-  split: CorpusSplit, records: list[TokenRecord]
-) -> tuple[CorpusSplit, list[TokenRecord]]:
-  """The split with those records in which a lead is audible."""
-  return split, [
-    record
-    for record in records
-    if split.attributes(split.crop(record))['lead_family']
-  ]
 
 
 def distinct(attributes: Sequence[Hashable]) -> list[int]:

@@ -31,10 +31,12 @@ class Copying:
   Attributes:
     shares: Largest share of equal positions per span [N], in [0, 1].
     units: Clip or piece of each span.
+    left_out: Number of spans of too little entropy, which are not in `shares`.
   """
 
   shares: np.ndarray
   units: Sequence
+  left_out: int = 0
 
   def exact_rate(self) -> float:
     """Share of spans that equal a training span."""
@@ -52,6 +54,19 @@ def spans(tokens: np.ndarray, length: int, stride: int) -> np.ndarray:
   if not len(starts):
     return np.zeros((0, length), tokens.dtype)
   return np.stack([tokens[start : start + length] for start in starts])
+
+
+def entropies(queries: np.ndarray) -> np.ndarray:
+  """Entropy of the ids within each span [N, L], in bits [N].
+
+  A span that holds one token has none: it equals every other such span, of
+  music that was never heard as well.
+  """
+  out = np.zeros(len(queries))
+  for row, query in enumerate(queries):
+    shares = np.unique(query, return_counts=True)[1] / len(query)
+    out[row] = -(shares * np.log2(shares)).sum()
+  return out
 
 
 def largest_shares(
@@ -93,6 +108,7 @@ def measure(
   training: Sequence[np.ndarray],
   *,
   frame_rate: float,
+  least_bits: float = 0.0,
 ) -> Copying:
   """Measures all half-overlapping 5 s spans of token streams.
 
@@ -101,6 +117,7 @@ def measure(
     units: Owner of each stream.
     training: The training tokens [T_j].
     frame_rate: Tokens per second.
+    least_bits: Spans of less entropy are left out; see `entropies`.
   """
   length = round(SPAN_SECONDS * frame_rate)
   cut = [spans(tokens, length, max(1, length // 2)) for tokens in streams]
@@ -110,7 +127,12 @@ def measure(
     for _ in range(len(part))
   ]
   queries = np.concatenate(cut) if cut else np.zeros((0, length))
-  return Copying(largest_shares(queries, training), owners)
+  told = entropies(queries) >= least_bits
+  return Copying(
+    largest_shares(queries[told], training),
+    [owner for owner, kept in zip(owners, told, strict=True) if kept],
+    int((~told).sum()),
+  )
 
 
 def histograms(queries: np.ndarray, codebook_size: int) -> np.ndarray:

@@ -1,8 +1,7 @@
-"""Linear probes: how well tokens or features predict a label.
+"""Linear probes: how well features predict a label.
 
-tokens [T] of a crop -> square-rooted histogram [K] -> logistic regression ->
-label. Front ends and a k-means of equal K make the streams that tokens of a
-network have to beat.
+features [N, D] -> logistic regression -> label. Front ends and a k-means of
+equal K make what features or tokens of a network are compared with.
 """
 
 from collections.abc import Hashable, Sequence
@@ -10,20 +9,11 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from musiclm_jax.contracts.audio import SAMPLE_RATE
+from musiclm_jax.metrics import bootstrap
 
+NO_LABEL = -1  # of a frame of which there is nothing to know
 _FIT_FRAMES = 40_000
 _TEMPO_CLASSES = 3
-
-
-def histograms(streams: Sequence[np.ndarray], codebook_size: int) -> np.ndarray:
-  """Square roots of relative token frequencies, [N, K]."""
-  counts = np.stack(
-    [
-      np.bincount(np.ravel(tokens), minlength=codebook_size)[:codebook_size]
-      for tokens in streams
-    ]
-  )
-  return np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
 
 
 def log_mel_frames(waveform: np.ndarray, frame_rate: float) -> np.ndarray:
@@ -111,6 +101,51 @@ def probe_scores(
   """The score of a linear probe that each held-out row is true, [N]."""
   probe = _linear_probe().fit(train_x, np.asarray(train_y, int))
   return probe.decision_function(test_x)
+
+
+def balanced_accuracy(
+  hits: np.ndarray, classes: Sequence, pieces: Sequence
+) -> bootstrap.Interval:
+  """Mean accuracy of the classes; the bounds resample pieces.
+
+  Args:
+    hits: Whether each row was named rightly [N].
+    classes: True class of each row [N].
+    pieces: Piece of each row [N].
+  """
+  _, columns = np.unique(np.asarray(classes), return_inverse=True)
+  _, rows = np.unique(np.asarray(pieces), return_inverse=True)
+  total = np.zeros((rows.max() + 1, columns.max() + 1))
+  right = np.zeros_like(total)
+  np.add.at(total, (rows, columns), 1)
+  np.add.at(right, (rows, columns), hits)
+
+  def accuracy(units: np.ndarray) -> float:
+    count = total[units].sum(axis=0)
+    drawn = count > 0
+    return float((right[units].sum(axis=0)[drawn] / count[drawn]).mean())
+
+  return bootstrap.statistic(accuracy, len(total))
+
+
+def area_under_curve(
+  scores: np.ndarray, truth: np.ndarray, pieces: np.ndarray
+) -> bootstrap.Interval:
+  """Area under the ROC curve within each piece, averaged over pieces.
+
+  Args:
+    scores: Of each row, higher where it is rather true [N].
+    truth: 0 or 1 [N].
+    pieces: Piece of each row [N]; one whose rows are all alike does not count.
+  """
+  from sklearn.metrics import roc_auc_score
+
+  areas = []
+  for piece in np.unique(pieces):
+    own = pieces == piece
+    if 0 < truth[own].sum() < own.sum():
+      areas.append(roc_auc_score(truth[own], scores[own]))
+  return bootstrap.mean(areas)
 
 
 def _linear_probe():

@@ -42,6 +42,13 @@ def slipped(rng, spans, share=0.1):
   return np.where(wrong, rng.integers(0, 64, out.shape), out)
 
 
+def test_entropy_is_that_of_the_ids_whatever_their_order():
+  spans = np.array([[3] * 8, [1, 2] * 4, [1] * 4 + [2] * 4, range(8)])
+  np.testing.assert_allclose(
+    memorization.entropies(spans), [0, 1, 1, 3], atol=1e-12
+  )
+
+
 def test_transport_costs_what_an_exact_solver_finds():
   from scipy.optimize import linprog
 

@@ -63,6 +63,13 @@ def test_ratio_is_of_corrected_shares_and_unbounded_by_chance():
   assert token_agreement.ratio(planted(0.6), planted(0.0)).value == np.inf
 
 
+def test_tokens_that_are_all_alike_keep_nothing():
+  same = np.zeros((PIECES, FRAMES, 1), int)
+  (found,) = token_agreement.measure(same, same, AUDIBLE, GROUPS)
+  assert found.corrected() == 0.0
+  assert token_agreement.ratio(found, found).value == 0.0
+
+
 def test_a_piece_alone_on_its_instruments_is_refused():
   with pytest.raises(ValueError, match='two pieces or more on 7'):
     token_agreement.measure(

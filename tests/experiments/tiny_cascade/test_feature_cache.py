@@ -48,7 +48,7 @@ def compute(tmp_path, monkeypatch):
   def run(dies_at=None):
     codec = Codec()
     codec.dies_at = dies_at
-    found = feature_cache.of_split(tmp_path, 'train', Tones(), codec)
+    found = feature_cache.of_split(tmp_path, 'test', Tones(), codec)
     return types.SimpleNamespace(calls=codec.calls, **vars(found))
 
   run.corpus = tmp_path / 'corpus'
@@ -71,5 +71,5 @@ def test_an_interruption_keeps_the_crops_that_were_done(compute):
 
 def test_features_of_another_corpus_are_not_used(compute):
   compute()
-  (compute.corpus / 'index.json').write_text('{"train": [8]}')
+  (compute.corpus / 'index.json').write_text('{"test": [8]}')
   assert compute().calls == 3

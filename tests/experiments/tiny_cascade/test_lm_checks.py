@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.tiny_cascade import lm_checks, ngrams
+from experiments.tiny_cascade import gates, lm_checks, ngrams
 
 SIZE = 8
 
@@ -70,25 +70,50 @@ def test_other_pieces_are_other_pieces():
     lm_checks.other_pieces(['a', 'a'])
 
 
-def conditioning(cost, name):
+def conditioning(*names, **costs):
   rng = np.random.default_rng(1)
   own = rng.normal(2.0, 0.3, 40)
+  costs = dict.fromkeys(names, 0.1) | costs
   return lm_checks.ConditioningCost(
-    own, {name: own + cost + 0.02 * rng.standard_normal(40)}
+    own,
+    {
+      name: own + cost + 0.02 * rng.standard_normal(40)
+      for name, cost in costs.items()
+    },
   )
 
 
-@pytest.mark.parametrize('ignored', [None, 'audio', 'text', 'coarse'])
-def test_an_lm_that_ignores_its_conditioning_fails(ignored):
+def conditioning_gate(**changes):
+  return lm_checks.conditioning_gate(
+    changes.get('audio', conditioning('none', 'other_piece')),
+    changes.get('text', conditioning('none')),
+    changes.get('coarse', conditioning('other_semantic')),
+  )
+
+
+@pytest.mark.parametrize(
+  ('change', 'stage'),
+  [
+    ({'audio': conditioning('none', other_piece=0.0)}, 'semantic'),
+    ({'coarse': conditioning(other_semantic=0.0)}, 'coarse'),
+  ],
+)
+def test_an_lm_that_ignores_its_conditioning_fails(change, stage):
   """Mistake 33: crops drawn independently teach a model to ignore it."""
-  gate = lm_checks.conditioning_gate(
-    conditioning(0.0 if ignored == 'audio' else 0.1, 'other_piece'),
-    conditioning(0.0 if ignored == 'text' else 0.1, 'other_piece'),
-    conditioning(0.0 if ignored == 'coarse' else 0.1, 'other_semantic'),
-  )
-  assert gate.passed == (ignored is None)
-  if ignored == 'coarse':
-    assert gate.stage == 'coarse'
+  assert conditioning_gate().passed
+  gate = conditioning_gate(**change)
+  assert not gate.passed and gate.stage == stage
+  assert gate.kind == gates.MACHINERY
+
+
+def test_tokens_that_are_worse_than_none_do_not_suffice():
+  """Though those of another piece are dearer still."""
+  worse = conditioning(none=-0.05, other_piece=0.1)
+  for change in ({'text': worse}, {'audio': worse}):
+    gate = conditioning_gate(**change)
+    assert not gate.passed and gate.kind == gates.SIZE, change
+  gate = conditioning_gate(text=worse)
+  assert gate.value < 0 and gate.stage == 'mulan_rvq'
 
 
 def looking_at(*offsets):

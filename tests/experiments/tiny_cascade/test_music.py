@@ -97,6 +97,13 @@ def test_noise_is_no_music_and_not_sane():
   assert clip.flatness > 0.5 and not is_sane(clip)
 
 
+def test_dead_air_is_counted_in_tenths_of_a_second():
+  clip = np.concatenate([melody([60, 64, 67]), np.zeros(RATE), [0.1]])
+  assert music.measure(clip).dead_share == pytest.approx(10 / 25)
+  assert music.dead_share(1.1e-3 * np.sign(clip[:RATE])) == 0.0
+  assert music.dead_share(np.zeros(10)) == 0.0, 'no whole frame'
+
+
 def test_tremolo_begins_no_notes():
   time = np.arange(RATE * 10) / RATE
   wave = tone(60, 10.0, decay=0.0) * (1 + 0.8 * np.sin(2 * np.pi * 5 * time))

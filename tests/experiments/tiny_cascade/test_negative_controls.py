@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
-from experiments.tiny_cascade import cascade_checks, music, negative_controls
+from experiments.tiny_cascade import (
+  cascade_checks,
+  copy_checks,
+  music,
+  negative_controls,
+)
+from experiments.tiny_cascade.music import ClipStatistics
 from musiclm_jax.metrics import memorization
 from musiclm_jax.rendered_music import programs
+
+MUSIC = ClipStatistics(True, 0.9, -18.0, 0.01, 6, 3.0, 0.0)
 
 
 def test_a_constant_tone_of_each_family_fails_cascade_music():
@@ -17,7 +25,9 @@ def test_a_constant_tone_of_each_family_fails_cascade_music():
     assert measured.distinct_pitches < 3, family
     assert measured.onsets_per_second < 0.5, family
     rows.append([measured])
-  gate = cascade_checks.music_gate(rows, np.zeros(len(rows)))
+  gate = cascade_checks.music_gate(
+    rows, [MUSIC] * len(rows), np.zeros(len(rows))
+  )
   assert not gate.passed
 
 
@@ -38,11 +48,11 @@ def test_retrieval_of_training_clips_fails_cascade_copy():
     training,
     frame_rate=25.0,
   )
-  copy_gate = cascade_checks.copy_gate(retrieved, real)
+  copy_gate = copy_checks.copy_gate(retrieved, real)
   assert not copy_gate.passed
   tone = music.measure(negative_controls.constant_tone('piano', 4.0))
-  music_gate = cascade_checks.music_gate([[tone]], np.zeros(1))
+  music_gate = cascade_checks.music_gate([[tone]], [MUSIC], np.zeros(1))
   assert negative_controls.gate(copy_gate, music_gate).passed
   assert not negative_controls.gate(
-    cascade_checks.copy_gate(real, real), music_gate
+    copy_checks.copy_gate(real, real), music_gate
   ).passed

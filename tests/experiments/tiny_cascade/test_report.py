@@ -10,6 +10,8 @@ from experiments.tiny_cascade import gates, report
 from musiclm_jax.contracts import ownership
 from musiclm_jax.metrics.bootstrap import Interval
 
+KINDS = (gates.MACHINERY, gates.SIZE)
+
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
@@ -19,7 +21,7 @@ def folder(tmp_path_factory):
       name,
       Interval(0.5, 0.4, 0.6),
       0.1,
-      {'low > chance': name != 'mulan_recall'},
+      {'low > chance': name not in ('mulan_recall', 'cascade_music')},
     )
     for name in gates.STAGE_OF
   ]
@@ -59,6 +61,7 @@ def test_json_is_as_specified(folder):
   for gate in data['gates']:
     assert list(gate) == [
       'name',
+      'kind',
       'stage',
       'value',
       'chance',
@@ -84,8 +87,14 @@ def test_page_needs_nothing_from_outside(folder):
 
 def test_page_names_the_failed_gate_and_its_stage(folder):
   page = (folder / 'report.html').read_text()
-  assert '1 of 19 gates failed: mulan_recall (look at mulan)' in page
-  assert page.count('<table id="gates">') == 1
+  assert (
+    'The machinery fails in 1 of 13 gates: mulan_recall (look at mulan). Of 7 '
+    'gates of size 6 are reached; not reached at this size: cascade_music.'
+  ) in page
+  machinery, size = (page.index(f'<table id="{k}">') for k in KINDS)
+  assert machinery < page.index('<td>mulan_recall</td>') < size
+  assert size < page.index('<td>cascade_music</td>')
+  assert page.count('>failed</td>') == page.count('>not reached</td>') == 1
 
 
 def test_picture_is_a_png(folder):

@@ -1,104 +1,85 @@
-"""The probe finds planted knowledge and no other."""
+"""The probe finds planted notes and no other; timbre is told from notes."""
 
 import numpy as np
 import pytest
 
-from experiments.tiny_cascade import token_checks
-from musiclm_jax.metrics import probe as linear
+from experiments.tiny_cascade import gates, semantic_checks
+from experiments.tiny_cascade.semantic_checks import ProbedFrames
+from musiclm_jax.metrics import bootstrap, probe
 
-SIZE = 32
-FAMILIES = ('piano', 'organ', 'brass')
+PITCHES, CHORDS = 12, 24
 
 
-def crops(seed, count):
+def frames(seed, pieces, strength):
+  """Frames of which ours know as much as `strength`, `deaf` nothing."""
   rng = np.random.default_rng(seed)
-  family = rng.choice(FAMILIES, count)
-  tempo = rng.integers(0, 3, count)
-  return token_checks.ProbedCrops(
-    [f'{seed}-{i // 2}' for i in range(count)],
-    {'family': family.tolist(), 'tempo': tempo.tolist()},
+  count = 16 * pieces
+  truth = {
+    'lead_pitch': rng.integers(0, PITCHES, count),
+    'chord': rng.integers(0, CHORDS, count),
+    'onset': rng.integers(0, 2, count),
+  }
+  truth['lead_pitch'][::5] = probe.NO_LABEL
+  planted = np.concatenate(
+    [
+      np.eye(PITCHES)[truth['lead_pitch']],
+      np.eye(CHORDS)[truth['chord']],
+      truth['onset'][:, None],
+    ],
+    axis=1,
+  )
+  noise = rng.standard_normal((2, *planted.shape))
+  return ProbedFrames(
+    np.repeat(np.arange(pieces), 16),
+    truth,
+    {'w2v_bert': strength * planted + noise[0], 'deaf': noise[1]},
   )
 
 
-def stream(labels, seed, strength):
-  """Tokens whose histogram tells family and tempo apart, or does not."""
-  rng = np.random.default_rng(seed)
-  out = []
-  for family, tempo in zip(
-    labels.labels['family'], labels.labels['tempo'], strict=True
-  ):
-    tokens = rng.integers(0, SIZE, 250)
-    marked = rng.random(250) < strength
-    tokens[marked] = FAMILIES.index(family)
-    marked = rng.random(250) < strength
-    tokens[marked] = 8 + tempo
-    out.append(tokens)
-  return out
+def probed(strength):
+  return semantic_checks.frame_probes(
+    frames(0, 60, strength), frames(1, 30, strength)
+  )
 
 
-@pytest.fixture(scope='module')
-def sides():
-  return crops(0, 400), crops(1, 160)
+def about(value, spread=0.1):
+  return bootstrap.Interval(value, value - spread, value + spread)
 
 
-def probe(sides, strengths):
-  streams = {
-    name: tuple(
-      stream(side, seed + 10 * k, strength) for k, side in enumerate(sides)
-    )
-    for seed, (name, strength) in enumerate(strengths.items())
-  }
-  return token_checks.probe_all(streams, *sides, SIZE)
+def test_frames_that_know_the_notes_pass():
+  found = probed(8.0)
+  gate = semantic_checks.probe_gate(found['w2v_bert'], about(3.0))
+  assert gate.passed, found
+  for task, chance in semantic_checks.CHANCE.items():
+    assert abs(found['deaf'][task].value - chance) < 0.1, task
 
 
-def test_tokens_that_know_more_than_the_baselines_pass(sides):
-  results = probe(sides, {'w2v_bert': 0.3, 'log_mel': 0.02, 'untrained': 0.0})
-  gate = token_checks.probe_gate(results)
-  assert gate.passed, gate
-  assert gate.low > gate.chance
+def test_frames_that_know_nothing_are_a_fault_of_the_machinery():
+  known = {task: about(0.95, 0.01) for task in semantic_checks.TASKS}
+  gate = semantic_checks.probe_gate(
+    known | {'lead_pitch': about(1 / 12, 0.02)}, about(3.0)
+  )
+  assert not gate.passed and gate.kind == gates.MACHINERY
 
 
-def test_tokens_no_better_than_log_mel_fail(sides):
-  results = probe(sides, {'w2v_bert': 0.1, 'log_mel': 0.1, 'untrained': 0.0})
-  assert not token_checks.probe_gate(results).passed
+@pytest.mark.parametrize(
+  ('change', 'words'),
+  [
+    ({'lead_pitch': 0.7}, "the lead's pitch class in >= 75 % of frames"),
+    ({'chord': 0.4}, 'the chord in >= 40 % of frames'),
+    ({'onset': 0.75}, 'onsets with an AUC >= 0.8'),
+  ],
+)
+def test_each_kind_of_note_must_be_known(change, words):
+  known = {'lead_pitch': 0.9, 'chord': 0.6, 'onset': 0.95} | change
+  gate = semantic_checks.probe_gate(
+    {task: about(value, 0.05) for task, value in known.items()}, about(3.0)
+  )
+  assert gate.kind == gates.SIZE
+  assert [w for w, holds in gate.conditions.items() if not holds] == [words]
 
 
-def test_tokens_that_know_nothing_stay_at_the_majority(sides):
-  results = probe(sides, {'w2v_bert': 0.0, 'log_mel': 0.0})
-  assert not token_checks.probe_gate(results).passed
-  for result in results.values():
-    assert abs(result.accuracy('w2v_bert').value - result.majority) < 0.15
-
-
-def test_kmeans_tokens_separate_planted_clusters():
-  rng = np.random.default_rng(0)
-  centres = rng.normal(size=(4, 8)) * 10
-  ids = [rng.integers(0, 4, 100) for _ in range(6)]
-  frames = [centres[i] + rng.normal(size=(100, 8)) for i in ids]
-  tokens, held_out = linear.kmeans_tokens(frames[:4], frames[4:], 4, 0)
-  assert len(tokens) == 4 and len(held_out) == 2
-  for cluster in range(4):
-    assert len(set(held_out[0][ids[4] == cluster])) == 1
-
-
-def test_front_ends_have_one_frame_a_token():
-  wave = np.random.default_rng(0).normal(size=240_000) * 0.1
-  mel = linear.log_mel_frames(wave, 25.0)
-  assert abs(len(mel) - 250) <= 1
-  assert linear.mfcc_frames(mel).shape == (len(mel), 20)
-
-
-def test_tempo_classes_are_terciles_of_the_training_tempi():
-  bpm = np.linspace(60, 180, 300)
-  edges = linear.tempo_edges(bpm)
-  counts = np.bincount(linear.tempo_classes(bpm, edges))
-  np.testing.assert_allclose(counts, 100, atol=1)
-
-
-def test_scores_of_a_planted_truth_are_higher():
-  rng = np.random.default_rng(0)
-  x = rng.normal(size=(600, 5))
-  truth = x[:, 2] + 0.3 * rng.normal(size=600) > 1.0
-  scores = linear.probe_scores(x[:400], truth[:400], x[400:])
-  held_out = truth[400:]
-  assert scores[held_out].min() > np.median(scores[~held_out])
+def test_tokens_that_change_with_the_instrument_fail():
+  known = {task: about(0.95, 0.01) for task in semantic_checks.TASKS}
+  assert semantic_checks.probe_gate(known, about(2.2)).passed
+  assert not semantic_checks.probe_gate(known, about(2.05)).passed
