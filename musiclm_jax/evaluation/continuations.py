@@ -40,7 +40,7 @@ Continue = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Prompts:
+class TrainingPrompts:
   """Token streams that begin with a prompt.
 
   Attributes:
@@ -56,10 +56,10 @@ class Prompts:
   pieces: Sequence[str]
   kinds: Sequence[str]
 
-  def longer_than(self, tokens: int) -> 'Prompts':
+  def longer_than(self, tokens: int) -> 'TrainingPrompts':
     """Those of so many tokens or more."""
     rows = [k for k, s in enumerate(self.semantic) if len(s) >= tokens]
-    return Prompts(
+    return TrainingPrompts(
       self.mulan[rows],
       [self.semantic[k] for k in rows],
       [self.pieces[k] for k in rows],
@@ -87,7 +87,7 @@ class Continued:
 
 
 def continue_prompts(
-  prompts: Prompts,
+  prompts: TrainingPrompts,
   num_tokens: int,
   continue_with: Continue,
   centroids: np.ndarray,
@@ -118,13 +118,13 @@ def continue_prompts(
   return Continued(
     exact=(made == true).all(axis=1),
     costs=memorization.transport_costs(made, true, centroids),
-    entropies=memorization.entropies(made, len(centroids)),
+    entropies=memorization.entropies(made),
     pieces=prompts.pieces,
     negatives=negatives,
   )
 
 
-def _mismatched(prompts: Prompts, count: int, seed: int) -> np.ndarray:
+def _mismatched(prompts: TrainingPrompts, count: int, seed: int) -> np.ndarray:
   """Pairs of streams of two pieces, of one kind where possible, [M, 2]."""
   rng = np.random.default_rng([seed, count])
   rows = np.arange(len(prompts.pieces))
@@ -318,7 +318,9 @@ def greedy(model: MusicLM, batch_size: int) -> Continue:
   return continue_all
 
 
-def _tokens(inputs: EvaluationInputs, folder: ClipFolder, side: str) -> Prompts:
+def _tokens(
+  inputs: EvaluationInputs, folder: ClipFolder, side: str
+) -> TrainingPrompts:
   """Tokenizes clips, as the language models learned from them.
 
   Raises:
@@ -338,7 +340,9 @@ def _tokens(inputs: EvaluationInputs, folder: ClipFolder, side: str) -> Prompts:
       f'{LENGTH / FRAME_RATE:g} s: give longer ones'
     )
   kinds = {folder.names[index]: _kind(folder, index) for index in chosen}
-  return Prompts(np.stack(mulan), semantic, pieces, [kinds[p] for p in pieces])
+  return TrainingPrompts(
+    np.stack(mulan), semantic, pieces, [kinds[p] for p in pieces]
+  )
 
 
 def _kind(folder: ClipFolder, index: int) -> str:

@@ -275,13 +275,6 @@ def bounded_threshold(negatives: np.ndarray, rate: float) -> float:
   return float(ordered[max(allowed, 0)])
 
 
-def entropies(queries: np.ndarray, codebook_size: int) -> np.ndarray:
-  """Entropy of the ids of each span [N, L], in bits [N]."""
-  shares = histograms(queries, codebook_size)
-  logs = np.log2(np.where(shares > 0, shares, 1.0))
-  return -(shares * logs).sum(axis=1)
-
-
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   """Euclidean distances of rows, [N, M]."""
   a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)

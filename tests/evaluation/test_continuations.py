@@ -4,7 +4,7 @@ import numpy as np
 from scipy import stats
 
 from musiclm_jax.evaluation import continuations
-from musiclm_jax.evaluation.continuations import LENGTH, Prompts
+from musiclm_jax.evaluation.continuations import LENGTH, TrainingPrompts
 from musiclm_jax.metrics import memorization
 
 COUNT = 300
@@ -23,7 +23,7 @@ def drawn_prompts(rng, count, tokens):
   styles = np.arange(count) % NUM_STYLES
   mulan = rng.integers(0, 9, (count, 12))
   mulan[:, 0] = styles
-  return Prompts(
+  return TrainingPrompts(
     mulan,
     [drawn_span(rng, style, tokens + LENGTH) for style in styles],
     [f'piece {rng.integers(1 << 30)}' for _ in styles],
@@ -87,7 +87,7 @@ def test_planted_copies_are_found_with_few_false_alarms():
 
 
 def test_mismatched_pairs_are_of_two_pieces_of_one_kind():
-  prompts = Prompts(
+  prompts = TrainingPrompts(
     np.zeros((5, 12), int),
     [np.zeros(LENGTH, int)] * 5,
     ['a', 'a', 'b', 'c', 'd'],

@@ -130,8 +130,3 @@ def test_a_bounded_threshold_holds_its_share_with_confidence(count):
   assert passed == 0 or high(passed) <= 0.01 < high(passed + 1)
   if count >= 299:
     assert high(passed) <= 0.01
-
-
-def test_entropies_are_those_of_the_ids():
-  spans = np.array([[3, 3, 3, 3], [0, 1, 2, 3], [0, 0, 1, 1]])
-  np.testing.assert_allclose(memorization.entropies(spans, 5), [0, 2, 1])
