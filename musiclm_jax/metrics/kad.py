@@ -20,7 +20,7 @@ from musiclm_jax.metrics import bootstrap
 
 SCALE = 100.0
 MEDIAN_ROWS = 2000  # from whose pairs the median distance is taken
-_BLOCK = 1024
+_BLOCK = 256
 _GROUPS = 64  # of clips, which are resampled
 _RESAMPLES = 2000
 
@@ -62,14 +62,12 @@ def median_distance(
     rng = np.random.default_rng([seed, len(rows)])
     rows = rows[np.sort(rng.permutation(len(rows))[:max_rows])]
   rows = rows - rows.mean(axis=0)
-  squares = np.concatenate(
-    [
-      _squared_distances(part, rows[start:])[
-        np.triu_indices(len(part), 1, len(rows) - start)
-      ]
-      for start, part in _blocks(rows)
-    ]
-  )
+  squares, filled = np.empty(len(rows) * (len(rows) - 1) // 2), 0
+  for start, part in _blocks(rows):
+    above = np.triu_indices(len(part), 1, len(rows) - start)
+    found = _squared_distances(part, rows[start:])[above]
+    squares[filled : filled + len(found)] = found
+    filled += len(found)
   # In place, as there are millions of pairs.
   distances = np.sqrt(squares, out=squares)
   median = float(np.median(distances, overwrite_input=True))
