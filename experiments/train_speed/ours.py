@@ -57,6 +57,7 @@ def codec() -> ConfigDict:
   config = read_config('soundstream', 'paper')
   config.data.update(crop_seconds=1.0, batch_size=4)
   config.training.ema_decay = 0.0
+  config.model.dtype = config.discriminators.dtype = 'float32'
   return config
 
 
