@@ -52,10 +52,11 @@ def test_what_is_named_alone_is_there():
   for folder in re.findall(r'`([\w/]+)/`', TOUR):
     assert any((place / folder).is_dir() for place in PLACES), folder
   for name in re.findall(r'`([A-Z]\w+)\.(\w+)`', TOUR):
+    texts = (path.read_text(encoding='utf-8') for path in package.rglob('*.py'))
     assert any(
-      name[1] in defined(defined(ast.parse(p.read_text()))[name[0]])
-      for p in package.rglob('*.py')
-      if f'class {name[0]}' in p.read_text()
+      name[1] in defined(defined(ast.parse(text))[name[0]])
+      for text in texts
+      if re.search(rf'^class {name[0]}\b', text, re.MULTILINE)
     ), name
 
 
