@@ -124,6 +124,7 @@ def train(
     mesh,
     optimizers=optimizers,
     total_steps=plan.total_steps,
+    earlier=plan.earlier,
     seed=seed,
     accumulation=accumulation,
     ema_decay=ema_decay,
