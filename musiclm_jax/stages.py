@@ -317,9 +317,12 @@ def _embedding_rvq(config: Config) -> Task:
 def _layout(config: Config) -> Layout:
   from musiclm_jax.token_lm.layout import make_layout
 
+  # What an LM learns to do without has a mask, as a token of its own.
+  without = config['loss'].get('no_semantic_probability', 0.0)
   return make_layout(
     config['stage'],
     crop_seconds=config['data']['crop_seconds'],
+    semantic_mask=without > 0.0,
     **config['layout'],
   )
 
