@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.horizon import Earlier
+from musiclm_jax.contracts.horizon import Earlier, Horizon
 
 _WAYS = ('lowest', 'highest')
 
@@ -88,6 +88,11 @@ class Schedule:
   keep_every: int = 0
   keep_best: str = ''
   earlier: Earlier = ()
+
+  @property
+  def horizon(self) -> Horizon:
+    """What shares of the training refer to."""
+    return Horizon(self.total_steps, tuple(map(tuple, self.earlier)))
 
   @property
   def best(self) -> Best | None:
