@@ -1,122 +1,124 @@
-"""Which codebooks belong to averaged weights? Measured on one training.
+"""Which codebooks belong to averaged weights? Measured on checkpoints.
 
-`python experiments/averaged_codebooks/run.py --source=KIND:DIR --out=FILE`
+`python experiments/averaged_codebooks/run.py --workdir=DIR \
+  --source=KIND:DIR --out=FILE`
 
-A tiny codec is trained with a moving average of its parameters. At a few steps
-held-out music goes through the same checkpoint in five pairings: the
-parameters as they are or averaged, with the codebooks as they are (`live`),
-averaged as the parameters are (`averaged`), or moved on by their own running
-means on what the averaged encoder makes of training music (`refitted`).
+The parameters of the last checkpoints of a codec's workdir are averaged, which
+is what a moving average over so many steps is, and held-out music goes through
+them with the codebooks of the last checkpoint (`live`), with averaged ones and
+with ones that were refitted to the averaged encoder.
 """
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from musiclm_jax import stages
 from musiclm_jax.cascade import stage_data
-from musiclm_jax.configs import soundstream
-from musiclm_jax.contracts import sharding
 from musiclm_jax.nn import quantizer
-from musiclm_jax.training.assembly import assemble
+from musiclm_jax.training import checkpoint, workdir
 
-LOOKS = 3  # at the pairings, in even distances
 REFITS = 40  # batches
 
 
 def main() -> None:
-  """Trains, looks, and writes the held-out metrics of every pairing."""
+  """Evaluates every pairing and writes means and paired differences."""
   flags = argparse.ArgumentParser(description=__doc__)
+  flags.add_argument('--workdir', required=True, type=Path)
   flags.add_argument('--source', required=True)
   flags.add_argument('--out', required=True, type=Path)
-  flags.add_argument('--steps', type=int, default=500)
-  flags.add_argument('--decay', type=float, default=0.99)
   given = flags.parse_args()
-  rows = []
-  for row in measure(given.source, given.steps, given.decay):
-    print(json.dumps(row), flush=True)
-    rows.append(row)
-    given.out.write_text(json.dumps(rows, indent=1) + '\n')
-
-
-def measure(source: str, steps: int, decay: float):
-  """Yields a row a look: step, pairing -> metric -> mean."""
-  config = soundstream.get_config('tiny')
-  config.data.source, config.data.eval_batches = source, 16
-  config.schedule.total_steps = steps
-  config.loss.adversarial_start = 1.0
-  task = stages.build(config)
-  with tempfile.TemporaryDirectory() as folder:
-    inputs = stage_data.Inputs(config.data.to_dict(), config.seed, Path(folder))
-    data = stage_data.open_data('soundstream', inputs)
-    batches = data.train(0)
-    mesh = sharding.make_mesh()
-    training = assemble(
-      task,
-      sharding.put_batch(next(batches), mesh),
-      mesh,
-      optimizers=config.optimizer.to_dict(),
-      total_steps=steps,
-      ema_decay=decay,
+  folder = given.workdir / workdir.CHECKPOINTS
+  steps = sorted(checkpoint.steps_in(folder))
+  found = [checkpoint.read(folder / str(step)) for step in steps]
+  results = {
+    f'mean of steps {", ".join(map(str, steps[-n:]))}': measure(
+      found[-n:], given.source
     )
-    state, step = training.create_state(), training.step(task.at(0))
-    averaged = jax.tree.map(jnp.copy, state.collections['codec'])
-    for number in range(1, steps + 1):
-      batch = sharding.put_batch(next(batches), mesh)
-      state, _ = step(state, batch)
-      averaged = average(averaged, state.collections['codec'], number, decay)
-      if number % (steps // LOOKS) == 0:
-        extra = (next(batches) for _ in range(REFITS))
-        pairs = pairings(task, state, averaged, extra)
-        yield {'step': number} | {
-          name: evaluate(task, data, *pair) for name, pair in pairs.items()
-        }
+    for n in range(2, len(steps) + 1)
+  }
+  text = json.dumps(results, indent=1)
+  sys.stdout.write(text + '\n')
+  given.out.write_text(text + '\n')
 
 
-def average(old, new, number: int, decay: float):
-  """Moves averaged codebooks as the step moves averaged parameters."""
-  decay = min(decay, (1 + number) / (10 + number))
+def measure(checkpoints: list, source: str) -> dict:
+  """Pairing -> metric -> mean, and its difference from averaged and live."""
+  config = checkpoints[-1].config
+  options = dict(config['data']) | {'source': source, 'eval_batches': 32}
+  task = stages.build(config)
+  params = [c.params for c in checkpoints]
+  books = [
+    {k: jnp.asarray(v) for k, v in c.collections['codec'].items()}
+    for c in checkpoints
+  ]
+  averaged = jax.tree.map(lambda *each: sum(each) / len(each), *params)
+  with tempfile.TemporaryDirectory() as folder:
+    inputs = stage_data.Inputs(options, 0, Path(folder))
+    data = stage_data.open_data('soundstream', inputs)
+    pairs = {
+      'averaged, live': (averaged, books[-1]),
+      'averaged, averaged': (averaged, mean_of(books)),
+      'averaged, refitted': (
+        averaged,
+        refitted(task, averaged, books[-1], data.train(0)),
+      ),
+      'plain, live': (params[-1], books[-1]),
+    }
+    run, rows = jax.jit(task.evaluate), {name: [] for name in pairs}
+    for batch in data.evaluation():
+      for name, (own, book) in pairs.items():
+        rows[name].append(run(own, {'codec': book}, batch))
+  return compare(rows)
+
+
+def compare(rows: dict) -> dict:
+  """Means, and paired differences with their standard errors."""
+  values = {
+    name: {k: np.concatenate([row[k] for row in found]) for k in found[0]}
+    for name, found in rows.items()
+  }
+  first = next(iter(values.values()))
+  return {
+    name: {
+      metric: {
+        'mean': round(float(row.mean()), 4),
+        'difference': round(float((row - first[metric]).mean()), 4),
+        'standard error': round(
+          float((row - first[metric]).std() / len(row) ** 0.5), 4
+        ),
+      }
+      for metric, row in metrics.items()
+    }
+    for name, metrics in values.items()
+  }
+
+
+def mean_of(books: list) -> dict:
+  """Codebooks whose running sums are averaged, as their parameters are."""
   sums = {
-    name: decay * old[name] + (1 - decay) * new[name]
+    name: sum(each[name] for each in books) / len(books)
     for name in ('embed_sum', 'count')
   }
   count = jnp.maximum(sums['count'], 1e-6)[..., None]
-  embed = (
-    jnp.where(
-      sums['count'][..., None] > 0, sums['embed_sum'] / count, new['embed']
-    )
-    .at[:, 0]
-    .set(0.0)
-  )
-  return new | sums | {'embed': embed}
+  # The first entry of each level stays zero.
+  embed = (sums['embed_sum'] / count).at[:, 0].set(0.0)
+  return books[-1] | sums | {'embed': embed}
 
 
-def pairings(task, state, averaged, batches):
-  """Pairing -> parameters and codebooks."""
-  live = state.collections['codec']
-  return {
-    'plain, live': (state.params, live),
-    'averaged, live': (state.ema_params, live),
-    'averaged, averaged': (state.ema_params, averaged),
-    'averaged, refitted': (
-      state.ema_params,
-      refitted(task, state.ema_params, live, batches),
-    ),
-    'plain, averaged': (state.params, averaged),
-  }
-
-
-def refitted(task, params, books, batches):
-  """Moves codebooks on what an encoder makes of music."""
+def refitted(task, params, books, batches) -> dict:
+  """Moves codebooks on what an encoder makes of training music."""
 
   @jax.jit
   def move(books, waveform, key):
     _, latents, quantized = task.codec.reconstruct(
-      params, {'codec': books}, waveform, None, None
+      params, {'codec': books}, waveform
     )
     return quantizer.update(
       books,
@@ -128,19 +130,9 @@ def refitted(task, params, books, batches):
       zero_entries=1,
     )
 
-  for number, batch in enumerate(batches):
-    books = move(books, batch['waveform'], jax.random.key(number))
+  for number in range(REFITS):
+    books = move(books, next(batches)['waveform'], jax.random.key(number))
   return books
-
-
-def evaluate(task, data, params, books) -> dict[str, float]:
-  """Means of the held-out metrics."""
-  run = jax.jit(task.evaluate)
-  found = [run(params, {'codec': books}, b) for b in data.evaluation()]
-  return {
-    name: round(float(jnp.mean(jnp.stack([row[name] for row in found]))), 4)
-    for name in found[0]
-  }
 
 
 if __name__ == '__main__':
