@@ -11,6 +11,9 @@ give `--config.data.crop_seconds=4` or more.
 
 `--config.layout.semantic=False` is the paper's ablation without a semantic
 stage: acoustic tokens from MuLan's alone.
+
+`--config.loss.no_semantic_probability=0.1` leaves out what conditions it in a
+share of the examples, so that `guidance_coarse` pushes towards semantic tokens.
 """
 
 from ml_collections import ConfigDict

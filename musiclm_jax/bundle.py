@@ -3,12 +3,15 @@
 `python -m musiclm_jax.bundle --workdirs=DIR --out=DIR [--tokens=DIR]`
 
 With `--tokens`, the number of MuLan levels of a prompt that are used is chosen
-on held-out captions; without, all are.
+on held-out captions; without, all are. Weights are stored in the type in which
+the networks made the tokens: `tokenize --dtype=bfloat16` makes a small bundle.
 """
 
 from absl import flags
 
 from musiclm_jax import cli, path_flags
+from musiclm_jax.contracts import tensor_file
+from musiclm_jax.stages import LANGUAGE_MODELS
 
 _WORKDIRS = path_flags.DEFINE_path(
   'workdirs', None, 'Folder of the workdirs of all trainings.'
@@ -20,8 +23,23 @@ _TOKENS = path_flags.DEFINE_path(
 _MULAN_LEVELS = flags.DEFINE_integer(
   'mulan_levels', None, 'MuLan levels of a prompt that are used.'
 )
-_GUIDANCE = flags.DEFINE_float(
-  'guidance', 1.0, 'Classifier-free guidance to propose; 1 is off.'
+_GUIDANCE = [
+  flags.DEFINE_float(
+    'guidance', 1.0, 'Classifier-free guidance to propose; 1 is off.'
+  ),
+  *(
+    flags.DEFINE_float(
+      f'guidance_{stage}', None, f'Of the {stage} stage; None: --guidance.'
+    )
+    for stage in LANGUAGE_MODELS
+  ),
+]
+_DTYPE = flags.DEFINE_enum(
+  'dtype',
+  None,
+  tensor_file.DTYPES,
+  'Type that weights are stored in; None: that of the networks that made the '
+  'tokens, see --dtype of tokenize.',
 )
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Replace the bundle at --out though files were changed.'
@@ -34,7 +52,8 @@ def main() -> None:
   from musiclm_jax.cascade import bundle, bundling, sampling
   from musiclm_jax.launch import devices
 
-  sampling.check({'guidance': _GUIDANCE.value})
+  guidance = {f.name: f.value for f in _GUIDANCE if f.value is not None}
+  sampling.check(guidance)
   bundle.check_out(_OUT.value, _OVERWRITE.value)
   devices.check()
   written = bundling.bundle_workdirs(
@@ -42,12 +61,17 @@ def main() -> None:
     _OUT.value,
     tokens=_TOKENS.value,
     mulan_levels=_MULAN_LEVELS.value,
-    guidance=_GUIDANCE.value,
+    sampling=guidance,
+    dtype=_DTYPE.value,
     overwrite=_OVERWRITE.value,
   )
+  settings = written.settings
+  scales = settings.guidance_semantic, settings.guidance_coarse
   cli.report(
-    f'bundle {written.path}: {written.settings.mulan_levels} MuLan levels, '
-    f'guidance {written.settings.guidance}, sha256 {written.sha256}'
+    f'bundle {written.path} in {written.dtype}: '
+    f'{settings.mulan_levels} MuLan levels, guidance '
+    f'{", ".join(map(str, (*scales, settings.guidance_fine)))}, '
+    f'sha256 {written.sha256}'
   )
 
 

@@ -39,11 +39,12 @@ _SAMPLING = [
       (flags.DEFINE_float, 'temperature', 'Temperature'),
       (flags.DEFINE_integer, 'top_k', 'Draw among so many likeliest codes'),
       (flags.DEFINE_float, 'top_p', 'Draw among codes of this probability'),
+      (flags.DEFINE_float, 'guidance', 'Classifier-free guidance, 1 is off,'),
     )
     for stage in LANGUAGE_MODELS
   ),
   flags.DEFINE_float(
-    'guidance', None, f'Classifier-free guidance, 1 is off{_DEFAULT}'
+    'guidance', None, 'The same guidance for all stages that have none here.'
   ),
   flags.DEFINE_integer(
     'mulan_levels', None, f'MuLan levels of a text to use{_DEFAULT}'

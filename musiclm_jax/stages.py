@@ -194,6 +194,13 @@ def _loss(config: Config, *, windows: bool) -> dict[str, Any]:
   return {key: v for key, v in loss if key.startswith('window_') == windows}
 
 
+def _horizon(config: Config) -> dict[str, Any]:
+  """How long the training is meant to be, and was meant to be before."""
+  from musiclm_jax.contracts.horizon import Horizon
+
+  return vars(Horizon.of(config['schedule']))
+
+
 def _codec(config: Config) -> Codec:
   from musiclm_jax.soundstream.codec import Codec
   from musiclm_jax.soundstream.seanet import SoundStream
@@ -208,7 +215,7 @@ def _soundstream(config: Config) -> Task:
   return SoundStreamTask(
     codec=_codec(config),
     discriminators=Discriminators(**_frozen(config['discriminators'])),
-    total_steps=config['schedule']['total_steps'],
+    **_horizon(config),
     **config['loss'],
   )
 
@@ -225,7 +232,7 @@ def _w2v_bert(config: Config) -> Task:
 
   return W2vBertTask(
     semantic=_features(config),
-    total_steps=config['schedule']['total_steps'],
+    **_horizon(config),
     **config['loss'],
   )
 
@@ -310,9 +317,12 @@ def _embedding_rvq(config: Config) -> Task:
 def _layout(config: Config) -> Layout:
   from musiclm_jax.token_lm.layout import make_layout
 
+  # What an LM learns to do without has a mask, as a token of its own.
+  without = config['loss'].get('no_semantic_probability', 0.0)
   return make_layout(
     config['stage'],
     crop_seconds=config['data']['crop_seconds'],
+    semantic_mask=without > 0.0,
     **config['layout'],
   )
 

@@ -3,10 +3,10 @@
 `python -m musiclm_jax.tokenize --workdirs=DIR --source=KIND:DIR --out=DIR`
 
 `--workdirs` holds the workdirs soundstream, w2v_bert, kmeans, mulan and
-mulan_rvq, or is a bundle; where melody and melody_rvq are there as well, the
-store holds melody tokens. The same command again continues where it was
-interrupted and makes again what has changed; several processes (see
-`launch.membership`) share the shards.
+mulan_rvq, or exports of these names, or is a bundle; where melody and
+melody_rvq are there as well, the store holds melody tokens. The same command
+again continues where it was interrupted and makes again what has changed;
+several processes (see `launch.membership`) share the shards.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import contextlib
 from absl import flags
 
 from musiclm_jax import cli, path_flags
-from musiclm_jax.contracts import bounds, ownership, paths
+from musiclm_jax.contracts import bounds, ownership, paths, tensor_file
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.launch import membership
 
@@ -48,6 +48,12 @@ _BATCH_SIZE = flags.DEFINE_integer(
 )
 _COARSE_LEVELS = flags.DEFINE_integer(
   'coarse_levels', 4, 'Acoustic levels of the coarse stage.'
+)
+_DTYPE = flags.DEFINE_enum(
+  'dtype',
+  'float32',
+  tensor_file.DTYPES,
+  'Rounds the networks first, as a bundle of this type will store them.',
 )
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Replace the token store that is at --out.'
@@ -94,6 +100,7 @@ def main() -> None:
       cutting,
       splits=_SPLITS.value,
       coarse_levels=_COARSE_LEVELS.value,
+      dtype=_DTYPE.value,
       overwrite=_OVERWRITE.value,
       process_index=jax.process_index(),
       process_count=jax.process_count(),

@@ -102,8 +102,12 @@ def _check_flags(stage: str) -> None:
 
 def _initial(
   config: Any, contract: Any, players: Collection
-) -> tuple[Callable, int]:
-  """What makes the state to start from, and its step; see `loop.Slice`."""
+) -> tuple[Callable, int, Any]:
+  """What makes the state to start from; see `loop.Slice`.
+
+  Returns:
+    It, the step of that state and the schedule of the training that it is of.
+  """
   from musiclm_jax.training import export
   from musiclm_jax.training.state import start_from
 
@@ -112,10 +116,11 @@ def _initial(
 
     read = stages.find(config.stage).text_tower
     tower = read(config.to_dict(), _INIT_TEXT.value)
-    return functools.partial(start_from, params=tower, collections=None), 0
+    begin = functools.partial(start_from, params=tower, collections=None)
+    return begin, 0, config.schedule
   source = _INIT_FROM.value
   if not source:
-    return lambda state: state, 0
+    return lambda state: state, 0, config.schedule
   from musiclm_jax.cascade import networks
   from musiclm_jax.cascade.weights import TRAINING_PLAYERS
   from musiclm_jax.contracts.token_contract import TokenContract
@@ -130,7 +135,8 @@ def _initial(
     theirs = TokenContract.from_json(given.contract_json or '{}')
     theirs.check(contract, source, _TOKENS.value)
   if is_export:
-    return functools.partial(_continue, export=given), given.step
+    begin = functools.partial(_continue, export=given)
+    return begin, given.step, given.config['schedule']
   fresh = [
     player
     for player in TRAINING_PLAYERS
@@ -147,7 +153,37 @@ def _initial(
     collections=given.collections,
     fresh=fresh,
   )
-  return begin, 0
+  return begin, 0, config.schedule
+
+
+def _resume(config: Any, done: int, schedule: Any) -> None:
+  """Writes into a config how long its training was meant to be before.
+
+  Args:
+    config: Of the run.
+    done: Steps of the state that a new workdir starts from.
+    schedule: Of the training that this state is of.
+  """
+  from musiclm_jax.contracts.horizon import Horizon
+  from musiclm_jax.training import checkpoint
+  from musiclm_jax.training import workdir as folder
+
+  path = Path(_WORKDIR.value)
+  if steps := checkpoint.steps_in(path / folder.CHECKPOINTS):
+    done, schedule = steps[0], folder.read_config(path)['schedule']
+  before, total = Horizon.of(schedule), config.schedule.total_steps
+  now = before.after(done, total)
+  if now.earlier:
+    with config.unlocked():
+      config.schedule.earlier = now.earlier
+  if now.earlier == before.earlier or done >= total:
+    return
+  ended = done >= before.total_steps
+  cli.report(
+    f'total_steps is {total} and was {before.total_steps} until step {done}: '
+    'phases that have begun stay begun, the rest is spread over the steps that '
+    f'are left{"; learning rates begin a new schedule" if ended else ""}'
+  )
 
 
 def _continue(state: Any, export: Any) -> Any:
@@ -207,7 +243,9 @@ def main() -> None:
   if make_layout := stages.find(config.stage).layout:
     layout = make_layout(config)
     contract = stage_data.read_contract(_TOKENS.value, layout)
-  begin, first_step = _initial(config, contract, task.losses())
+  begin, first_step, schedule = _initial(config, contract, task.losses())
+  _resume(config, first_step, schedule)
+  task = stages.build(config)  # which may have been meant to be shorter
   about = {
     'config': stages.resolved(config.to_dict()),
     'contract_json': contract and contract.to_json(),

@@ -124,6 +124,9 @@ _MELODY = {
   'paper': (24, 512, 0.0),
 }
 
+# Share of examples without semantic tokens, that guidance can push towards.
+_WITHOUT_SEMANTIC = {'tiny': 0.0, 'small': 0.1, 'paper': 0.0}
+
 
 def make_config(
   stage: str,
@@ -149,10 +152,18 @@ def make_config(
   # None is the length of the layout, so that distances span all of it.
   distance = {'model': {'relative_max_distance': config_dict.placeholder(int)}}
   conditioning = _melody(*_MELODY[size]) if melody else {}
-  ablation = {'layout': {'semantic': True}} if semantic else {}
+  ablation = _semantic(_WITHOUT_SEMANTIC[size]) if semantic else {}
   return sections.make_config(
     stage, _EVERY, distance, _SIZES[size], conditioning, ablation, own
   )
+
+
+def _semantic(without: float) -> dict[str, Any]:
+  """The keys of semantic tokens that condition."""
+  return {
+    'layout': {'semantic': True},
+    'loss': {'no_semantic_probability': without},
+  }
 
 
 def _melody(levels: int, codebook_size: int, without: float) -> dict[str, Any]:

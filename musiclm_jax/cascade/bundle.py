@@ -24,11 +24,14 @@ from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.cascade.weights import Weights
 from musiclm_jax.contracts import atomic_file, ownership, paths
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.tensor_file import DType
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.stages import LANGUAGE_MODELS, OPTIONAL, TOKENIZERS
 
-SCHEMA_VERSION = 2
-_READABLE = (1, 2)  # the first has no top_k and top_p among its settings
+SCHEMA_VERSION = 3
+# The first has no top_k and top_p among its settings; both have one guidance
+# for all stages, and weights as they were trained.
+_READABLE = (1, 2, 3)
 MANIFEST = 'bundle.json'
 CONTRACT = 'contract.json'
 VOCABULARY = 'mulan/vocab.txt'
@@ -46,6 +49,7 @@ class Bundle:
     settings: How to sample from it.
     sha256: Of its manifest, hence of everything in it.
     versions: Of the packages that wrote it.
+    dtype: That its weights are stored in; see `tensor_file`.
   """
 
   path: Path
@@ -53,6 +57,7 @@ class Bundle:
   settings: SamplingConfig
   sha256: str
   versions: Mapping[str, str]
+  dtype: DType = 'float32'
 
   @property
   def stages(self) -> tuple[str, ...]:
@@ -87,10 +92,21 @@ def write(
   settings: SamplingConfig,
   versions: Mapping[str, str],
   overwrite: bool = False,
+  dtype: DType = 'float32',
 ) -> Bundle:
   """Writes a bundle beside `out`, reads it, and only then puts it there.
 
   An older bundle at `out` is replaced; any other folder is not.
+
+  Args:
+    out: Folder of the bundle; see `check_out`.
+    stages: Stage -> weights.
+    contract: Of the tokens that these weights make, rounded as they are stored.
+    vocabulary: The text of MuLan's vocab.txt.
+    settings: How to sample from it.
+    versions: Of the packages.
+    overwrite: Whether a bundle with files that were changed is replaced.
+    dtype: That weights are stored in; see `tensor_file`.
 
   Raises:
     UsageError: If a stage is missing, a token LM was trained under another
@@ -108,13 +124,16 @@ def write(
   paths.check_room(out, sum(a.nbytes for a in arrays), 'the weights')
   with atomic_file.atomic_folder(out) as folder, atomic_file.naming(out):
     for stage in needed:
-      weights_file.write(folder / stage, stages[stage])
+      weights_file.write(folder / stage, stages[stage], dtype)
     (folder / CONTRACT).write_text(contract.to_json())
     (folder / VOCABULARY).write_text(vocabulary, encoding='utf-8')
-    (folder / 'README.md').write_text(card.text(stages, contract, settings))
+    (folder / 'README.md').write_text(
+      card.text(stages, contract, settings, dtype)
+    )
     manifest = {
       'schema_version': SCHEMA_VERSION,
       'settings': dataclasses.asdict(settings),
+      'dtype': dtype,
       'versions': dict(versions),
       'files': {
         name: _hash(folder / name) for name in sorted(ownership.files(folder))
@@ -182,8 +201,9 @@ def read(path: str | os.PathLike) -> Bundle:
     manifest = json.loads(raw)
     version = manifest['schema_version']
     files = dict(manifest['files'])
-    settings = SamplingConfig(**manifest['settings'])
+    settings = SamplingConfig().changed(manifest['settings'])
     versions = dict(manifest['versions'])
+    dtype = manifest.get('dtype', 'float32')
   except (ValueError, KeyError, TypeError, UsageError) as error:
     raise UsageError(
       f"bundle '{path}': {MANIFEST} is damaged ({error!r}): copy it again"
@@ -199,7 +219,7 @@ def read(path: str | os.PathLike) -> Bundle:
     text = (path / stage / CONTRACT).read_text()
     contract.check(TokenContract.from_json(text), 'the bundle', stage)
   sha256 = hashlib.sha256(raw).hexdigest()
-  return Bundle(path, contract, settings, sha256, versions)
+  return Bundle(path, contract, settings, sha256, versions, dtype)
 
 
 def _check_contracts(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.cascade.weights import Weights
+from musiclm_jax.contracts.tensor_file import DType
 from musiclm_jax.contracts.token_contract import TokenContract
 
 
@@ -11,6 +12,7 @@ def text(
   stages: Mapping[str, Weights],
   contract: TokenContract,
   settings: SamplingConfig,
+  dtype: DType = 'float32',
 ) -> str:
   """Writes the card as Markdown."""
   rows = '\n'.join(
@@ -40,7 +42,10 @@ Text to music after MusicLM (arXiv:2301.11325): all networks of the cascade.
 Sampling: temperatures {settings.temperature_semantic} (semantic),
 {settings.temperature_coarse} (coarse), {settings.temperature_fine} (fine);
 {settings.mulan_levels} MuLan levels of a prompt are used, with guidance
-{settings.guidance} (1.0 is none, as in the paper).
+{settings.guidance_semantic}, {settings.guidance_coarse} and
+{settings.guidance_fine} (1.0 is none, as in the paper).
+
+Weights are stored in {dtype} and computed with as they were trained.
 
 Audio: {contract.sample_rate} Hz, mono. `bundle.json` holds the SHA-256 of each
 file. The networks can only be as good, and as biased, as the audio they were

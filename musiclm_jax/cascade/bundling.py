@@ -1,6 +1,8 @@
 """Workdirs of all trainings -> a bundle of networks that belong together."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,9 @@ from musiclm_jax.cascade import bundle, networks, provenance, tokenizer
 from musiclm_jax.cascade.bundle import Bundle
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.cascade.sampling import SamplingConfig
+from musiclm_jax.contracts import tensor_file
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.tensor_file import DType
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data.token_store import TokenStore
 
@@ -24,18 +28,22 @@ def bundle_workdirs(
   *,
   tokens: str | os.PathLike | None = None,
   mulan_levels: int | None = None,
-  guidance: float = 1.0,
+  sampling: Mapping[str, Any] | None = None,
+  dtype: DType | None = None,
   overwrite: bool = False,
 ) -> Bundle:
   """Checks that the networks of workdirs belong together and bundles them.
 
   Args:
-    workdirs: Folder of the workdirs.
+    workdirs: Folder of the workdirs, or of exports.
     out: Folder of the bundle; see `bundle.check_out`.
     tokens: Folder of a token store, on whose validation split the number of
       MuLan levels is chosen where it is not given.
     mulan_levels: MuLan levels of a prompt to use; None: all, or as chosen.
-    guidance: Classifier-free guidance to propose; 1 is off.
+    sampling: Other fields of `SamplingConfig` to propose, such as `guidance`.
+    dtype: That weights are rounded to and stored in; see `tensor_file`. None:
+      that of the networks that made the tokens, which the language models
+      learned.
     overwrite: Whether a bundle with files that were changed is replaced.
 
   Raises:
@@ -49,26 +57,57 @@ def bundle_workdirs(
   )
   more = set(bundle.stages_of(trained)) - loaded.keys()
   loaded |= networks.load_all(workdirs, tuple(sorted(more)))
+  made_in = _made_in(loaded, trained)
+  dtype = dtype or made_in or 'float32'
+  if made_in and not _made(loaded, trained, dtype):
+    raise UsageError(
+      f'--dtype={dtype}: the tokens that the language models learned were made '
+      f'by networks in {made_in}, and rounded ones make others: leave --dtype '
+      f'out, or run tokenize with --dtype={dtype} and train on its tokens'
+    )
+  if dtype != 'float32':
+    loaded = {
+      stage: networks.build(network.weights.rounded(dtype))
+      for stage, network in loaded.items()
+    }
   contract = tokenizer.load(workdirs, loaded).contract(trained.coarse_levels)
   levels = contract.streams['mulan'].num_levels
   if mulan_levels is None and tokens:
     store = TokenStore(tokens, 'validation')
     contract.check(store.contract, 'the networks', f'store {tokens}')
     mulan_levels = choose_mulan_levels(loaded['semantic'], store)
-  sampling = SamplingConfig(
-    mulan_levels=levels if mulan_levels is None else mulan_levels,
-    guidance=guidance,
-  )
-  sampling.check_levels(levels)
+  settings = SamplingConfig(
+    mulan_levels=levels if mulan_levels is None else mulan_levels
+  ).changed(sampling or {})
+  settings.check_levels(levels)
   return bundle.write(
     out,
     {stage: network.weights for stage, network in loaded.items()},
     contract,
-    tokenizer.vocabulary_of(workdirs).read_text(encoding='utf-8'),
-    sampling,
+    tokenizer.vocabulary_of(workdirs),
+    settings,
     provenance.versions(),
     overwrite,
+    dtype,
   )
+
+
+def _made(
+  loaded: Mapping[str, Network], trained: TokenContract, dtype: DType
+) -> bool:
+  """Whether networks in `dtype` are those that made tokens."""
+  return trained.networks.keys() <= loaded.keys() and all(
+    loaded[stage].weights.rounded(dtype).sha256() == sha256
+    for stage, sha256 in trained.networks.items()
+  )
+
+
+def _made_in(
+  loaded: Mapping[str, Network], trained: TokenContract
+) -> DType | None:
+  """The smallest type in which networks made tokens; None if they did not."""
+  kinds = reversed(tensor_file.DTYPES)
+  return next((kind for kind in kinds if _made(loaded, trained, kind)), None)
 
 
 def choose_mulan_levels(semantic: Network, store: TokenStore) -> int:

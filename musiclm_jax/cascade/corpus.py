@@ -19,6 +19,7 @@ from musiclm_jax.contracts import bounds, ownership, paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.kept_parts import KeptParts
 from musiclm_jax.contracts.progress import Meter, ProgressCallback
+from musiclm_jax.contracts.tensor_file import DType
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data.batches import crop_starts
 from musiclm_jax.data.origins import Origins, ShardOrigins
@@ -89,6 +90,7 @@ def tokenize(
   *,
   splits: Sequence[str],
   coarse_levels: int,
+  dtype: DType = 'float32',
   overwrite: bool = False,
   process_index: int = 0,
   process_count: int = 1,
@@ -104,6 +106,7 @@ def tokenize(
     cutting: Of the music.
     splits: Names.
     coarse_levels: Acoustic levels of the coarse stage.
+    dtype: That the networks' weights are rounded to; see `tensor_file`.
     overwrite: Whether a store that is there is replaced.
     process_index: Of this process.
     process_count: Of all.
@@ -117,7 +120,7 @@ def tokenize(
   for split, pieces in opened.items():
     if split != 'train':
       pieces.captioned()  # what is wrong with them is said before the work
-  trained = tokenizer.load(workdirs)
+  trained = tokenizer.load(workdirs, dtype=dtype)
   contract = trained.contract(coarse_levels)
   code = source_code.digest(__name__, contract.networks)
   if overwrite:

@@ -313,7 +313,7 @@ class Generator:
     options = {
       'num_frames': frames,
       'num_mulan_levels': sampling.mulan_levels,
-      'guidance': sampling.guidance,
+      'guidance': getattr(sampling, f'guidance_{name}'),
       'top_k': getattr(sampling, f'top_k_{name}'),
       'top_p': getattr(sampling, f'top_p_{name}'),
     }

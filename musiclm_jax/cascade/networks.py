@@ -14,6 +14,7 @@ from musiclm_jax.cascade import bundle
 from musiclm_jax.cascade.weights import Weights
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import Collections, Params
+from musiclm_jax.contracts.tensor_file import DType
 
 Model = TypeVar('Model')  # one of `stages.Inference`
 
@@ -103,13 +104,15 @@ def load_all(
   workdirs: str | os.PathLike,
   stages: tuple[str, ...],
   optional: tuple[str, ...] = (),
+  dtype: DType = 'float32',
 ) -> dict:
   """Loads several stages from `workdirs/<stage>` or from one bundle.
 
   Args:
-    workdirs: A folder of workdirs or a bundle.
+    workdirs: A folder of workdirs or exports, or a bundle.
     stages: Which ones.
     optional: Which ones as well, if all of these are there.
+    dtype: That weights are rounded to, as a bundle of that type stores them.
 
   Returns:
     Stage -> network.
@@ -122,18 +125,30 @@ def load_all(
   if (workdirs / bundle.MANIFEST).exists():
     opened = bundle.read(workdirs)
     stages += optional if set(optional) <= set(opened.stages) else ()
-    return {stage: build(opened.weights(stage)) for stage in stages}
-  found = all((workdirs / stage).is_dir() for stage in optional)
+    return {
+      stage: build(opened.weights(stage).rounded(dtype)) for stage in stages
+    }
+  found = all(_is_there(workdirs / stage) for stage in optional)
   stages += optional if found else ()
-  missing = [stage for stage in stages if not (workdirs / stage).is_dir()]
+  missing = [stage for stage in stages if not _is_there(workdirs / stage)]
   if missing:
     raise UsageError(
       f"'{workdirs}' has no workdir of {', '.join(missing)}: train them with "
       f'--workdir={workdirs}/STAGE'
     )
-  loaded = {stage: load(workdirs / stage, stage) for stage in stages}
+  loaded = {
+    stage: build(read(workdirs / stage, stage).rounded(dtype))
+    for stage in stages
+  }
   _check_widths(loaded)
   return loaded
+
+
+def _is_there(path: Path) -> bool:
+  """Whether a stage may be read from a workdir or an export."""
+  from musiclm_jax.training import export
+
+  return path.is_dir() or export.is_export(path)
 
 
 def read_workdir(path: str | os.PathLike) -> Weights:

@@ -17,6 +17,7 @@ _BOUNDS = {
   'top_p': (0.0, 1.0),
 }
 _WHOLE = ('mulan_levels', 'top_k')
+_GUIDANCE = 'guidance'  # of all stages, as it was before each had its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +32,12 @@ class SamplingConfig:
     temperature_semantic: Of the semantic stage.
     temperature_coarse: Of the coarse stage.
     temperature_fine: Of the fine stage.
-    guidance: Scale of classifier-free guidance towards the MuLan tokens, in
-      every stage that reads them; 1.0 is off, as in the paper.
+    guidance_semantic: Scale of classifier-free guidance towards what the
+      semantic stage has learned to do without: MuLan tokens; 1.0 is off, as in
+      the paper.
+    guidance_coarse: Of the coarse stage, towards semantic tokens as well where
+      it was trained to do without; see `TokenLMTask.no_semantic_probability`.
+    guidance_fine: Of the fine stage.
     top_k_semantic: Draw among so many likeliest codes; None among all.
     top_k_coarse: Of the coarse stage.
     top_k_fine: Of the fine stage.
@@ -46,7 +51,9 @@ class SamplingConfig:
   temperature_semantic: float = 1.0
   temperature_coarse: float = 0.95
   temperature_fine: float = 0.4
-  guidance: float = 1.0
+  guidance_semantic: float = 1.0
+  guidance_coarse: float = 1.0
+  guidance_fine: float = 1.0
   top_k_semantic: int | None = None
   top_k_coarse: int | None = None
   top_k_fine: int | None = None
@@ -61,11 +68,17 @@ class SamplingConfig:
   def changed(self, changes: Mapping[str, Any]) -> 'SamplingConfig':
     """A copy with other values.
 
+    Args:
+      changes: Field -> value; `guidance` is that of all stages that have none
+        of their own here.
+
     Raises:
       UsageError: If there is no such field, or a value is out of bounds.
     """
     check(changes)
     plain = {k: getattr(v, 'item', lambda v=v: v)() for k, v in changes.items()}
+    if _GUIDANCE in plain:
+      plain = dict.fromkeys(_GUIDANCES, plain.pop(_GUIDANCE)) | plain
     return dataclasses.replace(self, **plain)
 
   def check_levels(self, num_levels: int) -> None:
@@ -80,17 +93,25 @@ class SamplingConfig:
       )
 
 
+_GUIDANCES = tuple(
+  field.name
+  for field in dataclasses.fields(SamplingConfig)
+  if field.name.startswith(_GUIDANCE)
+)
+
+
 def check(values: Mapping[str, Any]) -> None:
   """Refuses numbers that cannot be sampled with.
 
   Args:
-    values: Field of `SamplingConfig` -> value.
+    values: Field of `SamplingConfig`, or `guidance` -> value.
 
   Raises:
     UsageError: Naming the first field that does not exist, is out of bounds or
       no number.
   """
   fields = {field.name: field for field in dataclasses.fields(SamplingConfig)}
+  fields[_GUIDANCE] = fields[_GUIDANCES[0]]
   for name, value in values.items():
     if name not in fields:
       raise UsageError(

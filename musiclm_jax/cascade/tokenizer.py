@@ -26,6 +26,7 @@ from musiclm_jax.cascade.networks import Network
 from musiclm_jax.contracts.array_types import Codes, Tokens, Waveform
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import Collections, Params
+from musiclm_jax.contracts.tensor_file import DType
 from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
 from musiclm_jax.embedding_rvq.quantizer import EmbeddingQuantizer
 from musiclm_jax.melody.embedder import MelodyEmbedder
@@ -210,13 +211,16 @@ class Tokenizer:
 
 
 def load(
-  workdirs: str | os.PathLike, networks: Networks | None = None
+  workdirs: str | os.PathLike,
+  networks: Networks | None = None,
+  dtype: DType = 'float32',
 ) -> Tokenizer:
   """Opens the tokenizer of a folder of workdirs, or of a bundle.
 
   Args:
     workdirs: The folder.
     networks: Those of it that are loaded already; None loads what there is.
+    dtype: Of the weights that are loaded here; see `networks.load_all`.
 
   Raises:
     UsageError: If a network or MuLan's vocabulary is missing.
@@ -224,22 +228,39 @@ def load(
   from musiclm_jax.data.text import WordPiece as Vocabulary
 
   if networks is None:
-    networks = trained.load_all(workdirs, TOKENIZERS, OPTIONAL)
-  return Tokenizer(networks, Vocabulary.load(vocabulary_of(workdirs)))
+    networks = trained.load_all(workdirs, TOKENIZERS, OPTIONAL, dtype)
+  return Tokenizer(networks, Vocabulary.parse(vocabulary_of(workdirs)))
 
 
-def vocabulary_of(workdirs: str | os.PathLike) -> Path:
-  """Finds MuLan's word pieces below a folder of workdirs or a bundle.
+def vocabulary_of(workdirs: str | os.PathLike) -> str:
+  """Reads MuLan's word pieces below a folder of workdirs or a bundle.
+
+  Args:
+    workdirs: Of workdirs or exports, or a bundle.
+
+  Returns:
+    The text of its vocab.txt.
 
   Raises:
     UsageError: If they are not there.
   """
-  path = Path(workdirs) / 'mulan' / 'vocab.txt'
+  from musiclm_jax.training import export
+
+  path = Path(workdirs) / 'mulan'
+  if export.is_export(path):
+    return export.read(path).files['vocab.txt']
+  path /= 'vocab.txt'
   if not path.is_file():
     raise UsageError(
       f"'{path}' is missing: train the mulan stage, which leaves it there"
     )
-  return path
+  try:
+    return path.read_text(encoding='utf-8')
+  except UnicodeDecodeError as error:
+    raise UsageError(
+      f"'{path}' is no vocabulary ({type(error).__name__}): expected a "
+      'vocab.txt, which the mulan stage leaves in its workdir'
+    ) from error
 
 
 def melody_spec(networks: Networks) -> TokenSpec:

@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from musiclm_jax.contracts import tensor_file
 from musiclm_jax.contracts.paths import plain_file
+from musiclm_jax.contracts.tensor_file import DType
 
 # Players that only training needs; a bundle is for making music.
 TRAINING_PLAYERS = ('discriminators',)
@@ -55,6 +57,20 @@ class Weights:
     flat = flatten_dict(self.inference(), sep='/')
     return {name: np.asarray(flat[name]) for name in sorted(flat)}
 
+  def rounded(self, dtype: DType) -> 'Weights':
+    """What comes back where these are stored in `dtype`, in float32."""
+    from flax.traverse_util import unflatten_dict
+
+    if dtype == 'float32':
+      return self
+    arrays = tensor_file.decode(tensor_file.encode(self.arrays(), dtype))
+    found = unflatten_dict(arrays, sep='/')
+    trees = {
+      kind: {p: found.get(kind, {}).get(p, {}) for p in players}
+      for kind, players in self.inference().items()
+    }
+    return dataclasses.replace(self, **trees)
+
   def sha256(self) -> str:
     """Hashes names, shapes, types and bytes of what inference needs."""
     digest = hashlib.sha256()
@@ -64,8 +80,13 @@ class Weights:
     return digest.hexdigest()
 
 
-def write(folder: Path, weights: Weights) -> None:
+def write(folder: Path, weights: Weights, dtype: DType = 'float32') -> None:
   """Writes one stage into a new folder.
+
+  Args:
+    folder: Of the stage.
+    weights: Of it.
+    dtype: That they are rounded to; see `tensor_file`.
 
   Raises:
     OSError: Naming the file, if the disk does not take it.
@@ -75,13 +96,10 @@ def write(folder: Path, weights: Weights) -> None:
 
   folder.mkdir()
   (folder / 'config.json').write_text(_json(weights.config))
-  arrays = weights.arrays()
+  arrays = tensor_file.encode(weights.arrays(), dtype)
   path = folder / 'weights.safetensors'
   try:
-    save_file(
-      {name: np.asarray(a, order='C') for name, a in arrays.items()},
-      plain_file(path),
-    )
+    save_file(arrays, plain_file(path))
   except SafetensorError as error:  # such as a full disk
     raise OSError(5, f'could not be written ({error})', str(path)) from error
   # The library writes files that nobody else can read.
@@ -95,11 +113,10 @@ def write(folder: Path, weights: Weights) -> None:
 def read(folder: Path) -> Weights:
   """Reads what `write` wrote."""
   from flax.traverse_util import unflatten_dict
-  from safetensors.numpy import load_file
 
   tree = json.loads((folder / 'players.json').read_text())
   # A player without arrays leaves no trace among the tensors.
-  arrays = load_file(plain_file(folder / 'weights.safetensors'))
+  arrays = tensor_file.read((folder / 'weights.safetensors').read_bytes())
   found = unflatten_dict(arrays, sep='/')
   tree = {
     kind: {player: found.get(kind, {}).get(player, {}) for player in players}

@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from musiclm_jax.contracts.array_types import PRNGKey, Waveform
 from musiclm_jax.contracts.audio import SAMPLE_RATE
+from musiclm_jax.contracts.horizon import Earlier, Horizon
 from musiclm_jax.contracts.task import (
   Batch,
   BatchInfo,
@@ -63,6 +64,7 @@ class SoundStreamTask:
     kmeans_iterations: Of the codebooks' first fit.
     discriminated: Whether the discriminators play; see `at`.
     opposed: Whether the codec feels them.
+    earlier: What `total_steps` was before; see `Horizon`.
   """
 
   codec: Codec
@@ -81,17 +83,21 @@ class SoundStreamTask:
   kmeans_iterations: int = 10
   discriminated: bool = True
   opposed: bool = True
+  earlier: Earlier = ()
   sample_rate: ClassVar[int] = SAMPLE_RATE  # of `audio_samples`
 
   def at(self, step: int) -> 'SoundStreamTask':
     """Leaves out the discriminators until it is their turn."""
-    begins = round(self.adversarial_start * self.total_steps)
     felt = self.adversarial_start + self.adversarial_warmup
     return dataclasses.replace(
       self,
-      discriminated=step >= begins,
-      opposed=step >= round(felt * self.total_steps),
+      discriminated=step >= self._begins(self.adversarial_start),
+      opposed=step >= self._begins(felt),
     )
+
+  def _begins(self, share: float) -> int:
+    """The first step after a share of the training."""
+    return round(Horizon(self.total_steps, self.earlier).begins(share))
 
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
     """Makes both players' parameters and the empty codebooks."""
@@ -144,7 +150,7 @@ class SoundStreamTask:
     """Seconds of audio; codebooks that collapse, idle discriminators."""
     size = batch['waveform'].size
     codes = min(self.codec.codebook_size, size // self.codec.hop_length)
-    begins = round(self.adversarial_start * self.total_steps)
+    begins = self._begins(self.adversarial_start)
     health_checks = [
       HealthCheck('collapsed codebook', _perplexity(level), codes)
       for level in range(self.codec.num_quantizers)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 from musiclm_jax.contracts.array_types import Codes, PRNGKey, Tokens
 from musiclm_jax.contracts.task import Batch, Collections, Params
 from musiclm_jax.token_lm import decode
-from musiclm_jax.token_lm.layout import DROPPED, Layout, Segment, flatten_codes
+from musiclm_jax.token_lm.layout import Layout, Segment, flatten_codes
 from musiclm_jax.token_lm.model import TokenLM
 
 UNKNOWN = -1  # in the place of a code: its token is masked
@@ -19,8 +19,8 @@ UNKNOWN = -1  # in the place of a code: its token is masked
 class LanguageModel:
   """Likelihoods and samples of a token LM, as pure functions of its weights.
 
-  Batches are those of `TokenLMTask`. A MuLan or melody code below 0 is not
-  known: its token is masked.
+  Batches are those of `TokenLMTask`. A code below 0 of a stream that the
+  layout can drop is not known: its token is masked.
 
   Attributes:
     model: The network, its layout included.
@@ -107,8 +107,9 @@ class LanguageModel:
       top_k: Sample among the k likeliest codes only; None among all.
       top_p: Sample among the likeliest codes of this total probability only.
       guidance: Scale of classifier-free guidance against the model with all
-        MuLan levels masked, which reads the same melody; 1.0 is off and costs
-        nothing. Nor does it with no level kept, where both are the same.
+        MuLan levels masked, and with semantic tokens masked where it has
+        learned to do without, which reads the same melody; 1.0 is off and
+        costs nothing. Nor does it where there is nothing to mask.
 
     Returns:
       [B, num_frames, Q] codes, of which the first P are the prefix.
@@ -126,11 +127,14 @@ class LanguageModel:
     known = flatten_codes(
       prefix, self.layout.predicted_offset, predicted.codebook_size
     )
-    guided = guidance != 1.0 and num_mulan_levels != 0
-    kept = [num_mulan_levels] + ([0] if guided else [])
+    reads = [(conditioning, num_mulan_levels)]
+    drops_semantic = 'semantic' in self.layout.dropped
+    if guidance != 1.0 and (num_mulan_levels != 0 or drops_semantic):
+      free = without_semantic(conditioning) if drops_semantic else conditioning
+      reads.append((free, 0))
     rows = [
-      jnp.concatenate([self._conditioning(conditioning, n), known], axis=1)
-      for n in kept
+      jnp.concatenate([self._conditioning(read, levels), known], axis=1)
+      for read, levels in reads
     ]
     codes = decode.sample(
       self.model,
@@ -177,7 +181,7 @@ class LanguageModel:
         levels = jnp.arange(segment.num_levels)
         codes = jnp.where(levels < kept, codes, UNKNOWN)
       ids = flatten_codes(codes, layout.offset(index), segment.codebook_size)
-      if segment.stream in DROPPED:
+      if segment.stream in layout.dropped:
         known = codes.reshape(ids.shape) >= 0
         ids = jnp.where(known, ids, layout.mask_id(segment.stream))
       parts.append(ids)
@@ -189,6 +193,18 @@ class LanguageModel:
     """Logits of all predicted tokens, and what they should say."""
     logits = self.model.apply({'params': params['lm']}, tokens, **options)
     return logits, _codes(batch, self.layout.predicted)
+
+
+def without_semantic(batch: Batch, rows: Array | bool = True) -> Batch:
+  """Forgets the semantic tokens of a batch.
+
+  Args:
+    batch: See `TokenLMTask`.
+    rows: Which ones forget, bool [B] or one for all.
+  """
+  semantic = jnp.asarray(batch['semantic'])
+  forgotten = jnp.reshape(jnp.asarray(rows), (-1, 1))
+  return {**batch, 'semantic': jnp.where(forgotten, UNKNOWN, semantic)}
 
 
 def _codes(batch: Batch, segment: Segment) -> Codes:

@@ -20,7 +20,8 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenSpec
 
 TICK_RATE = 25.0  # Hz of the time axis that segments of two rates share
-# Streams whose tokens can be dropped; each has a mask that takes their place.
+# Streams whose tokens can be dropped in every LM that reads them; each has a
+# mask that takes their place.
 DROPPED = ('mulan', 'melody')
 
 
@@ -63,9 +64,11 @@ class Layout:
 
   Attributes:
     segments: In the order of the sequence.
+    droppable: Streams whose tokens can be dropped where they condition.
   """
 
   segments: tuple[Segment, ...]
+  droppable: tuple[str, ...] = DROPPED
 
   @property
   def predicted(self) -> Segment:
@@ -95,16 +98,17 @@ class Layout:
   @property
   def vocabulary_size(self) -> int:
     """Ids of all segments and the masks, which come last."""
-    return self.offset(len(self.segments)) + len(self._dropped)
+    return self.offset(len(self.segments)) + len(self.dropped)
 
   def mask_id(self, stream: str) -> int:
-    """The id that stands for a dropped token of a stream of `DROPPED`."""
-    return self.offset(len(self.segments)) + self._dropped.index(stream)
+    """The id that stands for a dropped token of a stream of `dropped`."""
+    return self.offset(len(self.segments)) + self.dropped.index(stream)
 
   @property
-  def _dropped(self) -> list[str]:
-    streams = [segment.stream for segment in self.segments]
-    return [stream for stream in DROPPED if stream in streams]
+  def dropped(self) -> list[str]:
+    """The streams that it reads and whose tokens can be dropped."""
+    streams = [segment.stream for segment in self.segments[:-1]]
+    return [stream for stream in self.droppable if stream in streams]
 
   def offset(self, index: int) -> int:
     """The first id of a segment."""
@@ -174,6 +178,7 @@ def make_layout(
   acoustic_frame_rate: float,
   coarse_levels: int,
   semantic: bool = True,
+  semantic_mask: bool = False,
   melody: bool = False,
   melody_levels: int = 24,
   melody_codebook_size: int = 512,
@@ -195,6 +200,7 @@ def make_layout(
     coarse_levels: Acoustic levels 1..coarse_levels are coarse, others fine.
     semantic: Whether `coarse` reads semantic tokens; the paper's ablation has
       no semantic stage.
+    semantic_mask: Whether `coarse` can do without its semantic tokens.
     melody: Whether `semantic` and `coarse` read a melody after MuLan's tokens.
     melody_levels: Of the melody's RVQ.
     melody_codebook_size: Entries per level.
@@ -246,4 +252,5 @@ def make_layout(
     'coarse': (tokens, coarse) if semantic else (coarse,),
     'fine': (coarse, fine),
   }
-  return Layout((*conditioning, *segments[stage]))
+  droppable = (*DROPPED, 'semantic') if semantic_mask else DROPPED
+  return Layout((*conditioning, *segments[stage]), droppable)

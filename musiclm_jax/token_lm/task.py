@@ -23,6 +23,7 @@ from musiclm_jax.token_lm.language_model import (
   UNKNOWN,
   LanguageModel,
   token_nll,
+  without_semantic,
 )
 
 
@@ -32,8 +33,8 @@ class TokenLMTask:
 
   Batches hold int codes of one crop: `mulan` [B, 12], `semantic` [B, T],
   `acoustic` [B, T, Q] with all levels and, where the layout has it, `melody`
-  [B, N, 24]; each layout takes what it needs. A MuLan or melody code below 0
-  is not known: its token is masked.
+  [B, N, 24]; each layout takes what it needs. A code below 0 of a stream
+  that the layout can drop is not known: its token is masked.
 
   Attributes:
     lm: What is trained, its layout included.
@@ -42,12 +43,16 @@ class TokenLMTask:
     no_levels_probability: Of masking all of them; in what remains a uniform
       1 … levels - 1 are kept.
     no_melody_probability: Of masking an example's whole melody in training.
+    no_semantic_probability: Of masking all semantic and MuLan tokens that
+      condition an example in training: the model that guidance pushes away
+      from, where it shall push towards semantic tokens.
   """
 
   lm: LanguageModel
   all_levels_probability: float = 1.0
   no_levels_probability: float = 0.0
   no_melody_probability: float = 0.0
+  no_semantic_probability: float = 0.0
   # YNNPACK leaves one of two threads idle in the products of attention's tiles.
   compiler_options: ClassVar[Mapping[str, Mapping[str, str]]] = {
     'cpu': {'xla_cpu_experimental_ynn_fusion_type': ''}
@@ -108,6 +113,10 @@ class TokenLMTask:
     if self.lm.layout.melody:
       # The next key after those of `split`: without a melody nothing changes.
       batch = self._without_melodies(batch, jax.random.fold_in(rng, 2))
+    if 'semantic' in self.lm.layout.dropped:
+      draws = jax.random.uniform(jax.random.fold_in(rng, 3), kept.shape)
+      free = draws < self.no_semantic_probability
+      batch, kept = without_semantic(batch, free), jnp.where(free, 0, kept)
     logits, codes = self.lm.predict(
       params,
       self.lm.tokens(batch, kept),

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.horizon import Earlier
 from musiclm_jax.contracts.task import HasAudioSamples, Task
 from musiclm_jax.training import state as states
 from musiclm_jax.training.optimizer import make_optimizers
@@ -59,6 +60,7 @@ def assemble(
   *,
   optimizers: Mapping[str, Mapping[str, Any]],
   total_steps: int,
+  earlier: Earlier = (),
   seed: int = 0,
   accumulation: int = 1,
   ema_decay: float = 0.0,
@@ -72,6 +74,7 @@ def assemble(
     mesh: Of devices, which may be absent ones.
     optimizers: Player -> keyword arguments of `make_optimizer`.
     total_steps: Of the training.
+    earlier: What it was before; see `Horizon`.
     seed: Of initial values and training noise.
     accumulation: Microbatches a step.
     ema_decay: Of averaged parameters; 0.0 is off.
@@ -84,6 +87,7 @@ def assemble(
     optimizers,
     players=task.losses(),
     total_steps=total_steps,
+    earlier=earlier,
     first_step=first_step,
   )
   init = functools.partial(

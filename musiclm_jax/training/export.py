@@ -23,7 +23,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 from jax.experimental import multihost_utils
 
-from musiclm_jax.contracts import atomic_file, paths
+from musiclm_jax.contracts import atomic_file, paths, tensor_file
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.training.optimizer import at_step
@@ -33,16 +33,6 @@ _KINDS = ('params', 'ema_params', 'collections')
 _KEY = 'musiclm_jax_export'  # of the metadata
 _SCHEMA = 1
 _MB = 10**6
-_BFLOAT16 = np.dtype(jax.numpy.bfloat16)
-_KINDS_OF_NUMBERS = {'BF16': _BFLOAT16} | {
-  name: np.dtype(kind)
-  for name, kind in (
-    ('I32', 'int32'),
-    ('U32', 'uint32'),
-    ('I8', 'int8'),
-    ('BOOL', 'bool'),
-  )
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +87,8 @@ def write(
   from safetensors.numpy import save
 
   trees = {kind: getattr(state, kind) for kind in _KINDS}
-  arrays = {name: _to_host(leaf) for name, leaf in flatten(trees).items()}
+  whole = {name: _to_host(leaf) for name, leaf in flatten(trees).items()}
+  arrays = tensor_file.encode(whole, 'bfloat16')
   if jax.process_index():
     return []
   about = {
@@ -158,7 +149,7 @@ def read(path: Path) -> Export:
   try:
     size = int.from_bytes(data[:8], 'little')
     about = json.loads(json.loads(data[8 : 8 + size])['__metadata__'][_KEY])
-    arrays = _load(data)
+    arrays = tensor_file.read(data)
   except Exception as error:
     first_line = (str(error).splitlines() or [type(error).__name__])[0]
     raise UsageError(
@@ -202,24 +193,10 @@ def begin(state: TrainState, export: Export) -> TrainState:
 
 
 def _to_host(leaf: jax.Array) -> np.ndarray:
-  """An array of all processes on this one, floating ones in bfloat16."""
+  """An array of all processes on this one."""
   if not leaf.is_fully_addressable:
     leaf = multihost_utils.process_allgather(leaf, tiled=True)
-  array = np.asarray(jax.device_get(leaf), order='C')
-  is_float = np.issubdtype(array.dtype, np.floating)
-  return array.astype(_BFLOAT16) if is_float else array
-
-
-def _load(data: bytes) -> dict[str, np.ndarray]:
-  """The arrays of a safetensors file; what is in bfloat16 becomes float32."""
-  from safetensors import deserialize
-
-  arrays = {}
-  for name, tensor in deserialize(data):
-    kind = _KINDS_OF_NUMBERS[tensor['dtype']]
-    array = np.frombuffer(tensor['data'], kind).reshape(tensor['shape'])
-    arrays[name] = array.astype(np.float32) if kind == _BFLOAT16 else array
-  return arrays
+  return np.asarray(jax.device_get(leaf))
 
 
 def _part(path: Path, number: int, count: int) -> Path:

@@ -123,7 +123,7 @@ def train(
     sharding.put_batch(head, mesh),
     mesh,
     optimizers=optimizers,
-    total_steps=plan.total_steps,
+    **vars(plan.horizon),
     seed=seed,
     accumulation=accumulation,
     ema_decay=ema_decay,

@@ -12,6 +12,7 @@ from jaxtyping import Array
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.bounds import look_up
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.horizon import Earlier, Horizon
 
 _MUON_RMS = 0.2  # of an update before the learning rate
 _STACKS = {'layers', 'blocks'}  # modules that `nn.scan` stacks
@@ -20,24 +21,24 @@ _REST = ''  # the label of what no subtree of its own holds
 _HEADED_INPUTS = {'query', 'key', 'value', 'position'}
 
 
-def _constant(step: Array, warmup: float, total: float) -> Array:
-  del warmup, total
+def _constant(step: Array, warmup: int, horizon: Horizon) -> Array:
+  del warmup, horizon
   return jax.numpy.ones_like(step)
 
 
-def _cosine(step: Array, warmup: float, total: float) -> Array:
-  progress = (step - warmup) / max(total - warmup, 1.0)
-  return 0.5 * (1 + jax.numpy.cos(jax.numpy.pi * progress.clip(0.0, 1.0)))
+def _cosine(step: Array, warmup: int, horizon: Horizon) -> Array:
+  progress = horizon.since_end.share(step, first=warmup)
+  return 0.5 * (1 + jax.numpy.cos(jax.numpy.pi * progress))
 
 
-def _inverse_sqrt(step: Array, warmup: float, total: float) -> Array:
-  del total
+def _inverse_sqrt(step: Array, warmup: int, horizon: Horizon) -> Array:
+  del horizon
   peak = max(warmup, 1.0)
   return (peak / jax.numpy.maximum(step, peak)) ** 0.5
 
 
 # Name -> factor of the peak learning rate after the warm-up, as a function
-# of (step, warmup_steps, total_steps).
+# of (step, warmup_steps, horizon).
 SCHEDULES = {
   'constant': _constant,
   'cosine': _cosine,
@@ -133,6 +134,7 @@ def learning_rate_schedule(
   learning_rate: float,
   warmup_steps: int,
   total_steps: int,
+  earlier: Earlier = (),
   first_step: int = 0,
 ) -> optax.Schedule:
   """Makes a schedule: linear warm-up to `learning_rate`, then the named one.
@@ -142,6 +144,8 @@ def learning_rate_schedule(
     learning_rate: At the end of the warm-up.
     warmup_steps: Of linear growth; step 0 already moves.
     total_steps: Of the whole training.
+    earlier: What it was before; see `Horizon`. A cosine goes on from where it
+      was, and begins anew only after it has come to its end.
     first_step: Where the warm-up begins: later than 0 where a training goes
       on without the moments that it has learned.
 
@@ -149,12 +153,13 @@ def learning_rate_schedule(
     UsageError: If the name is not known.
   """
   factor = look_up(SCHEDULES, schedule, 'schedule')
+  horizon = Horizon(total_steps, earlier)
 
   def rate(count: Array) -> Array:
     step = jax.numpy.asarray(count, jax.numpy.float32)
     warm = (step - first_step + 1) / max(warmup_steps, 1)
     warm = jax.numpy.minimum(warm, 1.0)
-    return learning_rate * warm * factor(step, warmup_steps, total_steps)
+    return learning_rate * warm * factor(step, warmup_steps, horizon)
 
   return rate
 
@@ -170,6 +175,7 @@ def make_optimizer(
   weight_decay: float,
   clip_norm: float,
   total_steps: int,
+  earlier: Earlier = (),
   first_step: int = 0,
   adam_rates: Mapping[str, float | None] | None = None,
 ) -> optax.GradientTransformation:
@@ -189,6 +195,7 @@ def make_optimizer(
     weight_decay: Decoupled, times the learning rate.
     clip_norm: Largest global norm of this player's gradient; 0 is off.
     total_steps: Of the whole training.
+    earlier: See `learning_rate_schedule`.
     first_step: See `learning_rate_schedule`.
     adam_rates: Subtree -> peak at which Adam moves it, whatever `name` moves
       the rest: what comes trained wants small steps. None is no exception.
@@ -209,6 +216,7 @@ def make_optimizer(
       learning_rate=peak,
       warmup_steps=warmup_steps,
       total_steps=total_steps,
+      earlier=earlier,
       first_step=first_step,
     )
     return (
@@ -241,6 +249,7 @@ def make_optimizers(
   *,
   players: Collection[str],
   total_steps: int,
+  earlier: Earlier = (),
   first_step: int = 0,
 ) -> dict[str, optax.GradientTransformation]:
   """Makes each player's optimizer from its keyword arguments.
@@ -249,6 +258,7 @@ def make_optimizers(
     optimizers: Player -> keyword arguments of `make_optimizer`.
     players: All of the task's, of whom those without parameters need none.
     total_steps: Of the whole training.
+    earlier: See `learning_rate_schedule`.
     first_step: See `learning_rate_schedule`.
 
   Returns:
@@ -257,7 +267,10 @@ def make_optimizers(
   """
   made = {
     player: make_optimizer(
-      **kwargs, total_steps=total_steps, first_step=first_step
+      **kwargs,
+      total_steps=total_steps,
+      earlier=earlier,
+      first_step=first_step,
     )
     for player, kwargs in optimizers.items()
   }

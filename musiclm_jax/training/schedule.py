@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.horizon import Earlier, Horizon
 
 _WAYS = ('lowest', 'highest')
 
@@ -77,6 +78,7 @@ class Schedule:
     keep_every: Between checkpoints that stay for ever.
     keep_best: `'lowest eval_nll'`: the checkpoint that is best by a held-out
       metric stays too, and is what readers take. Every evaluation saves.
+    earlier: What `total_steps` was before; see `Horizon`.
   """
 
   total_steps: int
@@ -85,6 +87,12 @@ class Schedule:
   save_every: int
   keep_every: int = 0
   keep_best: str = ''
+  earlier: Earlier = ()
+
+  @property
+  def horizon(self) -> Horizon:
+    """What shares of the training refer to."""
+    return Horizon(self.total_steps, tuple(map(tuple, self.earlier)))
 
   @property
   def best(self) -> Best | None:

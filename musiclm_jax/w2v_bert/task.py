@@ -11,6 +11,7 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from musiclm_jax.contracts.array_types import PRNGKey
+from musiclm_jax.contracts.horizon import Earlier, Horizon
 from musiclm_jax.contracts.task import (
   Batch,
   BatchInfo,
@@ -55,6 +56,7 @@ class W2vBertTask:
     first_temperature: Of the Gumbel softmax at the first step.
     last_temperature: At the last; it falls geometrically.
     contrastive_only: Share of the steps before L_m joins.
+    earlier: What `total_steps` was before; see `Horizon`.
   """
 
   semantic: SemanticFeatures
@@ -67,6 +69,7 @@ class W2vBertTask:
   first_temperature: float = 2.0
   last_temperature: float = 0.5
   contrastive_only: float = 0.1
+  earlier: Earlier = ()
 
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
     """Makes parameters, and statistics of no frames."""
@@ -124,7 +127,7 @@ class W2vBertTask:
   def _loss(self, params, collections, batch, rng, step):
     own = collections[PLAYER]
     mask_rng, noise_rng, distractor_rng, dropout_rng = jax.random.split(rng, 4)
-    joined = step >= self.contrastive_only * self.total_steps
+    joined = step >= self._horizon.begins(self.contrastive_only)
     mels = self.semantic.log_mels(batch['waveform'])
     statistics = jax.tree.map(
       lambda new, old: jnp.where(joined, old, new),
@@ -156,9 +159,13 @@ class W2vBertTask:
 
   def temperature(self, step: Array) -> Array:
     """The Gumbel temperature: 2 to 0.5 over the run, geometrically."""
-    share = jnp.clip(step / max(self.total_steps - 1, 1), 0.0, 1.0)
+    share = self._horizon.share(step, last=-1)
     ratio = self.last_temperature / self.first_temperature
     return self.first_temperature * ratio**share
+
+  @property
+  def _horizon(self) -> Horizon:
+    return Horizon(self.total_steps, self.earlier)
 
   def _mask(self, rng: PRNGKey, mels: Array) -> Array:
     return losses.span_mask(

@@ -13,14 +13,15 @@ from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts.errors import UsageError
 
 
-def write(out, tiny, made=None):
+def write(out, tiny, made=None, **more):
   return bundle.write(
     out,
     made or tiny.stages(tiny.contract),
     tiny.contract,
     '[PAD]\npiano\n',
-    SamplingConfig(mulan_levels=3, guidance=2.0),
+    SamplingConfig(mulan_levels=3, guidance_coarse=2.0),
     {'jax': '0'},
+    **more,
   )
 
 
@@ -32,7 +33,7 @@ def written(tiny, tmp_path):
 def test_what_comes_out_is_what_went_in(tiny, written):
   opened = bundle.read(written.path)
   assert opened == written
-  assert opened.settings == SamplingConfig(3, 1.0, 0.95, 0.4, 2.0)
+  assert opened.settings == SamplingConfig(3, 1.0, 0.95, 0.4, 1.0, 2.0)
   assert opened.contract == tiny.contract
   assert (opened.path / bundle.VOCABULARY).read_text() == '[PAD]\npiano\n'
   for stage, weights in tiny.stages(tiny.contract).items():
@@ -99,6 +100,51 @@ def test_a_bundle_of_the_first_version_has_no_limits_of_codes(written):
   opened = bundle.read(written.path)
   assert opened.settings == written.settings and len(names) == 6
   assert opened.settings.top_k_semantic is None
+
+
+def test_a_bundle_of_before_has_one_guidance_for_all_stages(written):
+  manifest = json.loads((written.path / 'bundle.json').read_text())
+  manifest['schema_version'] = 2
+  for stage in bundle.LANGUAGE_MODELS:
+    del manifest['settings'][f'guidance_{stage}']
+  manifest['settings']['guidance'] = 3.0
+  (written.path / 'bundle.json').write_text(json.dumps(manifest))
+  settings = bundle.read(written.path).settings
+  assert settings == written.settings.changed({'guidance': 3.0})
+  assert (settings.guidance_semantic, settings.guidance_fine) == (3.0, 3.0)
+  own = settings.changed({'guidance': 2.0, 'guidance_fine': 1.0})
+  assert (own.guidance_coarse, own.guidance_fine) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'int8'])
+def test_a_rounded_bundle_holds_the_rounded_networks(tiny, tmp_path, dtype):
+  made = tiny.stages(tiny.contract)
+  rng = np.random.default_rng(0)
+  large = {'net': {'kernel': rng.normal(size=(64, 80)).astype(np.float32)}}
+  made['mulan'] = dataclasses.replace(made['mulan'], params=large)
+  whole = write(tmp_path / 'whole', tiny, made)
+  rounded = {stage: weights.rounded(dtype) for stage, weights in made.items()}
+  written = write(tmp_path / dtype, tiny, rounded, dtype=dtype)
+  for stage, weights in rounded.items():
+    read = bundle.read(written.path).weights(stage)
+    assert read.sha256() == weights.sha256() != made[stage].sha256() or (
+      stage == 'kmeans'
+    )
+    assert read.rounded(dtype).sha256() == read.sha256(), 'rounded once'
+    assert read.config == weights.config
+    assert read.params.keys() == weights.inference()['params'].keys()
+  before, after = (
+    opened.weights('mulan').params['net']['kernel']
+    for opened in (whole, written)
+  )
+  assert after.dtype == np.float32
+  step = np.abs(before).max() * (2**-8 if dtype == 'bfloat16' else 1 / 254)
+  assert 0 < np.abs(after - before).max() <= 1.01 * step
+  sizes = [
+    (folder / 'mulan' / 'weights.safetensors').stat().st_size
+    for folder in (whole.path, written.path)
+  ]
+  assert sizes[1] < sizes[0] * (0.55 if dtype == 'bfloat16' else 0.3)
 
 
 def test_another_schema_is_refused(written):

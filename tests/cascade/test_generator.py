@@ -37,7 +37,7 @@ def make(generator, rows=1, seconds=1.0, seed=0, keep=unkept, **changes):
     Conditioning(tokens),
     seconds=seconds,
     seed=seed,
-    sampling=dataclasses.replace(SAMPLING, **changes),
+    sampling=SAMPLING.changed(changes),
     keep=keep,
   )
   return Made(waveform, **made)
@@ -78,6 +78,31 @@ def test_the_seed_decides(generator):
   np.testing.assert_array_equal(first.waveform, again.waveform)
   assert (first.semantic != other.semantic).any()
   assert (first.acoustic != other.acoustic).any()
+
+
+def test_the_guidance_of_a_stage_is_its_own(tiny, generator):
+  rng = np.random.default_rng(0)
+  reads = {
+    'semantic': None,
+    'coarse': rng.integers(16, size=(1, 20)),
+    'fine': rng.integers(16, size=(1, 40, 2)),
+  }
+
+  def tokens(stage, **changes):
+    return generator.make_stage(
+      stage,
+      Conditioning(mulan()),
+      reads[stage],
+      frames=20,
+      seed=0,
+      sampling=SAMPLING.changed(changes),
+    )
+
+  plain = {stage: tokens(stage) for stage in reads}
+  for stage in reads:
+    changed = {n: tokens(n, **{f'guidance_{stage}': 30.0}) for n in reads}
+    differs = {n for n in reads if (changed[n] != plain[n]).any()}
+    assert differs == {stage}
 
 
 def test_windows_continue_the_tokens_before_them(tiny, generator, monkeypatch):

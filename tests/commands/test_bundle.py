@@ -2,9 +2,16 @@
 
 import json
 import shutil
+import types
+
+import jax
+import jax.numpy as jnp
+import pytest
 
 from musiclm_jax.cascade import bundle as bundles
-from musiclm_jax.cascade import networks
+from musiclm_jax.cascade import bundling, networks, tokenizer
+from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.training import export
 
 
 def test_workdirs_become_a_bundle(bundle):
@@ -12,7 +19,7 @@ def test_workdirs_become_a_bundle(bundle):
   assert done.returncode == 0, done.stderr
   opened = bundles.read(folder)
   assert 1 <= opened.settings.mulan_levels <= 12
-  assert opened.settings.guidance == 1.0, 'mistake 38: on by default'
+  assert opened.settings.guidance_coarse == 1.0, 'mistake 38: on by default'
   assert opened.sha256 in done.stderr
   weights = (folder / 'soundstream' / 'weights.safetensors').read_bytes()
   assert b'discriminators' not in weights[:9999]
@@ -41,6 +48,52 @@ def test_a_language_model_of_other_tokens_is_refused(
   assert done.returncode == 2
   assert 'networks.kmeans' in done.stderr.strip().splitlines()[-1]
   assert not (tmp_path / 'bundle').exists()
+
+
+@pytest.mark.parametrize('source', ['rounded', 'exported'])
+def test_a_bundle_is_rounded_as_the_networks_that_made_the_tokens(
+  source, bundle, workdirs, write_stage, tmp_path
+):
+  assert bundle[1].returncode == 0
+  folder, out = tmp_path / 'w', tmp_path / 'b'
+  shutil.copytree(workdirs, folder)
+  kind = 'bfloat16'
+  contract = tokenizer.load(workdirs, dtype=kind).contract(2)
+  whole = tokenizer.load(workdirs).contract(2)
+  stages = bundles.TOKENIZERS
+  assert all(contract.networks[s] != whole.networks[s] for s in stages)
+  for stage in bundles.LANGUAGE_MODELS:
+    shutil.rmtree(folder / stage)
+    write_stage(folder / stage, stage, contract.to_json())
+  if source == 'exported':
+    for stage in stages:
+      export_workdir(workdirs / stage, folder / stage)
+    assert tokenizer.load(folder).contract(2) == contract
+  made = bundling.bundle_workdirs(folder, out)
+  assert tokenizer.load(out).contract(2) == contract == made.contract
+  assert made.dtype == kind and bundles.read(out).dtype == kind
+  sizes = [
+    sum(file.stat().st_size for file in path.rglob('*.safetensors'))
+    for path in (out, bundle[0])
+  ]
+  assert sizes[0] < 0.7 * sizes[1]
+  with pytest.raises(UsageError, match='--dtype=int8: the tokens that'):
+    bundling.bundle_workdirs(folder, tmp_path / 'c', dtype='int8')
+  with pytest.raises(UsageError, match='by networks in float32'):
+    bundling.bundle_workdirs(workdirs, tmp_path / 'c', dtype=kind)
+
+
+def export_workdir(workdir, out):
+  """Replaces the copy of a workdir by an export of its checkpoint."""
+  read = networks.read_workdir(workdir)
+  trees = jax.tree.map(jnp.asarray, (read.params, read.collections))
+  state = types.SimpleNamespace(
+    step=1, params=trees[0], ema_params={}, collections=trees[1]
+  )
+  words = workdir / 'vocab.txt'
+  files = {'vocab.txt': words.read_text()} if words.exists() else {}
+  shutil.rmtree(out)
+  export.write(out, state, config=read.config, files=files, part_mb=0.02)
 
 
 def test_guidance_below_0_is_refused(run_command, tmp_path):

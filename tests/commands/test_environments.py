@@ -53,11 +53,12 @@ NUMBERS = {
     'max_pieces': INTEGERS,
     'batch_size': INTEGERS,
   },
-  'bundle': {'guidance': FLOATS},
+  'bundle': {'guidance': FLOATS, 'guidance_fine': FLOATS},
   'generate': {
     'seed': INTEGERS,
     'seconds': FLOATS,
     'guidance': FLOATS,
+    'guidance_coarse': FLOATS,
     'temperature_semantic': FLOATS,
     'temperature_coarse': FLOATS,
     'temperature_fine': FLOATS,

@@ -51,6 +51,12 @@ def test_a_training_ends_in_time_and_goes_on_from_its_export(
   code, out, err = train('semantic', *more, '--workdir={tmp}/b')
   assert (code, err) == (0, ''), 'nothing is lost where a checkpoint is'
   assert 'has 2 of 2 steps' in out
+  longer = '--workdir={tmp}/b', '--config.schedule.total_steps=3'
+  code, out, err = train('semantic', *more, *longer)
+  assert code == 0, err
+  assert 'total_steps is 3 and was 2 until step 2: phases that have' in err
+  config = json.loads((tmp_path / 'b' / 'config.json').read_text())
+  assert config['schedule']['earlier'] == [[2, 2]]
 
 
 @pytest.mark.soak

@@ -61,7 +61,7 @@ SAMPLING = Chapter(
     Number(
       'scale of guidance, 1 being none',
       1,
-      'SamplingConfig().guidance',
+      'SamplingConfig().guidance_coarse',
       'none in MusicLM',
     ),
     Number(

@@ -146,6 +146,27 @@ def _gradients(task, collections, batch):
   return jax.jit(play)
 
 
+def test_adversaries_that_play_go_on_playing_in_a_longer_training():
+  shares = {'adversarial_start': 0.4, 'adversarial_warmup': 0.1}
+
+  def phases(step, **more):
+    at = _task(**shares, **more).at(step)
+    return at.discriminated, at.opposed
+
+  assert phases(60) == (True, True)
+  longer = dataclasses.replace(_task(**shares), total_steps=400)
+  assert not longer.at(60).discriminated, 'as if it had just begun'
+  for stop, expected in ((60, (True, True)), (45, (True, False))):
+    on = dataclasses.replace(longer, earlier=((stop, 100),))
+    at = on.at(stop)
+    assert (at.discriminated, at.opposed) == expected
+    assert on.at(399).opposed
+  early = dataclasses.replace(longer, earlier=((20, 100),))
+  assert early.at(20 + 95) != early.at(20 + 94), '0.2 of 0.8, of 380 steps'
+  checks = on.batch_info(_batch()).health_checks
+  assert {check.since for check in checks} == {0, 40}
+
+
 @pytest.mark.soak
 def test_adversaries_wait_and_then_play(game):
   """Mistake 6: a player without a gradient path."""

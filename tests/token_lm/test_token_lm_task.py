@@ -22,7 +22,7 @@ STAGES = ('semantic', 'coarse', 'fine')
 K = 16
 
 
-def make_task(stage, *, dropout_rate=0.0, **options):
+def make_task(stage, *, dropout_rate=0.0, semantic_mask=False, **options):
   layout = make_layout(
     stage,
     crop_seconds=0.2,
@@ -34,6 +34,7 @@ def make_task(stage, *, dropout_rate=0.0, **options):
     acoustic_codebook_size=K,
     acoustic_frame_rate=50.0,
     coarse_levels=2,
+    semantic_mask=semantic_mask,
   )
   lm = make_lm(
     layout,
@@ -61,8 +62,8 @@ def make_batch(batch_size=3, seed=0):
 
 
 @functools.cache
-def made(stage):
-  task = make_task(stage)
+def made(stage, **options):
+  task = make_task(stage, **options)
   params, collections = jax.jit(task.init)(jax.random.key(0), make_batch())
   assert collections == {}
   return task, nn.unbox(params)

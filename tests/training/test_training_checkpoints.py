@@ -181,7 +181,11 @@ def test_a_config_may_leave_out_a_player_that_it_named_once(tmp_path):
 
 def test_a_field_that_a_later_release_added_had_its_default(tmp_path):
   old = {'stage': 'coarse', 'layout': {'coarse_levels': 4}}
-  new = {'stage': 'coarse', 'layout': {'coarse_levels': 4, 'semantic': True}}
+  new = {
+    'stage': 'coarse',
+    'layout': {'coarse_levels': 4, 'semantic': True},
+    'loss': {'no_semantic_probability': 0.0},
+  }
   workdir.describe(tmp_path, old, None)
   workdir.describe(tmp_path, new, None)
   other = {'stage': 'coarse', 'layout': {'coarse_levels': 4, 'semantic': False}}

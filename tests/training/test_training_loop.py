@@ -13,8 +13,9 @@ import training_games
 from flax.traverse_util import unflatten_dict
 from training_games import play
 
+from musiclm_jax.cascade import networks
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.training import checkpoint, workdir
+from musiclm_jax.training import checkpoint, export, workdir
 from musiclm_jax.training.state import flatten, start_from
 from musiclm_jax.training.stop_request import StopRequest
 
@@ -53,6 +54,34 @@ def test_the_record_has_one_object_a_logged_step(whole):
   assert [('eval_loss' in row) for row in rows] == [False, True, False, True]
   rows = lines(whole['codec'][1])
   assert all('grad_norm_critic' in row and 'loss_critic' in row for row in rows)
+
+
+def test_what_is_read_pairs_weights_and_codebooks_as_the_evaluation_did(
+  whole, tmp_path
+):
+  state, path = whole['codec']
+  task, make, _ = training_games.GAMES['codec']
+  export.write(tmp_path / 'x', state, config={'stage': 'codec'})
+  exported = networks.read(tmp_path / 'x', 'codec')
+  stored = networks.read(path, 'codec')
+  assert_equal(stored.params, jax.device_get(state.ema_params))
+  assert_equal(stored.collections, jax.device_get(state.collections))
+
+  def error(params, collections):
+    rows = [
+      task.evaluate(params, collections, make(1, k))['error'] for k in range(2)
+    ]
+    return float(np.mean(rows))
+
+  said = lines(path)[-1]['eval_error']
+  other = error(state.params, state.collections)
+  assert abs(other - said) > 1e-4 * said, 'the average differs'
+  np.testing.assert_allclose(
+    error(stored.params, stored.collections), said, rtol=1e-5
+  )
+  np.testing.assert_allclose(
+    error(exported.params, exported.collections), said, rtol=0.01
+  )
 
 
 def test_an_eval_step_and_the_last_step_are_logged_whatever_log_every(tmp_path):

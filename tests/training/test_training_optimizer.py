@@ -33,6 +33,21 @@ def test_schedules_warm_up_and_then_follow_their_formula():
   np.testing.assert_allclose(rates['inverse_sqrt'][[40, 90]], [1, 2 / 3], 1e-6)
 
 
+def test_rates_do_not_rise_in_a_longer_training():
+  numbers = {'learning_rate': 2.0, 'warmup_steps': 10}
+  before = learning_rate_schedule('cosine', **numbers, total_steps=100)
+  numbers['total_steps'] = 400
+  whole = learning_rate_schedule('cosine', **numbers)
+  assert whole(60) > 1.5 * before(60), 'as if it had always been so long'
+  on = learning_rate_schedule('cosine', **numbers, earlier=((60, 100),))
+  rates = [float(on(step)) for step in (60, 100, 250, 400)]
+  np.testing.assert_allclose(rates[0], before(60), rtol=1e-6)
+  assert rates == sorted(rates, reverse=True)
+  np.testing.assert_allclose(rates[-1], 0.0, atol=1e-6)
+  ended = learning_rate_schedule('cosine', **numbers, earlier=((100, 100),))
+  assert ended(100) == whole(100) > 0.0, 'or nothing more would be learned'
+
+
 @pytest.mark.parametrize('name', sorted(OPTIMIZERS))
 @pytest.mark.parametrize('params', [{}, {'kernel': jnp.ones((3, 2))}])
 def test_every_optimizer_steps_with_and_without_parameters(name, params):

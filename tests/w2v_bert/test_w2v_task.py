@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -241,6 +242,18 @@ def test_masked_prediction_joins_after_a_tenth_of_the_run(
 def test_temperature_falls_from_2_to_a_half_over_the_run(task):
   temperatures = [float(task.temperature(step)) for step in (0, 59.5, 119, 500)]
   np.testing.assert_allclose(temperatures, [2.0, 1.0, 0.5, 0.5], rtol=1e-5)
+
+
+def test_a_longer_training_warms_nothing_up_again(task):
+  longer = dataclasses.replace(task, total_steps=480, earlier=((60, 120),))
+  steps = (60, 100, 300, 479)
+  found = [float(longer.temperature(step)) for step in steps]
+  assert found == sorted(found, reverse=True)
+  np.testing.assert_allclose(found[0], float(task.temperature(60)), rtol=1e-6)
+  np.testing.assert_allclose(found[-1], 0.5, rtol=1e-6)
+  ended = dataclasses.replace(task, total_steps=480, earlier=((120, 120),))
+  assert float(ended.temperature(130)) == pytest.approx(0.5)
+  assert ended._horizon.begins(task.contrastive_only) == 6.0
 
 
 def test_task_overfits_one_batch(task, initial, waveform):
