@@ -3,7 +3,8 @@
 `python -m musiclm_jax.bundle --workdirs=DIR --out=DIR [--tokens=DIR]`
 
 With `--tokens`, the number of MuLan levels of a prompt that are used is chosen
-on held-out captions; without, all are.
+on held-out captions; without, all are. Where music is likeliest without any, it
+is 0: prompts are not heard, which a line and the bundle's card say.
 """
 
 from absl import flags
@@ -44,6 +45,7 @@ def main() -> None:
     mulan_levels=_MULAN_LEVELS.value,
     guidance=_GUIDANCE.value,
     overwrite=_OVERWRITE.value,
+    report=cli.report,
   )
   cli.report(
     f'bundle {written.path}: {written.settings.mulan_levels} MuLan levels, '
