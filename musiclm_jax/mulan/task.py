@@ -217,7 +217,7 @@ def contrastive_loss(
   logits = cosines / temperature
   negative = group[:, None] != group[None, :]
   if true is not None:
-    negative &= ~true
+    negative = negative & ~true
   # Of audio i, texts of others; of text i, audio of others.
   negative = jnp.concatenate([negative, negative.T], axis=1)
   terms = negative.sum(axis=1)

@@ -39,7 +39,7 @@ def recall_at_1(
   """
   own = group[:, None] == group[None, :]
   if true is not None:
-    own |= true
+    own = own | true
   best_own = jnp.where(own, scores, -jnp.inf).max(axis=1)
   best_other = jnp.where(own, -jnp.inf, scores).max(axis=1)
   return (best_own > best_other).astype(jnp.float32)

@@ -172,7 +172,7 @@ from musiclm_jax.contracts import sharding
 from musiclm_jax.mulan.task import contrastive_loss, true_pairs
 rng = np.random.default_rng(0)
 batch = {
-  'claims': rng.integers(0, 8, (8, 1, 2), np.int32),
+  'claims': rng.integers(0, 4, (8, 1, 2), np.int32),
   'facts': rng.integers(0, 16, (8, 2), np.int32),
   'piece': np.array([0, 1, 2, 3, 4, 5, 6, 0], np.int32),
   'cosines': rng.uniform(-1, 1, (8, 8)).astype('f'),
