@@ -3,8 +3,10 @@
 `python -m musiclm_jax.bundle --workdirs=DIR --out=DIR [--tokens=DIR]`
 
 With `--tokens`, the number of MuLan levels of a prompt that are used is chosen
-on held-out captions; without, all are. Weights are stored in the type in which
-the networks made the tokens: `tokenize --dtype=bfloat16` makes a small bundle.
+on held-out captions; without, all are. Where music is likeliest without any, it
+is 0: prompts are not heard, which a line and the bundle's card say. Weights are
+stored in the type in which the networks made the tokens: `tokenize
+--dtype=bfloat16` makes a small bundle.
 """
 
 from absl import flags
@@ -64,6 +66,7 @@ def main() -> None:
     sampling=guidance,
     dtype=_DTYPE.value,
     overwrite=_OVERWRITE.value,
+    report=cli.report,
   )
   settings = written.settings
   scales = settings.guidance_semantic, settings.guidance_coarse

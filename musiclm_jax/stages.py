@@ -368,13 +368,17 @@ def _waveforms(config: Config) -> Shapes:
 
 
 def _captioned(config: Config) -> Shapes:
-  """`waveform` [B, S], `text_ids` [B, C, L], `group` [B]."""
+  """`waveform` [B, S], `text_ids` [B, C, L], `group` [B], perhaps marks."""
   data = config['data']
-  captions = data['captions_per_crop'], data['text_length']
-  return {
-    'waveform': _rows(config, _samples(config)),
-    'text_ids': _rows(config, *captions, dtype='int32'),
-    'group': _rows(config, dtype='int32'),
+  captions = data['captions_per_crop']
+  shapes = {'text_ids': (captions, data['text_length']), 'group': ()}
+  if data.get('mark_true_pairs'):
+    from musiclm_jax.rendered_music import facts
+
+    words = (facts.num_words(),)
+    shapes |= {'piece': (), 'facts': words, 'claims': (captions, *words)}
+  return {'waveform': _rows(config, _samples(config))} | {
+    name: _rows(config, *shape, dtype='int32') for name, shape in shapes.items()
   }
 
 

@@ -17,6 +17,9 @@ _EVERY = {
     'dead_threshold': 1.0,
     'kmeans_iterations': 20,
     'pieces_per_code': 20,
+    # Share of the mean use below which a code is dead, and takes half of one
+    # that is used much; 0 puts a point in its place instead.
+    'split_share': 0.0,
   },
   'schedule': {'log_every': 1},
   'data': {'eval_batches': 2},
@@ -28,7 +31,7 @@ _SIZES = {
     'data': {'source': sections.TINY_CORPUS, 'batch_size': 128},
   },
   'small': {
-    'loss': {'statistics_steps': 20},
+    'loss': {'statistics_steps': 20, 'split_share': 0.25},
     'schedule': {'total_steps': 200, 'eval_every': 50},
     'data': {'source': sections.SMALL_CORPUS, 'batch_size': 512},
   },

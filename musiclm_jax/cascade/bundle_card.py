@@ -24,6 +24,19 @@ def text(
     f'{round(spec.frame_rate, 3) or "one a clip"} |'
     for name, spec in contract.streams.items()
   )
+  prompts = (
+    f'{settings.mulan_levels} MuLan levels of a prompt are used, with '
+    f'guidance\n{settings.guidance_semantic}, {settings.guidance_coarse} and '
+    f'{settings.guidance_fine} (1.0 is none, as in the paper).'
+  )
+  if settings.mulan_levels == 0:
+    prompts = (
+      'no MuLan level of a prompt is used.\n\n'
+      '**Prompts are not heard.** Of all numbers of levels that captions of '
+      'held-out\nmusic could be read with, none was found, or was asked for, '
+      'that is better than\nno prompt. `--mulan_levels` of '
+      '`musiclm_jax.generate` insists on some.'
+    )
   return f"""# A musiclm_jax bundle
 
 Text to music after MusicLM (arXiv:2301.11325): all networks of the cascade.
@@ -41,9 +54,7 @@ Text to music after MusicLM (arXiv:2301.11325): all networks of the cascade.
 
 Sampling: temperatures {settings.temperature_semantic} (semantic),
 {settings.temperature_coarse} (coarse), {settings.temperature_fine} (fine);
-{settings.mulan_levels} MuLan levels of a prompt are used, with guidance
-{settings.guidance_semantic}, {settings.guidance_coarse} and
-{settings.guidance_fine} (1.0 is none, as in the paper).
+{prompts}
 
 Weights are stored in {dtype} and computed with as they were trained.
 

@@ -1,7 +1,7 @@
 """Workdirs of all trainings -> a bundle of networks that belong together."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -31,6 +31,7 @@ def bundle_workdirs(
   sampling: Mapping[str, Any] | None = None,
   dtype: DType | None = None,
   overwrite: bool = False,
+  report: Callable[[str], None] | None = None,
 ) -> Bundle:
   """Checks that the networks of workdirs belong together and bundles them.
 
@@ -45,6 +46,8 @@ def bundle_workdirs(
       that of the networks that made the tokens, which the language models
       learned.
     overwrite: Whether a bundle with files that were changed is replaced.
+    report: Takes a line where no prompt is better than any; see
+      `choose_mulan_levels`.
 
   Raises:
     UsageError: If a network is missing, they do not fit each other or the
@@ -75,7 +78,7 @@ def bundle_workdirs(
   if mulan_levels is None and tokens:
     store = TokenStore(tokens, 'validation')
     contract.check(store.contract, 'the networks', f'store {tokens}')
-    mulan_levels = choose_mulan_levels(loaded['semantic'], store)
+    mulan_levels = choose_mulan_levels(loaded['semantic'], store, report)
   settings = SamplingConfig(
     mulan_levels=levels if mulan_levels is None else mulan_levels
   ).changed(sampling or {})
@@ -110,15 +113,21 @@ def _made_in(
   return next((kind for kind in kinds if _made(loaded, trained, kind)), None)
 
 
-def choose_mulan_levels(semantic: Network, store: TokenStore) -> int:
-  """Picks the n >= 1 that makes held-out music likeliest given its captions.
+def choose_mulan_levels(
+  semantic: Network,
+  store: TokenStore,
+  report: Callable[[str], None] | None = None,
+) -> int:
+  """Picks the n that makes held-out music likeliest given its captions.
 
   Text and audio codes agree on the first levels only; those beyond
-  them mislead.
+  them mislead. Where any of them mislead, n is 0: prompts are not heard then,
+  and a line says so.
 
   Args:
     semantic: The semantic stage.
     store: A held-out split, whose records hold text tokens.
+    report: Takes that line.
 
   Raises:
     UsageError: If no record has captions.
@@ -155,4 +164,15 @@ def choose_mulan_levels(semantic: Network, store: TokenStore) -> int:
     ]
     return float(sum(sums)) / music['semantic'].size
 
-  return min(range(1, layout.mulan.num_levels + 1), key=mean)
+  costs = [mean(levels) for levels in range(layout.mulan.num_levels + 1)]
+  chosen = int(np.argmin(costs))
+  if chosen == 0 and report is not None:
+    best = 1 + int(np.argmin(costs[1:]))
+    report(
+      'PROMPTS ARE NOT HEARD: held-out music costs '
+      f'{costs[best]:.4f} nats a token given its caption ({best} MuLan levels, '
+      f'the best number) and {costs[0]:.4f} given none, so that no level is '
+      'used; train mulan longer or on larger batches, or insist by '
+      '--mulan_levels'
+    )
+  return chosen

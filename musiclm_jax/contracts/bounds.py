@@ -63,7 +63,7 @@ CONFIG: Mapping[str, Bounds] = {
     'mask_probability band_share voice_share '
     'tempo_change dropout_rate quantizer_dropout frame_mask '
     'band_mask adversarial_start adversarial_warmup contrastive_only '
-    'dead_share quantizer_gradient',
+    'dead_share quantizer_gradient split_share',
     _SHARE,
   ),
   **_of_all('b1 b2 decay codebook_decay ema_decay', _DECAY),

@@ -17,7 +17,7 @@ from musiclm_jax.contracts.token_contract import TokenSpec
 from musiclm_jax.data import noise
 from musiclm_jax.data.loading import Batch, HostShard, Readers, stream
 from musiclm_jax.data.sources import Source
-from musiclm_jax.rendered_music import melody_takes
+from musiclm_jax.rendered_music import facts, melody_takes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +170,7 @@ def text_audio_batches(
   crop_seconds: float,
   text_length: int,
   captions_per_crop: int,
+  mark_true_pairs: bool = False,
   seed: int,
   start_step: int = 0,
   shard: HostShard | None = None,
@@ -187,6 +188,8 @@ def text_audio_batches(
     crop_seconds: Length of a crop.
     text_length: Ids per caption, L.
     captions_per_crop: C, drawn independently.
+    mark_true_pairs: Whether batches say which captions are true of which
+      crops.
     seed: Of order, crops and captions.
     start_step: Global batch with which to begin.
     shard: This host's share of each batch.
@@ -195,7 +198,10 @@ def text_audio_batches(
   Returns:
     Iterator of {'waveform' float32 [b, S], 'text_ids' int32 [b, C, L],
     'group' int32 [b]}; equal groups have equal attributes, hence are not
-    negatives of each other.
+    negatives of each other. With `mark_true_pairs` also 'piece' int32 [b],
+    equal for crops of one piece, and bits of `rendered_music.facts`: 'facts'
+    int32 [b, W] of the crops and 'claims' int32 [b, C, W] of the captions, 0
+    where nobody knows them, as of captions that somebody has written.
 
   Raises:
     UsageError: If no piece has a caption.
@@ -213,16 +219,30 @@ def text_audio_batches(
     i = captioned[number]
     begin = start / source.sample_rate
     end = begin + crop_seconds
-    captions = [
-      source.caption(i, begin, end, rng) for _ in range(captions_per_crop)
-    ]
+    captions, claims = zip(
+      *(
+        source.caption_and_claims(i, begin, end, rng)
+        if mark_true_pairs
+        else (source.caption(i, begin, end, rng), None)
+        for _ in range(captions_per_crop)
+      ),
+      strict=True,
+    )
     attributes = source.attributes(i, begin, end)
+    marks = {}
+    if mark_true_pairs:
+      marks = {
+        'piece': np.int32(i),
+        'facts': facts.of_crop(attributes),
+        'claims': np.stack([facts.of_caption(claim) for claim in claims]),
+      }
     return {
       'waveform': source.read(i, start, crop),
       'text_ids': np.stack(
         [tokenizer.encode(caption, text_length) for caption in captions]
       ),
       'group': group_of(attributes or {'caption': captions[0]}),
+      **marks,
     }
 
   return stream(

@@ -161,6 +161,20 @@ class FileFolder:
     captions = self.written_captions(i)
     return captions[rng.integers(len(captions))] if captions else None
 
+  def caption_and_claims(
+    self,
+    i: int,
+    start_seconds: float,
+    end_seconds: float,
+    rng: np.random.Generator,
+  ) -> tuple[str | None, None]:
+    """Draws what `caption` draws; nobody knows what that states.
+
+    Raises:
+      UsageError: As `written_captions`.
+    """
+    return self.caption(i, start_seconds, end_seconds, rng), None
+
   def captioned(self) -> list[int]:
     """Lists the files of the split that have a caption.
 

@@ -266,6 +266,18 @@ class PreparedSource:
     """Draws a caption as the source would that was prepared."""
     return self.descriptions.caption(i, start_seconds, end_seconds, rng)
 
+  def caption_and_claims(
+    self,
+    i: int,
+    start_seconds: float,
+    end_seconds: float,
+    rng: np.random.Generator,
+  ) -> tuple[str | None, Mapping[str, Hashable] | None]:
+    """Draws what `caption` draws, and says what that states, if known."""
+    return self.descriptions.caption_and_claims(
+      i, start_seconds, end_seconds, rng
+    )
+
   def captioned(self) -> Sequence[int]:
     """Lists the pieces that have a caption, in order."""
     return self._captioned
@@ -313,6 +325,16 @@ class WrittenCaptions:
     del start_seconds, end_seconds
     captions = self.written(i)
     return captions[rng.integers(len(captions))] if captions else None
+
+  def caption_and_claims(
+    self,
+    i: int,
+    start_seconds: float,
+    end_seconds: float,
+    rng: np.random.Generator,
+  ) -> tuple[str | None, None]:
+    """Draws what `caption` draws; nobody knows what that states."""
+    return self.caption(i, start_seconds, end_seconds, rng), None
 
   def attributes(
     self, i: int, start_seconds: float, end_seconds: float

@@ -59,6 +59,19 @@ class Source(Protocol):
   ) -> str | None:
     """Draws a sentence on what a crop sounds like; None if none is known."""
 
+  def caption_and_claims(
+    self,
+    i: int,
+    start_seconds: float,
+    end_seconds: float,
+    rng: np.random.Generator,
+  ) -> tuple[str | None, Mapping[str, Hashable] | None]:
+    """Draws what `caption` draws, and says what that states of the crop.
+
+    Claims are attributes of `attributes` and their values; None where it is
+    not known what a sentence states.
+    """
+
   def captioned(self) -> Sequence[int]:
     """Lists the pieces that have a caption, in order."""
 

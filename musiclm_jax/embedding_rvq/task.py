@@ -50,6 +50,8 @@ class EmbeddingRvqTask:
     decay: Of the codebooks' running means.
     dead_threshold: See `nn.quantizer.update`.
     kmeans_iterations: On the first batch after the statistics.
+    split_share: See `nn.quantizer.update`; 0 lets points take the place of dead
+      codes, of which deep levels then keep a few in use.
     pieces_per_code: Fewest embeddings that the fit sees per code of a level.
 
   Raises:
@@ -64,6 +66,7 @@ class EmbeddingRvqTask:
   dead_threshold: float = 1.0
   kmeans_iterations: int = 20
   pieces_per_code: int = 20
+  split_share: float = 0.0
 
   def __post_init__(self):
     kmeans.check_phases(
@@ -182,6 +185,7 @@ class EmbeddingRvqTask:
       decay=self.decay,
       dead_threshold=self.dead_threshold,
       kmeans_iterations=self.kmeans_iterations,
+      split_share=self.split_share,
     )
     return {**own, 'codebooks': codebooks}
 

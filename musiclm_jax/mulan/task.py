@@ -6,7 +6,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from musiclm_jax.contracts.array_types import (
   Embedding,
@@ -44,6 +44,9 @@ class MulanTask:
   costs more than text, and C captions say more on it than one. The player's
   collections are the running statistics of its norms, `batch_stats`.
 
+  Batches may also say which captions are true of which crops, see
+  `true_pairs`; then those are no negatives either.
+
   Attributes:
     mulan: What is trained.
   """
@@ -76,7 +79,9 @@ class MulanTask:
       variables_of(params, collections), method='temperature'
     )
     text = _by_caption(text, text_ids)
-    loss, _, metrics = _compare(audio, text, batch['group'], temperature)
+    loss, _, metrics = _compare(
+      audio, text, true_pairs(batch), batch['group'], temperature
+    )
     metrics = {'loss': loss, **metrics}
     return {name: value.mean(axis=0) for name, value in metrics.items()}
 
@@ -99,7 +104,9 @@ class MulanTask:
       mutable=['batch_stats'],
     )
     text = _by_caption(text, batch['text_ids'])
-    loss, terms, metrics = _compare(audio, text, batch['group'], temperature)
+    loss, terms, metrics = _compare(
+      audio, text, true_pairs(batch), batch['group'], temperature
+    )
     metrics = {name: value.mean() for name, value in metrics.items()}
     moved = {**collections, PLAYER: moved['batch_stats']}
     return mean_over_pairs(loss, terms), (moved, metrics)
@@ -131,19 +138,48 @@ def _by_caption(rows: Embedding, text_ids: Array) -> Array:
   return rows.reshape(*text_ids.shape[:2], -1).swapaxes(0, 1)
 
 
-@functools.partial(jax.vmap, in_axes=(None, 0, None, None))
+def true_pairs(batch: Batch) -> Bool[Array, 'C B B'] | None:
+  """Tells which captions of a batch are true of which of its crops.
+
+  Those are: captions of crops of one piece, and a caption all of whose claims
+  are facts of the crop. A caption without claims, of which nobody knows what
+  it states, is true of its piece alone.
+
+  Args:
+    batch: `piece` int32 [B]; `facts` int32 [B, W] and `claims` int32 [B, C, W],
+      whose bits `rendered_music.facts` explains. The global batch: captions of
+      one host are compared with crops of all.
+
+  Returns:
+    Crop i and the c-th caption of pair j at [c, i, j]; None if the batch does
+    not say.
+  """
+  if 'claims' not in batch:
+    return None
+  piece, facts = batch['piece'], batch['facts'][None, :, None]
+  claims = batch['claims'].swapaxes(0, 1)[:, None]
+  stated = ((claims & ~facts) == 0).all(axis=-1) & (claims != 0).any(axis=-1)
+  return stated | (piece[:, None] == piece[None, :])
+
+
+@functools.partial(jax.vmap, in_axes=(None, 0, 0, None, None))
 def _compare(
-  audio: Embedding, text: Embedding, group: Array, temperature: Array
+  audio: Embedding,
+  text: Embedding,
+  true: Array | None,
+  group: Array,
+  temperature: Array,
 ) -> tuple[Array, Array, Metrics]:
   """Loss and its number of terms per pair, and what is reported per pair.
 
-  Of every caption: [B, D], [C, B, D] -> [C, B].
+  Of every caption: [B, D], [C, B, D], perhaps [C, B, B] -> [C, B].
   """
   scores = embedding.cosines(audio, text)
-  loss, terms = contrastive_loss(scores, group, temperature)
+  loss, terms = contrastive_loss(scores, group, temperature, true)
+  others = None if true is None else true.T
   metrics = {
-    'text_to_audio_recall_at_1': embedding.recall_at_1(scores.T, group),
-    'audio_to_text_recall_at_1': embedding.recall_at_1(scores, group),
+    'text_to_audio_recall_at_1': embedding.recall_at_1(scores.T, group, others),
+    'audio_to_text_recall_at_1': embedding.recall_at_1(scores, group, true),
     'matched_cosine': jnp.diagonal(scores),
     'chance_loss': jnp.log(jnp.maximum(terms, 1)),
     'ln_batch': jnp.full(len(group), math.log(len(group))),
@@ -156,6 +192,7 @@ def contrastive_loss(
   cosines: Float[Array, 'B B'],
   group: Int[Array, ' B'],
   temperature: Float[Array, ''],
+  true: Bool[Array, 'B B'] | None = None,
 ) -> tuple[Float[Array, ' B'], Int[Array, ' B']]:
   """Decoupled contrastive loss with one denominator for both directions.
 
@@ -163,21 +200,26 @@ def contrastive_loss(
 
   (MuLan §3.2, in the form of contrastive multiview coding; positives are not
   in the denominator.) Pairs of one group are described alike, so they are not
-  negatives of each other.
+  negatives of each other; nor is a caption of a crop of which it is true.
 
   Args:
     cosines: Of the global batch, audio i with text j at [i, j].
     group: Equal for pairs with equal attributes.
     temperature: tau.
+    true: Whether text j is true of audio i at [i, j], whatever their groups;
+      then h_ij is in no denominator.
 
   Returns:
     Loss of each pair, 0 where it has no negative; and the number of terms in
-    its denominator, 2 (B - 1) where no two groups are equal. A model that
+    its denominator, 2 (B - 1) where all others are negatives. A model that
     knows nothing has the loss ln(terms).
   """
   logits = cosines / temperature
   negative = group[:, None] != group[None, :]
-  negative = jnp.concatenate([negative, negative], axis=1)
+  if true is not None:
+    negative = negative & ~true
+  # Of audio i, texts of others; of text i, audio of others.
+  negative = jnp.concatenate([negative, negative.T], axis=1)
   terms = negative.sum(axis=1)
   both_ways = jnp.concatenate([logits, logits.T], axis=1)
   denominator = jax.nn.logsumexp(jnp.where(negative, both_ways, _NEVER), axis=1)

@@ -19,6 +19,7 @@ from musiclm_jax.contracts.array_types import PRNGKey
 from musiclm_jax.nn import kmeans
 
 Codebooks = Mapping[str, Array]
+_OFFSET = 0.1  # of the way to a member: the halves must not meet other entries
 
 
 @struct.dataclass
@@ -149,6 +150,7 @@ def update(
   dead_threshold: float = 2.0,
   kmeans_iterations: int = 10,
   zero_entries: int = 0,
+  split_share: float = 0.0,
 ) -> Codebooks:
   """Moves the codebooks towards one batch of latents.
 
@@ -170,6 +172,12 @@ def update(
     zero_entries: The first so many entries of each level stay zero for good.
       With one of them an all-zero latent (silence) is coded exactly, and no
       further level can make an approximation worse.
+    split_share: Above 0, an entry is dead that has less than this share of the
+      mean count, whatever `dead_threshold`, and the most used entries are
+      split to replace dead ones; see `_split`. For residuals that have no
+      clusters left, as those of deep levels: a frame of the batch is then as
+      far from the next frame as two frames ever are, and no frame but itself
+      prefers it to an entry that is the mean of many.
   """
   points = jax.lax.stop_gradient(x).astype(jnp.float32)
   points = points.reshape(-1, x.shape[-1])
@@ -185,7 +193,11 @@ def update(
   def follow(residual: Array, level: tuple) -> tuple[Array, tuple]:
     picks, codes, *level = level
     fresh = residual[picks]
-    moved = _follow(level, residual, codes, fresh, decay, threshold, free)
+    if split_share:
+      moved = _follow_means(level, residual, codes, decay)
+      moved = _split(moved, residual, codes, order, split_share, free)
+    else:
+      moved = _follow(level, residual, codes, fresh, decay, threshold, free)
     # The next level learns on what this level has left in the forward pass.
     return residual - level[0][codes], moved
 
@@ -234,15 +246,73 @@ def _follow(
   free: Bool[Array, ' K'],
 ) -> tuple[Array, Array, Array]:
   """Moves one level: running means, then new points for dead entries."""
-  embed, embed_sum, count = level
-  total, new_count = kmeans.member_sums(points, codes, len(embed))
-  count = decay * count + (1.0 - decay) * new_count
-  embed_sum = decay * embed_sum + (1.0 - decay) * total
-  moved = embed_sum / jnp.maximum(count, 1e-9)[:, None]
+  moved, _, count = _follow_means(level, points, codes, decay)
   # A replaced entry starts with the mean count: it has time to prove itself.
   dead = count < threshold
-  fresh_count = max(threshold, len(points) / len(embed))
+  fresh_count = max(threshold, len(points) / len(moved))
   embed = jnp.where(dead[:, None], fresh, moved)
   embed = jnp.where(free[:, None], embed, 0.0)
   count = jnp.where(dead & free, fresh_count, count)
   return embed, embed * count[:, None], count
+
+
+def _follow_means(
+  level: tuple[Array, Array, Array],
+  points: Float[Array, 'N D'],
+  codes: Int[Array, ' N'],
+  decay: float,
+) -> tuple[Array, Array, Array]:
+  """Moves one level by its running means."""
+  embed, embed_sum, count = level
+  total, new_count = kmeans.member_sums(points, codes, len(embed))
+  count = decay * count + (1.0 - decay) * new_count
+  embed_sum = decay * embed_sum + (1.0 - decay) * total
+  return embed_sum / jnp.maximum(count, 1e-9)[:, None], embed_sum, count
+
+
+def _split(
+  level: tuple[Array, Array, Array],
+  points: Float[Array, 'N D'],
+  codes: Int[Array, ' N'],
+  order: Int[Array, ' N'],
+  share: float,
+  free: Bool[Array, ' K'],
+) -> tuple[Array, Array, Array]:
+  """Replaces dead entries of one level by halves of the most used ones.
+
+  The n-th dead entry and the n-th most used one, c, become c ± d, where d
+  points from c to one of its members: a plane through c divides its members,
+  and each half gets half of the count (Linde, Buzo & Gray, 1980). Only an
+  entry whose halves are not dead is split, so that the share in use at most
+  doubles a step.
+
+  Args:
+    level: Entries, sums and counts, which have followed the batch.
+    points: The batch.
+    codes: Whose entries the points are.
+    order: A permutation; of an entry's members the first one is drawn.
+    share: Of the mean count, in (0, 1); below it an entry is dead.
+    free: Entries that may move.
+  """
+  embed, _, count = level
+  size = len(embed)
+  threshold = share * count.sum() / size
+  dead = (count < threshold) & free
+  ranked = jnp.argsort(jnp.where(free, -count, jnp.inf))
+  splittable = free & (count >= 2.0 * threshold)
+  pairs = jnp.minimum(dead.sum(), splittable.sum())
+  # Of each entry the place among the dead ones, and among the most used.
+  taker = jnp.where(dead, jnp.cumsum(dead) - 1, size)
+  rank = jnp.argsort(ranked)
+  donor = ranked[jnp.minimum(taker, size - 1)]
+  taken, gives = taker < pairs, rank < pairs
+  # Where the batch holds no member of an entry, any of its points will do.
+  first = jax.ops.segment_min(jnp.argsort(order), codes, size)
+  member = points[order[jnp.minimum(first, len(points) - 1)]]
+  offset = _OFFSET * (member - embed)
+  new = jnp.where(taken[:, None], embed[donor] + offset[donor], embed)
+  new = jnp.where(gives[:, None], embed - offset, new)
+  new = jnp.where(free[:, None], new, 0.0)
+  count = jnp.where(taken, count[donor], count)
+  count = jnp.where(taken | gives, 0.5 * count, count)
+  return new, new * count[:, None], count

@@ -437,12 +437,12 @@ def measure(config: Config) -> dict[str, Any]:
 def begin(planned: Training) -> tuple[TrainState, PyTree]:
   """Makes the first state of a plan, and a batch of drawn values for it.
 
-  Of quiet noise, and codes of 0; each row a group of its own.
+  Of quiet noise, and codes of 0; each row a group and a piece of its own.
   """
   rng = np.random.default_rng(0)
 
   def draw(name: str, leaf: Any) -> np.ndarray:
-    if name == 'group':
+    if name in ('group', 'piece'):
       return np.arange(leaf.shape[0], dtype=leaf.dtype)
     if np.issubdtype(leaf.dtype, np.floating):
       return 0.1 * rng.standard_normal(leaf.shape, leaf.dtype)

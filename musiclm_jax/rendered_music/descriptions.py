@@ -40,6 +40,17 @@ class Descriptions:
     """Writes a caption on what is audible in the crop."""
     return self.described(i, start_seconds, end_seconds, rng).text
 
+  def caption_and_claims(
+    self,
+    i: int,
+    start_seconds: float,
+    end_seconds: float,
+    rng: np.random.Generator,
+  ) -> tuple[str, Mapping[str, Hashable]]:
+    """Writes what `caption` writes, and says what that states."""
+    caption = self.described(i, start_seconds, end_seconds, rng)
+    return caption.text, caption.stated
+
   def described(
     self,
     i: int,

@@ -115,6 +115,18 @@ class RenderedMusicSource:
     """Writes a caption on what is audible in the crop."""
     return self.descriptions.caption(i, start_seconds, end_seconds, rng)
 
+  def caption_and_claims(
+    self,
+    i: int,
+    start_seconds: float,
+    end_seconds: float,
+    rng: np.random.Generator,
+  ) -> tuple[str, Mapping[str, Hashable]]:
+    """Writes what `caption` writes, and says what that states."""
+    return self.descriptions.caption_and_claims(
+      i, start_seconds, end_seconds, rng
+    )
+
   def captioned(self) -> range:
     """Lists all pieces: each is described by what it is made of."""
     return range(len(self))

@@ -39,7 +39,12 @@ FOLDER = ownership.Kind(
 )
 _RESTING = 'adam'  # of a player without parameters, which a config leaves out
 # Fields that later releases added, as configs stored before them have them.
-_ADDED = {'layout.semantic': True, 'loss.no_semantic_probability': 0.0}
+_ADDED = {
+  'layout.semantic': True,
+  'loss.no_semantic_probability': 0.0,
+  'data.mark_true_pairs': False,
+  'loss.split_share': 0.0,
+}
 _HOW = {
   ('training', 'accumulation'),
   ('data', 'read_threads'),

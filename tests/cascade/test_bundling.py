@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from musiclm_jax.cascade import bundle_card
 from musiclm_jax.cascade.bundling import choose_mulan_levels
+from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.token_store import TokenRecord
 
@@ -48,8 +50,36 @@ def test_the_likeliest_number_is_chosen(tiny):
   )
 
 
+def test_no_prompt_is_among_what_is_chosen_from_and_is_said_aloud(tiny):
+  network, lines = tiny.networks['semantic'], []
+
+  class Misled(type(network.model)):
+    """Each level makes music less likely, the third least so."""
+
+    def nll(self, params, collections, batch, num_mulan_levels=None):
+      cost = jnp.where(
+        num_mulan_levels == 0, 1.1937, 1.2017 + jnp.abs(num_mulan_levels - 3.0)
+      )
+      return jnp.broadcast_to(cost, batch['semantic'].shape)
+
+  misled = dataclasses.replace(network, model=Misled(network.model.model))
+  assert choose_mulan_levels(misled, Store(), lines.append) == 0
+  (line,) = lines
+  assert line.startswith('PROMPTS ARE NOT HEARD')
+  assert '1.2017 nats a token given its caption (3 MuLan levels' in line
+  assert '1.1937 given none' in line
+
+
+@pytest.mark.parametrize('levels', [0, 3])
+def test_the_card_says_whether_prompts_are_heard(tiny, levels):
+  settings = SamplingConfig(mulan_levels=levels)
+  text = bundle_card.text({}, tiny.contract, settings)
+  assert ('**Prompts are not heard.**' in text) == (levels == 0)
+  assert ('3 MuLan levels of a prompt are used' in text) == (levels == 3)
+
+
 def test_the_real_model_gives_a_legal_number(tiny):
-  assert 1 <= choose_mulan_levels(tiny.networks['semantic'], Store()) <= 12
+  assert 0 <= choose_mulan_levels(tiny.networks['semantic'], Store()) <= 12
 
 
 def test_a_store_without_captions_is_refused(tiny):

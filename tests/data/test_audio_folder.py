@@ -151,6 +151,10 @@ def test_captions_come_from_the_csv(folder):
   source, i = found['deep/1.flac']
   assert source.caption(i, 0.0, 1.0, rng) is None
   assert source.attributes(i, 0.0, 1.0) is None
+  source, i = found['deep/0.wav']
+  again = np.random.default_rng(3)
+  expected = source.caption(i, 0.0, 1.0, np.random.default_rng(3))
+  assert source.caption_and_claims(i, 0.0, 1.0, again) == (expected, None)
 
 
 def test_captions_are_read_when_they_are_wanted_and_remarked_on_once(

@@ -7,6 +7,15 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenSpec
 from musiclm_jax.data import batches
 from musiclm_jax.data.loading import HostShard
+from musiclm_jax.rendered_music import facts
+
+AUDIBLE = {
+  **dict.fromkeys(('style', 'tempo_class', 'key', 'mode', 'metre', 'mood')),
+  **dict.fromkeys(('brightness', 'loudness', 'density', 'texture')),
+  **dict.fromkeys(('lead_family', 'lead_program')),
+  'instruments': ('drums',),
+  'near_silence': False,
+}
 
 
 class Ramp:
@@ -173,6 +182,59 @@ def test_equal_attributes_are_one_group():
   assert len(set(batch['group'])) == 2
   assert batch['group'].dtype == np.int32
   assert batch['text_ids'].shape == (32, 3, 16)
+
+
+class Told(Ramp):
+  """Says what captions of even pieces state; other pieces have two captions."""
+
+  def attributes(self, i, start_seconds, end_seconds):
+    return AUDIBLE | {'bpm': 100.0 + i} if i % 2 == 0 else None
+
+  def caption(self, i, start_seconds, end_seconds, rng):
+    return f'caption {i}{rng.choice(["a", "b"])}'
+
+  def caption_and_claims(self, i, *crop_and_rng):
+    stated = {'bpm': 100.0 + i, 'others': ('drums',)}
+    return self.caption(i, *crop_and_rng), None if i % 2 else stated
+
+
+def test_marks_say_what_is_true_of_whom_on_any_hosts():
+  def draw(shard=None, mark=True):
+    return next(
+      batches.text_audio_batches(
+        Told(),
+        Letters(),
+        batch_size=32,
+        crop_seconds=1.0,
+        text_length=10,
+        captions_per_crop=3,
+        mark_true_pairs=mark,
+        seed=0,
+        shard=shard,
+      )
+    )
+
+  whole, plain = draw(), draw(mark=False)
+  for name, values in plain.items():  # the same draws
+    np.testing.assert_array_equal(whole[name], values)
+  assert whole.keys() - plain.keys() == {'piece', 'facts', 'claims'}
+  halves = [draw(HostShard(k, 2)) for k in range(2)]
+  for name, values in whole.items():
+    parts = [half[name] for half in halves]
+    np.testing.assert_array_equal(np.concatenate(parts), values)
+  piece = (whole['waveform'][:, 0] // 1000).astype(int)
+  np.testing.assert_array_equal(whole['piece'], piece)
+  words = facts.num_words()
+  assert whole['facts'].shape == (32, words)
+  assert whole['claims'].shape == (32, 3, words)
+  for i, crop, claims in zip(
+    piece, whole['facts'], whole['claims'], strict=True
+  ):
+    assert crop.any() == claims.any() == (i % 2 == 0)
+    assert not (claims & ~crop).any()
+  # Captions of one file are told apart by no group, hence the pieces.
+  odd = whole['group'][piece == 3]
+  assert len(set(odd)) == 2
 
 
 def test_text_belongs_to_its_audio_and_uncaptioned_pieces_are_passed_over():

@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from musiclm_jax import stages
+from musiclm_jax.configs import mulan_rvq
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.embedding_rvq.quantizer import EmbeddingQuantizer
 from musiclm_jax.embedding_rvq.task import EmbeddingRvqTask
+from musiclm_jax.nn.embedding import unit
 
 DIM, FACTORS = 16, 6
 MODALITIES = {'mulan_rvq': ('audio', 'text'), 'melody_rvq': ('audio',)}
@@ -193,3 +196,35 @@ def test_loss_has_no_gradient_and_reports_agreement(task, fitted):
   assert {'distortion_audio', 'perplexity_last', 'fitted'} <= metrics.keys()
   agreement = {'agreement_1', 'agreement_chance_1'} & metrics.keys()
   assert len(agreement) == (2 if 'text' in task.modalities else 0)
+
+
+def _clustered(seed, count):
+  """Unit embeddings [N, 128] in 24 clusters, of axes that matter ever less."""
+  fixed, rng = np.random.default_rng(7), np.random.default_rng((1, seed))
+  axes = np.linalg.qr(fixed.normal(size=(128, 128)))[0]
+  rank = np.arange(1, 129)
+  centres = fixed.normal(size=(24, 128)) * rank**-0.5
+  x = centres[rng.integers(24, size=count)]
+  x = (x + 0.7 * rng.normal(size=(count, 128)) * rank**-0.6) @ axes
+  return jnp.asarray(unit(x.astype(np.float32)))
+
+
+def test_deep_levels_use_their_codes_too():
+  """Residuals without clusters: 4 of 32 were in use where points replaced."""
+  config = mulan_rvq.get_config('tiny').to_dict()
+  task = stages.build(config)
+  size = config['data']['batch_size']
+
+  def batch(seed, count=size):
+    return dict.fromkeys(('audio', 'text'), _clustered(seed, count))
+
+  params, collections = task.init(jax.random.key(0), batch(0))
+  step = jax.jit(task.losses()['mulan_rvq'])
+  for k in range(task.total_steps):
+    _, (collections, _) = step(
+      params, collections, batch(k), jax.random.key(k), k
+    )
+  held_out = batch(999, 1024)['audio']
+  codes = np.asarray(task.rvq.quantize(collections, held_out, 'audio'))
+  used = [len(np.unique(level)) for level in codes.T]
+  assert min(used) >= task.rvq.codebook_size / 2, used

@@ -67,6 +67,37 @@ def test_gradient_reaches_every_parameter(task, initial, batch):
     assert np.isfinite(leaf).all(), name
 
 
+def test_the_task_leaves_true_captions_out_of_training_and_of_held_out_loss(
+  task, initial, batch
+):
+  """Where all captions are true of all crops, nothing is left to push away."""
+  words = np.ones((8, 1), np.int32)
+  marks = {
+    'piece': np.arange(8, dtype=np.int32),
+    'facts': words,
+    'claims': words[:, None],
+  }
+  marks['claims'][4:] = 2
+
+  def losses(batch):
+    loss, _ = jax.jit(task.losses()['mulan'])(
+      *initial, batch, jax.random.key(0), 0
+    )
+    return loss, jax.jit(task.evaluate)(*initial, batch)
+
+  _, plain = losses(batch)
+  loss, half = losses(batch | marks)
+  np.testing.assert_allclose(plain['chance_loss'], math.log(14), rtol=1e-6)
+  # Of the first four no others' crops lack what they claim.
+  terms = [4.0] * 4 + [10.0] * 4
+  np.testing.assert_allclose(half['chance_loss'], np.log(terms), rtol=1e-6)
+  assert np.isfinite(loss)
+  marks['claims'][4:] = 1
+  loss, nothing = losses(batch | marks)
+  assert loss == 0.0
+  np.testing.assert_array_equal(nothing['loss'], 0.0)
+
+
 def test_only_training_moves_the_running_statistics(
   task, initial, batch, embed_audio
 ):

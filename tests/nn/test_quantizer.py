@@ -183,6 +183,46 @@ def test_dead_threshold_scales_with_the_batch(frames, alive):
   assert kept == alive
 
 
+def test_the_most_used_entry_is_split_to_replace_a_dead_one():
+  x = _latents(batch=8, frames=40)
+  books = _fitted(x, zero_entries=1)
+  # Entry 5 of the first level lies where no frame will ever be; 2 and 3 are
+  # used most, the latter more.
+  count = books['count'].at[0].set(40.0).at[0, 5].set(0.1)
+  count = count.at[0, 2].set(90.0).at[0, 3].set(99.0)
+  embed = books['embed'].at[0, 5].set(100.0)
+  books |= {'embed': embed, 'count': count}
+  books['embed_sum'] = embed * count[..., None]
+  options = {'decay': 1.0, 'zero_entries': 1, 'split_share': 0.25}
+  moved = _moved(books, x, 1, **options)
+  again = _moved(books, x, 1, **options)
+  jax.tree.map(np.testing.assert_array_equal, moved, again)
+  before, after = np.asarray(embed[0]), np.asarray(moved['embed'][0])
+  changed = np.abs(before - after).max(axis=1) > 1e-5
+  np.testing.assert_array_equal(np.flatnonzero(changed), [3, 5])
+  # Halves on both sides of it, towards a member of its own and away.
+  np.testing.assert_allclose(after[[3, 5]].mean(axis=0), before[3], atol=1e-5)
+  members = x.reshape(-1, D)[quantizer.codes_of(books, x)[..., 0].ravel() == 3]
+  steps = (np.asarray(members) - before[3]) * quantizer._OFFSET
+  assert np.abs(steps - (after[5] - before[3])).max(axis=1).min() < 1e-5
+  np.testing.assert_allclose(moved['count'][0, [3, 5]], 49.5, rtol=1e-5)
+  np.testing.assert_array_equal(moved['embed'][:, 0], 0.0)
+  for name in ('embed_sum', 'count'):
+    assert np.isfinite(moved[name]).all()
+
+
+def test_no_entry_is_split_whose_halves_were_dead():
+  x = _latents(batch=8, frames=40)
+  books = _fitted(x)
+  count = jnp.full((Q, K), 10.0).at[:, 1:].set(0.1).at[:, 2].set(4.0)
+  books |= {'count': count, 'embed_sum': books['embed'] * count[..., None]}
+  moved = _moved(books, x, 1, decay=1.0, split_share=0.25)
+  # Dead is below 0.46; the two that are not give their halves, once each.
+  found = np.sort(np.asarray(moved['count']), axis=1)
+  np.testing.assert_allclose(found[:, -4:], [[2.0, 2.0, 5.0, 5.0]] * Q)
+  np.testing.assert_allclose(found[:, :-4], 0.1)
+
+
 def test_statistics_are_of_the_global_batch():
   """Mistake 13: k-means and dead codes per replica."""
   x = _latents(13)

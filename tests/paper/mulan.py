@@ -192,6 +192,16 @@ TRAINING = Chapter(
       (_LOSSES + 'test_pairs_of_one_group_do_not_push_each_other_away',),
       'a caption that fits both says nothing against either',
     ),
+    Claim(
+      'A caption that is true of the crop of another pair is no negative of '
+      'it; nor are pairs of one piece.',
+      'ours; MuLan does not',
+      (
+        _LOSSES + 'test_a_true_caption_has_no_effect_on_the_loss_and_gets_no_'
+        'gradient',
+      ),
+      'where `data.mark_true_pairs` is set, as at `small`; `paper` is as MuLan',
+    ),
   ),
 )
 
@@ -232,6 +242,13 @@ TOKENS = Chapter(
       'The mean over windows is scaled to length 1 again.',
       'ours; MusicLM is silent',
       (_TASK + 'test_windows_are_averaged_and_scaled_again',),
+    ),
+    Claim(
+      'A code that is not used takes half of one that is used much.',
+      'ours; MusicLM is silent',
+      (_RVQ + 'test_deep_levels_use_their_codes_too',),
+      'at `tiny` and `small`: a point in its place is never chosen on levels '
+      'whose residuals have no clusters',
     ),
     Claim(
       "Each modality's mean is subtracted before the quantizer.",

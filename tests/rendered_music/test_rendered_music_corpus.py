@@ -107,6 +107,7 @@ def test_prepared_music_sounds_and_is_described_as_the_old_corpus(
           [
             source.attributes(i, start, end),
             source.caption(i, start, end, np.random.default_rng(5)),
+            source.caption_and_claims(i, start, end, np.random.default_rng(5)),
           ]
           for source in (before, after)
         )

@@ -193,6 +193,24 @@ def test_a_field_that_a_later_release_added_had_its_default(tmp_path):
     workdir.describe(tmp_path, other, None)
 
 
+def test_a_quantizer_of_before_codes_were_split_has_split_none(tmp_path):
+  workdir.describe(tmp_path, {'stage': 'mulan_rvq', 'loss': {}}, None)
+  with pytest.raises(UsageError, match=r'split_share=0\.0, not 0\.25'):
+    workdir.describe(
+      tmp_path, {'stage': 'mulan_rvq', 'loss': {'split_share': 0.25}}, None
+    )
+
+
+def test_a_workdir_of_before_true_pairs_were_marked_goes_on(tmp_path):
+  old = {'stage': 'mulan', 'data': {'captions_per_crop': 1}}
+  workdir.describe(tmp_path, old, None)
+  plain = {'captions_per_crop': 1, 'mark_true_pairs': False}
+  workdir.describe(tmp_path, {'stage': 'mulan', 'data': plain}, None)
+  marked = {'captions_per_crop': 1, 'mark_true_pairs': True}
+  with pytest.raises(UsageError, match=r'mark_true_pairs=False, not True'):
+    workdir.describe(tmp_path, {'stage': 'mulan', 'data': marked}, None)
+
+
 @pytest.mark.parametrize('text', [b'', b'[]', b'7', b'{"a": ', b'\xff\xfe'])
 def test_a_damaged_config_is_named(tmp_path, text):
   (tmp_path / 'config.json').write_bytes(text)
