@@ -39,7 +39,7 @@ FOLDER = ownership.Kind(
 )
 _RESTING = 'adam'  # of a player without parameters, which a config leaves out
 # Fields that later releases added, as configs stored before them have them.
-_ADDED = {'layout.semantic': True}
+_ADDED = {'layout.semantic': True, 'model.attention_seconds': None}
 _HOW = {
   ('training', 'accumulation'),
   ('data', 'read_threads'),

@@ -179,14 +179,27 @@ def test_a_config_may_leave_out_a_player_that_it_named_once(tmp_path):
     workdir.describe(tmp_path, other, None)
 
 
-def test_a_field_that_a_later_release_added_had_its_default(tmp_path):
-  old = {'stage': 'coarse', 'layout': {'coarse_levels': 4}}
-  new = {'stage': 'coarse', 'layout': {'coarse_levels': 4, 'semantic': True}}
-  workdir.describe(tmp_path, old, None)
-  workdir.describe(tmp_path, new, None)
-  other = {'stage': 'coarse', 'layout': {'coarse_levels': 4, 'semantic': False}}
-  with pytest.raises(UsageError, match=r'layout\.semantic=True, not False'):
-    workdir.describe(tmp_path, other, None)
+@pytest.mark.parametrize(
+  ('field', 'default', 'other'),
+  [
+    ('layout.semantic', True, False),
+    ('model.attention_seconds', None, 2.0),
+  ],
+)
+def test_a_field_that_a_later_release_added_had_its_default(
+  tmp_path, field, default, other
+):
+  section, name = field.split('.')
+  kept = {'coarse_levels': 4}
+
+  def describe(**added):
+    config = {'stage': 'coarse', section: kept | added}
+    workdir.describe(tmp_path, config, None)
+
+  describe()
+  describe(**{name: default})
+  with pytest.raises(UsageError, match=rf'{field}={default}, not {other}'):
+    describe(**{name: other})
 
 
 @pytest.mark.parametrize('text', [b'', b'[]', b'7', b'{"a": ', b'\xff\xfe'])
