@@ -3,7 +3,8 @@
 `python -m musiclm_jax.train --config=configs/kmeans.py:tiny --network=DIR
 --workdir=DIR`, DIR being the workdir of a trained w2v-BERT of the same size.
 
-Crops are as long as those of the semantic LM: features see their neighbours.
+Crops are as long as the records that the LMs read: features see their
+neighbours, and the last seconds of a clip see fewer of them.
 """
 
 from ml_collections import ConfigDict
@@ -28,7 +29,7 @@ SIZES = {
     'data': {
       'source': sections.SMALL_CORPUS,
       'batch_size': 64,
-      'crop_seconds': 10.0,
+      'crop_seconds': 30.0,
     },
   },
   'paper': {

@@ -3,8 +3,9 @@
 `python -m musiclm_jax.train --config=configs/mulan_rvq.py:tiny --network=DIR
 --workdir=DIR`, DIR being the workdir of a trained MuLan.
 
-A level wants 20 distinct training pieces a code; crops are as long as those
-of the semantic LM.
+A level wants 20 distinct training pieces a code; crops are as long as the
+records that the LMs read, so that the mean is over as many windows: 30 s are
+21 of them, and cost 21 times as much as 10 s.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +22,7 @@ SIZES = {
   },
   'small': {
     'model': {'num_levels': 12, 'codebook_size': 128},
-    'data': {'crop_seconds': 10.0},
+    'data': {'crop_seconds': 30.0},
   },
   'paper': {
     'model': {'num_levels': 12, 'codebook_size': 1024},

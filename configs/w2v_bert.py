@@ -1,9 +1,13 @@
 """w2v-BERT, the network below semantic tokens (Chung et al., 2021).
 
 `python -m musiclm_jax.train --config=configs/w2v_bert.py:tiny --workdir=DIR`
+
+`model.attention_seconds` says how far a frame attends to before and after it.
+At `small` it is limited, so that semantic tokens do not depend on the length
+of the clip that they are made of; elsewhere it is None, the whole clip.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from musiclm_jax.configs.base import sections
 
@@ -44,6 +48,7 @@ SIZES = {
       'conv_channels': (64, 32),
       'quantizer_gradient': 0.0,
       'quantizer_inertia': 10.0,
+      'attention_seconds': 2.0,
       'dtype': 'bfloat16',
       'scan_unroll': 2,
     },
@@ -102,6 +107,7 @@ _EVERY = {
     'dropout_rate': 0.0,
     'quantizer_gradient': 1.0,
     'quantizer_inertia': 1.0,
+    'attention_seconds': config_dict.placeholder(float),
     'dtype': 'float32',
     'remat': 'none',
     'scan_unroll': 1,

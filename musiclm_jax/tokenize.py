@@ -26,7 +26,10 @@ _SOURCE = flags.DEFINE_string(
 )
 _OUT = path_flags.DEFINE_path('out', None, 'Folder of the token store.')
 _CROP_SECONDS = flags.DEFINE_float(
-  'crop_seconds', 10.0, 'Longest crop of a token LM: 10 at tiny, 30 at paper.'
+  'crop_seconds',
+  10.0,
+  'Longest crop of a token LM, and that of kmeans and mulan_rvq: 10 at tiny, '
+  '30 at small and paper.',
 )
 _HOP_SECONDS = flags.DEFINE_float(
   'hop_seconds', None, 'From crop to crop of a piece; None: no overlap.'

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import musiclm_jax
-from musiclm_jax import configs, path_flags, stages
+from musiclm_jax import configs, path_flags, stages, tokenize
 from musiclm_jax.nn.relative_bias import relative_bucket
 
 ROOT = Path(__file__).parents[1]
@@ -112,6 +112,33 @@ def test_distances_span_the_layout_if_nothing_else_is_said(name, size):
     assert layout.melody.num_frames == 3
   config.model.relative_max_distance = 50
   assert distance() == 50
+
+
+@pytest.mark.parametrize('size', ['tiny', 'small', 'paper'])
+def test_what_makes_tokens_is_fitted_at_the_length_that_the_lms_read(size):
+  """Mistake 21: what a clip's tokens are depends on how long it is.
+
+  Records of a token store are as long as the longest crop of an LM, and those
+  of `tokenize` where nobody says otherwise. `melody_rvq` is left out: windows
+  of a melody do not see each other.
+  """
+  record = max(load(name, size).data.crop_seconds for name in LMS)
+  if size == 'tiny':
+    record = tokenize._CROP_SECONDS.default
+  fits = {load(name, size).data.crop_seconds for name in FITS[:2]}
+  assert fits == {record}
+
+
+def test_tokens_of_small_do_not_depend_on_the_length():
+  config = load('w2v_bert', 'small')
+  assert config.model.attention_seconds == 2.0
+  context = stages.build_inference(config).context_frames / 25
+  # A record has tokens that no edge can change.
+  assert 2 * context < load('semantic', 'small').data.crop_seconds
+  for size in ('tiny', 'paper'):
+    config = load('w2v_bert', size)
+    assert config.model.attention_seconds is None
+    assert stages.build_inference(config).context_frames is None
 
 
 def test_a_short_crop_has_a_bucket_for_every_distance():

@@ -93,6 +93,7 @@ def layers(
     model.kernel_size,
     model.conv_norm,
     dtype=model.dtype,
+    attention_frames=model.attention_frames,
   )
   counts = model.contrastive_blocks, model.masked_blocks
   for (name, module), count in zip(_MODULES.items(), counts, strict=True):

@@ -220,7 +220,11 @@ class MusicLM:
   def tokenize(self, audio: Audio) -> dict[str, np.ndarray]:
     """Turns music into the tokens that the language models learn from.
 
-    All of it goes through the networks at once: memory grows with its length.
+    More than a minute goes through the networks in parts, each with all that
+    it depends on: what is kept of a minute is its waveform, its tokens and
+    what these are made of. Only a w2v-BERT whose attention is not limited
+    (`tiny`, `paper`) reads all at once, in memory that grows with the square
+    of the length.
 
     Args:
       audio: Path of a sound file, or float [S] or [B, S] at 24 kHz. What is

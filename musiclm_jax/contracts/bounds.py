@@ -82,7 +82,7 @@ CONFIG: Mapping[str, Bounds] = {
   **_of_all('acoustic_frame_rate semantic_frame_rate', (0.1, 1e5)),
   **_of_all(
     'crop_seconds window_seconds window_hop_seconds lag_seconds '
-    'melody_window_seconds melody_hop_seconds',
+    'melody_window_seconds melody_hop_seconds attention_seconds',
     _SECONDS,
   ),
 }

@@ -1,7 +1,9 @@
 """The melody network applied: waveform [B, S] -> unit vectors [B, N, 192]."""
 
 import dataclasses
+import functools
 
+import jax
 from jaxtyping import Array, Float
 
 from musiclm_jax.contracts.array_types import Waveform
@@ -12,6 +14,8 @@ from musiclm_jax.melody.model import SAMPLE_RATE, MelodyViT
 from musiclm_jax.nn.precision import exact
 
 PLAYER = 'melody'
+# Of a longer clip so many go through the network at a time, one minute.
+_WINDOWS_AT_ONCE = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +49,8 @@ class MelodyEmbedder:
     """Embeds each window of clips as unit vectors [B, N, 192].
 
     Windows of 4 s every 3 s (App. C): N = 1 + (S - 4 s) // 3 s, which is 3 in
-    10 s. What follows the last whole window is not embedded.
+    10 s. What follows the last whole window is not embedded. Clips of more
+    than a minute are embedded in parts, so memory does not grow with them.
 
     Args:
       params: By player.
@@ -64,7 +69,12 @@ class MelodyEmbedder:
         f'{waveform.shape[-1] / SAMPLE_RATE} s: give longer clips'
       )
     windows = frame(waveform, window, hop)
-    rows = self.model.apply(
-      {'params': params[PLAYER]}, windows.reshape(-1, window)
-    )
-    return rows.reshape(*windows.shape[:2], -1)
+    rows = windows.reshape(-1, window)
+    embed = functools.partial(self.model.apply, {'params': params[PLAYER]})
+    if windows.shape[1] <= _WINDOWS_AT_ONCE:
+      embedding = embed(rows)
+    else:
+      embedding = jax.lax.map(
+        lambda one: embed(one[None])[0], rows, batch_size=_WINDOWS_AT_ONCE
+      )
+    return embedding.reshape(*windows.shape[:2], -1)

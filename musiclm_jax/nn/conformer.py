@@ -14,6 +14,7 @@ from jaxtyping import Array
 
 from musiclm_jax.contracts.bounds import look_up
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.nn.blockwise_attention import MASKED
 from musiclm_jax.nn.dropout import Dropout
 from musiclm_jax.nn.einsum import Einsum, parameter
 from musiclm_jax.nn.transformer import MLP, REMATS
@@ -49,6 +50,102 @@ def shift_to_keys(scores: Array) -> Array:
   return turned.reshape(*lead, length, width)[..., :length]
 
 
+def shift_to_neighbours(scores: Array) -> Array:
+  """Turns scores by distance [.., w, 2w + 1] into scores by key [.., w, 3w].
+
+  Row q of the input holds distances w ... -w. The keys are those of a block of
+  w, of the block before and of the one after: entry k of the output row is the
+  one of distance w + q - k, and 0 where that is further than w.
+  """
+  *lead, window, width = scores.shape
+  padded = jnp.pad(scores, [(0, 0)] * (len(lead) + 1) + [(0, window)])
+  # A row is one longer than what it becomes, so each begins one key later.
+  flat = padded.reshape(*lead, window * (width + window))
+  return flat[..., :-window].reshape(*lead, window, 3 * window)
+
+
+def attend_to_all(
+  by_content: Array,
+  by_position: Array,
+  key: Array,
+  value: Array,
+  position: Array,
+) -> Array:
+  """Attends from every frame to every frame.
+
+  Args:
+    by_content: Queries that meet keys, q + u, [B, T, H, head_dim].
+    by_position: Queries that meet positions, q + v, likewise.
+    key: As the queries.
+    value: As the queries.
+    position: W r of the distances T - 1 ... -(T - 1), [2T - 1, H, head_dim].
+
+  Returns:
+    As `value`.
+  """
+  logits = jnp.einsum('bqhd,bkhd->bhqk', by_content, key)
+  logits += shift_to_keys(jnp.einsum('bqhd,phd->bhqp', by_position, position))
+  logits = logits.astype(jnp.float32) * key.shape[-1] ** -0.5
+  weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+  return jnp.einsum('bhqk,bkhd->bqhd', weights, value)
+
+
+def attend_to_neighbours(
+  by_content: Array,
+  by_position: Array,
+  key: Array,
+  value: Array,
+  position: Array,
+) -> Array:
+  """Attends to the frames at most w away, before and after, and to no others.
+
+  The same as `attend_to_all` with all other keys masked, in time and memory
+  linear in T: each block of w queries meets the 3w keys of its own block and
+  of the two beside it. `blockwise_attention` cannot do that: what it adds to
+  the logits depends on the distance, not on the query, as positions do here.
+
+  Args:
+    by_content: As in `attend_to_all`.
+    by_position: As in `attend_to_all`.
+    key: As in `attend_to_all`.
+    value: As in `attend_to_all`.
+    position: W r of the distances w ... -w, [2w + 1, H, head_dim].
+
+  Returns:
+    As `value`.
+  """
+  batch, length, *head = key.shape
+  window = len(position) // 2
+  count = -(-length // window)
+  extra = count * window - length
+
+  def blocks(x, before, after):
+    x = jnp.pad(x, ((0, 0), (before, extra + after), (0, 0), (0, 0)))
+    return x.reshape(batch, -1, window, *head)
+
+  def neighbours(x):
+    x = blocks(x, window, window)
+    parts = [x[:, first : first + count] for first in range(3)]
+    return jnp.concatenate(parts, axis=2)
+
+  by_content, by_position = blocks(by_content, 0, 0), blocks(by_position, 0, 0)
+  logits = jnp.einsum('bnqhd,bnkhd->bnhqk', by_content, neighbours(key))
+  logits += shift_to_neighbours(
+    jnp.einsum('bnqhd,phd->bnhqp', by_position, position)
+  )
+  logits = logits.astype(jnp.float32) * key.shape[-1] ** -0.5
+  keys = np.arange(3 * window) - window  # counted from the block's first query
+  near = np.abs(np.arange(window)[:, None] - keys) <= window
+  place = window * np.arange(count)[:, None] + keys
+  inside = (place >= 0) & (place < length)
+  allowed = near & inside[:, None, None]  # [blocks, 1, queries, keys]
+  weights = jax.nn.softmax(jnp.where(allowed, logits, MASKED), axis=-1)
+  y = jnp.einsum(
+    'bnhqk,bnkhd->bnqhd', weights.astype(value.dtype), neighbours(value)
+  )
+  return y.reshape(batch, -1, *head)[:, :length]
+
+
 class RelativeAttention(nn.Module):
   """Self-attention with Transformer-XL's relative positions.
 
@@ -57,16 +154,22 @@ class RelativeAttention(nn.Module):
   Attributes:
     num_heads: H; D must be a multiple of it.
     dtype: Compute type; softmax is float32.
+    window: Frames that a frame sees before and after it; None: all.
   """
 
   num_heads: int
   dtype: jnp.dtype = jnp.float32
+  window: int | None = None
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    """Attends from every frame to every frame."""
+    """Attends from every frame to every frame, or to those of its window."""
     length, dim = x.shape[1:]
     head_dim = dim // self.num_heads
+    furthest = length - 1
+    attend = attend_to_all
+    if self.window is not None and self.window < furthest:
+      furthest, attend = self.window, attend_to_neighbours
     project = functools.partial(
       Einsum,
       shape=(dim, self.num_heads, head_dim),
@@ -77,7 +180,7 @@ class RelativeAttention(nn.Module):
       project('btd,dhk->bthk', use_bias=True, name=name)(x)
       for name in ('query', 'key', 'value')
     )
-    table = jnp.asarray(relative_positions(length, dim))
+    table = jnp.asarray(relative_positions(furthest + 1, dim))
     position = project('pd,dhk->phk', name='position')(table)
     content_bias, position_bias = (
       parameter(
@@ -90,11 +193,9 @@ class RelativeAttention(nn.Module):
       )
       for name in ('content_bias', 'position_bias')
     )
-    by_content = jnp.einsum('bqhd,bkhd->bhqk', query + content_bias, key)
-    by_distance = jnp.einsum('bqhd,phd->bhqp', query + position_bias, position)
-    logits = by_content + shift_to_keys(by_distance)
-    logits = logits.astype(jnp.float32) * head_dim**-0.5
-    weights = jax.nn.softmax(logits, axis=-1).astype(self.dtype)
+    y = attend(
+      query + content_bias, query + position_bias, key, value, position
+    )
     return Einsum(
       'bthk,hkd->btd',
       (self.num_heads, head_dim, dim),
@@ -103,7 +204,7 @@ class RelativeAttention(nn.Module):
       use_bias=True,
       dtype=self.dtype,
       name='out',
-    )(jnp.einsum('bhqk,bkhd->bqhd', weights, value))
+    )(y)
 
 
 class FeedForward(MLP):
@@ -191,6 +292,7 @@ class ConformerBlock(nn.Module):
   conv_norm: str
   dropout_rate: float
   dtype: jnp.dtype
+  attention_frames: int | None
   deterministic: bool
 
   @nn.compact
@@ -209,8 +311,10 @@ class ConformerBlock(nn.Module):
 
     x = half_a_feed_forward(x, 'feed_forward_1')
     y = _layer_norm(dtype=self.dtype, name='attention_norm')(x)
-    y = RelativeAttention(self.num_heads, self.dtype, name='attention')(y)
-    x = x + drop(y)
+    attention = RelativeAttention(
+      self.num_heads, self.dtype, self.attention_frames, name='attention'
+    )
+    x = x + drop(attention(y))
     conv = ConvModule(self.kernel_size, self.conv_norm, self.dtype, name='conv')
     x = x + drop(conv(x, self.deterministic))
     x = half_a_feed_forward(x, 'feed_forward_2')
@@ -231,6 +335,8 @@ class Conformer(nn.Module):
     dtype: Compute type.
     remat: Name in `REMATS`: what the backward pass computes again.
     scan_unroll: Blocks per iteration of the scan.
+    attention_frames: Frames that a frame attends to before and after it, 1 or
+      more; None: all.
   """
 
   num_layers: int
@@ -242,6 +348,7 @@ class Conformer(nn.Module):
   dtype: jnp.dtype = jnp.float32
   remat: str = 'none'
   scan_unroll: int = 1
+  attention_frames: int | None = None
 
   @nn.compact
   def __call__(self, x: Array, *, deterministic: bool = True) -> Array:
@@ -269,6 +376,7 @@ class Conformer(nn.Module):
       self.conv_norm,
       self.dropout_rate,
       self.dtype,
+      self.attention_frames,
       deterministic,
       name='blocks',
     )

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from musiclm_jax.contracts.array_types import Codes, Latents, Waveform
@@ -10,6 +12,9 @@ from musiclm_jax.contracts.task import Collections, Params
 from musiclm_jax.nn import quantizer
 from musiclm_jax.nn.precision import exact
 from musiclm_jax.soundstream.seanet import Pasts, SoundStream
+
+# Of what is longer than two of them, this much is coded at once.
+_CHUNK_SECONDS = 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +56,34 @@ class Codec:
   ) -> Codes:
     """Codes a waveform of a whole number of hops.
 
+    More than a minute is coded in chunks, one after another, in memory for one
+    of them beside the waveform and its codes.
+
     Args:
       params: By player; only the codec's are read.
       collections: Codebooks.
       waveform: float32.
       denoise: Rows to take the noise out of, if the codec can; None is none.
     """
-    return self.encode_step(params, collections, waveform, denoise=denoise)[0]
+
+    def step(pasts: Pasts | None, chunk: Waveform) -> tuple[Pasts, Codes]:
+      codes, pasts = self.encode_step(
+        params, collections, chunk, pasts, denoise
+      )
+      return pasts, codes
+
+    size = round(_CHUNK_SECONDS * self.frame_rate) * self.hop_length
+    batch, samples = waveform.shape
+    if samples <= 2 * size:
+      return step(None, waveform)[1]
+    pasts, first = step(None, waveform[:, :size])
+    whole = samples // size * size
+    chunks = waveform[:, size:whole].reshape(batch, -1, size).swapaxes(0, 1)
+    pasts, later = jax.lax.scan(step, pasts, chunks)
+    made = [first, *later]
+    if whole < samples:
+      made.append(step(pasts, waveform[:, whole:])[1])
+    return jnp.concatenate(made, axis=1)
 
   def decode(
     self, params: Params, collections: Collections, codes: Codes

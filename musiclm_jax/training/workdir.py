@@ -44,6 +44,7 @@ _ADDED = {
   'loss.no_semantic_probability': 0.0,
   'data.mark_true_pairs': False,
   'loss.split_share': 0.0,
+  'model.attention_seconds': None,
 }
 _HOW = {
   ('training', 'accumulation'),

@@ -8,6 +8,8 @@ import dataclasses
 from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
+from jax import Array
 
 from musiclm_jax.contracts.array_types import (
   Codes,
@@ -25,11 +27,18 @@ from musiclm_jax.w2v_bert.model import W2vBert
 
 PLAYER = 'w2v_bert'
 CODEBOOK_PLAYER = 'kmeans'
+# A minute of frames: what is longer goes through a network whose attention is
+# limited window by window.
+_WINDOW_FRAMES = 1500
 
 
 @dataclasses.dataclass(frozen=True)
 class SemanticFeatures:
   """The network up to the layer that makes tokens, pure in its weights.
+
+  Where the model's attention is limited (`model.attention_seconds`), the
+  tokens of a frame do not depend on the length of its clip: only those nearer
+  to an edge than `context_frames` may differ from those of a longer clip.
 
   Attributes:
     model: The network.
@@ -44,6 +53,21 @@ class SemanticFeatures:
     """Blocks of the masked-prediction module below the features: 7 of 12."""
     return max(1, round(7 / 12 * self.model.masked_blocks))
 
+  @property
+  def context_frames(self) -> int | None:
+    """Frames next to an edge whose features may depend on where it is.
+
+    (blocks below the features) · (attention + kernel // 2) + 1, in frames of
+    40 ms; see `W2vBert.context_frames`. At `small` 3 · (50 + 2) + 1, 6.28 s.
+    None where attention sees the whole clip, as all features do then.
+    """
+    return self._below.context_frames
+
+  @property
+  def _below(self) -> W2vBert:
+    """The network without the blocks above the features."""
+    return self.model.clone(masked_blocks=self.feature_block)
+
   @exact
   def features(
     self, params: Params, collections: Collections, waveform: Waveform
@@ -51,8 +75,41 @@ class SemanticFeatures:
     """Computes semantic features [B, S // 960, D], deterministic, unmasked.
 
     They leave block round(7/12 n) of the masked-prediction module's n
-    (AudioLM §4.1); blocks above it are not computed.
+    (AudioLM §4.1); blocks above it are not computed. Where the attention is
+    limited, a clip of more than a minute is cut into overlapping windows, one
+    after another: the same features to rounding, in memory for one window
+    beside the clip and what comes out.
     """
+    frames = waveform.shape[-1] // self.hop_length
+    context = self.context_frames
+    # At least half of a window is what it was made for.
+    size = frames if context is None else max(_WINDOW_FRAMES, 4 * context)
+    if frames <= size:
+      return self._whole(params, collections, waveform)
+    # The last one is moved back to end with the clip: an edge of the clip is
+    # an edge of its window, and no other window's edge is looked at.
+    starts = [*range(0, frames - size, size - 2 * context), frames - size]
+
+    def at(start: Array) -> Latents:
+      window = jax.lax.dynamic_slice_in_dim(
+        waveform, start, size * self.hop_length, axis=1
+      )
+      return self._whole(params, collections, window)
+
+    made = jax.lax.map(at, self.hop_length * jnp.array(starts))
+    bounds = [0, *(start + context for start in starts[1:]), frames]
+    return jnp.concatenate(
+      [
+        made[i, :, bounds[i] - start : bounds[i + 1] - start]
+        for i, start in enumerate(starts)
+      ],
+      axis=1,
+    )
+
+  def _whole(
+    self, params: Params, collections: Collections, waveform: Waveform
+  ) -> Latents:
+    """Features of a waveform that goes through the network at once."""
     own = collections[PLAYER]
     variables = variables_of(params, own)
     for name, part in variables.items():
@@ -61,9 +118,8 @@ class SemanticFeatures:
           lambda leaf: leaf[: self.feature_block], part['masked_prediction']
         )
         variables[name] = {**part, 'masked_prediction': first}
-    model = self.model.clone(masked_blocks=self.feature_block)
     mels = self.inputs(collections, waveform)
-    return model.apply(variables, mels, method='features')
+    return self._below.apply(variables, mels, method='features')
 
   def inputs(self, collections: Collections, waveform: Waveform) -> Spectrogram:
     """Computes what the network is given, standardised [B, 4T, M]."""

@@ -20,10 +20,17 @@ from musiclm_jax.contracts.array_types import (
   PyTree,
   Spectrogram,
 )
+from musiclm_jax.contracts.audio import SAMPLE_RATE
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn.conformer import Conformer
 from musiclm_jax.nn.conv import Conv
 from musiclm_jax.nn.einsum import Einsum
-from musiclm_jax.w2v_bert.frontend import add_frames, envelope, standardise
+from musiclm_jax.w2v_bert.frontend import (
+  SAMPLES_PER_FRAME,
+  add_frames,
+  envelope,
+  standardise,
+)
 from musiclm_jax.w2v_bert.quantizer import GumbelCodes, GumbelQuantizer
 
 # Batches over which the latents' statistics follow the subsampling.
@@ -101,6 +108,9 @@ class W2vBert(nn.Module):
       latents moves its own codes, the targets, faster than they are learned;
       0.0 stops that.
     quantizer_inertia: See `GumbelQuantizer`.
+    attention_seconds: How far a frame attends to before and after it, to the
+      nearest frame of 40 ms; None: to the whole clip, so that what comes out
+      for a frame depends on how long its clip is.
     dtype: Compute type of the blocks.
     remat: See `Conformer`.
     scan_unroll: See `Conformer`.
@@ -121,6 +131,7 @@ class W2vBert(nn.Module):
   dropout_rate: float = 0.0
   quantizer_gradient: float = 1.0
   quantizer_inertia: float = 1.0
+  attention_seconds: float | None = None
   dtype: jnp.dtype | str = jnp.float32
   remat: str = 'none'
   scan_unroll: int = 1
@@ -129,6 +140,38 @@ class W2vBert(nn.Module):
   def latent_dim(self) -> int:
     """Width of the latents, F."""
     return self.num_mels // 4 * self.conv_channels[1]
+
+  @property
+  def attention_frames(self) -> int | None:
+    """Frames that a frame attends to before and after it; None: all.
+
+    Raises:
+      UsageError: If they are none.
+    """
+    if self.attention_seconds is None:
+      return None
+    frames = round(self.attention_seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)
+    if frames < 1:
+      raise UsageError(
+        f'attention_seconds={self.attention_seconds}: choose '
+        f'{SAMPLES_PER_FRAME / SAMPLE_RATE} or more, a frame on either side'
+      )
+    return frames
+
+  @property
+  def context_frames(self) -> int | None:
+    """How far the last block's output sees, before and after; None: all.
+
+    A block adds what its attention sees and half of its convolution's kernel.
+    Mel windows, resampling and subsampling, which see 30 ms before a frame and
+    20 ms after it, add one. Nothing else looks at other frames: relative
+    positions are distances, layer norms are of one frame, standardisation and
+    BatchNorm are of stored statistics, and nothing is masked in use.
+    """
+    if self.attention_frames is None:
+      return None
+    blocks = self.contrastive_blocks + self.masked_blocks
+    return blocks * (self.attention_frames + self.kernel_size // 2) + 1
 
   def setup(self):
     blocks = functools.partial(
@@ -141,6 +184,7 @@ class W2vBert(nn.Module):
       dtype=self.dtype,
       remat=self.remat,
       scan_unroll=self.scan_unroll,
+      attention_frames=self.attention_frames,
     )
 
     def linear(inputs, outputs, axes):

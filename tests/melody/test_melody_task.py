@@ -8,6 +8,7 @@ import pytest
 from flax import linen as nn
 
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.melody import embedder
 from musiclm_jax.melody.embedder import MelodyEmbedder
 from musiclm_jax.melody.model import MelodyViT
 from musiclm_jax.melody.task import MelodyTask
@@ -93,6 +94,18 @@ def test_windows_of_a_clip_are_its_pieces(initial, batch, embed_audio):
     one = embed_audio(*initial, clip[:, start : start + 12_000])
     np.testing.assert_allclose(found[:, n], one[:, 0], atol=1e-5)
   np.testing.assert_allclose(np.linalg.norm(found, axis=-1), 1.0, atol=1e-5)
+
+
+def test_many_windows_are_embedded_in_parts(
+  task, initial, batch, embed_audio, monkeypatch
+):
+  clip = batch['waveform'][:3, 0]
+  clip = np.concatenate([clip, clip[::-1]] * 2, axis=1)
+  expected = embed_audio(*initial, clip)
+  assert expected.shape[1] == 5
+  monkeypatch.setattr(embedder, '_WINDOWS_AT_ONCE', 2)
+  in_parts = jax.jit(lambda *inputs: task.melody.embed_audio(*inputs))
+  np.testing.assert_allclose(in_parts(*initial, clip), expected, atol=1e-5)
 
 
 def test_silence_has_a_finite_embedding_and_gradient(

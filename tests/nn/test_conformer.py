@@ -1,3 +1,4 @@
+import functools
 from pathlib import Path
 
 import jax
@@ -9,6 +10,8 @@ from flax import linen as nn
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn.conformer import (
   Conformer,
+  attend_to_all,
+  attend_to_neighbours,
   relative_positions,
   shift_to_keys,
 )
@@ -117,6 +120,77 @@ def test_positions_are_sinusoids_of_the_distance():
   np.testing.assert_allclose(table[3], [0, 1, 0, 1, 0, 1], atol=1e-7)
   np.testing.assert_allclose(table[0, 0], np.sin(3.0), atol=1e-6)
   np.testing.assert_allclose(table[6, 0], np.sin(-3.0), atol=1e-6)
+
+
+def attention_inputs(length, positions):
+  """Queries twice, keys, values [2, T, 3, 4] and positions [P, 3, 4]."""
+  rng = np.random.default_rng(length)
+  shapes = 4 * [(2, length, 3, 4)] + [(positions, 3, 4)]
+  return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
+def attend_with_a_mask(*inputs, window):
+  """The logits of all pairs, then a mask, plainly."""
+  by_content, by_position, key, value, position = inputs
+  length = key.shape[1]
+  logits = jnp.einsum('bqhd,bkhd->bhqk', by_content, key) + shift_to_keys(
+    jnp.einsum('bqhd,phd->bhqp', by_position, position)
+  )
+  query, other = np.mgrid[:length, :length]
+  hidden = np.where(abs(query - other) <= window, 0.0, -np.inf)
+  weights = jax.nn.softmax(logits / 2.0 + hidden, axis=-1)
+  return jnp.einsum('bhqk,bkhd->bqhd', weights, value)
+
+
+@pytest.mark.parametrize(
+  ('length', 'window'), [(20, 4), (23, 5), (7, 1), (9, 6), (12, 11)]
+)
+def test_limited_attention_is_masked_attention(length, window):
+  """Lengths that blocks divide, that they do not, and of less than two."""
+  inputs = attention_inputs(length, 2 * length - 1)
+  target = np.random.default_rng(0).normal(size=inputs[0].shape)
+  first = length - 1 - window
+
+  def limited(*inputs):
+    *rest, position = inputs
+    near = position[first : first + 2 * window + 1]
+    return attend_to_neighbours(*rest, near)
+
+  def masked(*inputs):
+    return attend_with_a_mask(*inputs, window=window)
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def both(attend, *inputs):
+    y, backward = jax.vjp(attend, *inputs)
+    return y, *backward(target.astype(np.float32))
+
+  found, expected = both(limited, *inputs), both(masked, *inputs)
+  for a, b in zip(found, expected, strict=True):
+    np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_a_window_as_long_as_the_clip_changes_nothing(x):
+  model, variables = made(x)
+
+  def limited(frames):
+    return jax.jit(model.clone(attention_frames=frames).apply)(variables, x)
+
+  expected = limited(None)
+  np.testing.assert_array_equal(limited(8), expected)
+  assert jnp.abs(limited(2) - expected).max() > 1e-3
+
+
+def test_limited_attention_is_linear_in_the_length():
+  """Nothing in it is as large as a matrix of all pairs."""
+  length, window = 4096, 8
+
+  def largest(attend, positions):
+    traced = jax.make_jaxpr(attend)(*attention_inputs(length, positions))
+    return max(out.aval.size for eqn in traced.eqns for out in eqn.outvars)
+
+  every = 2 * 3 * length**2
+  assert largest(attend_to_all, 2 * length - 1) >= every
+  assert largest(attend_to_neighbours, 2 * window + 1) < every / 100
 
 
 def test_remat_changes_neither_loss_nor_gradient(x):

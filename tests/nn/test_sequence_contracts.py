@@ -36,6 +36,7 @@ class Layer:
     rate: Input frames that one output frame takes.
     spacing: From one input frame that it depends on to the next.
     causal: Whether the last input frame it depends on is its own.
+    ahead: If not, how many after its own it depends on; None: all.
     chunks: Lengths in which the input may come; () where it comes whole.
     begin: Module and batch -> what a step takes at the beginning.
     keeps: Name of the argument that takes what a step keeps.
@@ -48,6 +49,7 @@ class Layer:
   rate: fractions.Fraction = fractions.Fraction(1)
   spacing: int = 1
   causal: bool = True
+  ahead: int | None = None
   chunks: tuple[int, ...] = ()
   begin: Callable = lambda module, batch: None
   keeps: str = 'past'
@@ -69,7 +71,9 @@ class Layer:
     """The input frames that output `frame` depends on."""
     last = math.ceil((frame + 1) * self.rate) - 1
     total = self.shape[1]
-    last = last if self.causal else total - 1
+    if not self.causal:
+      ahead = total if self.ahead is None else self.ahead
+      last = min(last + ahead, total - 1)
     first = self.first(frame)
     while first < 0:
       first += self.spacing
@@ -154,6 +158,15 @@ LAYERS = {
     Conformer(num_layers=2, num_heads=2, mlp_dim=24, kernel_size=3),
     (2, 12, 16),
     causal=False,
+  ),
+  'limited conformer': Layer(
+    Conformer(
+      num_layers=2, num_heads=2, mlp_dim=24, kernel_size=3, attention_frames=2
+    ),
+    (2, 19, 16),
+    lambda frame: frame - 2 * (2 + 1),
+    causal=False,
+    ahead=2 * (2 + 1),
   ),
 }
 

@@ -5,6 +5,7 @@ from paper.rows import Chapter, Claim, Number
 _NOTES = 'w2v-BERT, notes'
 _LOSSES = 'w2v_bert/test_w2v_losses.py::'
 _TASK = 'w2v_bert/test_w2v_task.py::'
+_CONTEXT = 'w2v_bert/test_semantic_context.py::'
 
 
 def _model(key: str) -> str:
@@ -61,6 +62,12 @@ NETWORK = Chapter(
     Number('width of the feed-forwards', 4096, _model('mlp_dim'), _NOTES),
     Number('convolution kernel', 5, _model('kernel_size'), _NOTES),
     Number(
+      'reach of the attention, s',
+      'all',
+      'w2v_bert.model.attention_seconds or "all"',
+      'Conformer',
+    ),
+    Number(
       'norm of the convolution',
       'batch',
       _model('conv_norm'),
@@ -102,6 +109,15 @@ NETWORK = Chapter(
       'Input bands are standardised over the corpus.',
       'ours; the paper is silent',
       (_TASK + 'test_features_follow_the_standardised_corpus',),
+    ),
+    Claim(
+      'Where its attention is limited, any length of a clip gives the same '
+      'tokens away from its edges.',
+      'ours; `small` alone',
+      (
+        _CONTEXT + 'test_any_length_gives_the_same_tokens_away_from_its_edges',
+        'nn/test_conformer.py::test_limited_attention_is_masked_attention',
+      ),
     ),
   ),
 )

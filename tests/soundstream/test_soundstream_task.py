@@ -11,6 +11,7 @@ import pytest
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn import quantizer
+from musiclm_jax.soundstream import codec as applied
 from musiclm_jax.soundstream.codec import Codec
 from musiclm_jax.soundstream.discriminators import Discriminators
 from musiclm_jax.soundstream.seanet import SoundStream
@@ -101,6 +102,18 @@ def test_streaming_has_the_codes_and_the_waveform_of_the_whole(game):
   assert start == x.shape[1]
   np.testing.assert_array_equal(np.concatenate(parts, axis=1), codes)
   np.testing.assert_allclose(np.concatenate(waveforms, 1), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize('frames', [128, 115])
+def test_a_long_waveform_is_coded_in_chunks(game, monkeypatch, frames):
+  task, params, collections, batch = game
+  x = batch['waveform'][:, : frames * HOP]
+  # Each a program of its own: jit would find the first one's.
+  whole = jax.jit(lambda *inputs: task.codec.encode(*inputs))
+  chunked = jax.jit(lambda *inputs: task.codec.encode(*inputs))
+  expected = whole(params, collections, x)
+  monkeypatch.setattr(applied, '_CHUNK_SECONDS', 32 / task.codec.frame_rate)
+  np.testing.assert_array_equal(chunked(params, collections, x), expected)
 
 
 def test_silence_in_gives_silence_out(game):

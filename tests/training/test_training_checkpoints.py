@@ -179,36 +179,30 @@ def test_a_config_may_leave_out_a_player_that_it_named_once(tmp_path):
     workdir.describe(tmp_path, other, None)
 
 
-def test_a_field_that_a_later_release_added_had_its_default(tmp_path):
-  old = {'stage': 'coarse', 'layout': {'coarse_levels': 4}}
-  new = {
-    'stage': 'coarse',
-    'layout': {'coarse_levels': 4, 'semantic': True},
-    'loss': {'no_semantic_probability': 0.0},
-  }
-  workdir.describe(tmp_path, old, None)
-  workdir.describe(tmp_path, new, None)
-  other = {'stage': 'coarse', 'layout': {'coarse_levels': 4, 'semantic': False}}
-  with pytest.raises(UsageError, match=r'layout\.semantic=True, not False'):
-    workdir.describe(tmp_path, other, None)
+@pytest.mark.parametrize(
+  ('field', 'default', 'other'),
+  [
+    ('layout.semantic', True, False),
+    ('loss.no_semantic_probability', 0.0, 0.1),
+    ('data.mark_true_pairs', False, True),
+    ('loss.split_share', 0.0, 0.25),
+    ('model.attention_seconds', None, 2.0),
+  ],
+)
+def test_a_field_that_a_later_release_added_had_its_default(
+  tmp_path, field, default, other
+):
+  section, name = field.split('.')
+  kept = {'coarse_levels': 4}
 
+  def describe(**added):
+    config = {'stage': 'coarse', section: kept | added}
+    workdir.describe(tmp_path, config, None)
 
-def test_a_quantizer_of_before_codes_were_split_has_split_none(tmp_path):
-  workdir.describe(tmp_path, {'stage': 'mulan_rvq', 'loss': {}}, None)
-  with pytest.raises(UsageError, match=r'split_share=0\.0, not 0\.25'):
-    workdir.describe(
-      tmp_path, {'stage': 'mulan_rvq', 'loss': {'split_share': 0.25}}, None
-    )
-
-
-def test_a_workdir_of_before_true_pairs_were_marked_goes_on(tmp_path):
-  old = {'stage': 'mulan', 'data': {'captions_per_crop': 1}}
-  workdir.describe(tmp_path, old, None)
-  plain = {'captions_per_crop': 1, 'mark_true_pairs': False}
-  workdir.describe(tmp_path, {'stage': 'mulan', 'data': plain}, None)
-  marked = {'captions_per_crop': 1, 'mark_true_pairs': True}
-  with pytest.raises(UsageError, match=r'mark_true_pairs=False, not True'):
-    workdir.describe(tmp_path, {'stage': 'mulan', 'data': marked}, None)
+  describe()
+  describe(**{name: default})
+  with pytest.raises(UsageError, match=rf'{field}={default}, not {other}'):
+    describe(**{name: other})
 
 
 @pytest.mark.parametrize('text', [b'', b'[]', b'7', b'{"a": ', b'\xff\xfe'])

@@ -13,7 +13,13 @@ from musiclm_jax.w2v_bert.features import SemanticFeatures
 
 
 @pytest.mark.parametrize(
-  'change', [{}, {'num_cepstra': 12}, {'conv_norm': 'batch'}]
+  'change',
+  [
+    {},
+    {'num_cepstra': 12},
+    {'conv_norm': 'batch'},
+    {'attention_seconds': 0.2},
+  ],
 )
 def test_the_token_layer_is_what_becomes_tokens(task, waveform, change):
   semantic = SemanticFeatures(task.semantic.model.clone(**change))
