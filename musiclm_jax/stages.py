@@ -209,7 +209,7 @@ def _soundstream(config: Config) -> Task:
     codec=_codec(config),
     discriminators=Discriminators(**_frozen(config['discriminators'])),
     total_steps=config['schedule']['total_steps'],
-    **config['loss'],
+    **_frozen(config['loss']),
   )
 
 

@@ -39,7 +39,15 @@ FOLDER = ownership.Kind(
 )
 _RESTING = 'adam'  # of a player without parameters, which a config leaves out
 # Fields that later releases added, as configs stored before them have them.
-_ADDED = {'layout.semantic': True}
+_ADDED = {
+  'layout.semantic': True,
+  'discriminators.stft_windows': [1024],
+  'loss.mel_scales': [[2**i, 64] for i in range(6, 12)],
+  'loss.mel_log_only': False,
+  'loss.log_stft_weight': 0.0,
+  'loss.waveform_until_adversarial': False,
+  'loss.relative_features': False,
+}
 _HOW = {
   ('training', 'accumulation'),
   ('data', 'read_threads'),
