@@ -216,7 +216,7 @@ def _soundstream(config: Config) -> Task:
     codec=_codec(config),
     discriminators=Discriminators(**_frozen(config['discriminators'])),
     **_horizon(config),
-    **config['loss'],
+    **_frozen(config['loss']),
   )
 
 

@@ -42,7 +42,7 @@ PINNED = {
 DISTANCES = {
   'semantic': {'tiny': 72, 'small': 762, 'paper': 762},
   'coarse': {'tiny': 552, 'small': 2262, 'paper': 2262},
-  'fine': {'tiny': 972, 'small': 1812, 'paper': 1812},
+  'fine': {'tiny': 972, 'small': 1212, 'paper': 1812},
 }
 
 

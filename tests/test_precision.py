@@ -131,6 +131,7 @@ CODES = {
   ),
   'log-mel': (log_mel, WAVE),
   'mel loss': (codec_losses.reconstruction_loss, (2, 128), (2, 128)),
+  'log-STFT loss': (codec_losses.log_stft_loss, (2, 512), (2, 512)),
   'pitches': (pitches, WAVE),
   'intervals': (lambda x: melody_model.compare(x, 2, 4), (2, 9, 16)),
   'resampling': (resample.resample_24k_to_16k, WAVE),

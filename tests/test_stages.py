@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from musiclm_jax import stages
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.training import workdir
 from musiclm_jax.training.optimizer import matrix_axes
 from musiclm_jax.training.schedule import Best, Schedule
 
@@ -142,3 +143,43 @@ def test_muons_matrices_are_all_axes_but_layers_and_heads(stage):
       assert matrix == set(range(len(names))) - apart, path
       checked += 1
   assert checked >= 6
+
+
+# Fields of the codec that configs did not always have.
+ADDED = (
+  ('discriminators', 'stft_windows'),
+  ('loss', 'mel_scales'),
+  ('loss', 'mel_log_only'),
+  ('loss', 'log_stft_weight'),
+  ('loss', 'waveform_until_adversarial'),
+  ('loss', 'relative_features'),
+)
+
+
+def without_added(config: ConfigDict) -> dict:
+  """As it was stored before they were added."""
+  stored = json.loads(json.dumps(config.to_dict()))
+  for section, field in ADDED:
+    del stored[section][field]
+  return stored
+
+
+@pytest.mark.parametrize(
+  ('size', 'same'), [('tiny', True), ('small', False), ('paper', True)]
+)
+def test_a_codec_from_before_has_the_papers_loss(size, same):
+  config = load('soundstream', size)
+  built = stages.build(without_added(config))
+  assert (built == stages.build(config)) == same
+
+
+def test_a_workdir_from_before_a_field_existed_goes_on(tmp_path):
+  config = load('soundstream', 'tiny')
+  old = without_added(config)
+  config = config.to_dict()
+  (tmp_path / workdir.CONFIG).write_text(json.dumps(old))
+  workdir.describe(tmp_path, config, None)
+  assert workdir.read_config(tmp_path)['loss']['mel_log_only'] is False
+  config['loss']['mel_log_only'] = True
+  with pytest.raises(UsageError, match='mel_log_only=False'):
+    workdir.describe(tmp_path, config, None)

@@ -69,6 +69,7 @@ _SIZES = {
     },
     'layout': {
       'mulan_codebook_size': 128,
+      'acoustic_levels': 8,
       'semantic_codebook_size': 1024,
       'acoustic_codebook_size': 512,
     },

@@ -35,6 +35,8 @@ CONFIG: Mapping[str, Bounds] = {
   'num_cepstra': (0, 4096),
   'low_hz': (1.0, 1e6),  # of which bands may take the logarithm
   'num_mels': (4, 4096),  # two strides of 2 follow
+  # Windows, of which a quarter is a hop, and mels.
+  **_of_all('mel_scales stft_windows', (4, 65_536)),
   'fsdp': (0, _MAX),
   **_of_all('read_threads read_processes', (0, 1024)),
   **_of_all(
@@ -69,8 +71,8 @@ CONFIG: Mapping[str, Bounds] = {
   **_of_all('b1 b2 decay codebook_decay ema_decay', _DECAY),
   **_of_all(
     'adversarial_weight commitment_weight diversity_weight feature_weight '
-    'reconstruction_weight waveform_weight weight_decay clip_norm margin '
-    'learning_rate text_tower dead_threshold time_peak',
+    'reconstruction_weight waveform_weight log_stft_weight weight_decay '
+    'clip_norm margin learning_rate text_tower dead_threshold time_peak',
     _WEIGHT,
   ),
   **_of_all(

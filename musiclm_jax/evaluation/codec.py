@@ -49,7 +49,7 @@ def cut(network: Network, waveform: np.ndarray) -> np.ndarray:
 
 
 def add_codec(inputs: EvaluationInputs, results: Results) -> None:
-  """SI-SDR, log-mel and STFT distance over clips; perplexity by level.
+  """SI-SDR, distances and loudest bins over clips; perplexity by level.
 
   Clips below 5 s are left out, and what remains after the last whole 5 s.
 
@@ -67,6 +67,7 @@ def add_codec(inputs: EvaluationInputs, results: Results) -> None:
     'si_sdr': codec.si_sdr,
     'log_mel': codec.distances,
     'stft': codec.stft_distances,
+    'loudest_bins': codec.loudest_bins,
   }
   values: dict[str, dict[str, float]] = {name: {} for name in measures}
   for clip in folder.clips(SAMPLE_RATE, 'codec', inputs.progress):

@@ -29,7 +29,13 @@ _GROUPS = {
   'memorization_': 'Memorisation',
   'fingerprint_': 'Fingerprints',
 }
-_HIGHER = ('mcc_', 'text_score_', 'codec_si_sdr', 'codec_perplexity')
+_HIGHER = (
+  'mcc_',
+  'text_score_',
+  'codec_si_sdr',
+  'codec_loudest_bins',
+  'codec_perplexity',
+)
 _STYLE = """
 body { max-width: 84rem; }
 table.figures { width: 100%; }

@@ -1,7 +1,8 @@
 """Discriminators: waveform [B, S] -> logits [B, T_k] and features, K + 1 times.
 
 Three waveform discriminators as in MelGAN, on the signal and on its averages
-over 2 and 4 samples, and one on the complex spectrum (SoundStream §III-D).
+over 2 and 4 samples, and one on the complex spectrum (SoundStream §III-D), or
+several on spectra of different windows.
 """
 
 import functools
@@ -149,6 +150,8 @@ class Discriminators(nn.Module):
     wave_channels: See `WaveDiscriminator.channels`.
     wave_max_channels: See `WaveDiscriminator.max_channels`.
     stft_channels: See `StftDiscriminator.channels`.
+    stft_windows: Of the spectral discriminators, one each, in samples (1024);
+      hops are quarters of them.
     dtype: Compute type.
   """
 
@@ -156,13 +159,14 @@ class Discriminators(nn.Module):
   wave_channels: int = 16
   wave_max_channels: int = 1024
   stft_channels: int = 32
+  stft_windows: tuple[int, ...] = (1024,)
   dtype: jnp.dtype | str = jnp.float32
 
   @nn.compact
   def __call__(
     self, waveform: Float[Array, 'B S']
   ) -> tuple[DiscriminatorOutput, ...]:
-    """Returns the outputs, the spectral one last."""
+    """Returns the outputs, the spectral ones last."""
     outputs, scaled = [], waveform
     for scale in range(self.num_scales):
       if scale:
@@ -172,9 +176,12 @@ class Discriminators(nn.Module):
           self.wave_channels, self.wave_max_channels, dtype=self.dtype
         )(scaled)
       )
-    outputs.append(
-      StftDiscriminator(self.stft_channels, dtype=self.dtype)(waveform)
-    )
+    for window in self.stft_windows:
+      outputs.append(
+        StftDiscriminator(
+          self.stft_channels, window, window // 4, dtype=self.dtype
+        )(waveform)
+      )
     return tuple(outputs)
 
 

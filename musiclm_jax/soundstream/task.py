@@ -50,9 +50,17 @@ class SoundStreamTask:
     discriminators: The other player.
     total_steps: Of the training; shares below refer to it.
     reconstruction_weight: Of the multi-scale mel loss (1).
+    mel_scales: (window, mels) of each scale of the mel loss; the paper's are
+      `losses.SCALES`.
+    mel_log_only: Whether that loss compares log-mels alone.
+    log_stft_weight: Of the loss at linear frequencies (the paper has none).
     waveform_weight: Of the waveform loss (the paper has none).
+    waveform_until_adversarial: Whether the waveform loss ends where the codec
+      begins to feel the discriminators.
     adversarial_weight: Of the codec's hinge (1).
     feature_weight: Of feature matching (100).
+    relative_features: Whether feature distances are divided by the mean real
+      feature of their layer; 100 is too much for them.
     commitment_weight: Of the commitment loss (the paper has none; 0.25).
     adversarial_start: Share of the steps without any discriminator.
     adversarial_warmup: Share of the steps that discriminators learn before
@@ -71,9 +79,14 @@ class SoundStreamTask:
   discriminators: Discriminators
   total_steps: int
   reconstruction_weight: float = 1.0
+  mel_scales: tuple[tuple[int, int], ...] = losses.SCALES
+  mel_log_only: bool = False
+  log_stft_weight: float = 0.0
   waveform_weight: float = 0.0
+  waveform_until_adversarial: bool = False
   adversarial_weight: float = 1.0
   feature_weight: float = 100.0
+  relative_features: bool = False
   commitment_weight: float = 0.25
   adversarial_start: float = 0.0
   adversarial_warmup: float = 0.0
@@ -201,13 +214,17 @@ class SoundStreamTask:
     if self.opposed:
       real, fake = self._discriminate(params, target, output)
       adversarial = losses.adversarial_loss(fake)
-      feature = losses.feature_loss(real, fake)
-    reconstruction = losses.reconstruction_loss(target, output)
+      feature = losses.feature_loss(real, fake, relative=self.relative_features)
+    reconstruction = losses.reconstruction_loss(
+      target, output, self.mel_scales, log_only=self.mel_log_only
+    )
     waveform = losses.waveform_loss(target, output)
+    ended = self.opposed and self.waveform_until_adversarial
+    waveform_weight = 0.0 if ended else self.waveform_weight
     commitment = jnp.mean(quantized.commitment)
     loss = (
       self.reconstruction_weight * reconstruction
-      + self.waveform_weight * waveform
+      + waveform_weight * waveform
       + self.adversarial_weight * adversarial
       + self.feature_weight * feature
       + self.commitment_weight * commitment
@@ -232,6 +249,9 @@ class SoundStreamTask:
       'perplexity': jnp.mean(used),
       **{_perplexity(level): value for level, value in enumerate(used)},
     }
+    if self.log_stft_weight:
+      metrics['log_stft'] = losses.log_stft_loss(target, output)
+      loss += self.log_stft_weight * metrics['log_stft']
     return loss, ({**collections, 'codec': codebooks}, metrics)
 
   def _discriminator_loss(self, params, collections, batch, rng, step):

@@ -45,6 +45,12 @@ _ADDED = {
   'data.mark_true_pairs': False,
   'loss.split_share': 0.0,
   'model.attention_seconds': None,
+  'discriminators.stft_windows': [1024],
+  'loss.mel_scales': [[2**i, 64] for i in range(6, 12)],
+  'loss.mel_log_only': False,
+  'loss.log_stft_weight': 0.0,
+  'loss.waveform_until_adversarial': False,
+  'loss.relative_features': False,
 }
 _HOW = {
   ('training', 'accumulation'),

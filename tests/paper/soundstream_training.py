@@ -65,6 +65,12 @@ DISCRIMINATORS = Chapter(
       'SoundStream §III-D',
     ),
     Number(
+      'windows of the STFT discriminators of the config',
+      (1024,),
+      'soundstream.discriminators.stft_windows',
+      'SoundStream §III-D',
+    ),
+    Number(
       'first kernel and channels of the STFT discriminator',
       (7, 7, 2, 32),
       f'kernel("soundstream", "{_STFT}/Conv_0")',
@@ -167,9 +173,22 @@ LOSSES = Chapter(
     ),
     Number('mel bands of each', 64, 'losses._NUM_MELS', 'SoundStream §III-E'),
     Number(
+      'the same scales in the config',
+      True,
+      'soundstream.loss.mel_scales == losses.SCALES'
+      ' and not soundstream.loss.mel_log_only',
+      'SoundStream §III-E',
+    ),
+    Number(
+      'weight of a loss at linear frequencies',
+      0,
+      'soundstream.loss.log_stft_weight',
+      'SoundStream §III-E',
+    ),
+    Number(
       'shortest FFT, samples',
       None,
-      'losses._MIN_FFT_SIZE',
+      'min(losses.fft_size(*scale) for scale in losses.SCALES)',
       silent='with shorter windows as they are most of 64 bands are empty',
     ),
     Number(

@@ -83,6 +83,26 @@ def test_phase_matters(spectral):
   assert np.abs(difference).max() > 1e-4
 
 
+def test_windows_add_spectral_discriminators():
+  module = Discriminators(
+    num_scales=1,
+    wave_channels=2,
+    wave_max_channels=8,
+    stft_channels=2,
+    stft_windows=(512, 1024, 2048),
+  )
+  x = jnp.zeros((1, 24_000))
+  variables = jax.eval_shape(module.init, jax.random.key(0), x)
+  outputs = jax.eval_shape(module.apply, variables, x)
+  assert len(outputs) == 4
+  # Frames of 256, 512 and 1,024 bins at hops of 128, 256 and 512 samples.
+  assert [j.features[0].shape[1:3] for j in outputs[1:]] == [
+    (184, 256),
+    (90, 512),
+    (43, 1024),
+  ]
+
+
 def test_scales_are_averages_of_what_is_there():
   x = jnp.arange(8.0)[None]
   np.testing.assert_allclose(halve_rate(x), [[1.0, 2.5, 4.5, 6.0]])

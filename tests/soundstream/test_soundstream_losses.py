@@ -20,6 +20,14 @@ def _noise(seed=0, batch=2):
   return 0.1 * jax.random.normal(jax.random.key(seed), (batch, S))
 
 
+def _harmonic_loss(target, output):
+  """As `small` has it."""
+  mels = losses.reconstruction_loss(
+    target, output, losses.FINE_SCALES, log_only=True
+  )
+  return mels + losses.log_stft_loss(target, output)
+
+
 def test_hinge_leaves_fakes_below_minus_one_alone():
   """Mistake 4: a hinge that never sees D < 0."""
   real = [_output(3.0)]
@@ -46,6 +54,17 @@ def test_feature_loss_is_the_mean_over_layers_and_discriminators():
   reals = [_output(0.0, 1.0), _output(0.0, 0.0)]
   fakes = [_output(0.0, 0.0), _output(0.0, 0.0)]
   assert losses.feature_loss(reals, fakes) == (1.0 + 3.0) / 2 / 2
+
+
+def test_relative_feature_loss_counts_layers_alike_and_not_by_their_size():
+  """Layers of 2 and 6, each off by half: an absolute loss sees the second."""
+  reals, fakes = [_output(0.0, 2.0)], [_output(0.0, 1.0)]
+  assert losses.feature_loss(reals, fakes) == (1.0 + 3.0) / 2
+  assert losses.feature_loss(reals, fakes, relative=True) == 0.5
+  larger = [_output(0.0, 20.0)], [_output(0.0, 10.0)]
+  assert losses.feature_loss(*larger, relative=True) == 0.5
+  silent = losses.feature_loss([_output(0.0)], [_output(0.0)], relative=True)
+  assert silent == 0.0
 
 
 def test_reconstruction_loss_follows_the_papers_equation():
@@ -75,6 +94,35 @@ def test_reconstruction_loss_follows_the_papers_equation():
   np.testing.assert_allclose(mine, np.mean(expected), rtol=1e-4)
 
 
+def test_fine_scales_have_mels_as_their_windows_bins():
+  assert losses.FINE_SCALES[0] == (32, 5)
+  assert losses.FINE_SCALES[-1] == (2048, 320)
+  for window, num_mels in losses.FINE_SCALES:
+    assert losses.fft_size(window, num_mels) == window, 'nothing is padded'
+  assert [losses.fft_size(*scale) for scale in losses.SCALES] == [
+    *(512, 512, 512, 512),
+    *(1024, 2048),
+  ]
+
+
+def test_log_only_is_the_mean_log_mel_difference_of_every_scale():
+  x = _noise()
+  half = losses.reconstruction_loss(
+    x, 0.5 * x, losses.FINE_SCALES, log_only=True
+  )
+  np.testing.assert_allclose(half, np.log(2.0), rtol=1e-3)
+
+
+def test_log_stft_loss_is_in_nepers_and_fades_into_its_floor():
+  x = _noise()
+  loss = jax.jit(losses.log_stft_loss)
+  assert loss(x, x) == 0.0
+  np.testing.assert_allclose(loss(x, 0.5 * x), np.log(2.0), rtol=0.05)
+  assert loss(1e-6 * x, jnp.zeros_like(x)) < 1e-2
+  short = jnp.ones((1, 256))
+  assert loss(short, 0.5 * short) == 0.0, 'shorter than every window'
+
+
 def test_the_waveform_loss_counts_in_units_of_each_clips_loudness():
   x = _noise()
   error = 0.1 * _noise(1)
@@ -96,10 +144,11 @@ def test_reconstruction_loss_does_not_grow_with_the_crop():
 
 
 def test_perfect_and_silent_reconstructions_have_finite_gradients():
-  gradient = jax.jit(jax.grad(losses.reconstruction_loss, argnums=1))
   silence, x = jnp.zeros((2, S)), _noise()
-  for target, output in ((silence, silence), (x, x), (x, silence)):
-    assert np.all(np.isfinite(gradient(target, output)))
+  for loss in (losses.reconstruction_loss, _harmonic_loss):
+    gradient = jax.jit(jax.grad(loss, argnums=1))
+    for target, output in ((silence, silence), (x, x), (x, silence)):
+      assert np.all(np.isfinite(gradient(target, output)))
   assert losses.reconstruction_loss(x, x) == 0.0
 
 

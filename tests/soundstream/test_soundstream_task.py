@@ -12,6 +12,7 @@ import pytest
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.nn import quantizer
 from musiclm_jax.soundstream import codec as applied
+from musiclm_jax.soundstream import losses
 from musiclm_jax.soundstream.codec import Codec
 from musiclm_jax.soundstream.discriminators import Discriminators
 from musiclm_jax.soundstream.seanet import SoundStream
@@ -214,6 +215,37 @@ def test_adversaries_wait_and_then_play(game):
     assert not idle, f'{player} has parameters without gradient: {idle}'
 
 
+def test_the_waveform_loss_can_end_where_the_discriminators_are_felt(game):
+  """What the codec's loss is the sum of, before and after."""
+  task, params, collections, batch = game
+  task = dataclasses.replace(
+    task,
+    mel_scales=losses.FINE_SCALES,
+    mel_log_only=True,
+    log_stft_weight=0.5,
+    waveform_weight=2.0,
+    waveform_until_adversarial=True,
+    relative_features=True,
+    feature_weight=3.0,
+    adversarial_start=0.5,
+  )
+  for step, waveform_weight in ((0, 2.0), (99, 0.0)):
+    loss = jax.jit(task.at(step).losses()['codec'])
+    total, (_, parts) = loss(
+      params, collections, batch, jax.random.key(2), jnp.int32(step)
+    )
+    expected = (
+      parts['reconstruction']
+      + 0.5 * parts['log_stft']
+      + waveform_weight * parts['waveform']
+      + parts['adversarial']
+      + 3.0 * parts['feature']
+      + 0.25 * parts['commitment']
+    )
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+    assert parts['waveform'] > 0.0, 'it is still measured'
+
+
 def test_each_player_moves_only_what_is_its_own(game):
   task, params, collections, batch = game
   loss = task.losses()['discriminators']
@@ -273,7 +305,7 @@ def test_all_losses_compare_with_the_target_and_not_with_the_input():
   params, collections = jax.jit(task.init)(jax.random.key(0), batch)
 
   @jax.jit
-  def losses(batch):
+  def measured(batch):
     args = (params, collections, batch, jax.random.key(2), jnp.int32(0))
     out = {name: loss(*args) for name, loss in task.losses().items()}
     return {
@@ -282,9 +314,9 @@ def test_all_losses_compare_with_the_target_and_not_with_the_input():
       **task.evaluate(params, collections, batch),
     }
 
-  right = losses(batch)
-  other = losses({**batch, 'waveform': noisy})
-  clean_input = losses({**batch, 'input': clean})
+  right = measured(batch)
+  other = measured({**batch, 'waveform': noisy})
+  clean_input = measured({**batch, 'input': clean})
   for name in ('reconstruction', 'waveform', 'feature', 'discriminators'):
     assert right[name] != other[name], f'{name} does not see the target'
     assert right[name] != clean_input[name], f'{name} ignores the input'
