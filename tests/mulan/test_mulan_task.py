@@ -75,7 +75,7 @@ def test_the_task_leaves_true_captions_out_of_training_and_of_held_out_loss(
   marks = {
     'piece': np.arange(8, dtype=np.int32),
     'facts': words,
-    'claims': words[:, None],
+    'claims': words[:, None].copy(),
   }
   marks['claims'][4:] = 2
 
