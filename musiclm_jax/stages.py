@@ -373,9 +373,9 @@ def _captioned(config: Config) -> Shapes:
   captions = data['captions_per_crop']
   shapes = {'text_ids': (captions, data['text_length']), 'group': ()}
   if data.get('mark_true_pairs'):
-    from musiclm_jax.rendered_music import facts
+    from musiclm_jax.mulan.task import FACT_WORDS
 
-    words = (facts.num_words(),)
+    words = (FACT_WORDS,)
     shapes |= {'piece': (), 'facts': words, 'claims': (captions, *words)}
   return {'waveform': _rows(config, _samples(config))} | {
     name: _rows(config, *shape, dtype='int32') for name, shape in shapes.items()

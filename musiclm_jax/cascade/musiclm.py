@@ -187,8 +187,11 @@ class MusicLM:
         if not provenance.sidecar(path):
           self._report('no .json beside it, whose name would be too long')
     hummed = self._read_melody(melody)
+    warn = report or self._warn
+    if sampling.mulan_levels == 0:
+      warn('no MuLan level is used: the text changes nothing, the seed does')
     for line in (line for t in texts for line in self.tokenizer.remarks(t)):
-      (report or self._warn)(line)
+      warn(line)
     metadata = {
       'prompts': texts,
       **_melody_metadata(melody),

@@ -30,6 +30,8 @@ from musiclm_jax.mulan.embedder import PLAYER, MulanEmbedder, variables_of
 from musiclm_jax.mulan.model import TOWER_RATE
 from musiclm_jax.nn import embedding
 
+# int32 words of `facts` and `claims`: as many as `rendered_music.facts` fills.
+FACT_WORDS = 10
 _NEVER = -1e9  # a finite minus infinity: rows without negatives stay finite
 
 

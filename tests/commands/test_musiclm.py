@@ -168,9 +168,12 @@ def test_finished_parts_are_kept_where_the_caller_says(model, pair, tmp_path):
   np.testing.assert_array_equal(music.waveform, pair[0].waveform)
 
 
-def test_unknown_words_are_a_warning_where_nobody_takes_reports(model):
+def test_what_is_not_heard_is_a_warning_where_nobody_takes_reports(model):
   with pytest.warns(UserWarning, match='шарманка'):
     model.generate('piano шарманка', seconds=LENGTH)
+  lines = []
+  model.generate('piano', seconds=LENGTH, mulan_levels=0, report=lines.append)
+  assert len(lines) == 1 and 'the text changes nothing' in lines[0]
 
 
 def test_a_path_may_begin_at_home(model, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenSpec
 from musiclm_jax.data import batches
 from musiclm_jax.data.loading import HostShard
+from musiclm_jax.mulan.task import FACT_WORDS
 from musiclm_jax.rendered_music import facts
 
 AUDIBLE = {
@@ -225,6 +226,7 @@ def test_marks_say_what_is_true_of_whom_on_any_hosts():
   piece = (whole['waveform'][:, 0] // 1000).astype(int)
   np.testing.assert_array_equal(whole['piece'], piece)
   words = facts.num_words()
+  assert words == FACT_WORDS
   assert whole['facts'].shape == (32, words)
   assert whole['claims'].shape == (32, 3, words)
   for i, crop, claims in zip(
