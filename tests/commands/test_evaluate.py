@@ -347,7 +347,7 @@ def test_a_bundle_gives_its_embedders_and_measures(
   assert results['codec_si_sdr'] < 20
   assert 1 <= results['codec_perplexity_1'] <= 16
   assert 'codec_perplexity_4' in results and 'codec_stft' in results
-  assert results['codec_loudest_bins'] < 0
+  assert np.isfinite(results['codec_loudest_bins'])
   assert 0 <= results['memorization_exact'] <= 1
   assert 0 <= results['memorization_approximate'] <= 1
   copied = results['details']['fingerprint_duplicates']
