@@ -4,7 +4,7 @@
 
 With `--tokens`, the number of MuLan levels of a prompt that are used is chosen
 on held-out captions; without, all are. Where music is likeliest without any, it
-is 0: prompts are not heard, which a line and the bundle's card say. Weights are
+is 0: prompts are not used, which a line and the bundle's card say. Weights are
 stored in the type in which the networks made the tokens: `tokenize
 --dtype=bfloat16` makes a small bundle.
 """

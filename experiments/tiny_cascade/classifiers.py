@@ -218,7 +218,7 @@ class Classifiers:
   tempo: TempoClassifier
   qualifications: Mapping[str, Qualification]
 
-  def hear(self, clips: np.ndarray) -> tuple[list[str], np.ndarray]:
+  def classify(self, clips: np.ndarray) -> tuple[list[str], np.ndarray]:
     """Names lead family and tempo in bpm of clips [N, S], [N] each."""
     found = feature_cache.features_of(clips)
     timbres, tempograms = zip(*found, strict=True)

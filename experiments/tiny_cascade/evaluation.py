@@ -122,10 +122,10 @@ def _evaluate(
   found.append(gate)
   prompts = cascade.choose_prompts(artifacts.test, seed)
   made = part('generate', cascade.generate, artifacts, prompts, seed, keep)
-  heard = part('classifiers', _classifiers, artifacts)
-  figures['classifiers'] = heard.qualifications
+  trained = part('classifiers', _classifiers, artifacts)
+  figures['classifiers'] = trained.qualifications
   for name, *call in (
-    ('prompts', prompt_checks.prompt_gates, artifacts, made, heard),
+    ('prompts', prompt_checks.prompt_gates, artifacts, made, trained),
     ('music', cascade.music_gates, made),
     ('copies', copy_checks.copy_gates, artifacts, made),
   ):

@@ -241,13 +241,13 @@ def tempo_class(bpm: float) -> str:
 
 
 def prompt_gates(
-  artifacts: Artifacts, made: Generated, heard: Classifiers
+  artifacts: Artifacts, made: Generated, trained: Classifiers
 ) -> tuple[list[gates.Gate], dict]:
   """`cascade_prompt`, `cascade_family` and `cascade_tempo`."""
   shape = made.waveforms.shape[:2]
   scores, ceilings = _scores(artifacts, made)
-  families, bpm = heard.hear(made.flat)
-  free_families, free_bpm = heard.hear(made.unconditional)
+  families, bpm = trained.classify(made.flat)
+  free_families, free_bpm = trained.classify(made.unconditional)
   family = ClassHits.measure(
     made.prompts.families, np.reshape(families, shape), free_families
   )
@@ -256,7 +256,7 @@ def prompt_gates(
     np.reshape([tempo_class(x) for x in bpm], shape),
     [tempo_class(x) for x in free_bpm],
   )
-  worth = heard.qualifications
+  worth = trained.qualifications
   found = [
     prompt_gate(scores),
     family_gate(family, worth['family']),

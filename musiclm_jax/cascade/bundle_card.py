@@ -32,7 +32,7 @@ def text(
   if settings.mulan_levels == 0:
     prompts = (
       'no MuLan level of a prompt is used.\n\n'
-      '**Prompts are not heard.** Of all numbers of levels that captions of '
+      '**Prompts are not used.** Of all numbers of levels that captions of '
       'held-out\nmusic could be read with, none was found, or was asked for, '
       'that is better than\nno prompt. `--mulan_levels` of '
       '`musiclm_jax.generate` insists on some.'

@@ -121,7 +121,7 @@ def choose_mulan_levels(
   """Picks the n that makes held-out music likeliest given its captions.
 
   Text and audio codes agree on the first levels only; those beyond
-  them mislead. Where any of them mislead, n is 0: prompts are not heard then,
+  them mislead. Where any of them mislead, n is 0: prompts are not used then,
   and a line says so.
 
   Args:
@@ -169,7 +169,7 @@ def choose_mulan_levels(
   if chosen == 0 and report is not None:
     best = 1 + int(np.argmin(costs[1:]))
     report(
-      'PROMPTS ARE NOT HEARD: held-out music costs '
+      'PROMPTS ARE NOT USED: held-out music costs '
       f'{costs[best]:.4f} nats a token given its caption ({best} MuLan levels, '
       f'the best number) and {costs[0]:.4f} given none, so that no level is '
       'used; train mulan longer or on larger batches, or insist by '

@@ -65,7 +65,7 @@ def test_no_prompt_is_among_what_is_chosen_from_and_is_said_aloud(tiny):
   misled = dataclasses.replace(network, model=Misled(network.model.model))
   assert choose_mulan_levels(misled, Store(), lines.append) == 0
   (line,) = lines
-  assert line.startswith('PROMPTS ARE NOT HEARD')
+  assert line.startswith('PROMPTS ARE NOT USED')
   assert '1.2017 nats a token given its caption (3 MuLan levels' in line
   assert '1.1937 given none' in line
 
@@ -74,7 +74,7 @@ def test_no_prompt_is_among_what_is_chosen_from_and_is_said_aloud(tiny):
 def test_the_card_says_whether_prompts_are_heard(tiny, levels):
   settings = SamplingConfig(mulan_levels=levels)
   text = bundle_card.text({}, tiny.contract, settings)
-  assert ('**Prompts are not heard.**' in text) == (levels == 0)
+  assert ('**Prompts are not used.**' in text) == (levels == 0)
   assert ('3 MuLan levels of a prompt are used' in text) == (levels == 3)
 
 

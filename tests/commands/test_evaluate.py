@@ -376,6 +376,7 @@ def ablation(bundle, tokens, write_stage, tmp_path_factory):
   ).path
 
 
+@pytest.mark.soak
 def test_stages_are_told_apart(bundle, ablation, evaluate, tmp_path):
   clips = tmp_path / 'clips'
   clips.mkdir()
@@ -427,6 +428,7 @@ def test_a_cascade_without_semantic_tokens_makes_none(ablation):
   assert music.waveform.shape == (12_000,)
 
 
+@pytest.mark.soak
 def test_musiccaps_is_one_command(bundle, evaluate, tmp_path, monkeypatch):
   """A bundle makes what is missing, and nothing twice."""
   from musiclm_jax.evaluation import held_out, musiccaps

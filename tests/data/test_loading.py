@@ -133,7 +133,9 @@ def test_what_is_wrong_in_a_process_is_said_in_this_one(source):
   stream.close()
 
 
-@pytest.mark.parametrize('killed', [False, True])
+@pytest.mark.parametrize(
+  'killed', [pytest.param(False, marks=pytest.mark.soak), True]
+)
 def test_processes_end_with_the_training_and_without_a_word(killed):
   code = (
     'import multiprocessing, sys, time\n'
