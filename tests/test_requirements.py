@@ -23,7 +23,7 @@ DISTRIBUTIONS = {
 # Not imported by its name: another package's need, or looked up as a file.
 INDIRECT = {'importlib-resources', 'pretty-midi'}
 # Tried, and done without where it is missing.
-OPTIONAL = {'compression', 'zstandard'}
+OPTIONAL = {'compression', 'visqol', 'zstandard'}
 
 
 def _name(requirement: str) -> str:

@@ -4,6 +4,7 @@ clips -> windows of 5 s -> codes and back -> distances of a clip, perplexity of
 each level
 """
 
+import importlib.util
 from collections.abc import Callable
 
 import jax
@@ -49,7 +50,9 @@ def cut(network: Network, waveform: np.ndarray) -> np.ndarray:
 
 
 def add_codec(inputs: EvaluationInputs, results: Results) -> None:
-  """SI-SDR, distances and loudest bins over clips; perplexity by level.
+  """SI-SDR, distances, loudest bins and ViSQOL; perplexity by level.
+
+  ViSQOL where visqol-python and libsvm-official are installed.
 
   Clips below 5 s are left out, and what remains after the last whole 5 s.
 
@@ -69,6 +72,9 @@ def add_codec(inputs: EvaluationInputs, results: Results) -> None:
     'stft': codec.stft_distances,
     'loudest_bins': codec.loudest_bins,
   }
+  # Its audio mode needs both; seconds a clip, so that one window must do.
+  if all(map(importlib.util.find_spec, ('visqol', 'libsvm'))):
+    measures['visqol'] = lambda *sides: codec.visqol(*(x[:1] for x in sides))
   values: dict[str, dict[str, float]] = {name: {} for name in measures}
   for clip in folder.clips(SAMPLE_RATE, 'codec', inputs.progress):
     rows = cut(network, clip.waveform)
@@ -87,7 +93,7 @@ def add_codec(inputs: EvaluationInputs, results: Results) -> None:
     'windowing': f'{WINDOW_SECONDS:g} s without overlap',
     'seed': inputs.seed,
     'n': len(values['si_sdr']),
-    'visqol': 'not available',
+    'visqol': 'of the first 5 s' if 'visqol' in values else 'not installed',
   }
   for name, found in values.items():
     bounds = bootstrap.mean(list(found.values()), seed=inputs.seed)
@@ -95,7 +101,7 @@ def add_codec(inputs: EvaluationInputs, results: Results) -> None:
       f'codec_{name}',
       bounds.value,
       interval=bounds,
-      unit='dB',
+      unit='MOS-LQO' if name == 'visqol' else 'dB',
       per_song=found,
       **facts,
     )

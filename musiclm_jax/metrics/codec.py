@@ -13,6 +13,7 @@ from musiclm_jax.contracts.audio import SAMPLE_RATE
 
 # window -> mel bands; hop is a quarter of the window
 _RESOLUTIONS = {512: 32, 1024: 64, 2048: 96}
+_VISQOL_RATE = 48_000  # of its audio mode
 _STFT_WINDOW = 1200  # 50 ms
 _FLOOR = 1e-4  # relative to a full-scale sine: -80 dB
 _HARMONICS_HZ = (800, 5000)  # where mels of equal number merge harmonics
@@ -91,6 +92,30 @@ def loudest_bins(real: np.ndarray, other: np.ndarray) -> np.ndarray:
     ours, theirs = (_log_stft(x)[low : high + 1] for x in (clip, coded))
     loudest = ours >= np.quantile(ours, 1.0 - _LOUDEST)
     out.append(20 * float((theirs - ours)[loudest].mean()))
+  return np.array(out)
+
+
+def visqol(real: np.ndarray, other: np.ndarray) -> np.ndarray:
+  """ViSQOL in its audio mode, MOS-LQO of each clip, [N] in 1 to 5.
+
+  By the package visqol-python, at 48 kHz, to which both are resampled.
+
+  Args:
+    real: Clips [N, S] at 24 kHz.
+    other: Their reconstructions.
+  """
+  import soxr
+  from visqol import VisqolApi
+
+  api = VisqolApi()
+  api.create(mode='audio')
+  out = []
+  for pair in zip(real, other, strict=True):
+    clip, coded = (
+      soxr.resample(np.asarray(x, float), SAMPLE_RATE, _VISQOL_RATE)
+      for x in pair
+    )
+    out.append(api.measure_from_arrays(clip, coded, _VISQOL_RATE).moslqo)
   return np.array(out)
 
 

@@ -1,5 +1,8 @@
 """Claims about the measures of a codec's sound."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 
@@ -46,3 +49,24 @@ def test_silent_clips_have_a_figure():
   silence = np.zeros((1, RATE))
   assert codec.loudest_bins(silence, silence)[0] == 0.0
   assert codec.loudest_bins(HARMONICS, silence)[0] < -40
+
+
+def test_visqol_is_asked_in_its_audio_mode(monkeypatch):
+  """Without the package: its calls are as its documentation says."""
+  calls = []
+
+  class VisqolApi:
+    def create(self, mode):
+      calls.append(mode)
+
+    def measure_from_arrays(self, clip, coded, rate):
+      calls.append((len(clip), len(coded), rate))
+      return types.SimpleNamespace(moslqo=5.0 - np.abs(clip - coded).max())
+
+  module = types.SimpleNamespace(VisqolApi=VisqolApi)
+  monkeypatch.setitem(sys.modules, 'visqol', module)
+  scores = codec.visqol(
+    np.concatenate([BASS, BASS]), np.stack([BASS[0], 0 * TIME])
+  )
+  assert calls == ['audio', *[(48_000, 48_000, 48_000)] * 2]
+  assert scores[0] == 5.0 > scores[1]
