@@ -69,11 +69,11 @@ def main() -> None:
     report=cli.report,
   )
   settings = written.settings
-  scales = settings.guidance_semantic, settings.guidance_coarse
+  scales = [getattr(settings, f'guidance_{stage}') for stage in LANGUAGE_MODELS]
   cli.report(
     f'bundle {written.path} in {written.dtype}: '
     f'{settings.mulan_levels} MuLan levels, guidance '
-    f'{", ".join(map(str, (*scales, settings.guidance_fine)))}, '
+    f'{", ".join(map(str, scales))}, '
     f'sha256 {written.sha256}'
   )
 

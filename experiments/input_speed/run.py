@@ -105,7 +105,7 @@ def crops_a_second(source: sources.Source, seconds: float, count: int) -> float:
 def captioned_a_second(source: sources.Source, count: int) -> float:
   """Rows of captioned batches of 10 s a second of CPU, by one thread."""
   rng = np.random.default_rng(0)
-  said = [source.caption(i, 0.0, 60.0, rng) for i in range(len(source))]
+  said = [source.describe(i, 0.0, 60.0, rng)[0] for i in range(len(source))]
   stream = batches.text_audio_batches(
     source,
     text.WordPiece.train(said, 512),

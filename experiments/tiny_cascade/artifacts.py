@@ -74,17 +74,12 @@ class CorpusSplit:
     end = crop.start_seconds + crop.seconds
     return self.source.attributes(crop.piece, crop.start_seconds, end)
 
-  def caption(self, crop: Excerpt, rng: np.random.Generator) -> str:
-    """A sentence on the crop."""
+  def describe(
+    self, crop: Excerpt, rng: np.random.Generator
+  ) -> tuple[str, Mapping[str, Any]]:
+    """A sentence on the crop, and what it states."""
     end = crop.start_seconds + crop.seconds
-    return self.source.caption(crop.piece, crop.start_seconds, end, rng)
-
-  def described(self, crop: Excerpt, rng: np.random.Generator) -> Any:
-    """A caption with what it states, of rendered music only."""
-    end = crop.start_seconds + crop.seconds
-    return self.source.descriptions.described(
-      crop.piece, crop.start_seconds, end, rng
-    )
+    return self.source.describe(crop.piece, crop.start_seconds, end, rng)
 
   def crops(self, seconds: float, per_piece: int, limit: int) -> list[Excerpt]:
     """Evenly spread crops of every piece, one round of pieces after another.

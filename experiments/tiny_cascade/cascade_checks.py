@@ -7,7 +7,7 @@ is looked for in `prompt_checks.py`, copies in `copy_checks.py`.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from experiments.tiny_cascade.music import ClipStatistics
 from musiclm_jax.cascade.musiclm import Music
 from musiclm_jax.contracts.kept_parts import Keep, unkept
 from musiclm_jax.metrics import bootstrap
-from musiclm_jax.rendered_music import captions
 
 SECONDS = 10.0
 PROMPTS_PER_FAMILY = 8
@@ -79,9 +78,9 @@ def choose_prompts(split: CorpusSplit, seed: int) -> Prompts:
     family = heard.get('lead_family')
     if not family or len(found.get(family, ())) >= PROMPTS_PER_FAMILY:
       continue
-    caption = _telling_caption(split, crop, rng)
-    if caption:
-      row = caption.text, dict(caption.stated), crop, heard['tempo_class']
+    told = _telling_caption(split, crop, rng)
+    if told:
+      row = told[0], dict(told[1]), crop, heard['tempo_class']
       found.setdefault(family, []).append(row)
   rows = [row for family in sorted(found) for row in found[family]]
   return Prompts(*map(list, zip(*rows, strict=True)))
@@ -89,13 +88,12 @@ def choose_prompts(split: CorpusSplit, seed: int) -> Prompts:
 
 def _telling_caption(
   split: CorpusSplit, crop: Excerpt, rng: np.random.Generator
-) -> captions.Caption | None:
+) -> tuple[str, Mapping[str, Any]] | None:
   """A caption that says what leads and how fast; None if none was drawn."""
   for _ in range(_CAPTION_DRAWS):
-    caption = split.described(crop, rng)
-    tempo = {'bpm', 'tempo_class'} & caption.stated.keys()
-    if 'lead_family' in caption.stated and tempo:
-      return caption
+    caption, stated = split.describe(crop, rng)
+    if 'lead_family' in stated and {'bpm', 'tempo_class'} & stated.keys():
+      return caption, stated
   return None
 
 

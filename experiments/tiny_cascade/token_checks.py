@@ -164,7 +164,7 @@ def mulan_recall(artifacts: Artifacts, seed: int) -> tuple[gates.Gate, dict]:
   audio = artifacts.audio_embeddings(np.stack([split.read(c) for c in crops]))
   gallery = min(GALLERY, len(crops))
   said = [
-    artifacts.text_embeddings([split.caption(crop, rng) for crop in crops])
+    artifacts.text_embeddings([split.describe(crop, rng)[0] for crop in crops])
     for _ in range(_RETRIEVAL_CAPTIONS)
   ]
   hits = np.mean(

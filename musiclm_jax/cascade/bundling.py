@@ -62,7 +62,7 @@ def bundle_workdirs(
   loaded |= networks.load_all(workdirs, tuple(sorted(more)))
   made_in = _made_in(loaded, trained)
   dtype = dtype or made_in or 'float32'
-  if made_in and not _made(loaded, trained, dtype):
+  if made_in not in (None, dtype) and not _made(loaded, trained, dtype):
     raise UsageError(
       f'--dtype={dtype}: the tokens that the language models learned were made '
       f'by networks in {made_in}, and rounded ones make others: leave --dtype '

@@ -354,7 +354,7 @@ class SplitTokenizer:
     rng = np.random.default_rng(int.from_bytes(digest, 'big'))
     end = crop.start_seconds + self.cutting.crop_seconds
     drawn = [
-      self.source.caption(crop.piece, crop.start_seconds, end, rng)
+      self.source.describe(crop.piece, crop.start_seconds, end, rng)[0]
       for _ in range(CAPTIONS_PER_CROP)
     ]
     return [] if None in drawn else drawn

@@ -162,8 +162,8 @@ class MusicLM:
       overwrite: Whether `out` may replace files that others wrote.
       keep: Keeps what is finished in the caller's place; see
         `contracts.kept_parts`.
-      report: Takes the remarks on words that are not known, in the place of
-        that of `load`.
+      report: Takes the remarks on prompts, such as on words that are not
+        known, in the place of that of `load`.
       **changes: Fields of `SamplingConfig` to change, such as
         `temperature_coarse=0.9` or `top_k_semantic=50`.
 

@@ -327,7 +327,7 @@ def _captions(source: sources.Source) -> Iterator[str]:
     rng = np.random.default_rng(i)
     seconds = source.num_samples(i) / source.sample_rate
     for _ in range(_CAPTIONS_A_PIECE):
-      caption = source.caption(i, 0.0, seconds, rng)
+      caption, _ = source.describe(i, 0.0, seconds, rng)
       if caption:
         yield caption
 

@@ -219,22 +219,17 @@ def text_audio_batches(
     i = captioned[number]
     begin = start / source.sample_rate
     end = begin + crop_seconds
-    captions, claims = zip(
-      *(
-        source.caption_and_claims(i, begin, end, rng)
-        if mark_true_pairs
-        else (source.caption(i, begin, end, rng), None)
-        for _ in range(captions_per_crop)
-      ),
-      strict=True,
-    )
+    drawn = [
+      source.describe(i, begin, end, rng) for _ in range(captions_per_crop)
+    ]
+    captions = [caption for caption, _ in drawn]
     attributes = source.attributes(i, begin, end)
     marks = {}
     if mark_true_pairs:
       marks = {
         'piece': np.int32(i),
         'facts': facts.of_crop(attributes),
-        'claims': np.stack([facts.of_caption(claim) for claim in claims]),
+        'claims': np.stack([facts.of_caption(stated) for _, stated in drawn]),
       }
     return {
       'waveform': source.read(i, start, crop),

@@ -17,6 +17,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.terminal import first_few, printable
 
@@ -46,6 +48,16 @@ class _CaptionRow:
   line: int
   path: str
   caption: str
+
+
+def draw(
+  captions: Sequence[str], rng: np.random.Generator
+) -> tuple[str | None, None]:
+  """Draws one of the captions of a file, as `Source.describe` does.
+
+  None without one; nobody knows what a written caption states of a crop.
+  """
+  return (captions[rng.integers(len(captions))] if captions else None), None
 
 
 def of_folder(

@@ -21,7 +21,7 @@ import numpy as np
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.paths import name_to_bytes
 from musiclm_jax.contracts.terminal import printable
-from musiclm_jax.data import parser_process
+from musiclm_jax.data import captions_file, parser_process
 from musiclm_jax.data.folder_listing import Listing, list_files, some, why_none
 
 MIN_FILES = 3  # one a split
@@ -145,35 +145,20 @@ class FileFolder:
     del i
     return ()
 
-  def caption(
-    self,
-    i: int,
-    start_seconds: float,
-    end_seconds: float,
-    rng: np.random.Generator,
-  ) -> str | None:
-    """Draws one of the file's captions, None without one; whatever the crop.
-
-    Raises:
-      UsageError: As `written_captions`.
-    """
-    del start_seconds, end_seconds
-    captions = self.written_captions(i)
-    return captions[rng.integers(len(captions))] if captions else None
-
-  def caption_and_claims(
+  def describe(
     self,
     i: int,
     start_seconds: float,
     end_seconds: float,
     rng: np.random.Generator,
   ) -> tuple[str | None, None]:
-    """Draws what `caption` draws; nobody knows what that states.
+    """Draws one of the file's captions, whatever the crop.
 
     Raises:
       UsageError: As `written_captions`.
     """
-    return self.caption(i, start_seconds, end_seconds, rng), None
+    del start_seconds, end_seconds
+    return captions_file.draw(self.written_captions(i), rng)
 
   def captioned(self) -> list[int]:
     """Lists the files of the split that have a caption.

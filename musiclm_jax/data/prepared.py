@@ -27,6 +27,7 @@ from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.paths import name_to_bytes
 from musiclm_jax.contracts.terminal import printable
+from musiclm_jax.data import captions_file
 from musiclm_jax.rendered_music import source as old_form
 from musiclm_jax.rendered_music.descriptions import Descriptions
 
@@ -256,27 +257,15 @@ class PreparedSource:
       )
     return out
 
-  def caption(
-    self,
-    i: int,
-    start_seconds: float,
-    end_seconds: float,
-    rng: np.random.Generator,
-  ) -> str | None:
-    """Draws a caption as the source would that was prepared."""
-    return self.descriptions.caption(i, start_seconds, end_seconds, rng)
-
-  def caption_and_claims(
+  def describe(
     self,
     i: int,
     start_seconds: float,
     end_seconds: float,
     rng: np.random.Generator,
   ) -> tuple[str | None, Mapping[str, Hashable] | None]:
-    """Draws what `caption` draws, and says what that states, if known."""
-    return self.descriptions.caption_and_claims(
-      i, start_seconds, end_seconds, rng
-    )
+    """Draws a caption as the source would that was prepared."""
+    return self.descriptions.describe(i, start_seconds, end_seconds, rng)
 
   def captioned(self) -> Sequence[int]:
     """Lists the pieces that have a caption, in order."""
@@ -314,27 +303,16 @@ class WrittenCaptions:
     """Lists the captions of piece `i`."""
     return tuple(self._source.said_of(i)['captions'])
 
-  def caption(
-    self,
-    i: int,
-    start_seconds: float,
-    end_seconds: float,
-    rng: np.random.Generator,
-  ) -> str | None:
-    """Draws one of the captions, None without one; whatever the crop."""
-    del start_seconds, end_seconds
-    captions = self.written(i)
-    return captions[rng.integers(len(captions))] if captions else None
-
-  def caption_and_claims(
+  def describe(
     self,
     i: int,
     start_seconds: float,
     end_seconds: float,
     rng: np.random.Generator,
   ) -> tuple[str | None, None]:
-    """Draws what `caption` draws; nobody knows what that states."""
-    return self.caption(i, start_seconds, end_seconds, rng), None
+    """Draws one of the captions, whatever the crop; see `captions_file`."""
+    del start_seconds, end_seconds
+    return captions_file.draw(self.written(i), rng)
 
   def attributes(
     self, i: int, start_seconds: float, end_seconds: float

@@ -50,26 +50,18 @@ class Source(Protocol):
       float32 [num_samples] in [-1, 1], mono, zeros past the piece's end.
     """
 
-  def caption(
-    self,
-    i: int,
-    start_seconds: float,
-    end_seconds: float,
-    rng: np.random.Generator,
-  ) -> str | None:
-    """Draws a sentence on what a crop sounds like; None if none is known."""
-
-  def caption_and_claims(
+  def describe(
     self,
     i: int,
     start_seconds: float,
     end_seconds: float,
     rng: np.random.Generator,
   ) -> tuple[str | None, Mapping[str, Hashable] | None]:
-    """Draws what `caption` draws, and says what that states of the crop.
+    """Draws a sentence on what a crop sounds like, and says what it states.
 
-    Claims are attributes of `attributes` and their values; None where it is
-    not known what a sentence states.
+    Returns:
+      The sentence, None if none is known; and what it states, attributes of
+      `attributes` and their values, None where that is not known.
     """
 
   def captioned(self) -> Sequence[int]:

@@ -257,7 +257,8 @@ def add_attribution(
       rows.add(row, [folder.names[index] for index in clips], sound)
       meter.advance(len(clips))
   meter.at(count * len(chosen))
-  without = [n for i, n in enumerate(folder.names) if i not in set(chosen)]
+  taken = set(chosen)
+  without = [n for i, n in enumerate(folder.names) if i not in taken]
   _report_left_out(inputs, short, without)
   if rows.num_clips < 2:
     raise UsageError(

@@ -288,15 +288,7 @@ def _add_distances(
     'n': {'clips': rows.num_clips, 'embeddings': reference.statistics.count},
     'seed': inputs.seed,
   }
-  few = (
-    []
-    if reference.statistics.is_full_rank
-    else [
-      f'{reference.statistics.count} embeddings for {embedder.dimension} '
-      'dimensions: too few for a covariance of full rank, the figure is biased '
-      'upwards'
-    ]
-  )
+  few = embedding_sets.rank_remarks(reference=reference)
   embeddings = {row: found.rows for row, found in sets.items()}
   groups = {row: found.filled for row, found in sets.items()}
   makers: dict[str, Callable[[], Measure]] = {

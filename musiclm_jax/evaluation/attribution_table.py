@@ -11,11 +11,12 @@ from typing import Any
 
 from musiclm_jax.evaluation import cells
 from musiclm_jax.evaluation.results import Side
+from musiclm_jax.metrics.attribution import ABLATION, STAGES
 
 KEY = 'attribution'
 _PREFIX, _COST = f'{KEY}_', f'{KEY}_cost_'
 # In the order of the table; what `details` lists beyond them comes last.
-_ROWS = ('codec', 'fine', 'coarse', 'semantic', 'text', 'no_semantic')
+_ROWS = (*STAGES, ABLATION)
 
 
 def owns(key: str) -> bool:

@@ -157,16 +157,21 @@ def pair(reference: ClipFolder, generated: ClipFolder) -> Pairs:
   return Pairs(tuple((sides[0][n], sides[1][n]) for n in common), *without)
 
 
+def stem(name: str) -> str:
+  """The name by which clips are paired: without suffix."""
+  return str(PurePosixPath(name).with_suffix(''))
+
+
 def _stems(folder: ClipFolder) -> dict[str, int]:
   """Index by name without suffix."""
   found: dict[str, int] = {}
   for index, name in enumerate(folder.names):
-    stem = str(PurePosixPath(name).with_suffix(''))
-    if stem in found:
+    own = stem(name)
+    if own in found:
       raise UsageError(
         f"'{printable(folder.path)}' has both "
-        f"'{printable(folder.names[found[stem]])}' and '{printable(name)}': "
+        f"'{printable(folder.names[found[own]])}' and '{printable(name)}': "
         'clips are paired by names without suffix, keep one'
       )
-    found[stem] = index
+    found[own] = index
   return found

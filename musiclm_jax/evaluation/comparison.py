@@ -6,11 +6,11 @@ where clips of one name say so
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from musiclm_jax.evaluation.clips import stem
 from musiclm_jax.evaluation.results import Results
 from musiclm_jax.metrics import bootstrap
 from musiclm_jax.metrics.bootstrap import Interval
@@ -113,11 +113,6 @@ def _songs(facts: Mapping[str, Any]) -> dict[str, float]:
   """Values of clips by name without suffix, without those that have none."""
   found = facts.get('per_song') or {}
   return {stem(n): float(v) for n, v in found.items() if v is not None}
-
-
-def stem(name: str) -> str:
-  """The name by which clips are paired."""
-  return str(PurePosixPath(name).with_suffix(''))
 
 
 def _paired(

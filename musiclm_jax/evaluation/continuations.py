@@ -20,6 +20,7 @@ from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.progress import Meter
 from musiclm_jax.contracts.terminal import printable
+from musiclm_jax.evaluation import copies
 from musiclm_jax.evaluation import prompts as captions
 from musiclm_jax.evaluation.clips import ClipFolder
 from musiclm_jax.evaluation.inputs import EvaluationInputs
@@ -30,9 +31,7 @@ PROMPT_TOKENS = (0, 50, 125, 250)
 LENGTH = 125  # tokens that are continued, 5 s
 FRAME_RATE = 25.0
 ENOUGH_PROMPTS = 500
-FALSE_MATCHES = 0.01
 NEGATIVES = 600  # mismatched pairs; a bound of 1 % needs 300
-_ENOUGH_NEGATIVES = 300
 _BATCH = 8  # clips that are tokenized together
 
 # MuLan tokens [B, 12], prompts [B, T] and a length L -> what follows, [B, L].
@@ -237,14 +236,11 @@ def _add_of(
     n=n,
     **facts,
   )
-  threshold = memorization.bounded_threshold(null.negatives, FALSE_MATCHES)
+  threshold = memorization.bounded_threshold(
+    null.negatives, copies.FALSE_MATCHES
+  )
   few = len(null.negatives)
-  if few < _ENOUGH_NEGATIVES:
-    remarks = [
-      *remarks,
-      f'the threshold rests on {few} pairs of references; a bound of 1 % needs '
-      f'{_ENOUGH_NEGATIVES}',
-    ]
+  remarks = [*remarks, *copies.few_negatives(few, 'pairs of references')]
   matches = ours.costs < threshold
   near, names = bootstrap.unit_means(matches, ours.pieces)
   bounds = bootstrap.mean(near, seed=facts['seed'])

@@ -170,13 +170,17 @@ def _threshold(negatives: np.ndarray, what: str) -> tuple[float, list[str]]:
     threshold = memorization.threshold_at(negatives, FALSE_MATCHES)
   else:
     threshold = float(negatives.min())
-  remarks = []
-  if len(negatives) < _ENOUGH_NEGATIVES:
-    remarks.append(
-      f'the threshold rests on {len(negatives)} {what} of the reference; a '
-      f'bound of 1 % needs {_ENOUGH_NEGATIVES}'
-    )
-  return threshold, remarks
+  return threshold, few_negatives(len(negatives), f'{what} of the reference')
+
+
+def few_negatives(count: int, what: str) -> list[str]:
+  """What must stand beside a threshold that rests on few, `what` in words."""
+  if count >= _ENOUGH_NEGATIVES:
+    return []
+  return [
+    f'the threshold rests on {count} {what}; a bound of 1 % needs '
+    f'{_ENOUGH_NEGATIVES}'
+  ]
 
 
 def _folders(inputs: EvaluationInputs, measure: str) -> dict[str, ClipFolder]:

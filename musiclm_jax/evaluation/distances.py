@@ -133,13 +133,7 @@ def _add_fad(
   facts: dict,
   songs: Mapping[str, float | None],
 ) -> None:
-  remarks = [
-    f'{side} has {found.statistics.count} embeddings for {embedder.dimension} '
-    'dimensions: too few for a covariance of full rank, the figure is biased '
-    'upwards'
-    for side, found in (('reference', reference), ('generated', generated))
-    if not found.statistics.is_full_rank
-  ]
+  remarks = sets.rank_remarks(reference=reference, generated=generated)
   value = fad.frechet_distance(reference.statistics, generated.statistics)
   bounds = None
   if len(generated.filled) > 1 and min(g.count for g in generated.filled):

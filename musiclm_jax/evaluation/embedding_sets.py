@@ -49,6 +49,17 @@ class EmbeddingSet:
     return tuple(group for group in self.groups if group.count)
 
 
+def rank_remarks(**sets: EmbeddingSet) -> list[str]:
+  """What must stand beside a FAD of sets that are too small, by side."""
+  return [
+    f'{side} has {found.statistics.count} embeddings for '
+    f'{len(found.statistics.mean)} dimensions: too few for a covariance of '
+    'full rank, the figure is biased upwards'
+    for side, found in sets.items()
+    if not found.statistics.is_full_rank
+  ]
+
+
 class EmbeddingCollector:
   """Takes clips one by one and makes an `EmbeddingSet` of them."""
 

@@ -147,7 +147,7 @@ def _crop(
     if min(rms_dbfs(part) for part in parts) >= SILENT_DBFS:
       break
   begin = start / SAMPLE_RATE
-  caption = descriptions.caption(0, begin, begin + seconds, rng)
+  caption, _ = descriptions.describe(0, begin, begin + seconds, rng)
   return np.pad(crop, (0, length - len(crop))), caption, begin
 
 

@@ -310,7 +310,8 @@ def open_songs(
       report=inputs.report,
     )
     theirs, name = SongClips(made, songs), inputs.model.bundle.path.name
-  lacking = [y for y in ours.names if y not in set(theirs.names)]
+  made_ones = set(theirs.names)
+  lacking = [ytid for ytid in ours.names if ytid not in made_ones]
   if lacking:
     inputs.report(
       f'{len(lacking)} references have no generated clip and are left out: '

@@ -27,6 +27,7 @@ _GROUPS = {
   'text_score_': 'Text score: what the prompt states is found in the clip',
   'codec_': 'Codec',
   'memorization_': 'Memorisation',
+  'continuation_': 'Training prompts that are continued as in training',
   'fingerprint_': 'Fingerprints',
 }
 _HIGHER = (
@@ -34,6 +35,7 @@ _HIGHER = (
   'text_score_',
   'codec_si_sdr',
   'codec_loudest_bins',
+  'codec_visqol',
   'codec_perplexity',
 )
 _STYLE = """

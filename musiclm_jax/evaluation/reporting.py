@@ -383,7 +383,7 @@ def _differences(
 ) -> dict[str, comparison.Difference]:
   if len(sides) < 2:
     return {}
-  prompts = {comparison.stem(clip.name): clip.prompt for clip in asked}
+  prompts = {clips.stem(clip.name): clip.prompt for clip in asked}
   return comparison.compare(sides[0].results, sides[1].results, prompts, seed)
 
 
@@ -396,7 +396,7 @@ def _clip_rows(
   """A few references, the codec's copies, and what was generated for each."""
   reference = opened[0].reference
   places = [_by_stem(inputs.generated) for inputs in opened]
-  captions = {comparison.stem(clip.name): clip.prompt for clip in asked}
+  captions = {clips.stem(clip.name): clip.prompt for clip in asked}
   known = _by_stem(reference) if isinstance(reference, ClipFolder) else {}
   stems = [s for s in known if s in places[0]] or [*known] or [*places[0]]
   spread = np.linspace(0, len(stems) - 1, min(len(stems), _SHOWN_ROWS))
@@ -431,7 +431,7 @@ def _clip_rows(
 
 
 def _by_stem(folder: ClipFolder) -> dict[str, int]:
-  return {comparison.stem(name): i for i, name in enumerate(folder.names)}
+  return {clips.stem(name): i for i, name in enumerate(folder.names)}
 
 
 def _read(folder: ClipFolder, index: int) -> np.ndarray:

@@ -60,6 +60,6 @@ def _arrays(
       f"'{path}' cannot be read as weights ({error}): copy it again"
     ) from error
   raise UsageError(
-    f"--{flag}='{path}': expected a file that ends in .pth, .npz or "
-    f".safetensors, got '{path.suffix}': {advice}"
+    f"--{flag}='{path}': expected a file that ends in {', '.join(SUFFIXES)}, "
+    f"got '{path.suffix}': {advice}"
   )

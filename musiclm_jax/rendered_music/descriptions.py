@@ -30,37 +30,17 @@ class Descriptions:
       lambda i, start, end: truth.audible(self._compact(i), start, end)
     )
 
-  def caption(
-    self,
-    i: int,
-    start_seconds: float,
-    end_seconds: float,
-    rng: np.random.Generator,
-  ) -> str:
-    """Writes a caption on what is audible in the crop."""
-    return self.described(i, start_seconds, end_seconds, rng).text
-
-  def caption_and_claims(
+  def describe(
     self,
     i: int,
     start_seconds: float,
     end_seconds: float,
     rng: np.random.Generator,
   ) -> tuple[str, Mapping[str, Hashable]]:
-    """Writes what `caption` writes, and says what that states."""
-    caption = self.described(i, start_seconds, end_seconds, rng)
-    return caption.text, caption.stated
-
-  def described(
-    self,
-    i: int,
-    start_seconds: float,
-    end_seconds: float,
-    rng: np.random.Generator,
-  ) -> captions.Caption:
-    """A caption with what it states, for evaluation."""
+    """Writes a caption on what is audible in the crop, and what it states."""
     audible = self._audible(i, start_seconds, end_seconds)
-    return captions.write(audible, self._split, rng)
+    caption = captions.write(audible, self._split, rng)
+    return caption.text, caption.stated
 
   def attributes(
     self, i: int, start_seconds: float, end_seconds: float

@@ -105,27 +105,15 @@ class RenderedMusicSource:
     """Reads as `read`; there is nothing that could not be."""
     return self.read(i, start, num_samples), None
 
-  def caption(
-    self,
-    i: int,
-    start_seconds: float,
-    end_seconds: float,
-    rng: np.random.Generator,
-  ) -> str:
-    """Writes a caption on what is audible in the crop."""
-    return self.descriptions.caption(i, start_seconds, end_seconds, rng)
-
-  def caption_and_claims(
+  def describe(
     self,
     i: int,
     start_seconds: float,
     end_seconds: float,
     rng: np.random.Generator,
   ) -> tuple[str, Mapping[str, Hashable]]:
-    """Writes what `caption` writes, and says what that states."""
-    return self.descriptions.caption_and_claims(
-      i, start_seconds, end_seconds, rng
-    )
+    """Writes a caption on what is audible in the crop, and what it states."""
+    return self.descriptions.describe(i, start_seconds, end_seconds, rng)
 
   def captioned(self) -> range:
     """Lists all pieces: each is described by what it is made of."""

@@ -44,7 +44,7 @@ class Written:
   def attributes(self, *crop):
     return None
 
-  def caption_and_claims(self, i, *crop_and_rng):
+  def describe(self, i, *crop_and_rng):
     return f'caption {i}', None
 
 

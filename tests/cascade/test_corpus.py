@@ -29,9 +29,9 @@ class Ramp:
   def read(self, i, start=0, num_samples=None):
     return i + np.arange(start, start + num_samples) / 24000 / 100
 
-  def caption(self, i, start_seconds, end_seconds, rng):
+  def describe(self, i, start_seconds, end_seconds, rng):
     self.said += 1
-    return None if i == 1 else f'{i} {rng.integers(1000)}'
+    return (None if i == 1 else f'{i} {rng.integers(1000)}'), None
 
   def attributes(self, i, start_seconds, end_seconds):
     return None

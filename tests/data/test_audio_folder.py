@@ -146,15 +146,11 @@ def test_captions_come_from_the_csv(folder):
   rng = np.random.default_rng(0)
   found = pieces(folder)
   source, i = found['deep/0.wav']
-  drawn = {source.caption(i, 0.0, 1.0, rng) for _ in range(20)}
-  assert drawn == {'a tone, low', 'a hum'}
+  drawn = {source.describe(i, 0.0, 1.0, rng) for _ in range(20)}
+  assert drawn == {('a tone, low', None), ('a hum', None)}
   source, i = found['deep/1.flac']
-  assert source.caption(i, 0.0, 1.0, rng) is None
+  assert source.describe(i, 0.0, 1.0, rng) == (None, None)
   assert source.attributes(i, 0.0, 1.0) is None
-  source, i = found['deep/0.wav']
-  again = np.random.default_rng(3)
-  expected = source.caption(i, 0.0, 1.0, np.random.default_rng(3))
-  assert source.caption_and_claims(i, 0.0, 1.0, again) == (expected, None)
 
 
 def test_captions_are_read_when_they_are_wanted_and_remarked_on_once(

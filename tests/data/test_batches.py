@@ -42,8 +42,8 @@ class Ramp:
   def read(self, i, start=0, num_samples=None):
     return (1000 * i + np.arange(start, start + num_samples)).astype(np.float32)
 
-  def caption(self, i, start_seconds, end_seconds, rng):
-    return f'caption {i}' if i in self.captioned_pieces else None
+  def describe(self, i, start_seconds, end_seconds, rng):
+    return (f'caption {i}' if i in self.captioned_pieces else None), None
 
   def attributes(self, i, start_seconds, end_seconds):
     return {'family': 'piano' if i % 2 else 'organ', 'bpm': 120}
@@ -52,10 +52,10 @@ class Ramp:
 class Silent(Ramp):
   """Fails where a caption is asked for."""
 
-  def caption(self, *args):
+  def describe(self, *args):
     raise AssertionError('captions must not be read')
 
-  attributes = caption
+  attributes = describe
 
 
 class Letters:
@@ -191,12 +191,10 @@ class Told(Ramp):
   def attributes(self, i, start_seconds, end_seconds):
     return AUDIBLE | {'bpm': 100.0 + i} if i % 2 == 0 else None
 
-  def caption(self, i, start_seconds, end_seconds, rng):
-    return f'caption {i}{rng.choice(["a", "b"])}'
-
-  def caption_and_claims(self, i, *crop_and_rng):
+  def describe(self, i, start_seconds, end_seconds, rng):
     stated = {'bpm': 100.0 + i, 'others': ('drums',)}
-    return self.caption(i, *crop_and_rng), None if i % 2 else stated
+    caption = f'caption {i}{rng.choice(["a", "b"])}'
+    return caption, None if i % 2 else stated
 
 
 def test_marks_say_what_is_true_of_whom_on_any_hosts():

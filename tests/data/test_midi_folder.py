@@ -60,7 +60,7 @@ def test_reads_music_and_pads(folder):
   assert 0.001 < np.abs(whole).max() <= 1.0
   np.testing.assert_array_equal(source.read(0, 1000, 500), whole[1000:1500])
   assert not source.read(0, len(whole) + 5, 50).any()
-  assert source.caption(0, 0.0, 1.0, np.random.default_rng(0)) is None
+  assert source.describe(0, 0.0, 1.0, np.random.default_rng(0))[0] is None
   assert source.attributes(0, 0.0, 1.0) is None
 
 

@@ -76,7 +76,7 @@ def test_crops_of_prepared_sound_are_those_of_the_folder(folder, tmp_path):
       assert before.num_samples(i) == after.num_samples(i)
       assert before.written_captions(i) == after.written_captions(i)
       said = [
-        s.caption(i, 0.0, 1.0, np.random.default_rng(2))
+        s.describe(i, 0.0, 1.0, np.random.default_rng(2))
         for s in (before, after)
       ]
       assert said[0] == said[1] and after.attributes(i, 0.0, 1.0) is None

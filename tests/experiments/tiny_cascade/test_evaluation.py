@@ -93,16 +93,10 @@ class Music:
   def _noise(self, i, rng):
     return 1e-3 * rng.standard_normal(self.num_samples(i))
 
-  def caption(self, i, start_seconds, end_seconds, rng):
+  def describe(self, i, start_seconds, end_seconds, rng):
     word = programs.LEADS[self._family(i)][0].name
-    return f'{word} at {self._bpm(i):.0f} bpm'
-
-  def described(self, *crop):
-    stated = {
-      'lead_family': self._family(crop[0]),
-      'bpm': self._bpm(crop[0]),
-    }
-    return types.SimpleNamespace(text=self.caption(*crop), stated=stated)
+    stated = {'lead_family': self._family(i), 'bpm': self._bpm(i)}
+    return f'{word} at {self._bpm(i):.0f} bpm', stated
 
   def attributes(self, i, start_seconds, end_seconds):
     return {
