@@ -8,7 +8,7 @@ import pytest
 
 from musiclm_jax.contracts import ownership
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.evaluation import comparison, page
+from musiclm_jax.evaluation import comparison, page, run
 from musiclm_jax.evaluation.page import Clip
 from musiclm_jax.evaluation.report_card import ClipRow, ReportCard
 from musiclm_jax.evaluation.results import Results, Side
@@ -161,3 +161,21 @@ def test_two_bundles_stand_side_by_side(tmp_path):
   assert record['compare']['fad_tagger'] == 33.4
   assert record['differences']['song_fad_tagger']['difference'] == 2.0
   assert any('second less first' in line for line in both.lines())
+
+
+def test_each_measure_of_the_command_has_a_heading_and_a_direction():
+  """A figure that is not known stands last, under a heading of its own kind."""
+  better = {'mcc', 'text_score'}
+  for measure in set(run.MEASURES) - {'attribution'}:
+    found = Results()
+    found.add(f'{measure}_x', 1.0)
+    page_of_it = card(Side('one', found)).to_html()
+    assert 'Other' not in page_of_it, measure
+    arrow = '↑' if measure in better else '↓'
+    assert f'{measure}_x {arrow}' in page_of_it
+  found = Results()
+  for name in ('visqol', 'si_sdr', 'stft'):
+    found.add(f'codec_{name}', 1.0)
+  page_of_it = card(Side('one', found)).to_html()
+  for name, arrow in (('visqol', '↑'), ('si_sdr', '↑'), ('stft', '↓')):
+    assert f'codec_{name} {arrow}' in page_of_it
