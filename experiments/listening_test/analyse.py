@@ -11,6 +11,7 @@ and two files of one rater are refused.
 """
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,6 @@ from experiments.listening_test.preferences import SignedRanks
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.terminal import printable
-from musiclm_jax.metrics.bootstrap import Interval
 
 
 def analyse(
@@ -77,7 +77,7 @@ def analyse(
       name: {
         'wins': int(won[k].sum()),
         'comparisons': int(compared[k].sum()),
-        'strength': _interval(strengths[k]),
+        'strength': dataclasses.asdict(strengths[k]),
       }
       for k, name in enumerate(key.systems)
     },
@@ -120,14 +120,11 @@ def _mushra(
     'prompts': len(set(kept.prompts)),
     'excluded': excluded,
     'systems': {
-      name: {'score': _interval(found)} for name, found in means.items()
+      name: {'score': dataclasses.asdict(found)}
+      for name, found in means.items()
     },
     'pairs': [_test(test, key.systems) for test in ranks],
   }
-
-
-def _interval(found: Interval) -> dict[str, float]:
-  return {'value': found.value, 'low': found.low, 'high': found.high}
 
 
 def _test(test: SignedRanks, systems: Sequence[str]) -> dict[str, Any]:

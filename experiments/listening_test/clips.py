@@ -6,7 +6,7 @@ NAME=FOLDER of each system -> names that all have -> waveforms [S] of a name
 import dataclasses
 import os
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from scipy import signal
@@ -16,8 +16,8 @@ from musiclm_jax.contracts.terminal import first_few, printable
 from musiclm_jax.data import audio_file, captions_file
 from musiclm_jax.data.folder_listing import list_files, some, why_none
 from musiclm_jax.dsp.level import rms_dbfs
+from musiclm_jax.evaluation.clips import SILENT_DBFS, stem
 
-SILENT_DBFS = -60.0
 _UNEQUAL_SECONDS = 0.1  # from which clips of a name are said to differ
 _FADE_SECONDS = 0.02  # where a clip is cut, so that it ends without a click
 
@@ -59,7 +59,7 @@ def paired(systems: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
         f'{why_none(listing)}'
       )
     for file, *_ in listing.files:
-      name = str(PurePosixPath(file).with_suffix(''))
+      name = stem(file)
       of_name = found.setdefault(name, {})
       if system in of_name:
         raise UsageError(

@@ -19,7 +19,7 @@ from experiments.tiny_cascade.classifiers import Classifiers, Qualification
 from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.evaluation import embedders
 from musiclm_jax.metrics import bootstrap
-from musiclm_jax.rendered_music.truth import FAST_BPM, SLOW_BPM
+from musiclm_jax.rendered_music.truth import tempo_class
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,13 +231,6 @@ def _closest(
   name = min(margins, key=lambda name: margins[name].low)
   chance = bootstrap.balanced_mean(baselines[name], classes)
   return margins[name].shifted(chance), chance
-
-
-def tempo_class(bpm: float) -> str:
-  """`slow`, `medium` or `fast`, as captions say it."""
-  if bpm < SLOW_BPM:
-    return 'slow'
-  return 'fast' if bpm > FAST_BPM else 'medium'
 
 
 def prompt_gates(

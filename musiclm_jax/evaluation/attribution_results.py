@@ -5,6 +5,7 @@ waveforms [B, S] of each row -> sets of embeddings, scores of clips -> one
 classifier's KLD and agreement
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -204,8 +205,10 @@ def add(
   results.details['attribution'] = {
     'weakest': found.weakest,
     'largest': found.largest,
-    'cost': _pair_of(found.costs[found.largest]),
-    'excess': {stage: _pair_of(x) for stage, x in found.excess.items()},
+    'cost': dataclasses.asdict(found.costs[found.largest]),
+    'excess': {
+      stage: dataclasses.asdict(x) for stage, x in found.excess.items()
+    },
     'rule': attribution.RULE,
     'deciding': deciding,
     'named_by': {key: verdict.weakest for key, verdict in verdicts.items()},
@@ -402,11 +405,3 @@ def _add(
         listed=False,
         **facts,
       )
-
-
-def _pair_of(interval: bootstrap.Interval) -> dict[str, float]:
-  return {
-    'value': interval.value,
-    'low': interval.low,
-    'high': interval.high,
-  }

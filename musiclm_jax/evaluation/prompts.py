@@ -11,7 +11,7 @@ from musiclm_jax.cascade.provenance import read_provenance
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.evaluation.clips import ClipFolder
 from musiclm_jax.rendered_music import programs, styles
-from musiclm_jax.rendered_music.truth import FAST_BPM, SLOW_BPM
+from musiclm_jax.rendered_music.truth import tempo_class
 
 _BPM = re.compile(r'\b(\d{2,3}) ?bpm\b')
 _TEMPO_WORDS = {
@@ -55,9 +55,7 @@ def stated(prompt: str) -> dict[str, str]:
       if any(re.search(rf'\b{re.escape(word)}\b', text) for word in words)
     }
     if head == 'tempo' and (bpm := _BPM.search(text)):
-      beats = float(bpm[1])
-      fast = 'fast' if beats > FAST_BPM else 'medium'
-      named = {'slow' if beats < SLOW_BPM else fast}
+      named = {tempo_class(float(bpm[1]))}
     if len(named) == 1:
       found[head] = named.pop()
   return found

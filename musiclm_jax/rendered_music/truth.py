@@ -201,7 +201,7 @@ def audible(
   if not leads:
     sounding = [part for part in sounding if part['role'] != 'lead']
   section = _section(truth, start, end)
-  tempo = _class(truth['bpm'], SLOW_BPM, FAST_BPM, ('slow', 'medium', 'fast'))
+  tempo = tempo_class(truth['bpm'])
   major = section['key'].endswith('major')
   return {
     'style': None if silent else truth['style'],
@@ -251,6 +251,11 @@ def _section(truth: Mapping[str, Any], start: float, end: float) -> dict:
     truth['sections'],
     key=lambda s: min(s['end'], end) - max(s['start'], start),
   )
+
+
+def tempo_class(bpm: float) -> str:
+  """`slow`, `medium` or `fast`, as captions say it."""
+  return _class(bpm, SLOW_BPM, FAST_BPM, ('slow', 'medium', 'fast'))
 
 
 def _class(value: float, low: float, high: float, names: tuple) -> str:

@@ -11,6 +11,7 @@ from musiclm_jax.rendered_music import (
   programs,
   splits,
   styles,
+  truth,
 )
 
 AUDIBLE = {
@@ -190,3 +191,9 @@ def test_lead_words_hold_the_family_name():
 def test_composed_pieces_can_be_captioned_in_every_split():
   for split in splits.SPLITS:
     assert composer.compose(0, split, 0).split == split
+
+
+def test_tempi_have_three_classes():
+  bpm = (60.0, 83.9, 84.0, 124.0, 124.1, 160.0)
+  classes = ['slow', 'slow', 'medium', 'medium', 'fast', 'fast']
+  assert [truth.tempo_class(x) for x in bpm] == classes

@@ -120,8 +120,6 @@ def test_the_prompted_tempo_is_heard_or_not():
   ):
     hits = prompt_checks.ClassHits.measure(tempi, named_tempi, free)
     assert prompt_checks.tempo_gate(hits, worth()).passed == passed
-  classes = [prompt_checks.tempo_class(bpm) for bpm in (60.0, 100.0, 160.0)]
-  assert classes == ['slow', 'medium', 'fast']
 
 
 def clips(bad=0, **changes):

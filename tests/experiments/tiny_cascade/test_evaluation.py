@@ -15,14 +15,13 @@ from experiments.tiny_cascade import (
   evaluation,
   feature_cache,
   gates,
-  prompt_checks,
   semantic_checks,
   token_checks,
 )
 from musiclm_jax.cascade import networks
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data.token_store import Plan, TokenRecord, TokenStoreWriter
-from musiclm_jax.rendered_music import programs, theory
+from musiclm_jax.rendered_music import programs, theory, truth
 
 pytestmark = pytest.mark.soak  # a whole report: a minute of compiling
 
@@ -104,7 +103,7 @@ class Music:
       'lead_program': i,
       'style': 'waltz',
       'bpm': self._bpm(i),
-      'tempo_class': prompt_checks.tempo_class(self._bpm(i)),
+      'tempo_class': truth.tempo_class(self._bpm(i)),
     }
 
 
