@@ -4,6 +4,7 @@ Environment -> flags and config -> main; what a user can fix ends as one line
 `error: ...` on standard error and exit code 2, never as a traceback.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import difflib
@@ -51,7 +52,15 @@ def run(main: Callable[[], int | None]) -> None:
     main: Takes no arguments, reads absl flags, returns an exit code or None.
   """
   signal.signal(signal.SIGTERM, _leave)
-  sys.exit(exit_code(main, sys.argv))
+  code = exit_code(main, sys.argv)
+  if code in (STOPPED, INTERRUPTED):
+    # A device may still compute. While Python takes itself apart around that,
+    # the process may crash: all is closed and kept, so it ends without.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+  sys.exit(code)
 
 
 def report(line: str) -> None:
