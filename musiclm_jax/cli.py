@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import dataclasses
 import difflib
+import importlib.metadata
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from musiclm_jax import configs, path_flags
+from musiclm_jax import __version__, configs, path_flags
 from musiclm_jax.contracts import bounds, terminal
 from musiclm_jax.contracts.errors import INTERRUPTED, STOPPED, UsageError
 from musiclm_jax.contracts.progress import Progress, ProgressCallback, ignore
@@ -43,6 +44,8 @@ _SECTIONS = (
   'training',
   'mesh',
 )
+
+_VERSION = flags.DEFINE_bool('version', False, 'Print versions and end.')
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -248,6 +251,11 @@ def _parse(argv: list[str]) -> None:
   spare = flags.FLAGS(argv)[1:]
   if spare:
     raise UsageError(f"unexpected argument '{spare[0]}': flags begin with --")
+  if _VERSION.value:
+    jax = importlib.metadata.version('jax')
+    python = '.'.join(map(str, sys.version_info[:3]))
+    print(f'musiclm_jax {__version__} (jax {jax}, Python {python})')
+    raise SystemExit(0)
   if not flags.FLAGS['verbosity'].present:
     # Orbax logs, with a traceback, what it raises in any case.
     logging.set_verbosity(logging.FATAL)

@@ -122,3 +122,14 @@ def test_all_versions_are_pinned():
   # The GPU's libraries are not for the machine that `make` installs on.
   asked = set().union(*_asked().values())
   assert asked <= pinned, asked - pinned
+
+
+def test_one_version_stands_everywhere():
+  version = re.search(
+    r"__version__ = '(.+)'", (PACKAGE / '__init__.py').read_text()
+  )[1]
+  cited = re.search(
+    r'^version: (.+)$', (ROOT / 'CITATION.cff').read_text(), re.M
+  )
+  told = re.search(r'^## ([\d.]+)', (ROOT / 'CHANGELOG.md').read_text(), re.M)
+  assert cited[1] == told[1] == version

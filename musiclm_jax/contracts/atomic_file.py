@@ -6,7 +6,6 @@ what a killed writer left is known from what is still growing.
 """
 
 import contextlib
-import fcntl
 import os
 import re
 import secrets
@@ -14,6 +13,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from musiclm_jax.contracts import file_lock
 
 _PART = re.compile(r'\.musiclm_jax-[0-9a-f]{16}\.part')
 
@@ -155,7 +156,7 @@ def _remove_if_left(part: Path) -> None:
     is_folder = part.is_dir()
     descriptor = os.open(part, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
-      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      file_lock.lock(descriptor, wait=False)
       if is_folder:
         shutil.rmtree(part)
       else:
@@ -176,7 +177,7 @@ def _begin(parent: Path, folder: bool = False) -> tuple[Path, int]:
       descriptor = os.open(part, flags, 0o666)
     # Some file systems lock nothing: there, nothing is ever called left.
     with contextlib.suppress(OSError):
-      fcntl.flock(descriptor, fcntl.LOCK_EX)
+      file_lock.lock(descriptor, wait=True)
     if part.exists():
       return part, descriptor
     os.close(descriptor)  # taken for a leftover before it was locked

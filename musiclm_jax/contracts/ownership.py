@@ -7,7 +7,6 @@ JSON file is ours while its seal, a hash of the rest of it, is whole.
 
 import contextlib
 import dataclasses
-import fcntl
 import fnmatch
 import hashlib
 import json
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from musiclm_jax.contracts import atomic_file, paths
+from musiclm_jax.contracts import atomic_file, file_lock, paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.terminal import printable
 
@@ -160,7 +159,7 @@ def lock(folder: str | os.PathLike, doing: str) -> Iterator[None]:
 
 def _lock(descriptor: int, folder: Path, doing: str) -> None:
   try:
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    file_lock.lock(descriptor, wait=False)
   except BlockingIOError as error:
     raise UsageError(
       f"another run is {doing} '{printable(folder)}': wait for it, or choose "

@@ -214,8 +214,10 @@ def scratch() -> Path:
   Raises:
     OSError: If it cannot be made.
   """
-  folder = Path(tempfile.gettempdir()) / f'musiclm_jax-{os.getuid()}'
+  # Where users have no numbers, temporary folders are of one user.
+  user = os.getuid() if hasattr(os, 'getuid') else 0
+  folder = Path(tempfile.gettempdir()) / f'musiclm_jax-{user}'
   folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-  if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+  if folder.is_symlink() or folder.stat().st_uid != user:
     return Path(tempfile.mkdtemp(prefix='musiclm_jax-'))
   return folder

@@ -11,7 +11,6 @@ import atexit
 import concurrent.futures
 import contextlib
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -103,6 +102,8 @@ def call_all(
 
 def serve(descriptor: int) -> None:
   """Answers calls until the other end is closed: a process's whole life."""
+  import resource  # of Unix, as is what starts this process
+
   connection = Connection(descriptor)
   # A process that dies shall leave no file behind.
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from musiclm_jax import cli
+from musiclm_jax import __version__, cli
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
@@ -393,3 +393,10 @@ def test_a_terminal_without_utf_8_shows_escapes():
 def test_help_is_no_mistake(command, call):
   code, out, err = call(command, '--help')
   assert code == 0 and err == '' and '--' in out
+
+
+@pytest.mark.parametrize('command', ['generate', 'train'])
+def test_a_command_says_its_version_and_does_nothing_else(command, call):
+  code, out, err = call(command, '--version')
+  assert code == 0 and err == ''
+  assert out.startswith(f'musiclm_jax {__version__} (jax {jax.__version__}')
