@@ -1,8 +1,10 @@
 """Pictures of a page that need no drawing library.
 
-waveform [S] -> log-mel [M, T] -> PNG; points -> a line chart as SVG
+waveform [S] -> log-mel [M, T] -> PNG; tokens [T, Q] -> PNG; points -> a line
+chart as SVG
 """
 
+import colorsys
 import html
 import math
 import struct
@@ -81,15 +83,53 @@ def spectrogram(
   return png(np.round(255 * np.clip(shares, 0, 1)).astype(np.uint8)[::-1])
 
 
-def png(image: np.ndarray) -> bytes:
-  """Writes uint8 [H, W] as a PNG whose colours go from dark to bright."""
-  height, width = image.shape
+def token_stream(codes: np.ndarray) -> bytes:
+  """Draws tokens int [T, Q] as a PNG, a pixel a token, level 1 at the top.
+
+  A colour is a token, so that what returns is seen; tokens that are neighbours
+  by number have colours far apart. Of more than 256 some share one.
+  """
+  return png(_colors_of(np.asarray(codes)).T, _token_palette())
+
+
+def _colors_of(codes: np.ndarray) -> np.ndarray:
+  """The entry of the palette of each token: a multiplication that permutes."""
+  return (codes * 157 % 256).astype(np.uint8)
+
+
+def _token_palette() -> np.ndarray:
+  """256 colours, uint8 [256, 3]: all hues, four times, light and dark.
+
+  The first is black, for the codec's entry that is silence.
+  """
+  colors = [
+    colorsys.hls_to_rgb(hue / 64, lightness, 0.65)
+    for lightness in (0.35, 0.5, 0.65, 0.8)
+    for hue in range(64)
+  ]
+  colors[0] = 0.0, 0.0, 0.0
+  return np.round(255 * np.array(colors)).astype(np.uint8)
+
+
+def _dark_to_bright() -> np.ndarray:
+  """256 colours, uint8 [256, 3]."""
   places = np.linspace(0, 255, len(_PALETTE))
   colors = [
     np.interp(np.arange(256), places, channel)
     for channel in zip(*_PALETTE, strict=True)
   ]
-  palette = np.round(np.stack(colors, axis=1)).astype(np.uint8)
+  return np.round(np.stack(colors, axis=1)).astype(np.uint8)
+
+
+def png(image: np.ndarray, palette: np.ndarray | None = None) -> bytes:
+  """Writes an image as a PNG of indexed colours.
+
+  Args:
+    image: uint8 [H, W], entries of the palette.
+    palette: uint8 [256, 3]; None goes from dark to bright.
+  """
+  height, width = image.shape
+  palette = _dark_to_bright() if palette is None else palette
   rows = np.pad(image, ((0, 0), (1, 0)))  # a row begins with its filter: none
 
   def chunk(name: bytes, content: bytes) -> bytes:

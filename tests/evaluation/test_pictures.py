@@ -88,3 +88,17 @@ def test_a_chart_of_one_point_or_of_equal_ones_has_an_axis():
       {'a': points}, title='t', x_label='x', y_label='y'
     )
     assert 'nan' not in drawn and 'inf' not in drawn
+
+
+def test_equal_tokens_have_one_colour_and_256_have_as_many():
+  codes = np.array([[0, 7], [7, 0], [255, 256]])
+  found = chunks(pictures.token_stream(codes))
+  assert struct.unpack_from('>II', found[b'IHDR']) == (3, 2)
+  palette = np.frombuffer(found[b'PLTE'], np.uint8).reshape(256, 3)
+  rows = np.frombuffer(zlib.decompress(found[b'IDAT']), np.uint8)
+  colors = palette[rows.reshape(2, 4)[:, 1:].T]
+  same = (colors[:, :, None, None] == colors[None, None]).all(-1)
+  expected = codes[:, :, None, None] % 256 == codes[None, None] % 256
+  assert (same == expected).all()
+  assert colors[0, 0].max() == 0  # silence is black
+  assert len(np.unique(palette, axis=0)) == 256
