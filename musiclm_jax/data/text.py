@@ -5,11 +5,12 @@ continues a word, `[PAD]` first; so a published vocab.txt can be used as well.
 """
 
 import collections
+import functools
 import heapq
 import itertools
 import os
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ import numpy as np
 
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.terminal import first_few, printable
 
 SPECIALS = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 _CONTINUES = '##'
+_SHOWN = 60  # characters of what is quoted from a text
 
 
 class WordPiece:
@@ -45,7 +48,7 @@ class WordPiece:
         f'{", ".join(SPECIALS)}; this one of {len(self.pieces)} lines does '
         f'not (missing: {", ".join(missing) or "none"})'
       )
-    normalizer, splitter, self._words = _word_splitter()
+    normalizer, splitter = _word_splitter()
     self._model = tokenizers.Tokenizer(
       tokenizers.models.WordPiece(self._ids, unk_token='[UNK]')
     )
@@ -67,7 +70,6 @@ class WordPiece:
     Raises:
       UsageError: If there is no text, or not even its letters fit.
     """
-    split_words = _word_splitter()[2]
     words = collections.Counter(
       itertools.chain.from_iterable(map(split_words, texts))
     )
@@ -138,6 +140,13 @@ class WordPiece:
       return ''
     return text[encoding.offsets[length - 2][0] :]
 
+  def read_words(self, text: str, length: int) -> list[str]:
+    """Lists the words of which `encode` leaves nothing out, each once."""
+    rest = self.unread_part(text, length)
+    read = split_words(text[: len(text) - len(rest)])
+    whole = split_words(text)[: len(read)]
+    return list(dict.fromkeys(read if read == whole else read[:-1]))
+
   def unknown_words(self, text: str) -> list[str]:
     """Lists words that no piece spells as a whole, each once, in order.
 
@@ -146,56 +155,91 @@ class WordPiece:
     """
     return [
       word
-      for word in dict.fromkeys(self._words(text))
+      for word in dict.fromkeys(split_words(text))
       if word.isalpha() and word not in self._ids
     ]
 
-  def _unread_words(self, text: str) -> list[str]:
+  def unread_words(self, text: str) -> list[str]:
     """Lists what becomes `[UNK]`, such as emoji, each once, as normalised."""
     return [
       word
-      for word in dict.fromkeys(self._words(text))
+      for word in dict.fromkeys(split_words(text))
       if not _is_punctuation(word)
       and '[UNK]' in self._model.encode(word).tokens
     ]
 
-  def remarks(self, text: str, length: int) -> list[str]:
+  def remarks(
+    self,
+    text: str,
+    length: int,
+    unknown: Mapping[str, Sequence[str]] | None = None,
+  ) -> list[str]:
     """Says in a line each what of a text is not known, or not read.
 
     Args:
-      text: A caption or prompt.
+      text: A caption or prompt, of which the beginning is quoted.
       length: Ids that the network reads.
+      unknown: Words that no caption of the training held -> the known words
+        that the network takes for most alike; None where the captions' words
+        are not known, and `unknown_words` have to do.
     """
     lines = []
-    unread = self._unread_words(text)
+    begin = f"in '{_quoted(text)}' the model does not know: "
+    unread = self.unread_words(text)
     if unread:
       lines.append(
-        f"in '{text}' the model does not know: {', '.join(unread)}, nor the "
-        'letters: nothing of it is read'
+        f'{begin}{_listed(unread)}, nor the letters: nothing of it is read'
       )
-    unknown = [word for word in self.unknown_words(text) if word not in unread]
-    if unknown:
+    if unknown is None:
+      guessed = [w for w in self.unknown_words(text) if w not in unread]
+      if guessed:
+        lines.append(
+          f'{begin}{_listed(guessed)}; they are guessed from their parts'
+        )
+    elif taken := {w: near for w, near in unknown.items() if w not in unread}:
       lines.append(
-        f"in '{text}' the model does not know: {', '.join(unknown)}; they are "
-        'guessed from their parts'
+        f'{begin}{_listed(taken, taken)}; no caption that it learned from has '
+        'such words'
       )
-    if unread := self.unread_part(text, length):
-      lines.append(f"the text is too long: '{unread}' is not read")
+    if rest := self.unread_part(text, length):
+      lines.append(f"the text is too long: '{_quoted(rest)}' is not read")
     return lines
 
 
-def _word_splitter() -> tuple[Any, Any, Callable[[str], list[str]]]:
-  """BERT's normalizer and splitter, uncased, and both: text -> its words."""
+def split_words(text: str) -> list[str]:
+  """Splits a text into words as BERT does: lower case, without accents.
+
+  Each mark of punctuation and each Chinese character is a word by itself.
+  """
+  normalizer, splitter = _word_splitter()
+  pairs = splitter.pre_tokenize_str(normalizer.normalize_str(text))
+  return [word for word, _ in pairs]
+
+
+@functools.cache
+def _word_splitter() -> tuple[Any, Any]:
+  """BERT's normalizer and splitter, uncased."""
   from tokenizers import normalizers, pre_tokenizers
 
   normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
-  splitter = pre_tokenizers.BertPreTokenizer()
+  return normalizer, pre_tokenizers.BertPreTokenizer()
 
-  def words(text: str) -> list[str]:
-    pairs = splitter.pre_tokenize_str(normalizer.normalize_str(text))
-    return [word for word, _ in pairs]
 
-  return normalizer, splitter, words
+def _quoted(text: str) -> str:
+  """The beginning of a text, safe in a line."""
+  shown = printable(text[:_SHOWN])[:_SHOWN]
+  return shown + ('…' if len(text) > _SHOWN else '')
+
+
+def _listed(
+  words: Iterable[str], nearest: Mapping[str, Sequence[str]] | None = None
+) -> str:
+  """Lists words, the first of many, each with those nearest to it."""
+  items = []
+  for word in words:
+    near = ', '.join(map(_quoted, (nearest or {}).get(word, ())))
+    items.append(_quoted(word) + (f' (nearest: {near})' if near else ''))
+  return first_few(items)
 
 
 def _is_punctuation(word: str) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.data.text import SPECIALS, WordPiece
 
 TEXTS = (
@@ -72,6 +73,43 @@ def test_remarks_name_what_is_unknown_and_what_is_cut_off(tokenizer):
   assert "'calm theremin" in unknown and ': theremin;' in unknown
   assert "calm calm' is not read" in unread
   assert tokenizer.remarks('calm piano', 8) == []
+
+
+def test_words_of_no_caption_are_told_with_what_is_nearest(tokenizer):
+  text = 'calm theremin and sitar'
+  taken = {'theremin': ('flute', 'guitar'), 'sitar': ()}
+  assert tokenizer.remarks(text, 64, taken) == [
+    "in 'calm theremin and sitar' the model does not know: theremin "
+    '(nearest: flute, guitar), sitar; no caption that it learned from has '
+    'such words'
+  ]
+  assert tokenizer.remarks(text, 64, {}) == [], 'nor are they guessed'
+
+
+def test_words_that_are_cut_off_are_not_read(tokenizer):
+  text = 'calm piano theremin, calm zither'
+  assert tokenizer.read_words(text, 64) == [
+    'calm', 'piano', 'theremin', ',', 'zither',
+  ]  # fmt: skip
+  assert tokenizer.read_words(text, 5) == ['calm', 'piano']
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    'x' * 10_000,
+    'theremin ' * 2_000,
+    '🎹' * 3_000,
+    '\x1b[31m\n\u202etheremin ' * 99,
+    'ритм 琴 ' * 999,
+  ],
+)
+def test_remarks_on_any_text_are_short_and_safe(tokenizer, text):
+  words = tokenizer.read_words(text, 64)
+  known_or_not = (None, {word: (text, 'flute') for word in words})
+  for unknown in known_or_not:
+    for line in tokenizer.remarks(text, 64, unknown):
+      assert len(line) < 999 and line == printable(line)
 
 
 def test_a_vocabulary_survives_its_file(tokenizer, tmp_path):
