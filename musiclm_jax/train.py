@@ -207,11 +207,11 @@ def _seconds_left() -> Callable[[], float] | None:
 
 def _export(state: Any, workdir: Path, **about: Any) -> None:
   """Writes what was learned to --export."""
-  from musiclm_jax.cascade.stage_data import VOCABULARY
+  from musiclm_jax.cascade.stage_data import TEXTS
   from musiclm_jax.training import export
 
-  path = workdir / VOCABULARY
-  files = {VOCABULARY: path.read_text('utf-8')} if path.is_file() else {}
+  there = [name for name in TEXTS if (workdir / name).is_file()]
+  files = {name: (workdir / name).read_text('utf-8') for name in there}
   for file in export.write(
     _EXPORT.value, state, files=files, part_mb=_EXPORT_PART_MB.value, **about
   ):

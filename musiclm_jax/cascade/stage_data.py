@@ -13,6 +13,7 @@ semantic, coarse, fine  mulan [B, 12], semantic [B, T], acoustic [B, T, Q],
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +23,11 @@ import numpy as np
 
 from musiclm_jax.cascade import networks
 from musiclm_jax.cascade.networks import Network
+from musiclm_jax.contracts import atomic_file
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.contracts.token_contract import TokenContract
-from musiclm_jax.data import batches, sources
+from musiclm_jax.data import batches, caption_words, sources
 from musiclm_jax.data.batches import MelodyBook, melody_batches
 from musiclm_jax.data.captions_file import NAME as CAPTIONS
 from musiclm_jax.data.loading import FROM_CORES, HostShard, Readers
@@ -42,7 +44,9 @@ if TYPE_CHECKING:  # a training is not that of other networks' code
   from musiclm_jax.w2v_bert.features import SemanticFeatures
 
 VOCABULARY = 'vocab.txt'
+TEXTS = (VOCABULARY, caption_words.NAME)  # in MuLan's workdir
 _CAPTIONS_A_PIECE = 4
+_MOST_DESCRIBED = 5_000  # pieces whose captions are drawn to count their words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +229,8 @@ def _captioned(inputs: Inputs) -> Data:
   """Audio and captions.
 
   A first run learns the vocabulary of the captions, or copies that of the
-  weights it starts from; it stays as soon as a checkpoint depends on it.
+  weights it starts from; it stays as soon as a checkpoint depends on it. So do
+  the words of the captions, with which prompts are compared.
   """
   from musiclm_jax.data.text import WordPiece
 
@@ -240,6 +245,7 @@ def _captioned(inputs: Inputs) -> Data:
     else:
       tokenizer = WordPiece.train(_captions(splits[0]), size)
     tokenizer.save(path)
+    _keep_caption_words(inputs, splits[0])
   if jax.process_count() > 1:
     from jax.experimental import multihost_utils
 
@@ -321,6 +327,50 @@ _OPENERS: dict[Batches, Callable[..., Data]] = {
 }
 
 
+def _keep_caption_words(inputs: Inputs, source: sources.Source) -> None:
+  """Leaves in the workdir what words MuLan's captions hold.
+
+  Those that given weights have learned from are among them; where these are
+  not known, nothing is left, as words that are known would seem unknown.
+  """
+  path = inputs.workdir / caption_words.NAME
+  words = caption_words.CaptionWords.of(
+    _training_captions(source, inputs.options['crop_seconds'])
+  )
+  if inputs.init_from:
+    before = _text_of(inputs.init_from, caption_words.NAME)
+    if before is None:
+      path.unlink(missing_ok=True)
+      return
+    words = words.plus(caption_words.CaptionWords.parse(before))
+  atomic_file.write_text(path, words.to_text())
+
+
+def _training_captions(
+  source: sources.Source, crop_seconds: float
+) -> Iterator[str]:
+  """All captions that were written, and some of each piece without any.
+
+  Of very many such pieces, which are described as they are drawn, those that
+  are taken are spread over all of them.
+  """
+  described = []
+  for i in source.captioned():
+    if written := source.written_captions(i):
+      yield from written
+    else:
+      described.append(i)
+  step = max(1, math.ceil(len(described) / _MOST_DESCRIBED))
+  for i in described[::step]:
+    rng = np.random.default_rng(i)
+    seconds = source.num_samples(i) / source.sample_rate
+    for _ in range(_CAPTIONS_A_PIECE):
+      start = rng.uniform(0.0, max(seconds - crop_seconds, 0.0))
+      caption, _ = source.describe(i, start, start + crop_seconds, rng)
+      if caption:
+        yield caption
+
+
 def _captions(source: sources.Source) -> Iterator[str]:
   """Draws captions of whole pieces."""
   for i in range(len(source)):
@@ -339,5 +389,20 @@ def _vocabulary(path: str) -> 'WordPiece':
 
   if export.is_export(Path(path)):
     return WordPiece.parse(export.read(Path(path)).files[VOCABULARY])
-  inside = Path(path) / 'mulan' / VOCABULARY
-  return WordPiece.load(inside if inside.exists() else Path(path) / VOCABULARY)
+  return WordPiece.load(_beside_mulan(path, VOCABULARY))
+
+
+def _text_of(path: str, name: str) -> str | None:
+  """Reads a text of MuLan's workdir or export, or of a bundle, if there."""
+  from musiclm_jax.training import export
+
+  if export.is_export(Path(path)):
+    return export.read(Path(path)).files.get(name)
+  file = _beside_mulan(path, name)
+  return file.read_text('utf-8', 'replace') if file.is_file() else None
+
+
+def _beside_mulan(path: str, name: str) -> Path:
+  """Where a file of MuLan lies, below its workdir or a bundle."""
+  inside = Path(path) / 'mulan' / name
+  return inside if inside.exists() else Path(path) / name

@@ -2,7 +2,8 @@
 
 `config.json`, `contract.json` (token LMs), `metrics.jsonl`, `speed.jsonl`,
 `checkpoints/`, `damaged/` (checkpoints that cannot be read), TensorBoard
-events, `profile/`, and what a stage must keep beside (MuLan's `vocab.txt`).
+events, `profile/`, and what a stage must keep beside (MuLan's `vocab.txt` and
+`caption_words.txt`).
 """
 
 import contextlib
@@ -29,7 +30,8 @@ DAMAGED = 'damaged'
 FOLDER = ownership.Kind(
   'workdir',
   (
-    *(CONFIG, CONTRACT, METRICS, SPEED, 'sharding.txt', 'vocab.txt'),
+    *(CONFIG, CONTRACT, METRICS, SPEED, 'sharding.txt'),
+    *('vocab.txt', 'caption_words.txt'),
     *(f'{CHECKPOINTS}/[0-9]*/*', f'{DAMAGED}/[0-9]*/*', 'profile/*'),
     *('events.out.tfevents.*', '.lock'),  # the latter of earlier versions
   ),

@@ -101,6 +101,54 @@ def test_a_vocabulary_that_no_checkpoint_depends_on_follows_the_captions(
   assert (inputs.workdir / 'vocab.txt').read_text().split() == learned
 
 
+def test_the_words_of_the_captions_stay_with_what_is_learned_of_them(
+  inputs, tmp_path
+):
+  """Also those that the weights had learned of with which it begins."""
+  stage_data.open_data('mulan', inputs)
+  kept = inputs.workdir / 'caption_words.txt'
+  counted = kept.read_text()
+  count = counted.split()[1]
+  assert counted == f'piano {count}\n' and int(count) > 1
+  (inputs.workdir / 'checkpoints' / '1').mkdir(parents=True)
+  kept.write_text('zither 3\n')
+  stage_data.open_data('mulan', inputs)
+  assert kept.read_text() == 'zither 3\n', 'of what is learned already'
+  before = tmp_path / 'before'
+  inputs.workdir.rename(before)
+  inputs.workdir.mkdir()
+  again = dataclasses.replace(inputs, init_from=str(before))
+  stage_data.open_data('mulan', again)
+  assert set(kept.read_text().split()) == {'piano', 'zither', count, '3'}
+  (before / 'caption_words.txt').unlink()
+  stage_data.open_data('mulan', again)
+  assert not kept.exists(), 'nobody knows what those weights know'
+
+
+def test_captions_that_are_drawn_are_drawn_all_over_the_pieces(monkeypatch):
+  class Pieces:
+    sample_rate = 10
+
+    def captioned(self):
+      return range(4)
+
+    def written_captions(self, i):
+      return ('one', 'two') if i == 1 else ()
+
+    def num_samples(self, i):
+      return 600
+
+    def describe(self, i, start, end, rng):
+      assert 0 <= start < end <= 60 and end - start == pytest.approx(10)
+      return f'piece {i} at {start}', None
+
+  monkeypatch.setattr(stage_data, '_MOST_DESCRIBED', 2)
+  found = list(stage_data._training_captions(Pieces(), 10.0))
+  assert found[:2] == ['one', 'two']
+  assert [text.split()[1] for text in found[2:]] == [*'00003333']
+  assert len(set(found)) == 10
+
+
 @pytest.mark.parametrize('stage', ['mulan', 'mulan_rvq'])
 def test_too_few_captions_are_refused_before_the_work_with_their_counts(
   inputs, stage

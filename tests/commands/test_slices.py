@@ -75,13 +75,19 @@ def test_the_words_that_mulan_knows_travel_with_it(
     f'--export={file}',
   )
   assert code == STOPPED, err
-  words = (tmp_path / 'a' / 'vocab.txt').read_text()
-  assert export.read(file).files == {'vocab.txt': words}
+  words, counted = (
+    (tmp_path / 'a' / name).read_text()
+    for name in ('vocab.txt', 'caption_words.txt')
+  )
+  files = {'vocab.txt': words, 'caption_words.txt': counted}
+  assert export.read(file).files == files
   code, _, err = train(
     'mulan', source, crop, '--workdir={tmp}/b', f'--init_from={file}'
   )
   assert code == 0, err
   assert (tmp_path / 'b' / 'vocab.txt').read_text() == words
+  both = (tmp_path / 'b' / 'caption_words.txt').read_text().split()
+  assert both[::2] == counted.split()[::2], 'the same words, counted twice'
 
 
 @pytest.mark.parametrize(
