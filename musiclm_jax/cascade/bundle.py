@@ -4,11 +4,13 @@ bundle.json               schema, versions, settings, SHA-256 of every file
 contract.json             what the tokens between the networks mean
 README.md                 card
 mulan/vocab.txt           pieces of words that prompts are made of
+mulan/caption_words.txt   words of the captions that MuLan learned from
 <stage>/config.json       resolved config, for `stages.build_inference`
 <stage>/weights.safetensors
 <stage>/contract.json     of a token LM: the contract it was trained under
 
 Which stages made the tokens the contract says: those of a melody may be absent.
+So may the captions' words, which earlier versions did not count.
 """
 
 import dataclasses
@@ -35,6 +37,7 @@ _READABLE = (1, 2, 3)
 MANIFEST = 'bundle.json'
 CONTRACT = 'contract.json'
 VOCABULARY = 'mulan/vocab.txt'
+CAPTION_WORDS = 'mulan/caption_words.txt'
 STAGES = (*TOKENIZERS, *LANGUAGE_MODELS)
 _BLOCK_BYTES = 1 << 22
 
@@ -93,6 +96,7 @@ def write(
   versions: Mapping[str, str],
   overwrite: bool = False,
   dtype: DType = 'float32',
+  caption_words: str | None = None,
 ) -> Bundle:
   """Writes a bundle beside `out`, reads it, and only then puts it there.
 
@@ -107,6 +111,7 @@ def write(
     versions: Of the packages.
     overwrite: Whether a bundle with files that were changed is replaced.
     dtype: That weights are stored in; see `tensor_file`.
+    caption_words: The text of MuLan's caption_words.txt, where it has one.
 
   Raises:
     UsageError: If a stage is missing, a token LM was trained under another
@@ -127,6 +132,8 @@ def write(
       weights_file.write(folder / stage, stages[stage], dtype)
     (folder / CONTRACT).write_text(contract.to_json())
     (folder / VOCABULARY).write_text(vocabulary, encoding='utf-8')
+    if caption_words is not None:
+      (folder / CAPTION_WORDS).write_text(caption_words, encoding='utf-8')
     (folder / 'README.md').write_text(
       card.text(stages, contract, settings, dtype)
     )

@@ -92,6 +92,7 @@ def bundle_workdirs(
     provenance.versions(),
     overwrite,
     dtype,
+    tokenizer.caption_words_of(workdirs),
   )
 
 

@@ -48,7 +48,8 @@ class Music:
       [..., Ts] and `acoustic` [..., Ta, Q], as long as the waveform, rounded
       up; none `semantic` where the coarse stage reads none.
     metadata: What the music depends on: `prompts`, `seed`, `seconds`,
-      `settings`, `bundle_sha256`, `versions`.
+      `settings`, `bundle_sha256`, `versions`; and `unknown_words` of each
+      prompt where `MusicLM.unknown_words` tells them.
     sample_rate: In Hz.
   """
 
@@ -78,8 +79,11 @@ class Music:
     files = provenance.outputs(paths.local(path), count, seconds, overwrite)
     metadata = dict(self.metadata)
     prompts = metadata.pop('prompts')
+    unknown = metadata.pop('unknown_words', None)
     for row, (file, prompt) in enumerate(zip(files, prompts, strict=True)):
       mine = {'prompt': prompt, 'row': row, **metadata}
+      if unknown is not None:
+        mine['unknown_words'] = unknown[row]
       provenance.write_wav(file, waveforms[row], self.sample_rate, mine)
     return files
 
@@ -193,7 +197,7 @@ class MusicLM:
     for line in (line for t in texts for line in self.tokenizer.remarks(t)):
       warn(line)
     metadata = {
-      'prompts': texts,
+      **self._prompt_metadata(texts),
       **_melody_metadata(melody),
       'seed': int(seed),
       'seconds': float(seconds),
@@ -219,6 +223,20 @@ class MusicLM:
       for path in music.save(out, overwrite) if out else ():
         self._report(f'wrote {path}')
     return music
+
+  def unknown_words(self, text: str) -> dict[str, tuple[str, ...]] | None:
+    """Tells which words of a prompt no caption of MuLan's training held.
+
+    Returns:
+      Word -> the captions' words whose embeddings are nearest to its own, the
+      nearest first: what the model takes it for. None are told of a word that
+      is in letters it cannot read. None for bundles of earlier versions, which
+      hold no words of captions.
+
+    Raises:
+      UsageError: If there is no text.
+    """
+    return self.tokenizer.unknown_words(inputs.read_text(text))
 
   def tokenize(self, audio: Audio) -> dict[str, np.ndarray]:
     """Turns music into the tokens that the language models learn from.
@@ -350,6 +368,13 @@ class MusicLM:
       + (' and '.join(self._generator.melody_stages) or 'no stage')
     )
     return melody
+
+  def _prompt_metadata(self, texts: Sequence[str]) -> dict[str, Any]:
+    """What the metadata say of prompts, and of words that are not known."""
+    unknown = [self.tokenizer.unknown_words(text) for text in texts]
+    if None in unknown:  # in a bundle without the words of its captions
+      return {'prompts': texts}
+    return {'prompts': texts, 'unknown_words': unknown}
 
   @contextlib.contextmanager
   def _kept(

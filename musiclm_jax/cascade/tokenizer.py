@@ -38,6 +38,10 @@ from musiclm_jax.w2v_bert.features import SemanticCodebook, SemanticFeatures
 TEXT_TOKENIZERS = token_stages('mulan')
 SEMANTIC_FRAME_RATE = SemanticFeatures.frame_rate
 FRAME_SAMPLES = SemanticFeatures.hop_length  # of a semantic frame
+_WORD_LENGTH = 16  # ids that a word by itself is read with
+_WORD_BATCH = 64
+_NEAREST = 2  # known words that are told of an unknown one
+_CACHED_TEXTS = 64
 Networks = Mapping[str, Network]  # by stage
 Parts = Mapping[str, tuple[Params, Collections]]  # by stage
 
@@ -45,16 +49,24 @@ Parts = Mapping[str, tuple[Params, Collections]]  # by stage
 class Tokenizer:
   """Turns music and sentences into tokens with frozen networks."""
 
-  def __init__(self, networks: Networks, vocabulary: Any):
+  def __init__(
+    self, networks: Networks, vocabulary: Any, caption_words: Any = None
+  ):
     """Takes the networks.
 
     Args:
       networks: `TOKENIZERS` -> network; `TEXT_TOKENIZERS` suffice for text.
         With `OPTIONAL` there are melody tokens, for which these suffice.
       vocabulary: The `data.text.WordPiece` that MuLan was trained with.
+      caption_words: The `data.caption_words.CaptionWords` of that training,
+        where they are known.
     """
     self._networks = networks
     self._vocabulary = vocabulary
+    self._caption_words = caption_words
+    self._unknown_words = functools.lru_cache(_CACHED_TEXTS)(
+      self._find_unknown_words
+    )
     self._programs = {
       program: jax.jit(functools.partial(program, networks))
       for program in (
@@ -143,7 +155,55 @@ class Tokenizer:
 
   def remarks(self, caption: str) -> list[str]:
     """Says in a line each what of a caption MuLan does not know or read."""
-    return self._vocabulary.remarks(caption, self._text_length)
+    unknown = self.unknown_words(caption)
+    return self._vocabulary.remarks(caption, self._text_length, unknown)
+
+  def unknown_words(self, caption: str) -> dict[str, tuple[str, ...]] | None:
+    """Finds the words that no caption of MuLan's training held.
+
+    What is beyond the pieces that MuLan reads is left out.
+
+    Returns:
+      Word -> the common words of captions whose embeddings are nearest to its
+      own, the nearest first; none of a word that is not even spelt. None where
+      the words of the captions are not known.
+    """
+    if self._caption_words is None:
+      return None
+    return dict(self._unknown_words(caption))
+
+  def _find_unknown_words(self, caption: str) -> dict[str, tuple[str, ...]]:
+    unread = self._vocabulary.unread_words(caption)
+    words = self._caption_words.unknown(caption)
+    read = self._vocabulary.read_words(caption, self._text_length)
+    found = {word: () for word in read if word in unread or word in words}
+    spelt = [word for word in found if word not in unread]
+    common = self._caption_words.common
+    if spelt and common:
+      cosines = self._embed_words(spelt) @ self._common_words.T
+      for word, row in zip(spelt, cosines, strict=True):
+        nearest = np.argsort(-row, kind='stable')[:_NEAREST]
+        found[word] = tuple(common[i] for i in nearest)
+    return found
+
+  @functools.cached_property
+  def _common_words(self) -> np.ndarray:
+    """Embeddings of the common words of captions [N, D]."""
+    return self._embed_words(self._caption_words.common)
+
+  def _embed_words(self, words: Sequence[str]) -> np.ndarray:
+    """Embeds words by themselves, without the texts' mean, [N, D].
+
+    So are the texts that become tokens. Batches of one short shape cost a
+    large tower less than `embed_text`, and are compiled once.
+    """
+    length = min(self._text_length, _WORD_LENGTH)
+    batches = -(-len(words) // _WORD_BATCH)
+    ids = np.zeros((batches, _WORD_BATCH, length), np.int32)
+    for place, word in enumerate(words):
+      ids[divmod(place, _WORD_BATCH)] = self._vocabulary.encode(word, length)
+    rows = [self._run(_embed_text, ('mulan',), batch) for batch in ids]
+    return self.centre(np.concatenate(rows)[: len(words)], 'text')
 
   def contract(self, coarse_levels: int) -> TokenContract:
     """Makes the contract of the tokens that come out of here.
@@ -225,11 +285,17 @@ def load(
   Raises:
     UsageError: If a network or MuLan's vocabulary is missing.
   """
+  from musiclm_jax.data.caption_words import CaptionWords
   from musiclm_jax.data.text import WordPiece as Vocabulary
 
   if networks is None:
     networks = trained.load_all(workdirs, TOKENIZERS, OPTIONAL, dtype)
-  return Tokenizer(networks, Vocabulary.parse(vocabulary_of(workdirs)))
+  words = caption_words_of(workdirs)
+  return Tokenizer(
+    networks,
+    Vocabulary.parse(vocabulary_of(workdirs)),
+    None if words is None else CaptionWords.parse(words),
+  )
 
 
 def vocabulary_of(workdirs: str | os.PathLike) -> str:
@@ -244,22 +310,45 @@ def vocabulary_of(workdirs: str | os.PathLike) -> str:
   Raises:
     UsageError: If they are not there.
   """
+  found = _mulan_text(workdirs, 'vocab.txt')
+  if found is None:
+    path = Path(workdirs) / 'mulan' / 'vocab.txt'
+    raise UsageError(
+      f"'{path}' is missing: train the mulan stage, which leaves it there"
+    )
+  return found
+
+
+def caption_words_of(workdirs: str | os.PathLike) -> str | None:
+  """Reads the words of MuLan's captions, as `vocabulary_of` its word pieces.
+
+  Returns:
+    The text of `data.caption_words`; None where an earlier version trained.
+
+  Raises:
+    UsageError: If it is no text.
+  """
+  from musiclm_jax.data import caption_words
+
+  return _mulan_text(workdirs, caption_words.NAME)
+
+
+def _mulan_text(workdirs: str | os.PathLike, name: str) -> str | None:
+  """Reads a text that MuLan's training left; None where it is not there."""
   from musiclm_jax.training import export
 
   path = Path(workdirs) / 'mulan'
   if export.is_export(path):
-    return export.read(path).files['vocab.txt']
-  path /= 'vocab.txt'
+    return export.read(path).files.get(name)
+  path /= name
   if not path.is_file():
-    raise UsageError(
-      f"'{path}' is missing: train the mulan stage, which leaves it there"
-    )
+    return None
   try:
     return path.read_text(encoding='utf-8')
   except UnicodeDecodeError as error:
     raise UsageError(
       f"'{path}' is no vocabulary ({type(error).__name__}): expected a "
-      'vocab.txt, which the mulan stage leaves in its workdir'
+      f'{name}, which the mulan stage leaves in its workdir'
     ) from error
 
 

@@ -48,6 +48,18 @@ def test_what_comes_out_is_what_went_in(tiny, written):
   assert opened.weights('kmeans').params == {'kmeans': {}}
 
 
+def test_the_words_of_captions_are_checked_where_there_are_some(
+  tiny, written, tmp_path
+):
+  assert not (written.path / bundle.CAPTION_WORDS).exists()
+  with_words = write(tmp_path / 'other', tiny, caption_words='piano 2\n')
+  path = with_words.path / bundle.CAPTION_WORDS
+  assert path.read_text() == 'piano 2\n'
+  path.write_text('zither 2\n')
+  with pytest.raises(UsageError, match=r'caption_words\.txt is damaged'):
+    bundle.read(with_words.path)
+
+
 def test_discriminators_stay_at_home(written):
   assert 'discriminators' not in written.weights('soundstream').params
 

@@ -11,6 +11,7 @@ from musiclm_jax.cascade.networks import Network
 from musiclm_jax.cascade.tokenizer import Tokenizer
 from musiclm_jax.cascade.weights import Weights
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.data.caption_words import CaptionWords
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +50,24 @@ class Rvq:
   def mean(self, collections, modality):
     return collections[modality]
 
+  def centre(self, collections, embedding, modality):
+    """Angles that grow with the length of a text."""
+    angle = 0.1 * embedding[:, 0]
+    return jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1)
+
 
 class Words:
   def encode(self, text, length):
     return np.full(length, len(text), np.int32)
 
-  def remarks(self, text, length):
-    return [f'{text} in {length}']
+  def remarks(self, text, length, unknown):
+    return [f'{text} in {length}, {unknown}']
+
+  def read_words(self, text, length):
+    return text.split()[:length]
+
+  def unread_words(self, text):
+    return [word for word in text.split() if word == '🎹']
 
 
 def fake(model, params=None, collections=None, config=None):
@@ -104,7 +116,22 @@ def test_text_is_centred_with_its_own_mean(tokenizer):
 
 
 def test_remarks_know_how_much_is_read(tokenizer):
-  assert tokenizer.remarks('piano theremin') == ['piano theremin in 7']
+  assert tokenizer.remarks('piano theremin') == ['piano theremin in 7, None']
+
+
+def test_an_unknown_word_is_taken_for_those_of_nearest_embedding(tokenizer):
+  """More words than one batch; the fakes embed a text by its length."""
+  counts = {chr(97 + k // 26) + chr(97 + k % 26): 1 for k in range(90)}
+  known = CaptionWords({**counts, 'violins': 2, 'horn': 2, 'glockenspiels': 2})
+  aware = Tokenizer(tokenizer._networks, Words(), known)
+  found = aware.unknown_words('the horn 🎹 ensemble horn didgeridoos a b tuba')
+  assert list(found) == ['🎹', 'ensemble', 'didgeridoos']
+  assert found['🎹'] == ()
+  assert found['ensemble'] == ('violins', 'horn')
+  assert found['didgeridoos'] == ('glockenspiels', 'violins')
+  assert aware.remarks('tuba') == [f'tuba in 7, {aware.unknown_words("tuba")}']
+  assert aware.unknown_words('horn') == {}
+  assert tokenizer.unknown_words('tuba') is None, 'of an earlier version'
 
 
 def test_the_contract_says_what_the_tokens_are(tokenizer, tiny):

@@ -16,6 +16,7 @@ from absl import app, flags
 from flax import linen as nn
 
 from musiclm_jax import cli, stages
+from musiclm_jax.data.caption_words import CaptionWords
 from musiclm_jax.data.text import WordPiece
 from musiclm_jax.training import checkpoint, workdir
 from musiclm_jax.training.schedule import Schedule
@@ -208,6 +209,8 @@ def workdirs(tmp_path_factory):
   for stage in TOKENIZERS:
     write_workdir(folder / stage, stage)
   WordPiece.train(WORDS, 60).save(folder / 'mulan' / 'vocab.txt')
+  counted = CaptionWords.of(WORDS).to_text()
+  (folder / 'mulan' / 'caption_words.txt').write_text(counted)
   return folder
 
 

@@ -23,6 +23,7 @@ def test_workdirs_become_a_bundle(bundle):
   assert opened.sha256 in done.stderr
   weights = (folder / 'soundstream' / 'weights.safetensors').read_bytes()
   assert b'discriminators' not in weights[:9999]
+  assert (folder / bundles.CAPTION_WORDS).read_text().startswith('a 3\n')
 
 
 def test_a_network_is_the_same_from_workdir_and_bundle(bundle, workdirs):
@@ -72,6 +73,8 @@ def test_a_bundle_is_rounded_as_the_networks_that_made_the_tokens(
   made = bundling.bundle_workdirs(folder, out)
   assert tokenizer.load(out).contract(2) == contract == made.contract
   assert made.dtype == kind and bundles.read(out).dtype == kind
+  words = (out / bundles.CAPTION_WORDS).read_text()
+  assert words == (bundle[0] / bundles.CAPTION_WORDS).read_text()
   sizes = [
     sum(file.stat().st_size for file in path.rglob('*.safetensors'))
     for path in (out, bundle[0])
@@ -90,8 +93,7 @@ def export_workdir(workdir, out):
   state = types.SimpleNamespace(
     step=1, params=trees[0], ema_params={}, collections=trees[1]
   )
-  words = workdir / 'vocab.txt'
-  files = {'vocab.txt': words.read_text()} if words.exists() else {}
+  files = {file.name: file.read_text() for file in workdir.glob('*.txt')}
   shutil.rmtree(out)
   export.write(out, state, config=read.config, files=files, part_mb=0.02)
 

@@ -19,7 +19,7 @@ def pair(bundle, run_command, tmp_path_factory):
     'generate',
     f'--bundle={bundle[0]}',
     '--text=slow piano',
-    '--text=a theremin waltz',
+    '--text=a theremin waltz, whistled',
     '--seconds=1.23',
     '--seed=7',
     f'--out={folder}/x.wav',
@@ -39,14 +39,24 @@ def test_each_text_becomes_a_file_of_the_asked_length(pair):
 
 
 def test_unknown_words_are_named_to_the_user(pair):
-  line = next(x for x in pair[1].stderr.splitlines() if 'not know' in x)
-  assert 'theremin' in line and 'waltz' not in line.split('not know')[1]
+  unread, unknown = (
+    line.split('not know: ')[1]
+    for line in pair[1].stderr.splitlines()
+    if 'not know' in line
+  )
+  assert unread.startswith('theremin, nor the letters')
+  assert unknown.startswith('whistled (nearest: ')
+  taken = json.loads((pair[0] / 'x_1.json').read_text())['unknown_words']
+  assert taken['theremin'] == [] and len(taken['whistled']) == 2
+  assert ', '.join(taken['whistled']) in unknown
+  other = json.loads((pair[0] / 'x_0.json').read_text())
+  assert other['unknown_words'] == {}
 
 
 def test_files_say_where_they_come_from(pair, bundle):
   about = provenance.read_provenance(pair[0] / 'x_1.wav')
   assert about == json.loads((pair[0] / 'x_1.json').read_text())
-  assert about['prompt'] == 'a theremin waltz'
+  assert about['prompt'] == 'a theremin waltz, whistled'
   assert about['seed'] == 7 and about['row'] == 1
   assert about['bundle_sha256'] == bundles.read(bundle[0]).sha256
   assert about['versions']['jax']

@@ -108,6 +108,15 @@ def test_a_text_is_a_piece_and_sounds_as_the_command_makes_it(
   assert about[0] == about[1], 'nor do their files differ in anything'
 
 
+def test_words_of_no_caption_are_told_with_what_they_are_taken_for(model):
+  found = model.unknown_words('a slow Whistle, harps and 🎹')
+  assert list(found) == ['whistle', '🎹'] and found['🎹'] == ()
+  assert len(found['whistle']) == 2
+  assert model.unknown_words('the fast piano') == {}
+  with pytest.raises(UsageError, match='--text is empty'):
+    model.unknown_words(' ')
+
+
 def test_sampling_may_be_changed_by_field_or_as_a_whole(model):
   options = {'seconds': LENGTH, 'seed': 7}
   fields = {'temperature_semantic': 0.5, 'top_k_coarse': 3, 'top_p_fine': 0.5}
