@@ -57,12 +57,18 @@ class Slice:
     seconds_left: Tells how long the process may go on; the run is saved and
       ends before that.
     at_end: Takes the state that the run ends with, stopped or done.
+    enough: Tells after a step, by its number and its held-out metrics, which
+      are empty where none were taken, that the run ends as if all steps were
+      done; alike in all processes. A later run goes on with those left.
   """
 
   begin: Callable[[TrainState], TrainState] = lambda state: state
   first_step: int = 0
   seconds_left: Callable[[], float] | None = None
   at_end: Callable[[TrainState], None] = lambda state: None
+  enough: Callable[[int, Mapping[str, float]], bool] = lambda step, held_out: (
+    False
+  )
 
 
 def train(
@@ -149,7 +155,8 @@ def train(
         progress=progress,
       ) as observer:
         state, code = _run(
-          training, state, batches, plan, checkpoints, evaluator, observer, stop
+          *(training, state, batches, plan, checkpoints, evaluator, observer),
+          *(stop, part.enough),
         )
     else:
       _say_done(workdir, done, plan)
@@ -206,6 +213,7 @@ def _run(
   evaluator: Evaluator,
   observer: Observer,
   stop: StopRequest,
+  enough: Callable[[int, Mapping[str, float]], bool],
 ) -> tuple[TrainState, int]:
   """Steps from where the state is to the end of the plan, or to a stop.
 
@@ -234,16 +242,18 @@ def _run(
             held_out, samples = evaluator(state)
           values |= held_out
         observer.log(values, samples)
-      stopping = stop.asked(number)
-      if stopping or _saves(plan, number, state):
+      stopping, ended = stop.asked(number), enough(number, held_out)
+      if stopping or ended or _saves(plan, number, state):
         with observer.spending('save'):
           checkpoints.save(state, held_out)
       if stopping:
         checkpoints.wait()
         observer.say(f'stopped and saved at step {number}: run again to go on')
         return state, stop.code
+      if ended:
+        break
   checkpoints.wait()
-  observer.say(f'done: {plan.total_steps} steps')
+  observer.say(f'done: {number} steps')
   return state, 0
 
 
