@@ -143,7 +143,6 @@ def train(
     done, code = int(state.step), 0
     if done < plan.total_steps:
       batches = data.train(done) if done else itertools.chain([head], batches)
-      stop = StopRequest(part.seconds_left, training.state)
       with Observer(
         training,
         plan.total_steps,
@@ -155,8 +154,7 @@ def train(
         progress=progress,
       ) as observer:
         state, code = _run(
-          *(training, state, batches, plan, checkpoints, evaluator, observer),
-          *(stop, part.enough),
+          training, state, batches, plan, checkpoints, evaluator, observer, part
         )
     else:
       _say_done(workdir, done, plan)
@@ -212,8 +210,7 @@ def _run(
   checkpoints: Checkpoints,
   evaluator: Evaluator,
   observer: Observer,
-  stop: StopRequest,
-  enough: Callable[[int, Mapping[str, float]], bool],
+  part: Slice,
 ) -> tuple[TrainState, int]:
   """Steps from where the state is to the end of the plan, or to a stop.
 
@@ -223,7 +220,7 @@ def _run(
   guard = NonFiniteGuard(
     state, training.state, checkpoints, plan, observer.warn
   )
-  with stop:
+  with StopRequest(part.seconds_left, training.state) as stop:
     for number in range(int(state.step) + 1, plan.total_steps + 1):
       with observer.waiting():
         batch = sharding.put_batch(next(batches), training.mesh)
@@ -242,7 +239,7 @@ def _run(
             held_out, samples = evaluator(state)
           values |= held_out
         observer.log(values, samples)
-      stopping, ended = stop.asked(number), enough(number, held_out)
+      stopping, ended = stop.asked(number), part.enough(number, held_out)
       if stopping or ended or _saves(plan, number, state):
         with observer.spending('save'):
           checkpoints.save(state, held_out)
