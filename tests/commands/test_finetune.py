@@ -178,7 +178,7 @@ def test_all_language_models_learn(finetune, bundle, tmp_path):
 @pytest.mark.parametrize(
   ('flag', 'words'),
   [
-    ('--songs=', '--songs is missing: Folder of sound files'),
+    ('--songs=', 'is no path: name a file or a folder'),
     ('--songs={tmp}/nowhere', 'nowhere'),
     ('--songs={tmp}/two', 'cannot be divided into train, validation and test'),
     ('--songs={tmp}/short', 'use longer music'),
