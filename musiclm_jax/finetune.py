@@ -12,9 +12,8 @@ nll_<stage>   nats a token of each song
 kad_tagger    distance to the songs of music that each bundle makes of the
               songs' own MuLan tokens
 
-Ten songs take about ten minutes on two cores at `tiny`; `--minutes` ends the
-trainings in time, and what they have reached counts. The same command again
-goes on where it was interrupted.
+`--minutes` ends the trainings in time, compilation included, and what they
+have reached counts. The same command again goes on where it was interrupted.
 """
 
 from absl import flags
