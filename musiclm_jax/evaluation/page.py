@@ -107,7 +107,10 @@ def write(
 
 
 def check_out(
-  folder: Path, names: Sequence[str], overwrite: bool = False
+  folder: Path,
+  names: Sequence[str],
+  overwrite: bool = False,
+  command: str = 'evaluate',
 ) -> None:
   """Checks that `write` can write into a folder; leaves nothing there.
 
@@ -116,6 +119,7 @@ def check_out(
     names: Of the files beside report.json.
     overwrite: Whether files are replaced that are not a report's, or that were
       changed since.
+    command: That writes the report, for errors.
 
   Raises:
     UsageError: Naming the file that would be replaced.
@@ -130,8 +134,8 @@ def check_out(
     ours = bool(hashes) and name == JSON
     if not ours and hashes.get(name) != _sha256(path.read_bytes()):
       raise UsageError(
-        f"'{path}' would be replaced, and evaluate did not write it, or it was "
-        'changed since: give --overwrite to replace it'
+        f"'{path}' would be replaced, and {command} did not write it, or it "
+        'was changed since: give --overwrite to replace it'
       )
 
 

@@ -18,6 +18,7 @@ from musiclm_jax.evaluation.results import Side
 
 # Prefix of keys -> heading, in the order of the page; what fits none is last.
 _GROUPS = {
+  'nll_': 'Held-out loss of the language models, in nats a token',
   'fad_': 'FAD, Fréchet audio distance',
   'song_fad_': 'FAD of a song, the mean',
   'fadinf_': 'FAD∞, extrapolated to any number of clips',
@@ -84,6 +85,7 @@ class ReportCard:
     left_out: Measure -> why it could not be taken.
     rows: To listen to.
     differences: Of the second side from the first, by key.
+    curves: More charts, as SVG.
   """
 
   sides: Sequence[Side]
@@ -93,6 +95,7 @@ class ReportCard:
   differences: Mapping[str, Difference] = dataclasses.field(
     default_factory=dict
   )
+  curves: Sequence[str] = ()
 
   def write(self, folder: Path) -> None:
     """Writes report.html and, last, report.json; see `page.write`."""
@@ -149,7 +152,7 @@ class ReportCard:
       ),
       *(f'<p>Left out: {html.escape(x)}.</p>' for x in self.left_out.values()),
       attribution_table.tables(self.sides),
-      _section('Curves', self._charts(), 'charts'),
+      _section('Curves', [*self.curves, *self._charts()], 'charts'),
       self._clips(),
       '<h2>How it was measured</h2>',
       cells.facts_table(self.conditions),

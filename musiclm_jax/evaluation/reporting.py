@@ -139,7 +139,7 @@ def make(
   ]
   count = max(len(models), 1)
   made = 0 if request.generated else count
-  steps = _Steps(progress, (not request.reference) + made + count + 1)
+  steps = Steps(progress, (not request.reference) + made + count + 1)
   with ownership.lock(request.folder, 'writing a report into'):
     reference = _reference(request, steps)
     asked = []
@@ -165,7 +165,7 @@ def make(
       results = run.evaluate(
         inputs, measures, None if number else request.save_statistics
       )
-      sides.append(Side(_name(model), results, _bundle_facts(model)))
+      sides.append(Side(_name(model), results, bundle_facts(model)))
       opened.append(inputs)
       left_out |= reasons
     sides = _told_apart(sides)
@@ -181,25 +181,33 @@ def make(
   return card
 
 
-class _Steps:
+class Steps:
   """Puts the number of a step before the stages of its events."""
 
   def __init__(self, progress: ProgressCallback | None, total: int):
+    """Begins before the first of so many steps."""
     self._progress, self._total, self._done = progress, total, 0
 
-  def begin(self, words: str) -> ProgressCallback | None:
-    """The callback of the next step."""
+  def begin(
+    self, words: str, progress: ProgressCallback | None = None
+  ) -> ProgressCallback | None:
+    """The callback of the next step.
+
+    Args:
+      words: What it is.
+      progress: Takes its events in the place of the callback of all steps.
+    """
     self._done += 1
-    if self._progress is None:
+    show = progress or self._progress
+    if show is None:
       return None
-    show = self._progress
     told = ', '.join(filter(None, (f'{self._done}/{self._total}', words)))
     return lambda event: show(
       dataclasses.replace(event, stage=f'{told}, {event.stage}')
     )
 
 
-def _reference(request: ReportRequest, steps: _Steps) -> ClipFolder | Path:
+def _reference(request: ReportRequest, steps: Steps) -> ClipFolder | Path:
   """Opens the reference, which is rendered where none is given."""
   if request.reference and request.reference.suffix == '.npz':
     return request.reference
@@ -221,7 +229,7 @@ def _generated(
   models: Sequence[MusicLM],
   reference: ClipFolder | Path,
   asked: list[held_out.PromptedClip],
-  steps: _Steps,
+  steps: Steps,
   report: Callable[[str], None],
 ) -> list[ClipFolder]:
   """Opens what is measured, which each bundle makes where it is not given."""
@@ -317,7 +325,7 @@ def _told_apart(sides: Sequence[Side]) -> list[Side]:
   ]
 
 
-def _bundle_facts(model: MusicLM | None) -> dict[str, Any]:
+def bundle_facts(model: MusicLM | None) -> dict[str, Any]:
   """What the card of a bundle says: hash, networks, training, sampling."""
   if model is None:
     return {}

@@ -57,12 +57,18 @@ class Slice:
     seconds_left: Tells how long the process may go on; the run is saved and
       ends before that.
     at_end: Takes the state that the run ends with, stopped or done.
+    enough: Tells after a step, by its number and its held-out metrics, which
+      are empty where none were taken, that the run ends as if all steps were
+      done; alike in all processes. A later run goes on with those left.
   """
 
   begin: Callable[[TrainState], TrainState] = lambda state: state
   first_step: int = 0
   seconds_left: Callable[[], float] | None = None
   at_end: Callable[[TrainState], None] = lambda state: None
+  enough: Callable[[int, Mapping[str, float]], bool] = lambda step, held_out: (
+    False
+  )
 
 
 def train(
@@ -137,7 +143,6 @@ def train(
     done, code = int(state.step), 0
     if done < plan.total_steps:
       batches = data.train(done) if done else itertools.chain([head], batches)
-      stop = StopRequest(part.seconds_left, training.state)
       with Observer(
         training,
         plan.total_steps,
@@ -149,7 +154,7 @@ def train(
         progress=progress,
       ) as observer:
         state, code = _run(
-          training, state, batches, plan, checkpoints, evaluator, observer, stop
+          training, state, batches, plan, checkpoints, evaluator, observer, part
         )
     else:
       _say_done(workdir, done, plan)
@@ -205,7 +210,7 @@ def _run(
   checkpoints: Checkpoints,
   evaluator: Evaluator,
   observer: Observer,
-  stop: StopRequest,
+  part: Slice,
 ) -> tuple[TrainState, int]:
   """Steps from where the state is to the end of the plan, or to a stop.
 
@@ -215,7 +220,7 @@ def _run(
   guard = NonFiniteGuard(
     state, training.state, checkpoints, plan, observer.warn
   )
-  with stop:
+  with StopRequest(part.seconds_left, training.state) as stop:
     for number in range(int(state.step) + 1, plan.total_steps + 1):
       with observer.waiting():
         batch = sharding.put_batch(next(batches), training.mesh)
@@ -234,16 +239,18 @@ def _run(
             held_out, samples = evaluator(state)
           values |= held_out
         observer.log(values, samples)
-      stopping = stop.asked(number)
-      if stopping or _saves(plan, number, state):
+      stopping, ended = stop.asked(number), part.enough(number, held_out)
+      if stopping or ended or _saves(plan, number, state):
         with observer.spending('save'):
           checkpoints.save(state, held_out)
       if stopping:
         checkpoints.wait()
         observer.say(f'stopped and saved at step {number}: run again to go on')
         return state, stop.code
+      if ended:
+        break
   checkpoints.wait()
-  observer.say(f'done: {plan.total_steps} steps')
+  observer.say(f'done: {number} steps')
   return state, 0
 
 

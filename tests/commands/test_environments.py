@@ -39,6 +39,7 @@ CALLS = {
   'experiments.tiny_cascade.examine': ('--demo={tmp}',),
   'search': ('--bundle={tmp}', '--index={tmp}', '--text=piano'),
   'prepare': ('--out={tmp}/corpus',),
+  'finetune': ('--bundle={tmp}', '--songs={tmp}', '--out={tmp}/o'),
   'rehearse': (CONFIG,),
   'preflight': (),
   'experiments.tiny_cascade.run': ('--out={tmp}/demo',),
@@ -69,6 +70,14 @@ NUMBERS = {
   'experiments.tiny_cascade.examine': {'seed': INTEGERS},
   'search': {'top': INTEGERS[:-1]},
   'prepare': {'pieces': INTEGERS, 'seed': INTEGERS, 'processes': INTEGERS},
+  'finetune': {
+    'steps': ('0', *INTEGERS),
+    'minutes': ('0', *FLOATS),
+    'learning_rate_scale': ('0', *FLOATS),
+    'clips': ('1', *INTEGERS),
+    'seconds': ('0', *FLOATS),
+    'seed': INTEGERS,
+  },
   'preflight': {'seconds': INTEGERS},
   'experiments.tiny_cascade.run': {
     'pieces': INTEGERS,

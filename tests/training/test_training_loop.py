@@ -91,6 +91,24 @@ def test_an_eval_step_and_the_last_step_are_logged_whatever_log_every(tmp_path):
   assert checkpoint.read(tmp_path / 'w').step == 7
 
 
+def test_a_run_ends_where_it_is_enough_and_a_later_one_goes_on(
+  whole, tmp_path, capsys
+):
+  asked = {}
+
+  def enough(step, held_out):
+    asked[step] = dict(held_out)
+    return step == 12
+
+  state = play('lm', tmp_path / 'w', enough=enough, ema_decay=0.9)
+  assert int(state.step) == checkpoint.read(tmp_path / 'w').step == 12
+  assert capsys.readouterr().out.endswith('done: 12 steps\n')
+  assert [step for step, held_out in asked.items() if held_out] == [10]
+  assert 'eval_loss' in asked[10]
+  again = play('lm', tmp_path / 'w', ema_decay=0.9)
+  assert_equal(again, whole['lm'][0])
+
+
 @pytest.mark.parametrize('game', ['lm', 'codec'])
 def test_a_run_in_two_parts_equals_one_bit_for_bit(game, whole, tmp_path):
   state, path = whole[game]
