@@ -15,6 +15,7 @@ import re
 import runpy
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,7 +59,9 @@ def run(main: Callable[[], int | None]) -> None:
   code = exit_code(main, sys.argv)
   if code in (STOPPED, INTERRUPTED):
     # A device may still compute. While Python takes itself apart around that,
-    # the process may crash: all is closed and kept, so it ends without.
+    # the process may crash: it ends once threads and exit functions, in
+    # Python's own order, have closed what is open.
+    threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -43,16 +43,6 @@ SETTINGS = {
       'training.ema_decay': 0.998,
     },
   ),
-  'mulan': (
-    'tiny',
-    {
-      'data.batch_size': 96,
-      'data.mark_true_pairs': True,
-      'schedule.total_steps': 2000,
-      'schedule.log_every': 10,
-      'schedule.eval_every': 200,
-    },
-  ),
 }
 _STAGE = flags.DEFINE_enum(
   'stage', None, ['prepare', *SETTINGS], 'What to run.'

@@ -13,7 +13,7 @@ from musiclm_jax.data import sources
 PACKAGE = Path(path_flags.__file__).parent
 # Flags of commands that are text and name no file or folder.
 TEXTS = {'text', 'source', 'topology', 'profile', 'size', 'until', 'splits'}
-TEXTS |= {'metrics', 'embedders'}
+TEXTS |= {'metrics', 'embedders', 'stages'}
 
 
 def test_no_command_reads_a_path_in_another_way():
