@@ -8,41 +8,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import setup_lists
+from setup_lists import DISTRIBUTIONS, name_of
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'musiclm_jax'
 # What a user of trained networks runs: needs nothing but the core.
 CORE_COMMANDS = ('generate', 'search')
-# Of another name than the module that is imported.
-DISTRIBUTIONS = {
-  'absl': 'absl-py',
-  'libtpu': 'jax',
-  'orbax': 'orbax-checkpoint',
-  'sklearn': 'scikit-learn',
-}
 # Not imported by its name: another package's need, or looked up as a file.
 INDIRECT = {'importlib-resources', 'pretty-midi'}
 # Tried, and done without where it is missing.
 OPTIONAL = {'compression', 'visqol', 'zstandard'}
-
-
-def _name(requirement: str) -> str:
-  """The distribution of a requirement, without versions and extras."""
-  name = re.match(r'[\w.-]+', requirement).group()
-  return re.sub('[-_.]+', '-', name).lower()
-
-
-@functools.cache
-def _asked() -> dict[str, set[str]]:
-  """Reads setup.py's lists: `core` or extra -> distributions."""
-  lists = {
-    node.targets[0].id: node.value
-    for node in ast.parse((ROOT / 'setup.py').read_text()).body
-    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-  }
-  asked = {'core': ast.literal_eval(lists['CORE'])}
-  asked |= ast.literal_eval(lists['EXTRAS'])
-  return {extra: set(map(_name, names)) for extra, names in asked.items()}
 
 
 @functools.cache
@@ -66,7 +42,7 @@ def _foreign(paths: Iterable[Path]) -> set[str]:
   """Distributions that some files import."""
   roots = {name.partition('.')[0] for p in paths for name in _imports(p)}
   known = {*sys.stdlib_module_names, *OPTIONAL, 'musiclm_jax'}
-  return {_name(DISTRIBUTIONS.get(root, root)) for root in roots - known}
+  return {name_of(DISTRIBUTIONS.get(root, root)) for root in roots - known}
 
 
 def _file(module: str) -> Path | None:
@@ -93,13 +69,15 @@ def _reached(commands: Iterable[str]) -> set[Path]:
 
 
 def test_all_that_is_imported_is_asked_for():
-  asked = set().union(*_asked().values())
+  asked = set().union(*setup_lists.asked().values())
   assert _foreign(PACKAGE.rglob('*.py')) <= asked
 
 
 def test_the_core_is_what_making_music_imports():
   # tqdm draws the progress of the commands.
-  assert _foreign(_reached(CORE_COMMANDS)) | {'tqdm'} == _asked()['core']
+  assert (
+    _foreign(_reached(CORE_COMMANDS)) | {'tqdm'} == setup_lists.asked()['core']
+  )
 
 
 @pytest.mark.parametrize('extra', ['train', 'demo'])
@@ -107,20 +85,20 @@ def test_all_that_an_extra_asks_for_is_imported(extra):
   # The demonstration lies beside the package.
   beside = (ROOT / 'experiments').rglob('*.py') if extra == 'demo' else ()
   imported = _foreign([*PACKAGE.rglob('*.py'), *beside])
-  assert _asked()[extra] - INDIRECT <= imported
+  assert setup_lists.asked()[extra] - INDIRECT <= imported
 
 
 def test_nothing_is_asked_for_twice():
   for extra in ('train', 'demo'):
-    assert not _asked()[extra] & _asked()['core'], extra
-  assert not _asked()['demo'] & _asked()['train']
+    assert not setup_lists.asked()[extra] & setup_lists.asked()['core'], extra
+  assert not setup_lists.asked()['demo'] & setup_lists.asked()['train']
 
 
 def test_all_versions_are_pinned():
   lines = (ROOT / 'requirements.txt').read_text().splitlines()
-  pinned = {_name(line) for line in lines if '==' in line}
+  pinned = {name_of(line) for line in lines if '==' in line}
   # The GPU's libraries are not for the machine that `make` installs on.
-  asked = set().union(*_asked().values())
+  asked = set().union(*setup_lists.asked().values())
   assert asked <= pinned, asked - pinned
 
 

@@ -17,13 +17,6 @@ from musiclm_jax.contracts import errors
 from musiclm_jax.evaluation.codec import open_coder
 from musiclm_jax.metrics import bootstrap, codec
 
-MEASURES = {
-  'loudest_bins': codec.loudest_bins,
-  'log_stft': codec.stft_distances,
-  'log_mel': codec.distances,
-  'si_sdr': codec.si_sdr,
-}
-
 
 def _words(bounds: bootstrap.Interval) -> str:
   return f'{bounds.value:.2f} [{bounds.low:.2f}, {bounds.high:.2f}]'
@@ -47,7 +40,7 @@ def main() -> None:
           float(measure(a[None], b[None])[0])
           for a, b in zip(originals, parts, strict=True)
         ]
-        for name, measure in MEASURES.items()
+        for name, measure in codec.MEASURES.items()
       }
     )
   old, new = values
@@ -57,7 +50,7 @@ def main() -> None:
       'new': _words(bootstrap.mean(new[name])),
       'new - old': _words(bootstrap.difference(new[name], old[name])),
     }
-    for name in MEASURES
+    for name in codec.MEASURES
   }
   print(json.dumps({'clips': len(clips.names), **table}, indent=1))
 

@@ -132,7 +132,7 @@ class Report:
 
 def check_out(folder: Path, overwrite: bool = False) -> None:
   """Checks that a report can be written into a folder; see `page.check_out`."""
-  page.check_out(folder, (page.HTML,), overwrite)
+  page.check_out(folder, (page.HTML,), overwrite, 'the demo')
 
 
 def _section(piece: Piece) -> str:

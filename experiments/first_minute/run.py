@@ -119,10 +119,10 @@ def _train(out: Path) -> list[tuple[float, float]]:
 
 
 def _run(command: str, *arguments: str) -> None:
-  """Runs a command as a user does; its end with an error is ours."""
-  subprocess.run(
-    [sys.executable, '-m', f'musiclm_jax.{command}', *arguments], check=True
-  )
+  """Runs a command as a user does; one that fails has said why."""
+  program = [sys.executable, '-m', f'musiclm_jax.{command}', *arguments]
+  if code := subprocess.run(program, check=False).returncode:
+    raise SystemExit(code)
 
 
 if __name__ == '__main__':

@@ -17,15 +17,9 @@ from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts.progress import Meter
 from musiclm_jax.data import sources
 from musiclm_jax.metrics import bootstrap
-from musiclm_jax.metrics import codec as measures
+from musiclm_jax.metrics import codec as codec_metrics
 
 SECONDS = 5.0
-MEASURES = {
-  'loudest_bins': measures.loudest_bins,
-  'log_stft': measures.stft_distances,
-  'log_mel': measures.distances,
-  'si_sdr': measures.si_sdr,
-}
 _MODEL = path_flags.DEFINE_path('model', 'runs/small', 'Folder of the model.')
 _CODEC = path_flags.DEFINE_path(
   'codec', None, "Workdir of another codec; None: the model's."
@@ -54,7 +48,7 @@ def main() -> None:
   crops = split.crops(SECONDS, 1, _CLIPS.value)
   clips = np.stack([split.read(crop) for crop in crops])
   coded = codec.through(clips)
-  for name, measure in MEASURES.items():
+  for name, measure in codec_metrics.MEASURES.items():
     found[name] = _words(bootstrap.mean(measure(clips, coded).tolist()))
   print(json.dumps(found, indent=1))
 

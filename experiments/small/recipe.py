@@ -18,31 +18,28 @@ from musiclm_jax import cli, path_flags
 
 PIECES, SEED = 1500, 1  # seed 0 is what is measured on
 # Of two cores, where float32 is as fast as bfloat16 and batches are small:
-# stage -> size of its config, and what is changed of it.
+# stage -> what is changed of its config's `small`.
 SETTINGS = {
-  'soundstream': (
-    'small',
-    {
-      'model.channels': 16,
-      'model.dtype': 'float32',
-      'discriminators.dtype': 'float32',
-      'discriminators.wave_channels': 2,
-      'discriminators.wave_max_channels': 128,
-      'discriminators.stft_channels': 4,
-      'data.batch_size': 8,
-      'data.crop_seconds': 0.5,
-      'data.eval_batches': 8,
-      'loss.waveform_weight': 5.0,
-      'loss.codebook_decay': 0.97,
-      'loss.adversarial_start': 1.0,
-      'optimizer.codec.name': 'muon',
-      'optimizer.codec.learning_rate': 4e-3,
-      'optimizer.codec.warmup_steps': 20,
-      'schedule.total_steps': 4600,
-      'schedule.eval_every': 500,
-      'training.ema_decay': 0.998,
-    },
-  ),
+  'soundstream': {
+    'model.channels': 16,
+    'model.dtype': 'float32',
+    'discriminators.dtype': 'float32',
+    'discriminators.wave_channels': 2,
+    'discriminators.wave_max_channels': 128,
+    'discriminators.stft_channels': 4,
+    'data.batch_size': 8,
+    'data.crop_seconds': 0.5,
+    'data.eval_batches': 8,
+    'loss.waveform_weight': 5.0,
+    'loss.codebook_decay': 0.97,
+    'loss.adversarial_start': 1.0,
+    'optimizer.codec.name': 'muon',
+    'optimizer.codec.learning_rate': 4e-3,
+    'optimizer.codec.warmup_steps': 20,
+    'schedule.total_steps': 4600,
+    'schedule.eval_every': 500,
+    'training.ema_decay': 0.998,
+  },
 }
 _STAGE = flags.DEFINE_enum(
   'stage', None, ['prepare', *SETTINGS], 'What to run.'
@@ -60,13 +57,12 @@ def command(stage: str, out: Path) -> list[str]:
       f'--seed={SEED}',
       f'--out={out / "corpus"}',
     ]
-  size, changes = SETTINGS[stage]
   return [
     *(sys.executable, '-m', 'musiclm_jax.train'),
-    f'--config=configs/{stage}.py:{size}',
+    f'--config=configs/{stage}.py:small',
     f'--workdir={out / "workdirs" / stage}',
     f'--config.data.source=prepared:{out / "corpus"}',
-    *(f'--config.{key}={value}' for key, value in changes.items()),
+    *(f'--config.{key}={value}' for key, value in SETTINGS[stage].items()),
   ]
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from musiclm_jax.cascade import networks
+from musiclm_jax.cascade import mulan_texts, networks
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.contracts import atomic_file
 from musiclm_jax.contracts.errors import UsageError
@@ -338,7 +338,7 @@ def _keep_caption_words(inputs: Inputs, source: sources.Source) -> None:
     _training_captions(source, inputs.options['crop_seconds'])
   )
   if inputs.init_from:
-    before = _text_of(inputs.init_from, caption_words.NAME)
+    before = mulan_texts.read(inputs.init_from, caption_words.NAME)
     if before is None:
       path.unlink(missing_ok=True)
       return
@@ -385,24 +385,8 @@ def _captions(source: sources.Source) -> Iterator[str]:
 def _vocabulary(path: str) -> 'WordPiece':
   """Reads the word pieces of MuLan's workdir or export, or of a bundle."""
   from musiclm_jax.data.text import WordPiece
-  from musiclm_jax.training import export
 
-  if export.is_export(Path(path)):
-    return WordPiece.parse(export.read(Path(path)).files[VOCABULARY])
-  return WordPiece.load(_beside_mulan(path, VOCABULARY))
-
-
-def _text_of(path: str, name: str) -> str | None:
-  """Reads a text of MuLan's workdir or export, or of a bundle, if there."""
-  from musiclm_jax.training import export
-
-  if export.is_export(Path(path)):
-    return export.read(Path(path)).files.get(name)
-  file = _beside_mulan(path, name)
-  return file.read_text('utf-8', 'replace') if file.is_file() else None
-
-
-def _beside_mulan(path: str, name: str) -> Path:
-  """Where a file of MuLan lies, below its workdir or a bundle."""
-  inside = Path(path) / 'mulan' / name
-  return inside if inside.exists() else Path(path) / name
+  text = mulan_texts.read(path, VOCABULARY)
+  if text is None:
+    return WordPiece.load(Path(path) / VOCABULARY)  # says that it is missing
+  return WordPiece.parse(text)

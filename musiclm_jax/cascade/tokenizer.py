@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from musiclm_jax.cascade import mulan_texts
 from musiclm_jax.cascade import networks as trained
 from musiclm_jax.cascade.bundle import OPTIONAL, TOKENIZERS
 from musiclm_jax.cascade.inputs import SAMPLE_RATE
@@ -310,7 +311,7 @@ def vocabulary_of(workdirs: str | os.PathLike) -> str:
   Raises:
     UsageError: If they are not there.
   """
-  found = _mulan_text(workdirs, 'vocab.txt')
+  found = mulan_texts.read(Path(workdirs) / 'mulan', 'vocab.txt')
   if found is None:
     path = Path(workdirs) / 'mulan' / 'vocab.txt'
     raise UsageError(
@@ -330,26 +331,7 @@ def caption_words_of(workdirs: str | os.PathLike) -> str | None:
   """
   from musiclm_jax.data import caption_words
 
-  return _mulan_text(workdirs, caption_words.NAME)
-
-
-def _mulan_text(workdirs: str | os.PathLike, name: str) -> str | None:
-  """Reads a text that MuLan's training left; None where it is not there."""
-  from musiclm_jax.training import export
-
-  path = Path(workdirs) / 'mulan'
-  if export.is_export(path):
-    return export.read(path).files.get(name)
-  path /= name
-  if not path.is_file():
-    return None
-  try:
-    return path.read_text(encoding='utf-8')
-  except UnicodeDecodeError as error:
-    raise UsageError(
-      f"'{path}' is no vocabulary ({type(error).__name__}): expected a "
-      f'{name}, which the mulan stage leaves in its workdir'
-    ) from error
+  return mulan_texts.read(Path(workdirs) / 'mulan', caption_words.NAME)
 
 
 def melody_spec(networks: Networks) -> TokenSpec:

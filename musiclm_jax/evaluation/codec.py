@@ -66,12 +66,7 @@ def add_codec(inputs: EvaluationInputs, results: Results) -> None:
   model = network.model
   code = open_coder(network)
   counts = np.zeros((model.num_quantizers, model.codebook_size), np.int64)
-  measures = {
-    'si_sdr': codec.si_sdr,
-    'log_mel': codec.distances,
-    'stft': codec.stft_distances,
-    'loudest_bins': codec.loudest_bins,
-  }
+  measures = dict(codec.MEASURES)
   # Its audio mode needs both; seconds a clip, so that one window must do.
   if all(map(importlib.util.find_spec, ('visqol', 'libsvm'))):
     measures['visqol'] = lambda *sides: codec.visqol(*(x[:1] for x in sides))

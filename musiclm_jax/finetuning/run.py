@@ -367,6 +367,7 @@ def _write(
     provenance.versions(),
     asked.overwrite,
     opened.dtype,
+    tokenizer.caption_words_of(opened.path),
   )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from musiclm_jax import stages
-from musiclm_jax.cascade import networks, stage_data
+from musiclm_jax.cascade import stage_data
 from musiclm_jax.cascade.weights import Weights
 from musiclm_jax.contracts.progress import ProgressCallback, ignore
 from musiclm_jax.contracts.token_contract import TokenContract
@@ -167,11 +167,6 @@ def train(
   steps = int(state.step)
   best = min(losses, key=lambda step: (losses[step], -step), default=steps)
   return Outcome(steps, best, stop.reason or 'steps')
-
-
-def read(workdir: Path) -> Weights:
-  """The weights of a training's best step."""
-  return networks.read_workdir(workdir)
 
 
 def held_out_losses(workdir: Path) -> dict[int, float]:

@@ -166,3 +166,12 @@ def _mel_filters(window: int) -> np.ndarray:
     sr=SAMPLE_RATE, n_fft=window, n_mels=_RESOLUTIONS[window], fmin=30
   ).T
   return filters / np.maximum(filters.sum(axis=0, keepdims=True), 1e-12)
+
+
+# Of originals and reconstructions [N, S]: measure -> [N] in dB.
+MEASURES = {
+  'si_sdr': si_sdr,
+  'log_mel': distances,
+  'stft': stft_distances,
+  'loudest_bins': loudest_bins,
+}

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from flax import linen as nn
+from small_layouts import small_layout
 
 from musiclm_jax.cascade import bundle
 from musiclm_jax.cascade.networks import Network
@@ -17,7 +18,6 @@ from musiclm_jax.nn.transformer import Transformer
 from musiclm_jax.soundstream.codec import Codec
 from musiclm_jax.soundstream.seanet import SoundStream
 from musiclm_jax.token_lm.language_model import LanguageModel
-from musiclm_jax.token_lm.layout import make_layout
 from musiclm_jax.token_lm.model import TokenLM
 from musiclm_jax.token_lm.task import TokenLMTask
 
@@ -65,18 +65,7 @@ def language_model(stage):
     relative_buckets=8,
     relative_max_distance=32,
   )
-  layout = make_layout(
-    stage,
-    crop_seconds=CROPS[stage],
-    mulan_levels=12,
-    mulan_codebook_size=16,
-    semantic_codebook_size=16,
-    semantic_frame_rate=25.0,
-    acoustic_levels=4,
-    acoustic_codebook_size=16,
-    acoustic_frame_rate=50.0,
-    coarse_levels=2,
-  )
+  layout = small_layout(stage, CROPS[stage])
   model = LanguageModel(TokenLM(layout, transformer))
   frames = round(CROPS[stage] * 25)
   batch = {

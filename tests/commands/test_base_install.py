@@ -1,23 +1,17 @@
 """What a plain installation has: no extras, and nothing of one system alone."""
 
-import ast
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import setup_lists
 import soundfile
 
 ROOT = Path(__file__).parents[2]
 # Of Unix, or of Linux alone.
 UNIX = ('fcntl', 'resource', 'pwd', 'grp', 'termios', 'tty', 'pty', 'uvloop')
-# Distribution -> module, where the names differ.
-MODULES = {
-  'ml-collections': 'ml_collections',
-  'scikit-learn': 'sklearn',
-  'tensorflow-datasets': 'tensorflow_datasets',
-}
 PROGRAM = """
 import runpy, sys
 for name in {absent!r}:
@@ -29,16 +23,8 @@ runpy.run_module('musiclm_jax.' + {command!r}, run_name='__main__')
 
 def extras():
   """Modules of what only extras ask for."""
-  tree = ast.parse((ROOT / 'setup.py').read_text())
-  lists = {
-    node.targets[0].id: node.value
-    for node in tree.body
-    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-  }
-  named = ast.literal_eval(lists['EXTRAS'])
-  names = [*named['train'], *named['demo']]
-  plain = [name.partition('>')[0].partition('[')[0] for name in names]
-  return tuple(MODULES.get(name, name) for name in plain)
+  asked = setup_lists.asked()
+  return tuple(map(setup_lists.module_of, asked['train'] | asked['demo']))
 
 
 def run(absent, command, *arguments):

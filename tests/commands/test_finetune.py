@@ -81,6 +81,8 @@ def test_songs_make_a_bundle_and_a_report(bundle, fine_tuning):
   assert done.returncode == 0, done.stderr
   old, new = bundles.read(bundle[0]), bundles.read(tuned / 'bundle')
   assert new.contract == old.contract and new.settings == old.settings
+  for name in (bundles.VOCABULARY, bundles.CAPTION_WORDS):
+    assert (new.path / name).read_bytes() == (old.path / name).read_bytes()
   changed = {
     stage
     for stage in old.stages

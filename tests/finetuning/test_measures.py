@@ -4,12 +4,12 @@ import types
 
 import numpy as np
 import pytest
+from small_layouts import small_layout
 
 from musiclm_jax.data.token_store import TokenRecord
 from musiclm_jax.evaluation.embedders import Embedder, Windowing
 from musiclm_jax.finetuning import measures
 from musiclm_jax.finetuning.measures import SongClip
-from musiclm_jax.token_lm.layout import make_layout
 
 RATE = 24_000
 
@@ -29,28 +29,13 @@ def record(song, start=0.0, seconds=2.0, seed=0):
   )
 
 
-def make(stage, seconds=0.8):
-  return make_layout(
-    stage,
-    crop_seconds=seconds,
-    mulan_levels=12,
-    mulan_codebook_size=16,
-    semantic_codebook_size=16,
-    semantic_frame_rate=25.0,
-    acoustic_levels=4,
-    acoustic_codebook_size=16,
-    acoustic_frame_rate=50.0,
-    coarse_levels=2,
-  )
-
-
 @pytest.mark.parametrize('stage', ['semantic', 'coarse', 'fine'])
 def test_a_song_is_scored_by_the_mean_of_its_windows(stage):
   """The stand-in says of a window what its first predicted codes are."""
   stream = 'semantic' if stage == 'semantic' else 'acoustic'
 
   class Model:
-    layout = make(stage)
+    layout = small_layout(stage, 0.8)
 
     def nll(self, params, collections, batch):
       assert batch['mulan'].shape == (measures.BATCH_SIZE, 12)

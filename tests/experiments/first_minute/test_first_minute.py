@@ -85,5 +85,5 @@ def test_a_page_that_was_changed_is_not_replaced(made, tmp_path):
   made.write(tmp_path)
   report.check_out(tmp_path)
   (tmp_path / 'report.html').write_text('mine')
-  with pytest.raises(UsageError, match='changed'):
+  with pytest.raises(UsageError, match='the demo did not write it'):
     report.check_out(tmp_path)
