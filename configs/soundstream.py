@@ -131,6 +131,7 @@ _EVERY = {
     'adversarial_warmup': 0.0,
     'quantizer_dropout': 0.5,
     'codebook_decay': 0.99,
+    'frozen_codes': False,
     'dead_threshold': 2.0,
     'kmeans_iterations': 10,
   },

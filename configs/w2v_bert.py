@@ -108,6 +108,7 @@ _EVERY = {
     'quantizer_gradient': 1.0,
     'quantizer_inertia': 1.0,
     'attention_seconds': config_dict.placeholder(float),
+    'feature_depth': config_dict.placeholder(int),
     'dtype': 'float32',
     'remat': 'none',
     'scan_unroll': 1,

@@ -153,6 +153,7 @@ ADDED = (
   ('loss', 'log_stft_weight'),
   ('loss', 'waveform_until_adversarial'),
   ('loss', 'relative_features'),
+  ('loss', 'frozen_codes'),
 )
 
 

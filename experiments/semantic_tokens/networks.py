@@ -54,7 +54,8 @@ def names(semantic: SemanticFeatures) -> list[str]:
 
 def token_layer(semantic: SemanticFeatures) -> str:
   """Names the layer whose features become semantic tokens."""
-  return f'masked_{semantic.feature_block}'
+  blocks = names(semantic)[2:]
+  return blocks[sum(semantic.depths.values())]
 
 
 def layers(

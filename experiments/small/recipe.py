@@ -15,55 +15,160 @@ from pathlib import Path
 from absl import flags
 
 from musiclm_jax import cli, path_flags
+from musiclm_jax.stages import LANGUAGE_MODELS
 
-PIECES, SEED = 1500, 1  # seed 0 is what is measured on
+PIECES, SEED = 4500, 1  # seed 0 is what is measured on
 # Of two cores, where float32 is as fast as bfloat16 and batches are small:
-# stage -> what is changed of its config's `small`.
+# stage -> (size of its config, what is changed of it).
 SETTINGS = {
-  'soundstream': {
-    'model.channels': 16,
-    'model.dtype': 'float32',
-    'discriminators.dtype': 'float32',
-    'discriminators.wave_channels': 2,
-    'discriminators.wave_max_channels': 128,
-    'discriminators.stft_channels': 4,
-    'data.batch_size': 8,
-    'data.crop_seconds': 0.5,
-    'data.eval_batches': 8,
-    'loss.waveform_weight': 5.0,
-    'loss.codebook_decay': 0.97,
-    'loss.adversarial_start': 1.0,
-    'optimizer.codec.name': 'muon',
-    'optimizer.codec.learning_rate': 4e-3,
-    'optimizer.codec.warmup_steps': 20,
-    'schedule.total_steps': 4600,
-    'schedule.eval_every': 500,
-    'training.ema_decay': 0.998,
-  },
+  'soundstream': (
+    'small',
+    {
+      'model.channels': 16,
+      'model.dtype': 'float32',
+      'discriminators.dtype': 'float32',
+      'discriminators.wave_channels': 2,
+      'discriminators.wave_max_channels': 128,
+      'discriminators.stft_channels': 4,
+      'data.batch_size': 8,
+      'data.crop_seconds': 0.5,
+      'data.eval_batches': 8,
+      'loss.waveform_weight': 5.0,
+      'loss.codebook_decay': 0.97,
+      'loss.adversarial_start': 1.0,
+      'optimizer.codec.name': 'muon',
+      'optimizer.codec.learning_rate': 4e-3,
+      'optimizer.codec.warmup_steps': 20,
+      'schedule.total_steps': 4600,
+      'schedule.eval_every': 500,
+      'training.ema_decay': 0.998,
+    },
+  ),
+  'mulan': (
+    'tiny',
+    {
+      'data.batch_size': 96,
+      'data.mark_true_pairs': True,
+      'schedule.total_steps': 850,
+      'schedule.log_every': 20,
+      'schedule.eval_every': 200,
+    },
+  ),
+  'mulan_rvq': ('tiny', {'model.num_levels': 6, 'model.codebook_size': 64}),
+  'w2v_bert': (
+    'tiny',
+    {
+      'model.num_cepstra': 79,  # all of them: 23 hold no pitch
+      'model.attention_seconds': 2.0,
+      'model.feature_depth': 0,
+      'schedule.total_steps': 600,
+      'schedule.log_every': 20,
+      'schedule.eval_every': 200,
+    },
+  ),
+  'kmeans': ('tiny', {'model.codebook_size': 512}),
+  'melody': ('tiny', {}),
+  'melody_rvq': ('tiny', {}),
+  'semantic': (
+    'tiny',
+    {
+      'model.num_layers': 3,
+      'model.embed_dim': 192,
+      'model.num_heads': 3,
+      'layout.melody': True,
+      'data.crop_seconds': 10.0,
+      'data.batch_size': 16,
+      'schedule.total_steps': 1500,
+      'schedule.eval_every': 250,
+    },
+  ),
+  'coarse': (
+    'tiny',
+    {
+      'model.embed_dim': 192,
+      'model.num_heads': 3,
+      'loss.no_semantic_probability': 0.1,
+      'data.crop_seconds': 3.0,
+      'data.batch_size': 8,
+      'schedule.total_steps': 2200,
+      'schedule.eval_every': 550,
+    },
+  ),
+  'fine': (
+    'tiny',
+    {
+      'model.embed_dim': 192,
+      'model.num_heads': 3,
+      'schedule.total_steps': 1400,
+      'schedule.eval_every': 350,
+    },
+  ),
 }
+# Of all language models: what their tokens are.
+_LAYOUT = {
+  'layout.mulan_levels': 6,
+  'layout.mulan_codebook_size': 64,
+  'layout.semantic_codebook_size': 512,
+  'layout.acoustic_levels': 8,
+  'layout.acoustic_codebook_size': 512,
+}
+_FITTED = {'mulan_rvq': 'mulan', 'kmeans': 'w2v_bert', 'melody_rvq': 'melody'}
+_DTYPE = 'bfloat16'  # in which all is shipped, and tokens are made
 _STAGE = flags.DEFINE_enum(
-  'stage', None, ['prepare', *SETTINGS], 'What to run.'
+  'stage', None, ['prepare', *SETTINGS, 'tokenize', 'bundle'], 'What to run.'
 )
 _OUT = path_flags.DEFINE_path('out', 'runs/small', 'Folder of the model.')
 
 
 def command(stage: str, out: Path) -> list[str]:
   """The command of a stage: program and arguments."""
-  if stage == 'prepare':
-    return [
-      *(sys.executable, '-m', 'musiclm_jax.prepare'),
+  workdirs = out / 'workdirs'
+  if stage in SETTINGS:
+    arguments = ['train', *_training(stage, out)]
+  elif stage == 'prepare':
+    arguments = [
+      'prepare',
       '--source=rendered_music',
       f'--pieces={PIECES}',
       f'--seed={SEED}',
       f'--out={out / "corpus"}',
     ]
-  return [
-    *(sys.executable, '-m', 'musiclm_jax.train'),
-    f'--config=configs/{stage}.py:small',
+  elif stage == 'tokenize':
+    # Half a minute in the middle of nowhere of each piece: all of it would
+    # take two cores half a day.
+    arguments = [
+      'tokenize',
+      f'--workdirs={workdirs}',
+      f'--source=prepared:{out / "corpus"}',
+      f'--out={out / "tokens"}',
+      f'--dtype={_DTYPE}',
+      '--hop_seconds=50',
+    ]
+  else:
+    arguments = [
+      'bundle',
+      f'--workdirs={workdirs}',
+      f'--tokens={out / "tokens"}',
+      f'--out={out / "bundle"}',
+      f'--dtype={_DTYPE}',
+    ]
+  return [sys.executable, '-m', f'musiclm_jax.{arguments[0]}', *arguments[1:]]
+
+
+def _training(stage: str, out: Path) -> list[str]:
+  size, changes = SETTINGS[stage]
+  arguments = [
+    f'--config=configs/{stage}.py:{size}',
     f'--workdir={out / "workdirs" / stage}',
-    f'--config.data.source=prepared:{out / "corpus"}',
-    *(f'--config.{key}={value}' for key, value in SETTINGS[stage].items()),
   ]
+  if stage in LANGUAGE_MODELS:
+    changes = _LAYOUT | changes
+    arguments.append(f'--tokens={out / "tokens"}')
+  else:
+    arguments.append(f'--config.data.source=prepared:{out / "corpus"}')
+  if stage in _FITTED:
+    arguments.append(f'--network={out / "workdirs" / _FITTED[stage]}')
+  return arguments + [f'--config.{key}={it}' for key, it in changes.items()]
 
 
 def main() -> int:

@@ -56,7 +56,7 @@ CONFIG: Mapping[str, Bounds] = {
   **_of_all(
     'log_every eval_every save_every keep_every warmup_steps eval_batches '
     'statistics_steps kmeans_iterations lloyd_iterations coarse_levels '
-    'time_buckets',
+    'time_buckets feature_depth',
     _STEPS,
   ),
   **_of_all(

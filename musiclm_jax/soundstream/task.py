@@ -4,6 +4,7 @@ waveform [B, S] -> latents [B, T, D] -> codes [B, T, Q] -> waveform [B, S]
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from musiclm_jax.contracts.array_types import PRNGKey, Waveform
+from musiclm_jax.contracts.array_types import Latents, PRNGKey, Waveform
 from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.horizon import Earlier, Horizon
 from musiclm_jax.contracts.task import (
@@ -62,12 +63,16 @@ class SoundStreamTask:
     relative_features: Whether feature distances are divided by the mean real
       feature of their layer; 100 is too much for them.
     commitment_weight: Of the commitment loss (the paper has none; 0.25).
-    adversarial_start: Share of the steps without any discriminator.
+    adversarial_start: Share of the steps without any discriminator; 1 is a
+      training without them, also where it goes on with more steps.
     adversarial_warmup: Share of the steps that discriminators learn before
       the codec feels them.
     quantizer_dropout: Probability that an example uses n ~ U{1 ... Q} levels
       only.
     codebook_decay: Of the codebooks' running means (0.99).
+    frozen_codes: Whether encoder and codebooks stay as they are, so that what
+      has learned from their codes, such as language models, stays right while
+      the decoder goes on learning.
     dead_threshold: See `quantizer.update` (2).
     kmeans_iterations: Of the codebooks' first fit.
     discriminated: Whether the discriminators play; see `at`.
@@ -92,6 +97,7 @@ class SoundStreamTask:
   adversarial_warmup: float = 0.0
   quantizer_dropout: float = 0.5
   codebook_decay: float = 0.99
+  frozen_codes: bool = False
   dead_threshold: float = 2.0
   kmeans_iterations: int = 10
   discriminated: bool = True
@@ -108,8 +114,10 @@ class SoundStreamTask:
       opposed=step >= self._begins(felt),
     )
 
-  def _begins(self, share: float) -> int:
-    """The first step after a share of the training."""
+  def _begins(self, share: float) -> int | float:
+    """The first step after a share of the training, infinite for never."""
+    if self.adversarial_start >= 1.0:
+      return math.inf
     return round(Horizon(self.total_steps, self.earlier).begins(share))
 
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
@@ -185,6 +193,23 @@ class SoundStreamTask:
     codes = self.codec.encode(params, collections, *_inputs(batch))
     return self.codec.decode(params, collections, codes)
 
+  def _reconstruct(
+    self,
+    params: Params,
+    collections: Collections,
+    batch: Batch,
+    num_active: Array,
+  ) -> tuple[Waveform, Latents, quantizer.Quantized]:
+    if self.frozen_codes:
+      codec = {
+        module: part if module == 'decoder' else jax.lax.stop_gradient(part)
+        for module, part in params['codec'].items()
+      }
+      params = {**params, 'codec': codec}
+    return self.codec.reconstruct(
+      params, collections, *_inputs(batch), num_active
+    )
+
   def _discriminate(
     self, params: Params, *waveforms: Waveform
   ) -> list[tuple[DiscriminatorOutput, ...]]:
@@ -206,8 +231,8 @@ class SoundStreamTask:
     target = batch['waveform']
     level_rng, book_rng = jax.random.split(rng)
     num_active = self._draw_levels(level_rng, len(target))
-    output, latents, quantized = self.codec.reconstruct(
-      params, collections, *_inputs(batch), num_active
+    output, latents, quantized = self._reconstruct(
+      params, collections, batch, num_active
     )
 
     adversarial = feature = jnp.zeros(())
@@ -229,16 +254,18 @@ class SoundStreamTask:
       + self.feature_weight * feature
       + self.commitment_weight * commitment
     )
-    codebooks = quantizer.update(
-      collections['codec'],
-      latents,
-      quantized.codes,
-      book_rng,
-      decay=self.codebook_decay,
-      dead_threshold=self.dead_threshold,
-      kmeans_iterations=self.kmeans_iterations,
-      zero_entries=_ZERO_ENTRIES,
-    )
+    codebooks = collections['codec']
+    if not self.frozen_codes:
+      codebooks = quantizer.update(
+        codebooks,
+        latents,
+        quantized.codes,
+        book_rng,
+        decay=self.codebook_decay,
+        dead_threshold=self.dead_threshold,
+        kmeans_iterations=self.kmeans_iterations,
+        zero_entries=_ZERO_ENTRIES,
+      )
     used = kmeans.perplexity(quantized.codes, self.codec.codebook_size)
     metrics = {
       'reconstruction': reconstruction,
@@ -262,9 +289,7 @@ class SoundStreamTask:
     target = batch['waveform']
     level_rng, _ = jax.random.split(rng)
     num_active = self._draw_levels(level_rng, len(target))
-    output, _, _ = self.codec.reconstruct(
-      params, collections, *_inputs(batch), num_active
-    )
+    output, _, _ = self._reconstruct(params, collections, batch, num_active)
     output = jax.lax.stop_gradient(output)
     # What the codec's loss computes too, so XLA computes it once.
     real, fake = self._discriminate(params, target, output)

@@ -267,11 +267,14 @@ def _apply(
 
 
 def _average(state: TrainState, decay: float) -> PyTree:
-  """Moves the averaged parameters, quickly while the run is young."""
+  """Moves the averaged parameters, quickly while the run is young.
+
+  By a difference, so that the mean of what does not move does not drift.
+  """
   steps = state.step.astype(jnp.float32)
   decay = jnp.minimum(decay, (1 + steps) / (10 + steps))
   return jax.tree.map(
-    lambda mean, new: decay * mean + (1 - decay) * new,
+    lambda mean, new: mean + (1 - decay) * (new - mean),
     state.ema_params,
     state.params,
   )

@@ -47,12 +47,14 @@ _ADDED = {
   'data.mark_true_pairs': False,
   'loss.split_share': 0.0,
   'model.attention_seconds': None,
+  'model.feature_depth': None,
   'discriminators.stft_windows': [1024],
   'loss.mel_scales': [[2**i, 64] for i in range(6, 12)],
   'loss.mel_log_only': False,
   'loss.log_stft_weight': 0.0,
   'loss.waveform_until_adversarial': False,
   'loss.relative_features': False,
+  'loss.frozen_codes': False,
 }
 _HOW = {
   ('training', 'accumulation'),
@@ -61,6 +63,7 @@ _HOW = {
   ('model', 'remat'),
   ('model', 'attention_kernel'),
   ('model', 'scan_unroll'),
+  ('model', 'feature_depth'),
 }
 
 
@@ -106,9 +109,10 @@ def describe(
   """Writes config and token contract; what is already there must agree.
 
   What may change between two runs: the schedule, the mesh, the optimizers'
-  numbers (not their names, since their states are in the checkpoints), and
-  how a step is computed and its batch is read (`_HOW`), since another machine
-  may need another. Of those, other microbatches draw other dropout.
+  numbers (not their names, since their states are in the checkpoints), how a
+  step is computed and its batch is read, since another machine may need
+  another, and which layer's output is used (`_HOW`). Of those, other
+  microbatches draw other dropout.
 
   Raises:
     UsageError: Naming the first field that differs, with both values.

@@ -18,6 +18,7 @@ from musiclm_jax.contracts.array_types import (
   Spectrogram,
   Waveform,
 )
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import Collections, Params
 from musiclm_jax.nn import kmeans
 from musiclm_jax.nn.precision import exact
@@ -51,7 +52,25 @@ class SemanticFeatures:
   @property
   def feature_block(self) -> int:
     """Blocks of the masked-prediction module below the features: 7 of 12."""
-    return max(1, round(7 / 12 * self.model.masked_blocks))
+    return self.depths['masked_prediction']
+
+  @property
+  def depths(self) -> dict[str, int]:
+    """Blocks below the features, by module."""
+    model, depth = self.model, self.model.feature_depth
+    blocks = model.contrastive_blocks + model.masked_blocks
+    if depth is None:
+      block = max(1, round(7 / 12 * model.masked_blocks))
+      depth = model.contrastive_blocks + block
+    elif depth > blocks:
+      raise UsageError(
+        f'feature_depth={depth}: choose at most {blocks}, all blocks'
+      )
+    contrastive = min(depth, model.contrastive_blocks)
+    return {
+      'contrastive': contrastive,
+      'masked_prediction': depth - contrastive,
+    }
 
   @property
   def context_frames(self) -> int | None:
@@ -66,7 +85,10 @@ class SemanticFeatures:
   @property
   def _below(self) -> W2vBert:
     """The network without the blocks above the features."""
-    return self.model.clone(masked_blocks=self.feature_block)
+    return self.model.clone(
+      contrastive_blocks=self.depths['contrastive'],
+      masked_blocks=self.depths['masked_prediction'],
+    )
 
   @exact
   def features(
@@ -75,7 +97,8 @@ class SemanticFeatures:
     """Computes semantic features [B, S // 960, D], deterministic, unmasked.
 
     They leave block round(7/12 n) of the masked-prediction module's n
-    (AudioLM §4.1); blocks above it are not computed. Where the attention is
+    (AudioLM §4.1), or that of `model.feature_depth`; blocks above it are not
+    computed. Where the attention is
     limited, a clip of more than a minute is cut into overlapping windows, one
     after another: the same features to rounding, in memory for one window
     beside the clip and what comes out.
@@ -113,11 +136,12 @@ class SemanticFeatures:
     own = collections[PLAYER]
     variables = variables_of(params, own)
     for name, part in variables.items():
-      if 'masked_prediction' in part:
-        first = jax.tree.map(
-          lambda leaf: leaf[: self.feature_block], part['masked_prediction']
-        )
-        variables[name] = {**part, 'masked_prediction': first}
+      first = {
+        module: jax.tree.map(lambda leaf, n=depth: leaf[:n], part[module])
+        for module, depth in self.depths.items()
+        if module in part
+      }
+      variables[name] = {**part, **first}
     mels = self.inputs(collections, waveform)
     return self._below.apply(variables, mels, method='features')
 

@@ -111,6 +111,9 @@ class W2vBert(nn.Module):
     attention_seconds: How far a frame attends to before and after it, to the
       nearest frame of 40 ms; None: to the whole clip, so that what comes out
       for a frame depends on how long its clip is.
+    feature_depth: Blocks below the layer that makes semantic tokens, of both
+      modules together; 0 is the projection, None is 7/12 of the second's. Which
+      layer knows notes best is a question to a trained network.
     dtype: Compute type of the blocks.
     remat: See `Conformer`.
     scan_unroll: See `Conformer`.
@@ -132,6 +135,7 @@ class W2vBert(nn.Module):
   quantizer_gradient: float = 1.0
   quantizer_inertia: float = 1.0
   attention_seconds: float | None = None
+  feature_depth: int | None = None
   dtype: jnp.dtype | str = jnp.float32
   remat: str = 'none'
   scan_unroll: int = 1
@@ -168,9 +172,11 @@ class W2vBert(nn.Module):
     positions are distances, layer norms are of one frame, standardisation and
     BatchNorm are of stored statistics, and nothing is masked in use.
     """
+    blocks = self.contrastive_blocks + self.masked_blocks
+    if not blocks:
+      return 1
     if self.attention_frames is None:
       return None
-    blocks = self.contrastive_blocks + self.masked_blocks
     return blocks * (self.attention_frames + self.kernel_size // 2) + 1
 
   def setup(self):
@@ -249,10 +255,13 @@ class W2vBert(nn.Module):
     return W2vBertOutput(context, quantized, logits, latent_statistics)
 
   def features(self, mels: Spectrogram) -> Latents:
-    """Returns the last masked-prediction block's output, nothing hidden."""
+    """Returns the last block's output, nothing hidden."""
     x = self.projection(self._latents(mels))
-    x = self.contrastive(x)
-    return self.masked_prediction(x).astype(jnp.float32)
+    if self.contrastive_blocks:
+      x = self.contrastive(x)
+    if self.masked_blocks:
+      x = self.masked_prediction(x)
+    return x.astype(jnp.float32)
 
   def network_input(self, mels: Spectrogram) -> Spectrogram:
     """What the subsampling reads: log-mels, or the envelope of cepstra."""

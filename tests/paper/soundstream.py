@@ -194,6 +194,12 @@ QUANTIZER = Chapter(
       'SoundStream §III-C',
     ),
     Number(
+      'encoder and codebooks learn',
+      True,
+      'not soundstream.loss.frozen_codes',
+      'SoundStream §III-C',
+    ),
+    Number(
       'running count below which an entry is replaced',
       2,
       'soundstream.loss.dead_threshold',

@@ -68,6 +68,12 @@ NETWORK = Chapter(
       'Conformer',
     ),
     Number(
+      'depth of the semantic features, if another',
+      'none',
+      'w2v_bert.model.feature_depth or "none"',
+      'AudioLM §4.1',
+    ),
+    Number(
       'norm of the convolution',
       'batch',
       _model('conv_norm'),

@@ -181,6 +181,14 @@ def test_adversaries_that_play_go_on_playing_in_a_longer_training():
   assert {check.since for check in checks} == {0, 40}
 
 
+def test_a_training_without_adversaries_goes_on_without_them():
+  alone = _task(adversarial_start=1.0, adversarial_warmup=0.1)
+  longer = dataclasses.replace(alone, total_steps=400, earlier=((100, 100),))
+  for task, step in ((alone, 99), (longer, 100), (longer, 399)):
+    assert not task.at(step).discriminated
+    assert not task.at(step).opposed
+
+
 @pytest.mark.soak
 def test_adversaries_wait_and_then_play(game):
   """Mistake 6: a player without a gradient path."""
@@ -257,6 +265,28 @@ def test_each_player_moves_only_what_is_its_own(game):
 
   gradient = jax.jit(jax.grad(of_codec))(params['codec'])
   assert optax.tree.norm(gradient) == 0.0
+
+
+@pytest.mark.parametrize('opposed', [False, True])
+def test_with_frozen_codes_the_decoder_alone_learns(game, opposed):
+  task, params, collections, batch = game
+  frozen = dataclasses.replace(
+    task,
+    frozen_codes=True,
+    adversarial_start=0.0 if opposed else 1.0,
+  ).at(50)
+  assert frozen.opposed == opposed
+
+  play = jax.jit(jax.value_and_grad(frozen.losses()['codec'], has_aux=True))
+  (_, (after, _)), gradients = play(
+    params, collections, batch, jax.random.key(2), jnp.int32(50)
+  )
+  sizes = jax.tree.map(lambda x: float(jnp.abs(x).max()), gradients['codec'])
+  assert not any(jax.tree.leaves(sizes['encoder'])), 'exactly 0'
+  assert all(jax.tree.leaves(sizes['decoder']))
+  jax.tree.map(
+    np.testing.assert_array_equal, after['codec'], collections['codec']
+  )
 
 
 def test_the_codec_overfits_one_batch():

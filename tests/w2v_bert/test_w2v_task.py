@@ -158,6 +158,17 @@ def test_training_hides_the_masked_frames(task, initial, waveform):
   assert np.abs(a.quantized.probabilities - b.quantized.probabilities).max() > 0
 
 
+def test_a_depth_that_the_network_lacks_is_refused(task):
+  semantic = SemanticFeatures(task.semantic.model.clone(feature_depth=5))
+  with pytest.raises(UsageError, match='feature_depth=5: choose at most 4'):
+    _ = semantic.depths
+
+
+def test_the_projection_sees_no_other_frames(task):
+  semantic = SemanticFeatures(task.semantic.model.clone(feature_depth=0))
+  assert semantic.context_frames == 1
+
+
 def test_features_leave_block_seven_of_twelve(
   task, initial, features, waveform
 ):

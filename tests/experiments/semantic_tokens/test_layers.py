@@ -19,6 +19,9 @@ from musiclm_jax.w2v_bert.features import SemanticFeatures
     {'num_cepstra': 12},
     {'conv_norm': 'batch'},
     {'attention_seconds': 0.2},
+    {'feature_depth': 0},
+    {'feature_depth': 1},
+    {'feature_depth': 4, 'attention_seconds': 0.2},
   ],
 )
 def test_the_token_layer_is_what_becomes_tokens(task, waveform, change):
@@ -31,9 +34,13 @@ def test_the_token_layer_is_what_becomes_tokens(task, waveform, change):
   )
   assert set(found) == set(networks.names(semantic))
   assert networks.names(semantic)[-2:] == ['masked_2', 'masked_3']
-  assert networks.token_layer(semantic) == 'masked_2'
+  depth = change.get('feature_depth', 3)
+  layer = networks.token_layer(semantic)
+  assert (
+    layer == ('projection', 'contrastive_1', '', 'masked_2', 'masked_3')[depth]
+  )
   np.testing.assert_allclose(
-    found['masked_2'],
+    found[layer],
     jax.jit(semantic.features)(params, collections, waveform),
     atol=2e-5,
   )
