@@ -2,7 +2,9 @@
 PYTHON ?= python3
 SEED ?= 0
 # Another seed is another demo.
-DEMO ?= runs/demo$(if $(filter-out 0,$(SEED)),-seed$(SEED))
+OTHER := $(if $(filter-out 0,$(SEED)),-seed$(SEED))
+DEMO ?= runs/demo$(OTHER)
+CASCADE ?= runs/cascade$(OTHER)
 VENV := .venv
 PY := $(VENV)/bin/python
 export JAX_PLATFORMS ?= cpu
@@ -10,7 +12,7 @@ export JAX_PLATFORMS ?= cpu
 # faults, a fifth of a training on CPU (experiments/huge_pages/).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test parity conformance soak lint
+.PHONY: demo cascade test parity conformance soak lint
 
 $(VENV)/.installed: requirements.txt setup.py
 	@echo 'installing into $(VENV) (about 3 minutes on a fresh machine)'
@@ -21,7 +23,11 @@ $(VENV)/.installed: requirements.txt setup.py
 	@touch $@
 
 demo: $(VENV)/.installed
-	@$(PY) -m experiments.tiny_cascade.run --out=$(DEMO) --seed=$(SEED)
+	@$(PY) -m experiments.first_minute.run --out=$(DEMO) --seed=$(SEED)
+
+# Every network from nothing, on two cores within the hour.
+cascade: $(VENV)/.installed
+	@$(PY) -m experiments.tiny_cascade.run --out=$(CASCADE) --seed=$(SEED)
 
 test: $(VENV)/.installed
 	@$(PY) -m pytest -m 'not soak' -n 2 --dist loadfile

@@ -79,8 +79,12 @@ setup(
   license='Apache-2.0',
   python_requires='>=3.11,<3.14',
   packages=find_packages(include=['musiclm_jax', 'musiclm_jax.*']),
-  # The embedder that evaluate has without published weights.
-  package_data={'musiclm_jax.evaluation': ['*.safetensors']},
+  package_data={
+    # The model that plays where no other is named.
+    'musiclm_jax': ['shipped/*', 'shipped/*/*'],
+    # The embedder that evaluate has without published weights.
+    'musiclm_jax.evaluation': ['*.safetensors'],
+  },
   cmdclass={'build_py': BuildPy},
   install_requires=CORE,
   extras_require=EXTRAS,

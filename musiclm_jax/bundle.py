@@ -11,7 +11,7 @@ stored in the type in which the networks made the tokens: `tokenize
 
 from absl import flags
 
-from musiclm_jax import cli, path_flags
+from musiclm_jax import cli, path_flags, sampling_flags
 from musiclm_jax.contracts import tensor_file
 from musiclm_jax.stages import LANGUAGE_MODELS
 
@@ -25,17 +25,7 @@ _TOKENS = path_flags.DEFINE_path(
 _MULAN_LEVELS = flags.DEFINE_integer(
   'mulan_levels', None, 'MuLan levels of a prompt that are used.'
 )
-_GUIDANCE = [
-  flags.DEFINE_float(
-    'guidance', 1.0, 'Classifier-free guidance to propose; 1 is off.'
-  ),
-  *(
-    flags.DEFINE_float(
-      f'guidance_{stage}', None, f'Of the {stage} stage; None: --guidance.'
-    )
-    for stage in LANGUAGE_MODELS
-  ),
-]
+_SAMPLING = sampling_flags.define('None: 1, no top-k and no top-p.')
 _DTYPE = flags.DEFINE_enum(
   'dtype',
   None,
@@ -54,8 +44,8 @@ def main() -> None:
   from musiclm_jax.cascade import bundle, bundling, sampling
   from musiclm_jax.launch import devices
 
-  guidance = {f.name: f.value for f in _GUIDANCE if f.value is not None}
-  sampling.check(guidance)
+  proposed = {f.name: f.value for f in _SAMPLING if f.value is not None}
+  sampling.check(proposed)
   bundle.check_out(_OUT.value, _OVERWRITE.value)
   devices.check()
   written = bundling.bundle_workdirs(
@@ -63,7 +53,7 @@ def main() -> None:
     _OUT.value,
     tokens=_TOKENS.value,
     mulan_levels=_MULAN_LEVELS.value,
-    sampling=guidance,
+    sampling=proposed,
     dtype=_DTYPE.value,
     overwrite=_OVERWRITE.value,
     report=cli.report,

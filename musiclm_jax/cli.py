@@ -31,6 +31,7 @@ from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.launch import environment, trouble
 
 USAGE = 2
+BUNDLE = 'Folder of a bundle; None: the model inside the package.'
 CLOSED = 141  # as a shell counts an end by SIGPIPE
 PROGRESS_FILE = 'MUSICLM_JAX_PROGRESS'  # variable that names a file of events
 _BEGUN = time.monotonic()  # this module is among the first to be imported

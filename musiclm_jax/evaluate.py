@@ -66,7 +66,7 @@ _WINDOWING = flags.DEFINE_enum(
   ('vggish', 'fad_tool'),
   'vggish: 0.96 s; fad_tool: 1.0 s every 0.5 s, clips scaled to their peak.',
 )
-_BUNDLE = path_flags.DEFINE_path('bundle', None, 'Folder of a bundle.')
+_BUNDLE = path_flags.DEFINE_path('bundle', None, cli.BUNDLE)
 _ABLATION = path_flags.DEFINE_path(
   'ablation', None, 'Bundle whose coarse stage reads no semantic tokens.'
 )
@@ -177,7 +177,7 @@ def main() -> None:
       generated=_GENERATED.value,
       training=_TRAINING.value,
       measures=metrics,
-      bundle=_BUNDLE.value,
+      bundle=_bundle(metrics),
       progress=cli.progress(),
     )
     record, lines = _measure(opened, metrics)
@@ -213,7 +213,7 @@ def _report_request() -> 'ReportRequest | None':
     return None
   return reporting.ReportRequest(
     folder=_REPORT.value,
-    bundle=_BUNDLE.value,
+    bundle=_bundle(_METRICS.value if _METRICS.present else []),
     compare=_COMPARE.value,
     reference=_REFERENCE.value,
     generated=_GENERATED.value,
@@ -232,6 +232,18 @@ def _metrics() -> list[str]:
   if _MUSICCAPS.value and not _METRICS.present:
     return ['fad', 'kad', 'kld', *(['mcc'] if _BUNDLE.value else [])]
   return _METRICS.value
+
+
+def _bundle(measures: list[str]) -> Path | None:
+  """The bundle: the package's own where something asks for one."""
+  from musiclm_jax.cascade import bundle
+  from musiclm_jax.evaluation import run
+
+  makes = (_REPORT.value or _MUSICCAPS.value) and not _GENERATED.value
+  asked = {*measures, *(_EMBEDDERS.value or ())}
+  if makes or asked & {*run.OF_BUNDLE, 'codec', 'mulan'}:
+    return _BUNDLE.value or bundle.SHIPPED
+  return _BUNDLE.value
 
 
 def _made_clips() -> Path | None:

@@ -1,6 +1,6 @@
 """Lets a bundle learn from a folder of your own songs.
 
-`python -m musiclm_jax.finetune --bundle=DIR --songs=FOLDER --out=DIR`
+`python -m musiclm_jax.finetune --songs=FOLDER --out=DIR`
 
 The three language models (or `--stages`) go on learning from tokens of the
 songs, `--steps` steps each; codec and other networks stay. A fifth of the
@@ -22,7 +22,7 @@ from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts.terminal import printable
 from musiclm_jax.stages import LANGUAGE_MODELS
 
-_BUNDLE = path_flags.DEFINE_path('bundle', None, 'Folder of a bundle.')
+_BUNDLE = path_flags.DEFINE_path('bundle', None, cli.BUNDLE)
 _SONGS = path_flags.DEFINE_path(
   'songs', None, 'Folder of sound files, or one that prepare made.'
 )
@@ -53,12 +53,13 @@ _OVERWRITE = flags.DEFINE_bool(
 
 def main() -> None:
   """Checks all arguments, trains, and prints what has changed."""
-  cli.require(_BUNDLE, _SONGS, _OUT)
+  cli.require(_SONGS, _OUT)
+  from musiclm_jax.cascade import bundle
   from musiclm_jax.finetuning import run
   from musiclm_jax.launch import devices
 
   asked = run.FineTuning(
-    bundle=_BUNDLE.value,
+    bundle=_BUNDLE.value or bundle.SHIPPED,
     songs=_SONGS.value,
     out=_OUT.value,
     steps=_STEPS.value,

@@ -1,7 +1,8 @@
 """Makes music from sentences.
 
-`python -m musiclm_jax.generate --bundle=DIR --text="slow piano" --out=x.wav`
+`python -m musiclm_jax.generate --text="slow piano" --out=x.wav`
 
+The model inside the package plays, or that of `--bundle=DIR`.
 Several `--text` are made together and written as x_0.wav, x_1.wav, …
 `--melody=FILE` is a melody to play, hummed, whistled or played, where the
 bundle has learned to follow one; longer music starts it again. Seed,
@@ -12,11 +13,10 @@ where it was interrupted.
 
 from absl import flags
 
-from musiclm_jax import cli, path_flags
+from musiclm_jax import cli, path_flags, sampling_flags
 from musiclm_jax.contracts import bounds
-from musiclm_jax.stages import LANGUAGE_MODELS
 
-_BUNDLE = path_flags.DEFINE_path('bundle', None, 'Folder of a bundle.')
+_BUNDLE = path_flags.DEFINE_path('bundle', None, cli.BUNDLE)
 _TEXT = flags.DEFINE_multi_string('text', None, 'What to play; repeatable.')
 _MELODY = path_flags.DEFINE_path(
   'melody', None, 'Sound file of a melody to play, of 4 s or more.'
@@ -31,23 +31,11 @@ _OVERWRITE = flags.DEFINE_bool(
   False,
   'Replace what is at --out and the .json beside it, whoever wrote them.',
 )
-_DEFAULT = "; None: the bundle's."
+_DEFAULT = "None: the bundle's."
 _SAMPLING = [
-  *(
-    define(f'{name}_{stage}', None, f'{help_} of the {stage} stage{_DEFAULT}')
-    for define, name, help_ in (
-      (flags.DEFINE_float, 'temperature', 'Temperature'),
-      (flags.DEFINE_integer, 'top_k', 'Draw among so many likeliest codes'),
-      (flags.DEFINE_float, 'top_p', 'Draw among codes of this probability'),
-      (flags.DEFINE_float, 'guidance', 'Classifier-free guidance, 1 is off,'),
-    )
-    for stage in LANGUAGE_MODELS
-  ),
-  flags.DEFINE_float(
-    'guidance', None, 'The same guidance for all stages that have none here.'
-  ),
+  *sampling_flags.define(_DEFAULT),
   flags.DEFINE_integer(
-    'mulan_levels', None, f'MuLan levels of a text to use{_DEFAULT}'
+    'mulan_levels', None, f'MuLan levels of a text to use; {_DEFAULT}'
   ),
 ]
 
@@ -56,7 +44,6 @@ def main() -> None:
   """Checks all arguments before a network is loaded, then makes music."""
   from musiclm_jax.cascade import inputs, provenance, sampling
 
-  cli.require(_BUNDLE)
   texts = [
     inputs.read_text(text, 'say what to play, such as --text="slow piano"')
     for text in _TEXT.value or ['']

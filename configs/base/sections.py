@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-TINY_CORPUS = 'rendered_music:runs/demo/corpus'
+TINY_CORPUS = 'rendered_music:runs/cascade/corpus'
 SMALL_CORPUS = 'rendered_music:runs/small/corpus'
 _EVERY = {
   'seed': 0,

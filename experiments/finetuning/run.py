@@ -1,6 +1,6 @@
 """Ten songs of one style: does fine-tuning move a bundle towards the style?
 
-`python experiments/finetuning/run.py --bundle=runs/demo/bundle
+`python experiments/finetuning/run.py --bundle=runs/cascade/bundle
 --out=runs/finetuning [FLAGS OF finetune]`
 
 OUT/songs     ten pieces of the style, which the command learns from

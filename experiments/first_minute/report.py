@@ -74,6 +74,8 @@ class Report:
     found: (file, cosine), the best first.
     bundle_sha256: Of the model that played.
     curve: (step, loss) of the training; empty without one.
+    distances: Group of committed clips -> measure -> distance to held-out
+      music; empty where they were not measured.
   """
 
   pieces: Sequence[Piece]
@@ -82,6 +84,9 @@ class Report:
   found: Sequence[tuple[str, float]]
   bundle_sha256: str
   curve: Sequence[tuple[float, float]] = ()
+  distances: Mapping[str, Mapping[str, float]] = dataclasses.field(
+    default_factory=dict
+  )
 
   def write(self, folder: Path) -> None:
     """Writes report.html and, last, report.json."""
@@ -95,6 +100,7 @@ class Report:
       'search': {'text': self.question, 'found': [*map(list, self.found)]},
       'bundle_sha256': self.bundle_sha256,
       'curve': [*map(list, self.curve)],
+      'distances': {name: dict(row) for name, row in self.distances.items()},
     }
 
   def to_html(self) -> str:
@@ -125,7 +131,8 @@ class Report:
       f'<p>{times}, compiling included.</p>'
       f'{"".join(map(_section, self.pieces))}'
       f'<h2>Which of them is “{html.escape(self.question)}”?</h2>'
-      f'<table><tr><th>file<th>cosine{rows}</table>{training}',
+      f'<table><tr><th>file<th>cosine{rows}</table>'
+      f'{_distances(self.distances)}{training}',
       _STYLE,
     )
 
@@ -133,6 +140,23 @@ class Report:
 def check_out(folder: Path, overwrite: bool = False) -> None:
   """Checks that a report can be written into a folder; see `page.check_out`."""
   page.check_out(folder, (page.HTML,), overwrite, 'the demo')
+
+
+def _distances(groups: Mapping[str, Mapping[str, float]]) -> str:
+  if not groups:
+    return ''
+  measures = list(next(iter(groups.values())))
+  head = ''.join(f'<th>{name.upper()}' for name in measures)
+  rows = ''.join(
+    f'<tr><td class="words">{html.escape(group)}'
+    + ''.join(f'<td>{found[name]:.3f}' for name in measures)
+    for group, found in groups.items()
+  )
+  return (
+    '<h2>How far are the committed clips from held-out music?</h2>'
+    '<p>Five clips a group, of experiments/clips/, by the embedder of the '
+    f'package; less is nearer.</p><table><tr><th>clips{head}{rows}</table>'
+  )
 
 
 def _section(piece: Piece) -> str:

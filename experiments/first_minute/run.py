@@ -1,7 +1,8 @@
 """Plays a model and shows how it works: pieces, tokens, a search, a training.
 
-`python -m experiments.first_minute.run --bundle=DIR --out=runs/demo` in the
-root of the repository. What is heard and seen is one page, OUT/report.html.
+`python -m experiments.first_minute.run --out=runs/demo` in the root of the
+repository (or `make demo`). What is heard and seen is one page,
+OUT/report.html.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
+from experiments.clips import clips
 from experiments.first_minute import report
 from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts import bounds, ownership
@@ -36,7 +38,7 @@ FOLDER = ownership.Kind(
     ownership.object_in(folder / 'report.json')
   ),
 )
-_BUNDLE = path_flags.DEFINE_path('bundle', None, 'Folder of a bundle.')
+_BUNDLE = path_flags.DEFINE_path('bundle', None, cli.BUNDLE)
 _OUT = path_flags.DEFINE_path('out', 'runs/demo', 'Folder of the demo.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the music.', *bounds.DEMO_SEED)
 _TRAIN = flags.DEFINE_bool('train', True, 'Train for a minute, too.')
@@ -47,14 +49,15 @@ _OVERWRITE = flags.DEFINE_bool(
 
 def main() -> None:
   """Plays, searches, trains, and writes the page."""
-  cli.require(_BUNDLE)
   out = _OUT.value
   ownership.check(out, FOLDER)
   report.check_out(out, _OVERWRITE.value)
   with ownership.hold(out, FOLDER, 'running the demo'):
     played = _play(out / 'music')
     curve = _train(out) if _TRAIN.value else ()
-    report.Report(**played, curve=curve).write(out)
+    cli.report('how far the committed clips are from held-out music:')
+    distances = clips.distances(progress=cli.progress(), report=cli.report)
+    report.Report(**played, curve=curve, distances=distances).write(out)
   cli.report(f'open {out / report.HTML}')
 
 

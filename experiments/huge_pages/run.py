@@ -67,8 +67,8 @@ def main() -> None:
   """Measures and prints the table, and writes results.json beside it."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('stages', nargs='*', default=['soundstream', 'coarse'])
-  parser.add_argument('--corpus', default='runs/demo/corpus')
-  parser.add_argument('--tokens', default='runs/demo/tokens')
+  parser.add_argument('--corpus', default='runs/cascade/corpus')
+  parser.add_argument('--tokens', default='runs/cascade/tokens')
   arguments = parser.parse_args()
   arguments.corpus = Path(arguments.corpus).absolute()
   arguments.tokens = Path(arguments.tokens).absolute()

@@ -1,6 +1,7 @@
 """One training whole, and in slices on machines that are there for minutes.
 
-`python experiments/slices/run.py --tokens=runs/demo/tokens --out=runs/slices`
+`python experiments/slices/run.py --tokens=runs/cascade/tokens
+--out=runs/slices`
 
 Each slice is a process in a workdir of its own, as on another machine: what it
 knows of the one before is the export.

@@ -1,6 +1,6 @@
 """Evaluates what a run has learned and writes its report.
 
-`python -m experiments.tiny_cascade.examine --demo=runs/demo --seed=0` reads
+`python -m experiments.tiny_cascade.examine --demo=runs/cascade --seed=0` reads
 the run's corpus, tokens, bundle and logs, and writes report.html, report.json
 and picture.png beside them. A failed gate is a result, not an error: the exit
 code is 0 when the report was written. `--strict` is for a model that is
@@ -41,7 +41,7 @@ def main() -> int:
     raise UsageError('--demo is missing: give the folder of a demo')
   folder = _DEMO.value
   if not folder.is_dir():
-    raise UsageError(f"there is no demo at '{folder}': run make demo first")
+    raise UsageError(f"there is no demo at '{folder}': run make cascade first")
   from experiments.tiny_cascade import (
     evaluation,
     feature_cache,

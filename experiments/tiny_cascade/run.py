@@ -1,8 +1,8 @@
 """Runs the whole cascade, small: corpus, eight trainings, music, report.
 
-`python -m experiments.tiny_cascade.run --out=runs/demo --seed=0` in the root of
-the repository (or `make demo`). Every stage is a process of its own; one that
-was finished with the same inputs is not run again, and an interrupted one
+`python -m experiments.tiny_cascade.run --out=runs/cascade --seed=0` in the root
+of the repository (or `make cascade`). Every stage is a process of its own; one
+that was finished with the same inputs is not run again, and an interrupted one
 continues. Exit code 1 says that the machinery fails, by a gate that names the
 stage to look at; gates of size bind with `--strict` alone.
 """
@@ -18,7 +18,7 @@ from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.launch import devices
 
-_OUT = path_flags.DEFINE_path('out', 'runs/demo', 'Folder of the whole demo.')
+_OUT = path_flags.DEFINE_path('out', 'runs/cascade', 'Folder of all.')
 _SEED = flags.DEFINE_integer(
   'seed', 0, 'Reaches corpus, trainings, samples.', *bounds.DEMO_SEED
 )

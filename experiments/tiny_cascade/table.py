@@ -1,6 +1,6 @@
 """Prints the gates of several demos side by side, as Markdown.
 
-`python experiments/tiny_cascade/table.py runs/demo/report.json [REPORT ...]`
+`python experiments/tiny_cascade/table.py runs/cascade/report.json [REPORT ...]`
 
 A column is a report, a row a gate: its value, the figure that it is compared
 with, and whether it holds; what only asks for size is "not reached" where it

@@ -39,6 +39,8 @@ CONTRACT = 'contract.json'
 VOCABULARY = 'mulan/vocab.txt'
 CAPTION_WORDS = 'mulan/caption_words.txt'
 STAGES = (*TOKENIZERS, *LANGUAGE_MODELS)
+# The model inside the package, which plays where no other is named.
+SHIPPED = Path(__file__).parents[1] / 'shipped'
 _BLOCK_BYTES = 1 << 22
 
 

@@ -110,20 +110,21 @@ class MusicLM:
   @classmethod
   def load(
     cls,
-    path: str | os.PathLike,
+    path: str | os.PathLike | None = None,
     report: Callable[[str], None] | None = None,
   ) -> 'MusicLM':
     """Opens a bundle and checks its files.
 
     Args:
-      path: Folder of the bundle.
+      path: Folder of the bundle; None is the model inside the package.
       report: Takes lines for the user; None makes warnings of those on words
         that are not known, and drops the others.
 
     Raises:
       UsageError: If it is missing, damaged or of another version.
     """
-    return cls(bundle.read(paths.local(path)), report)
+    folder = bundle.SHIPPED if path is None else paths.local(path)
+    return cls(bundle.read(folder), report)
 
   @property
   def sampling(self) -> SamplingConfig:

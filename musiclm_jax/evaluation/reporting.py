@@ -47,7 +47,7 @@ class ReportRequest:
 
   Attributes:
     folder: Of the report.
-    bundle: That it is about; None where both folders are given.
+    bundle: That it is about; None only where both folders are given.
     compare: A second bundle.
     reference: Folder of references, or an .npz of their statistics; None:
       held-out music, which is rendered.
@@ -82,20 +82,15 @@ def check(request: ReportRequest) -> None:
     UsageError: If something is missing, does not go together, or would replace
       what is not ours.
   """
-  if request.bundle is None and not (request.reference and request.generated):
-    raise UsageError(
-      '--bundle is missing: the report is about one, or give --reference and '
-      '--generated'
-    )
   if request.generated and not request.reference:
     raise UsageError(
       '--reference is missing: give the folder that --generated is measured '
       'against, or leave both out'
     )
-  if request.compare and (request.generated or not request.bundle):
+  if request.compare and request.generated:
     raise UsageError(
-      '--compare lets both bundles make music of the same captions: give '
-      '--bundle, and leave --generated out'
+      '--compare lets both bundles make music of the same captions: leave '
+      '--generated out'
     )
   paths.check_folder(request.folder)
   page.check_out(request.folder, (page.HTML,), request.overwrite)
@@ -287,8 +282,7 @@ def permitted(
     for name in ('mcc', 'text_score'):
       against[name] = f'{name}: no generated clip has a prompt'
   if model is None:
-    needing = ('mcc', 'codec', 'attribution', 'memorization', 'continuation')
-    against |= {name: f'{name}: needs --bundle' for name in needing}
+    against |= {name: f'{name}: needs --bundle' for name in run.OF_BUNDLE}
   if training is None or not is_folder:
     for name in ('memorization', 'continuation', 'fingerprint'):
       against[name] = f'{name}: needs --training and folders of clips'

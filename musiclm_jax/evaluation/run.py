@@ -30,6 +30,8 @@ _ADD: Mapping[str, Callable[[EvaluationInputs, Results], None]] = {
   'attribution': attribution.add_attribution,
 }
 MEASURES = (*DISTANCES, *_ADD)
+# Those that need networks of a bundle.
+OF_BUNDLE = ('mcc', 'codec', 'attribution', 'memorization', 'continuation')
 # Those that make what they measure, out of the reference.
 OF_REFERENCE = ('attribution', 'continuation')
 

@@ -39,11 +39,10 @@ def run(absent, command, *arguments):
   )
 
 
-def test_music_is_made_without_extras_and_without_unix(bundle, tmp_path):
+def test_music_is_made_without_extras_and_without_unix(tmp_path):
   done = run(
     (*extras(), *UNIX),
     'generate',
-    f'--bundle={bundle[0]}',
     '--text=slow piano',
     '--seconds=0.5',
     f'--out={tmp_path}/x.wav',

@@ -384,7 +384,7 @@ def test_a_stream_that_is_closed_is_not_given_to_a_file():
   done = shell(f"{sys.executable} -c '{opened}' <&- >&- 2>&-")
   assert done.returncode == 3
   done = shell('$COMMAND.search <&- >&-')
-  assert done.returncode == 2 and '--bundle is missing' in done.stderr
+  assert done.returncode == 2 and '--index is missing' in done.stderr
 
 
 def test_a_terminal_without_utf_8_shows_escapes():
