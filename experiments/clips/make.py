@@ -27,12 +27,6 @@ _WORK = path_flags.DEFINE_path(
   'work', 'runs/clips', 'Folder for held-out music.'
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of music and model.', *bounds.SEED)
-_WORDS = {
-  'real': 'a held-out piece',
-  'coded': 'the same through the codec',
-  'shipped': 'what the model makes of the caption',
-  'unconditional': 'what it makes without',
-}
 _STYLE = 'td { text-align: left; } audio { width: 14rem; }'
 
 
@@ -83,7 +77,7 @@ def statistics(folder: Path, file: Path, seed: int) -> None:
     generated=None,
     training=None,
     measures=clips.MEASURES,
-    embedder_names=['tagger'],
+    embedder_names=[clips.EMBEDDER],
     windowing='vggish',
     bundle=None,
     vggish=None,
@@ -126,7 +120,7 @@ def write(path: Path, waveform: np.ndarray) -> None:
 def document(texts: list[str], sha256: str) -> str:
   """The page: a row a caption, a column a group."""
   head = ''.join(f'<th>{group}' for group in clips.GROUPS)
-  words = ''.join(f'<td>{_WORDS[group]}' for group in clips.GROUPS)
+  words = ''.join(f'<td>{words}' for words in clips.GROUPS.values())
   rows = [
     f'<tr><td>{html.escape(text)}'
     + ''.join(

@@ -113,8 +113,8 @@ _LAYOUT = {
   'layout.acoustic_codebook_size': 512,
 }
 _FITTED = {'mulan_rvq': 'mulan', 'kmeans': 'w2v_bert', 'melody_rvq': 'melody'}
-# Of six settings that of the lowest KAD, of 24 held-out captions, with at most
-# a tenth of silence.
+# Of seven settings (README.md) that of the lowest KAD, of 24 held-out
+# captions, with no more than about a tenth of silence.
 _SAMPLING = {
   'temperature_semantic': 0.95,
   'top_p_semantic': 0.97,
@@ -143,8 +143,8 @@ def command(stage: str, out: Path) -> list[str]:
       f'--out={out / "corpus"}',
     ]
   elif stage == 'tokenize':
-    # Half a minute in the middle of nowhere of each piece: all of it would
-    # take two cores half a day.
+    # Two or three crops of 10 s a piece: all of all pieces would take two cores
+    # two hours.
     arguments = [
       'tokenize',
       f'--workdirs={workdirs}',

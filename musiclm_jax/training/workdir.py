@@ -63,7 +63,6 @@ _HOW = {
   ('model', 'remat'),
   ('model', 'attention_kernel'),
   ('model', 'scan_unroll'),
-  ('model', 'feature_depth'),
 }
 
 
@@ -109,10 +108,9 @@ def describe(
   """Writes config and token contract; what is already there must agree.
 
   What may change between two runs: the schedule, the mesh, the optimizers'
-  numbers (not their names, since their states are in the checkpoints), how a
-  step is computed and its batch is read, since another machine may need
-  another, and which layer's output is used (`_HOW`). Of those, other
-  microbatches draw other dropout.
+  numbers (not their names, since their states are in the checkpoints), and
+  how a step is computed and its batch is read (`_HOW`), since another machine
+  may need another. Of those, other microbatches draw other dropout.
 
   Raises:
     UsageError: Naming the first field that differs, with both values.

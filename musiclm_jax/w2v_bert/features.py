@@ -98,10 +98,9 @@ class SemanticFeatures:
 
     They leave block round(7/12 n) of the masked-prediction module's n
     (AudioLM §4.1), or that of `model.feature_depth`; blocks above it are not
-    computed. Where the attention is
-    limited, a clip of more than a minute is cut into overlapping windows, one
-    after another: the same features to rounding, in memory for one window
-    beside the clip and what comes out.
+    computed. Where the attention is limited, a clip of more than a minute is
+    cut into overlapping windows, one after another: the same features to
+    rounding, in memory for one window beside the clip and what comes out.
     """
     frames = waveform.shape[-1] // self.hop_length
     context = self.context_frames

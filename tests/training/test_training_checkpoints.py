@@ -187,6 +187,8 @@ def test_a_config_may_leave_out_a_player_that_it_named_once(tmp_path):
     ('data.mark_true_pairs', False, True),
     ('loss.split_share', 0.0, 0.25),
     ('model.attention_seconds', None, 2.0),
+    ('model.feature_depth', None, 0),
+    ('loss.frozen_codes', False, True),
   ],
 )
 def test_a_field_that_a_later_release_added_had_its_default(

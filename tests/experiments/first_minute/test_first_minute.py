@@ -39,6 +39,7 @@ def made():
     found=[('piece_1.wav', 0.51), ('piece_0.wav', 0.2)],
     bundle_sha256='ab',
     curve=[(5, 9.0), (10, 7.0)],
+    distances={'real': {'fad': 1.25, 'kad': 0.5}},
   )
 
 
@@ -78,6 +79,8 @@ def test_the_page_needs_no_other_file_and_escapes_what_it_is_told(
   record = json.loads((tmp_path / 'report.json').read_text())
   assert record['prompts'] == [*PROMPTS, 'alone']
   assert record['search']['found'][0] == ['piece_1.wav', 0.51]
+  assert record['distances'] == {'real': {'fad': 1.25, 'kad': 0.5}}
+  assert '<td>1.250<td>0.500' in text
   assert record['curve'] == [[5, 9.0], [10, 7.0]]
 
 
