@@ -12,9 +12,8 @@ from musiclm_jax.cascade import bundle, networks, provenance, tokenizer
 from musiclm_jax.cascade.bundle import Bundle
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.cascade.sampling import SamplingConfig
-from musiclm_jax.contracts import tensor_file
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.tensor_file import DType
+from musiclm_jax.contracts.tensor_file import DTYPES, DType
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data.token_store import TokenStore
 
@@ -62,7 +61,8 @@ def bundle_workdirs(
   loaded |= networks.load_all(workdirs, tuple(sorted(more)))
   made_in = _made_in(loaded, trained)
   dtype = dtype or made_in or 'float32'
-  if made_in not in (None, dtype) and not _made(loaded, trained, dtype):
+  made = _made(loaded, trained, dtype)
+  if made_in not in (None, dtype) and len(made) < len(trained.networks):
     raise UsageError(
       f'--dtype={dtype}: the tokens that the language models learned were made '
       f'by networks in {made_in}, and rounded ones make others: leave --dtype '
@@ -73,7 +73,9 @@ def bundle_workdirs(
       stage: networks.build(network.weights.rounded(dtype))
       for stage, network in loaded.items()
     }
-  contract = tokenizer.load(workdirs, loaded).contract(trained.coarse_levels)
+  contract = tokenizer.load(workdirs, loaded).contract(
+    trained.coarse_levels, trained
+  )
   levels = contract.streams['mulan'].num_levels
   if mulan_levels is None and tokens:
     store = TokenStore(tokens, 'validation')
@@ -98,20 +100,24 @@ def bundle_workdirs(
 
 def _made(
   loaded: Mapping[str, Network], trained: TokenContract, dtype: DType
-) -> bool:
-  """Whether networks in `dtype` are those that made tokens."""
-  return trained.networks.keys() <= loaded.keys() and all(
-    loaded[stage].weights.rounded(dtype).sha256() == sha256
-    for stage, sha256 in trained.networks.items()
-  )
+) -> list[str]:
+  """The stages that, in `dtype`, are those that made tokens."""
+  made = []
+  for stage, sha256 in trained.networks.items():
+    if stage in loaded:
+      rounded = loaded[stage].weights.rounded(dtype)
+      if sha256 in (rounded.codes_sha256(), rounded.sha256()):
+        made.append(stage)
+  return made
 
 
 def _made_in(
   loaded: Mapping[str, Network], trained: TokenContract
 ) -> DType | None:
-  """The smallest type in which networks made tokens; None if they did not."""
-  kinds = reversed(tensor_file.DTYPES)
-  return next((kind for kind in kinds if _made(loaded, trained, kind)), None)
+  """The smallest type in which most networks made tokens; None if none did."""
+  made = {kind: len(_made(loaded, trained, kind)) for kind in DTYPES[::-1]}
+  best = max(made, key=made.__getitem__)
+  return best if made[best] else None
 
 
 def choose_mulan_levels(

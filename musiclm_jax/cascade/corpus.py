@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from musiclm_jax.data.batches import crop_starts
 from musiclm_jax.data.origins import Origins, ShardOrigins
 from musiclm_jax.data.sources import Source, open_source
 from musiclm_jax.data.token_store import (
+  CONTRACT,
   FOLDER,
   Plan,
   TokenRecord,
@@ -121,7 +123,11 @@ def tokenize(
     if split != 'train':
       pieces.captioned()  # what is wrong with them is said before the work
   trained = tokenizer.load(workdirs, dtype=dtype)
-  contract = trained.contract(coarse_levels)
+  begun = Path(out) / CONTRACT
+  goes_on = begun.exists() and not overwrite
+  contract = trained.contract(
+    coarse_levels, TokenContract.read(begun) if goes_on else None
+  )
   code = source_code.digest(__name__, contract.networks)
   if overwrite:
     ownership.clear(out, FOLDER)

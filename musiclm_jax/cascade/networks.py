@@ -44,6 +44,11 @@ class Network(Generic[Model]):
     return self.weights.sha256()
 
   @functools.cached_property
+  def codes_sha256(self) -> str:
+    """The hash of what makes its codes: a decoder may learn on."""
+    return self.weights.codes_sha256()
+
+  @functools.cached_property
   def identity(self) -> str:
     """The hash of weights and of what the config says beside them.
 

@@ -206,11 +206,15 @@ class Tokenizer:
     rows = [self._run(_embed_text, ('mulan',), batch) for batch in ids]
     return self.centre(np.concatenate(rows)[: len(words)], 'text')
 
-  def contract(self, coarse_levels: int) -> TokenContract:
+  def contract(
+    self, coarse_levels: int, like: TokenContract | None = None
+  ) -> TokenContract:
     """Makes the contract of the tokens that come out of here.
 
     Args:
       coarse_levels: Acoustic levels that the coarse stage shall model.
+      like: One to be compared with. Earlier versions wrote the hash of the
+        whole codec; where it is that of this one, it is kept.
 
     Raises:
       UsageError: If the codec has too few levels or another frame rate.
@@ -249,8 +253,15 @@ class Tokenizer:
       coarse_levels=coarse_levels,
       mulan_audio_mean=tuple(float(x) for x in audio_mean),
       mulan_text_mean=tuple(float(x) for x in text_mean),
-      networks={stage: self._networks[stage].sha256 for stage in self._stages},
+      networks=self._hashes(like.networks if like else {}),
     )
+
+  def _hashes(self, known: Mapping[str, str]) -> dict[str, str]:
+    networks = {stage: self._networks[stage] for stage in self._stages}
+    return {
+      stage: n.sha256 if known.get(stage) == n.sha256 else n.codes_sha256
+      for stage, n in networks.items()
+    }
 
   @property
   def _text_length(self) -> int:

@@ -24,6 +24,7 @@ from musiclm_jax.contracts.tensor_file import DType
 TRAINING_PLAYERS = ('discriminators',)
 FILES = ('config.json', 'players.json', 'weights.safetensors')
 CONTRACT = 'contract.json'
+_DECODER = 'params/codec/decoder/'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +74,12 @@ class Weights:
 
   def sha256(self) -> str:
     """Hashes names, shapes, types and bytes of what inference needs."""
-    digest = hashlib.sha256()
-    for name, array in self.arrays().items():
-      digest.update(f'{name} {array.dtype} {array.shape}\n'.encode())
-      digest.update(array.tobytes())
-    return digest.hexdigest()
+    return _hash(self.arrays())
+
+  def codes_sha256(self) -> str:
+    """As `sha256`, of what makes codes: a codec without its decoder."""
+    arrays = self.arrays().items()
+    return _hash({n: a for n, a in arrays if not n.startswith(_DECODER)})
 
 
 def write(folder: Path, weights: Weights, dtype: DType = 'float32') -> None:
@@ -128,6 +130,14 @@ def read(folder: Path) -> Weights:
     contract_json=contract.read_text() if contract.exists() else None,
     **tree,
   )
+
+
+def _hash(arrays: Mapping[str, np.ndarray]) -> str:
+  digest = hashlib.sha256()
+  for name, array in arrays.items():
+    digest.update(f'{name} {array.dtype} {array.shape}\n'.encode())
+    digest.update(array.tobytes())
+  return digest.hexdigest()
 
 
 def _json(node: Any) -> str:

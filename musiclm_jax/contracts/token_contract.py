@@ -74,7 +74,8 @@ class TokenContract:
     coarse_levels: Acoustic levels 1..coarse_levels are coarse, others fine.
     mulan_audio_mean: Mean audio embedding, subtracted before the RVQ [D].
     mulan_text_mean: Mean text embedding, subtracted before the RVQ [D].
-    networks: Stage name -> SHA-256 of the parameters that make the tokens.
+    networks: Stage name -> SHA-256 of the parameters that make the tokens:
+      of a codec its encoder and codebooks.
     schema_version: Of this record.
   """
 
@@ -150,7 +151,9 @@ class TokenContract:
       flatten_dict(json.loads(each.to_json()), sep='.')
       for each in (self, other)
     )
-    for field in sorted(mine.keys() | its.keys()):
+    # Means follow from networks, and are 128 numbers to read.
+    fields = mine.keys() | its.keys()
+    for field in sorted(fields, key=lambda name: ('mean' in name, name)):
       if mine.get(field) != its.get(field):
         raise UsageError(
           f'token contract differs in {field}: {here} has '

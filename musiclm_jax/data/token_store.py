@@ -36,16 +36,17 @@ from musiclm_jax.data.sources import SPLITS
 
 PIECES_PER_SHARD = 64
 _SUFFIX = '.array_record'
+CONTRACT = 'contract.json'
 FOLDER = ownership.Kind(
   'token store',
   (
-    'contract.json',
+    CONTRACT,
     *(f'{split}/plan.json' for split in SPLITS),
     *(f'{split}/[0-9]*-of-[0-9]*' for split in SPLITS),
   ),
   known=lambda folder: (
     {'schema_version', 'streams'}
-    <= ownership.object_in(folder / 'contract.json').keys()
+    <= ownership.object_in(folder / CONTRACT).keys()
   ),
 )
 _TOKENS = (
@@ -188,7 +189,7 @@ class TokenStoreWriter:
     self._folder = Path(folder) / split
     atomic_file.remove_leftovers(self._folder)
     self._plan = plan
-    path = Path(folder) / 'contract.json'
+    path = Path(folder) / CONTRACT
     if path.exists():
       there = TokenContract.read(path)
       there.check(contract, str(path), 'the given networks')
@@ -335,12 +336,12 @@ class TokenStore:
         empty.
     """
     folder = Path(folder)
-    if not (folder / 'contract.json').exists():
+    if not (folder / CONTRACT).exists():
       raise UsageError(
-        f"'{folder}' is no token store (it has no contract.json): make one "
+        f"'{folder}' is no token store (it has no {CONTRACT}): make one "
         'with python -m musiclm_jax.tokenize'
       )
-    self.contract = TokenContract.read(folder / 'contract.json')
+    self.contract = TokenContract.read(folder / CONTRACT)
     plan = _read_plan(folder / split / 'plan.json', split)
     self.crop_seconds = plan['crop_seconds']
     self.specs = self.contract.streams

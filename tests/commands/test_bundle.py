@@ -1,5 +1,6 @@
 """The bundle command: eight workdirs in, one checked folder out."""
 
+import dataclasses
 import json
 import shutil
 import types
@@ -86,15 +87,46 @@ def test_a_bundle_is_rounded_as_the_networks_that_made_the_tokens(
     bundling.bundle_workdirs(workdirs, tmp_path / 'c', dtype=kind)
 
 
-def export_workdir(workdir, out):
+@pytest.mark.parametrize('form', ['codes', 'whole'])
+def test_a_codec_may_change_in_what_makes_no_codes(
+  form, bundle, workdirs, write_stage, tmp_path
+):
+  """Its decoder learns on; `whole` is how contracts of before were written."""
+  assert bundle[1].returncode == 0
+  folder, out = tmp_path / 'w', tmp_path / 'b'
+  shutil.copytree(workdirs, folder)
+  contract = tokenizer.load(workdirs, dtype='bfloat16').contract(2)
+  codec = networks.read(workdirs / 'soundstream', 'soundstream')
+  whole = codec.rounded('bfloat16').sha256()
+  if form == 'whole':
+    of = {**contract.networks, 'soundstream': whole}
+    contract = dataclasses.replace(contract, networks=of)
+  for stage in bundles.LANGUAGE_MODELS:
+    shutil.rmtree(folder / stage)
+    write_stage(folder / stage, stage, contract.to_json())
+  assert bundling.bundle_workdirs(folder, out).contract == contract
+  codec = folder / 'soundstream'
+  export_workdir(workdirs / 'soundstream', codec, changed='decoder')
+  if form == 'codes':
+    assert bundling.bundle_workdirs(folder, out).contract == contract
+    assert networks.load(out, 'soundstream').sha256 != whole
+    export_workdir(workdirs / 'soundstream', codec, changed='encoder')
+  with pytest.raises(UsageError, match=r'networks\.soundstream: the networks'):
+    bundling.bundle_workdirs(folder, out)
+
+
+def export_workdir(workdir, out, changed=None):
   """Replaces the copy of a workdir by an export of its checkpoint."""
   read = networks.read_workdir(workdir)
   trees = jax.tree.map(jnp.asarray, (read.params, read.collections))
+  if changed:
+    part = trees[0]['codec'][changed]
+    trees[0]['codec'][changed] = jax.tree.map(lambda array: 2 * array, part)
   state = types.SimpleNamespace(
     step=1, params=trees[0], ema_params={}, collections=trees[1]
   )
   files = {file.name: file.read_text() for file in workdir.glob('*.txt')}
-  shutil.rmtree(out)
+  shutil.rmtree(out, ignore_errors=True)
   export.write(out, state, config=read.config, files=files, part_mb=0.02)
 
 

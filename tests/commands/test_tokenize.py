@@ -1,12 +1,14 @@
 """The tokenize command: music in, a token store out, bad calls refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from musiclm_jax.cascade import networks
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data.batches import token_batches
 from musiclm_jax.data.token_store import TokenStore
 
@@ -53,10 +55,19 @@ def test_the_contract_names_the_networks(tokens):
   assert np.isfinite(contract['mulan_audio_mean']).all()
 
 
+@pytest.mark.parametrize('form', ['codes', 'whole'])
 def test_the_same_call_again_does_nothing(
-  tokens, run_command, workdirs, music_folder
+  form, tokens, run_command, workdirs, music_folder, tmp_path
 ):
-  folder, _ = tokens
+  """Stores of before, with the hash of a whole codec, included."""
+  folder = tmp_path / 'store'
+  shutil.copytree(tokens[0], folder)
+  if form == 'whole':
+    codec = networks.load(workdirs / 'soundstream', 'soundstream')
+    contract = json.loads((folder / 'contract.json').read_text())
+    contract['networks']['soundstream'] = codec.sha256
+    text = TokenContract.from_json(json.dumps(contract)).to_json()
+    (folder / 'contract.json').write_text(text)
   before = {p: p.stat().st_mtime_ns for p in folder.rglob('*') if p.is_file()}
   lost = next(folder.glob('test/*.array_record'))
   data = lost.read_bytes()
