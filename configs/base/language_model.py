@@ -30,7 +30,11 @@ _EVERY = {
     'acoustic_frame_rate': 50.0,
     'coarse_levels': 4,
   },
-  'loss': {'all_levels_probability': 0.5, 'no_levels_probability': 0.1},
+  'loss': {
+    'all_levels_probability': 0.5,
+    'no_levels_probability': 0.1,
+    'wrong_level_probability': 0.0,
+  },
   'optimizer': {'lm': {**sections.PLAYER, 'b2': 0.95, 'weight_decay': 0.01}},
   'data': {'other_window_probability': 0.5, 'eval_batches': 8},
 }

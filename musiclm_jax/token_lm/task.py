@@ -46,6 +46,9 @@ class TokenLMTask:
     no_semantic_probability: Of masking all semantic and MuLan tokens that
       condition an example in training: the model that guidance pushes away
       from, where it shall push towards semantic tokens.
+    wrong_level_probability: Of a MuLan level, if those above it are right, to
+      be another example's in training, and with it all below. Text tokens are
+      wrong so often; who has met no wrong ones trusts them too much.
   """
 
   lm: LanguageModel
@@ -53,6 +56,7 @@ class TokenLMTask:
   no_levels_probability: float = 0.0
   no_melody_probability: float = 0.0
   no_semantic_probability: float = 0.0
+  wrong_level_probability: float = 0.0
   # YNNPACK leaves one of two threads idle in the products of attention's tiles.
   compiler_options: ClassVar[Mapping[str, Mapping[str, str]]] = {
     'cpu': {'xla_cpu_experimental_ynn_fusion_type': ''}
@@ -100,6 +104,13 @@ class TokenLMTask:
     forgotten = draws < self.no_melody_probability
     return batch | {'melody': jnp.where(forgotten, UNKNOWN, melody)}
 
+  def _with_wrong_levels(self, batch: Batch, rng: PRNGKey) -> Batch:
+    """Takes the deeper MuLan levels of some examples from others."""
+    mulan = batch['mulan']
+    draws = jax.random.uniform(rng, mulan.shape) < self.wrong_level_probability
+    wrong = jnp.cumsum(draws, axis=1) > 0
+    return batch | {'mulan': jnp.where(wrong, jnp.roll(mulan, 1, 0), mulan)}
+
   def _loss(self, params, collections, batch, rng, step):
     """Conditioning enters neither the sum nor the count."""
     level_rng, dropout_rng = jax.random.split(rng)
@@ -113,6 +124,8 @@ class TokenLMTask:
     if self.lm.layout.melody:
       # The next key after those of `split`: without a melody nothing changes.
       batch = self._without_melodies(batch, jax.random.fold_in(rng, 2))
+    if self.wrong_level_probability:
+      batch = self._with_wrong_levels(batch, jax.random.fold_in(rng, 4))
     if 'semantic' in self.lm.layout.dropped:
       draws = jax.random.uniform(jax.random.fold_in(rng, 3), kept.shape)
       free = draws < self.no_semantic_probability

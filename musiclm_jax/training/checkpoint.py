@@ -213,8 +213,9 @@ def _best_first(checkpoints: Path) -> list[Path]:
 
 def _read_step(path: Path) -> Checkpoint:
   metadata, state = read_metadata(path), plain_file(path) / STATE
-  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-    stored = reader.metadata(state).item_metadata.tree
+  # The handler alone: a `Checkpointer` warns that `state` is not a whole step.
+  with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
+    stored = reader.metadata(state).tree
     averaged = any(name.startswith('ema_params/') for name in stored)
     source = 'ema_params' if averaged else 'params'
     wanted = {

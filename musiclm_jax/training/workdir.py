@@ -44,6 +44,7 @@ _RESTING = 'adam'  # of a player without parameters, which a config leaves out
 _ADDED = {
   'layout.semantic': True,
   'loss.no_semantic_probability': 0.0,
+  'loss.wrong_level_probability': 0.0,
   'data.mark_true_pairs': False,
   'loss.split_share': 0.0,
   'model.attention_seconds': None,

@@ -194,6 +194,12 @@ SEQUENCES = Chapter(
       'MusicLM §3.2',
     ),
     Number(
+      "share of MuLan levels that are another example's in training",
+      0.0,
+      _all('loss.wrong_level_probability'),
+      'MusicLM §3.2',
+    ),
+    Number(
       'share of examples whose MuLan tokens are of another window',
       0.0,
       _all('data.other_window_probability'),

@@ -227,6 +227,38 @@ def test_level_dropout_has_its_probabilities():
   assert (strict == 12).all()
 
 
+def test_a_wrong_level_takes_those_below_it_along():
+  task = make_task('semantic', wrong_level_probability=0.4)
+  rows, levels = 4000, 12
+  own = jnp.tile(jnp.arange(rows)[:, None], (1, levels))
+  batch = task._with_wrong_levels({'mulan': own}, jax.random.key(0))
+  right = np.asarray(batch['mulan'] == own)
+  np.testing.assert_allclose(
+    right.mean(axis=0), 0.6 ** np.arange(1, levels + 1), atol=0.03
+  )
+  assert (np.diff(right.astype(int), axis=1) <= 0).all()
+  others = np.asarray(batch['mulan'])[~right]
+  assert (others == np.roll(np.asarray(own), 1, axis=0)[~right]).all()
+
+
+def test_wrong_levels_are_of_training_alone():
+  _, params = made('semantic')
+  batch, key = make_batch(64), jax.random.key(0)
+  losses = {}
+  for share in (0.0, 1.0):
+    task = make_task('semantic', wrong_level_probability=share)
+    losses[share] = float(
+      jax.jit(task.losses()['lm'])(params, {}, batch, key, 0)[0]
+    )
+    metrics = jax.jit(task.evaluate)(params, {}, batch)
+    expected = _nll('semantic')(batch).mean(1)
+    np.testing.assert_allclose(metrics['nll'], expected, rtol=1e-5)
+  rolled = batch | {'mulan': jnp.roll(batch['mulan'], 1, axis=0)}
+  plain = jax.jit(make_task('semantic').losses()['lm'])
+  assert losses[1.0] != losses[0.0]
+  assert losses[1.0] == float(plain(params, {}, rolled, key, 0)[0])
+
+
 def test_training_drops_levels_and_units_and_evaluation_neither():
   task = make_task('semantic', dropout_rate=0.5, all_levels_probability=0.0)
   _, params = made('semantic')
