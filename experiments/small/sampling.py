@@ -22,12 +22,10 @@ _MODEL = path_flags.DEFINE_path('model', 'runs/small', 'Folder of the model.')
 # Temperatures of semantic, coarse and fine; top-p, guidance of the first two.
 SETTINGS: dict[str, tuple[tuple, tuple, tuple]] = {
   'as_trained': ((1.0, 1.0, 1.0), (1.0, 1.0), (1.0, 1.0)),
-  'cool': ((0.95, 0.9, 0.6), (0.97, 0.95), (1.0, 1.0)),
-  'guided': ((1.0, 0.95, 0.6), (0.97, 0.95), (1.0, 1.5)),
-  'guided_more': ((1.0, 0.95, 0.4), (0.95, 0.9), (2.0, 2.0)),
-  'narrow': ((1.0, 0.9, 0.5), (1.0, 0.9), (1.0, 1.0)),
-  'cooler': ((1.0, 0.85, 0.6), (1.0, 0.95), (1.0, 1.0)),
-  'coolest': ((0.95, 0.8, 0.6), (1.0, 0.95), (1.0, 1.0)),
+  'cool': ((0.95, 0.9, 0.2), (0.97, 0.95), (1.0, 1.0)),
+  'guided': ((0.95, 0.9, 0.2), (0.97, 0.95), (3.0, 1.0)),
+  'guided_twice': ((0.95, 0.9, 0.2), (0.97, 0.95), (3.0, 1.5)),
+  'guided_more': ((0.95, 0.9, 0.2), (0.97, 0.95), (3.0, 2.0)),
 }
 
 
