@@ -3,18 +3,19 @@
 import ast
 import json
 import re
+from pathlib import Path
 
 import pytest
 
-from experiments.colab import execute
-
+ROOT = Path(__file__).parents[3]
+NOTEBOOK = ROOT / 'experiments' / 'colab' / 'musiclm_jax.ipynb'
 # Of machines that nobody else has.
 _OWN = re.compile(r'/(home|root|work|tmp|Users|content)/')
 
 
 @pytest.fixture(scope='module')
 def cells():
-  notebook = json.loads(execute.NOTEBOOK.read_text(encoding='utf-8'))
+  notebook = json.loads(NOTEBOOK.read_text(encoding='utf-8'))
   return [c for c in notebook['cells'] if c['cell_type'] == 'code']
 
 
