@@ -8,11 +8,9 @@ Its environment is new and goes again; the notebook installs the package.
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
+import venv
 from pathlib import Path
-
-from absl import flags
 
 from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts import atomic_file
@@ -23,17 +21,13 @@ _CELL_SECONDS = 1800
 # Nothing that lies in a checkout may help the package, or be left in it.
 _NOT_INSTALLED = ('.*', 'runs', 'build', 'dist', '*.egg-info', '__pycache__')
 _OUT = path_flags.DEFINE_path('out', None, 'Where the executed notebook goes.')
-_PYTHON = flags.DEFINE_string(
-  'python', sys.executable, 'Which Python the environment is of.'
-)
 
 
-def execute(notebook: Path, python: str) -> str:
+def execute(notebook: Path) -> str:
   """Runs all cells of a notebook, in an empty folder.
 
   Args:
     notebook: It.
-    python: An interpreter that can make environments.
 
   Returns:
     The notebook with what its cells gave.
@@ -47,7 +41,7 @@ def execute(notebook: Path, python: str) -> str:
     ignored = shutil.ignore_patterns(*_NOT_INSTALLED)
     shutil.copytree(HERE.parents[1], source, ignore=ignored)
     work.mkdir()
-    subprocess.run([python, '-m', 'venv', folder / 'venv'], check=True)
+    venv.create(folder / 'venv', with_pip=True)
     programs = folder / 'venv' / 'bin'
     pip = [programs / 'python', '-m', 'pip', 'install', '--quiet']
     subprocess.run([*pip, '-r', HERE / 'requirements.txt'], check=True)
@@ -75,7 +69,7 @@ def execute(notebook: Path, python: str) -> str:
 def main() -> None:
   """Executes it and writes the result."""
   cli.require(_OUT)
-  done = execute(NOTEBOOK, _PYTHON.value)
+  done = execute(NOTEBOOK)
   atomic_file.write_text(_OUT.value, done)
   cli.report(f"executed: '{_OUT.value}'")
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from experiments.clips import clips
+from experiments.tiny_cascade.music import dead_share
 from musiclm_jax import cli, path_flags
 from musiclm_jax.cascade.musiclm import MusicLM
 from musiclm_jax.evaluation import held_out
 from musiclm_jax.evaluation.clips import ClipFolder
 
 CAPTIONS, SECONDS, SEED = 24, 10.0, 5
-_FRAME, _SILENT_DBFS = 2400, -60.0  # 100 ms
 _MODEL = path_flags.DEFINE_path('model', 'runs/small', 'Folder of the model.')
 # Temperatures of semantic, coarse and fine; top-p, guidance of the first two.
 SETTINGS: dict[str, tuple[tuple, tuple, tuple]] = {
@@ -48,7 +48,8 @@ def main() -> None:
     )
     found = clips.distance(folder / name)
     words = ', '.join(f'{key} {value:.2f}' for key, value in found.items())
-    print(f'{name}: {words}, silence {silence(music.waveform):.1%}', flush=True)
+    silence = np.mean([dead_share(row) for row in music.waveform])
+    print(f'{name}: {words}, silence {silence:.1%}', flush=True)
 
 
 def fields(
@@ -62,14 +63,6 @@ def fields(
     for kind, values in kinds.items()
     for stage, value in zip(stages, values, strict=False)
   }
-
-
-def silence(waveforms: np.ndarray) -> float:
-  """Share of the 100 ms of clips [N, S] that are below -60 dBFS."""
-  whole = waveforms.shape[1] // _FRAME * _FRAME
-  frames = waveforms[:, :whole].reshape(len(waveforms), -1, _FRAME)
-  level = 20 * np.log10(np.sqrt(np.square(frames).mean(axis=-1)) + 1e-9)
-  return float(np.mean(level < _SILENT_DBFS))
 
 
 if __name__ == '__main__':

@@ -4,11 +4,15 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from musiclm_jax.cascade import bundle, networks, provenance, tokenizer
+from musiclm_jax.cascade import (
+  bundle,
+  held_out_nll,
+  networks,
+  provenance,
+  tokenizer,
+)
 from musiclm_jax.cascade.bundle import Bundle
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.cascade.sampling import SamplingConfig
@@ -18,7 +22,6 @@ from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data.token_store import TokenStore
 
 MAX_RECORDS = 64
-_BATCH_SIZE = 16
 
 
 def bundle_workdirs(
@@ -59,15 +62,7 @@ def bundle_workdirs(
   )
   more = set(bundle.stages_of(trained)) - loaded.keys()
   loaded |= networks.load_all(workdirs, tuple(sorted(more)))
-  made_in = _made_in(loaded, trained)
-  dtype = dtype or made_in or 'float32'
-  made = _made(loaded, trained, dtype)
-  if made_in not in (None, dtype) and len(made) < len(trained.networks):
-    raise UsageError(
-      f'--dtype={dtype}: the tokens that the language models learned were made '
-      f'by networks in {made_in}, and rounded ones make others: leave --dtype '
-      f'out, or run tokenize with --dtype={dtype} and train on its tokens'
-    )
+  dtype = _choose_dtype(loaded, trained, dtype)
   if dtype != 'float32':
     loaded = {
       stage: networks.build(network.weights.rounded(dtype))
@@ -98,6 +93,27 @@ def bundle_workdirs(
   )
 
 
+def _choose_dtype(
+  loaded: Mapping[str, Network], trained: TokenContract, dtype: DType | None
+) -> DType:
+  """The smallest type in which most networks made tokens, or `dtype`.
+
+  Raises:
+    UsageError: If `dtype` is given, and is not that of all of them.
+  """
+  made = {kind: _made(loaded, trained, kind) for kind in DTYPES[::-1]}
+  best = max(made, key=lambda kind: len(made[kind]))
+  if not made[best]:
+    return dtype or 'float32'
+  if dtype not in (None, best) and len(made[dtype]) < len(trained.networks):
+    raise UsageError(
+      f'--dtype={dtype}: the tokens that the language models learned were made '
+      f'by networks in {best}, and rounded ones make others: leave --dtype '
+      f'out, or run tokenize with --dtype={dtype} and train on its tokens'
+    )
+  return dtype or best
+
+
 def _made(
   loaded: Mapping[str, Network], trained: TokenContract, dtype: DType
 ) -> list[str]:
@@ -106,18 +122,9 @@ def _made(
   for stage, sha256 in trained.networks.items():
     if stage in loaded:
       rounded = loaded[stage].weights.rounded(dtype)
-      if sha256 in (rounded.codes_sha256(), rounded.sha256()):
+      if sha256 == rounded.codes_sha256() or sha256 == rounded.sha256():
         made.append(stage)
   return made
-
-
-def _made_in(
-  loaded: Mapping[str, Network], trained: TokenContract
-) -> DType | None:
-  """The smallest type in which most networks made tokens; None if none did."""
-  made = {kind: len(_made(loaded, trained, kind)) for kind in DTYPES[::-1]}
-  best = max(made, key=made.__getitem__)
-  return best if made[best] else None
 
 
 def choose_mulan_levels(
@@ -139,39 +146,16 @@ def choose_mulan_levels(
   Raises:
     UsageError: If no record has captions.
   """
-  layout = semantic.model.layout
-  frames = layout.predicted.num_frames
-  # Spread over the split, as neighbours are of one piece.
-  picked = np.linspace(0, len(store) - 1, min(len(store), MAX_RECORDS))
-  records = [store.record(int(i)) for i in picked]
-  records = [r for r in records if r.mulan_text is not None]
+  records = held_out_nll.captioned_records(store, MAX_RECORDS)
   if not records:
     raise UsageError(
       'the validation split of this token store has no captions: leave out '
       '--tokens, or give --mulan_levels'
     )
-  text = np.stack([r.mulan_text[0] for r in records])
-  music = {'semantic': np.stack([r.semantic[:frames] for r in records])}
-  if melody := layout.melody:
-    music['melody'] = np.stack([r.melody[: melody.num_frames] for r in records])
-  nll = jax.jit(semantic.model.nll)
-
-  def mean(levels: int) -> float:
-    sums = [
-      nll(
-        semantic.params,
-        semantic.collections,
-        {
-          name: rows[k : k + _BATCH_SIZE]
-          for name, rows in ({'mulan': text} | music).items()
-        },
-        jnp.int32(levels),
-      ).sum()
-      for k in range(0, len(records), _BATCH_SIZE)
-    ]
-    return float(sum(sums)) / music['semantic'].size
-
-  costs = [mean(levels) for levels in range(layout.mulan.num_levels + 1)]
+  text = np.stack([record.mulan_text[0] for record in records])
+  nll = held_out_nll.open_nll(semantic, records)
+  most = semantic.model.layout.mulan.num_levels
+  costs = [nll(text, levels) for levels in range(most + 1)]
   chosen = int(np.argmin(costs))
   if chosen == 0 and report is not None:
     best = 1 + int(np.argmin(costs[1:]))

@@ -64,9 +64,7 @@ def test_a_bundle_is_rounded_as_the_networks_that_made_the_tokens(
   whole = tokenizer.load(workdirs).contract(2)
   stages = bundles.TOKENIZERS
   assert all(contract.networks[s] != whole.networks[s] for s in stages)
-  for stage in bundles.LANGUAGE_MODELS:
-    shutil.rmtree(folder / stage)
-    write_stage(folder / stage, stage, contract.to_json())
+  retrain(folder, contract, write_stage)
   if source == 'exported':
     for stage in stages:
       export_workdir(workdirs / stage, folder / stage)
@@ -101,9 +99,7 @@ def test_a_codec_may_change_in_what_makes_no_codes(
   if form == 'whole':
     of = {**contract.networks, 'soundstream': whole}
     contract = dataclasses.replace(contract, networks=of)
-  for stage in bundles.LANGUAGE_MODELS:
-    shutil.rmtree(folder / stage)
-    write_stage(folder / stage, stage, contract.to_json())
+  retrain(folder, contract, write_stage)
   assert bundling.bundle_workdirs(folder, out).contract == contract
   codec = folder / 'soundstream'
   export_workdir(workdirs / 'soundstream', codec, changed='decoder')
@@ -113,6 +109,13 @@ def test_a_codec_may_change_in_what_makes_no_codes(
     export_workdir(workdirs / 'soundstream', codec, changed='encoder')
   with pytest.raises(UsageError, match=r'networks\.soundstream: the networks'):
     bundling.bundle_workdirs(folder, out)
+
+
+def retrain(folder, contract, write_stage):
+  """Replaces the language models by some that learned tokens of a contract."""
+  for stage in bundles.LANGUAGE_MODELS:
+    shutil.rmtree(folder / stage)
+    write_stage(folder / stage, stage, contract.to_json())
 
 
 def export_workdir(workdir, out, changed=None):

@@ -5,9 +5,8 @@
 
 import os
 import re
-import shutil
 import subprocess
-import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -23,8 +22,6 @@ COMMANDS = [
   for line in block.splitlines()
   if re.match('(pip|python|make) ', line)
 ]
-# What lies in a checkout and not in a repository.
-_LEFTOVERS = ('.venv*', '.jax_cache', 'runs', 'build', 'dist', '*.egg-info')
 
 
 @pytest.fixture(scope='module')
@@ -32,8 +29,8 @@ def machine(tmp_path_factory):
   """A checkout in which nothing was done, and an empty environment."""
   folder = tmp_path_factory.mktemp('machine')
   checkout = folder / 'musiclm_jax'
-  shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(*_LEFTOVERS))
-  subprocess.run([sys.executable, '-m', 'venv', folder / 'own'], check=True)
+  subprocess.run(['git', 'clone', '--quiet', ROOT, checkout], check=True)
+  venv.create(folder / 'own', with_pip=True)
   (folder / 'home').mkdir()
   kept = ('LANG', 'PIP_INDEX_URL', 'PIP_EXTRA_INDEX_URL', 'PIP_CONFIG_FILE')
   environment = {name: os.environ[name] for name in kept if name in os.environ}

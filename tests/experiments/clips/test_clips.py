@@ -23,8 +23,12 @@ def test_the_page_plays_what_is_there():
   assert sum(sizes) <= MEGABYTES * 1e6
 
 
-def test_a_codec_takes_pieces_away_from_held_out_music():
+def test_real_music_is_nearest_to_held_out_music():
   found = clips.distances()
   assert set(found) == set(clips.GROUPS)
-  for measure in clips.MEASURES:
-    assert found['real'][measure] < found['coded'][measure], measure
+  real = found.pop('real')
+  for measure in clips.MEASURES:  # the same pieces
+    assert real[measure] < found['coded'][measure], measure
+  # FAD of five clips is their own spread; KAD is not. Five unconditional
+  # clips are as near as five real ones, to a thousandth.
+  assert all(real['kad'] <= row['kad'] for row in found.values())
