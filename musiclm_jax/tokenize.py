@@ -52,6 +52,12 @@ _BATCH_SIZE = flags.DEFINE_integer(
 _COARSE_LEVELS = flags.DEFINE_integer(
   'coarse_levels', 4, 'Acoustic levels of the coarse stage.'
 )
+_ACOUSTIC = flags.DEFINE_bool(
+  'acoustic',
+  True,
+  'Whether there are acoustic tokens. The semantic stage needs none, and '
+  'without them more music becomes tokens in the same time.',
+)
 _DTYPE = flags.DEFINE_enum(
   'dtype',
   'float32',
@@ -103,6 +109,7 @@ def main() -> None:
       cutting,
       splits=_SPLITS.value,
       coarse_levels=_COARSE_LEVELS.value,
+      acoustic=_ACOUSTIC.value,
       dtype=_DTYPE.value,
       overwrite=_OVERWRITE.value,
       process_index=jax.process_index(),

@@ -92,6 +92,7 @@ def tokenize(
   *,
   splits: Sequence[str],
   coarse_levels: int,
+  acoustic: bool = True,
   dtype: DType = 'float32',
   overwrite: bool = False,
   process_index: int = 0,
@@ -108,6 +109,7 @@ def tokenize(
     cutting: Of the music.
     splits: Names.
     coarse_levels: Acoustic levels of the coarse stage.
+    acoustic: Whether records hold acoustic tokens.
     dtype: That the networks' weights are rounded to; see `tensor_file`.
     overwrite: Whether a store that is there is replaced.
     process_index: Of this process.
@@ -133,7 +135,7 @@ def tokenize(
     ownership.clear(out, FOLDER)
   for split, pieces in opened.items():
     corpus = SplitTokenizer(
-      trained, pieces, split, cutting, report, progress, code
+      trained, pieces, split, cutting, report, progress, code, acoustic
     )
     left_out = corpus.write(out, source, contract, process_index, process_count)
     if left_out.short_pieces:
@@ -182,6 +184,7 @@ class SplitTokenizer:
     report: Takes lines for the user.
     progress: Takes events, counted in crops.
     code: Hash of the code that makes the tokens.
+    acoustic: Whether there are acoustic tokens among them.
   """
 
   tokenizer: Tokenizer
@@ -191,6 +194,7 @@ class SplitTokenizer:
   report: Report = lambda line: None
   progress: ProgressCallback | None = None
   code: str = ''
+  acoustic: bool = True
 
   def write(
     self,
@@ -228,6 +232,7 @@ class SplitTokenizer:
       cutting.hop,
       cutting.min_dbfs,
       source_name,
+      self.acoustic,
     )
     writer = TokenStoreWriter(folder, self.split, plan, contract)
     origins = Origins(self.source, captioned=self.split != 'train')
@@ -307,7 +312,7 @@ class SplitTokenizer:
     """All that records need of a batch, rows of which are its crops."""
     waveform = next(waveforms)
     levels = [rms_dbfs(row) for row in waveform[: len(batch)]]
-    tokens = self.tokenizer.encode(waveform)
+    tokens = self.tokenizer.encode(waveform, self.acoustic)
     made = {
       **tokens,
       'streams': np.array(list(tokens)),

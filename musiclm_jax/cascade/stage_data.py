@@ -100,15 +100,20 @@ def read_contract(tokens: str, layout: Any) -> TokenContract:
     UsageError: If the folder is no store or lacks a stream; naming the first
       field that differs otherwise.
   """
-  contract = TokenStore(tokens, 'train').contract
+  store = TokenStore(tokens, 'train')
+  contract = store.contract
   for segment in layout.segments:
-    if segment.stream not in contract.streams:
-      raise UsageError(
-        f'the token store {tokens} has no {segment.stream} tokens: train '
-        f'{" and ".join(OPTIONAL)} and make the tokens again, or leave '
-        f'--config.layout.{segment.stream} out'
+    if segment.stream not in store.specs:
+      remedy = (
+        'make the tokens again without --noacoustic'
+        if segment.stream == 'acoustic'
+        else f'train {" and ".join(OPTIONAL)} and make the tokens again, or '
+        f'leave --config.layout.{segment.stream} out'
       )
-    spec = contract.streams[segment.stream]
+      raise UsageError(
+        f'the token store {tokens} has no {segment.stream} tokens: {remedy}'
+      )
+    spec = store.specs[segment.stream]
     last = segment.first_level + segment.num_levels
     ours = {
       'codebook_size': segment.codebook_size,
@@ -311,8 +316,9 @@ def _melodies(inputs: Inputs) -> Data:
 
 def _tokens(inputs: Inputs) -> Data:
   splits = tuple(TokenStore(inputs.tokens, s) for s in ('train', 'validation'))
-  if inputs.layout.melody:
-    inputs.options['streams'] = ('semantic', 'acoustic', 'melody')
+  # Crops of all stages begin on semantic frames.
+  streams = {'semantic'} | {s.stream for s in inputs.layout.segments}
+  inputs.options['streams'] = sorted(streams - {'mulan'})
   return _both_splits(batches.token_batches, splits, inputs)
 
 

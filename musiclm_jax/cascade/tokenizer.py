@@ -82,12 +82,15 @@ class Tokenizer:
       stage for stage in (*TOKENIZERS, *OPTIONAL) if stage in networks
     )
 
-  def encode(self, waveform: Waveform) -> dict[str, np.ndarray]:
+  def encode(
+    self, waveform: Waveform, acoustic: bool = True
+  ) -> dict[str, np.ndarray]:
     """Encodes crops, compiled once for each shape.
 
     Args:
       waveform: float32 [B, S] at 24 kHz, S a multiple of 960 so that one
         semantic frame is exactly two acoustic ones.
+      acoustic: Whether there shall be acoustic tokens, which cost most.
 
     Returns:
       int32 {'mulan' [B, 12], 'semantic' [B, S / 960],
@@ -103,11 +106,14 @@ class Tokenizer:
         f'a crop of {samples} samples is no whole number of semantic frames: '
         f'choose a multiple of {1 / SEMANTIC_FRAME_RATE} s'
       )
-    tokens = self._run(_audio_tokens, self._stages, waveform)
+    stages = [s for s in self._stages if acoustic or s != 'soundstream']
+    tokens = self._run(_audio_tokens, stages, waveform)
     frames = samples // FRAME_SAMPLES
-    made = tokens['acoustic'].shape[1], tokens['semantic'].shape[1]
+    wanted = {'semantic': frames} | (
+      {'acoustic': 2 * frames} if acoustic else {}
+    )
     # The contract has checked the codec: else a stream would slip unseen.
-    assert made == (2 * frames, frames), made
+    assert all(tokens[s].shape[1] == n for s, n in wanted.items()), wanted
     return tokens
 
   def encode_melody(self, waveform: Waveform) -> np.ndarray:
@@ -361,15 +367,16 @@ def _audio_tokens(
 ) -> dict[str, Codes | Tokens]:
   semantic: SemanticFeatures = networks['w2v_bert'].model
   codebook: SemanticCodebook = networks['kmeans'].model
-  codec: Codec = networks['soundstream'].model
 
   features = semantic.features(*parts['w2v_bert'], waveform)
   embedding = _embed_audio(networks, parts, waveform)
   tokens = {
     'mulan': _quantize(networks, parts, embedding, 'audio'),
     'semantic': codebook.assign(parts['kmeans'][1], features)[..., 0],
-    'acoustic': codec.encode(*parts['soundstream'], waveform),
   }
+  if 'soundstream' in parts:
+    codec: Codec = networks['soundstream'].model
+    tokens['acoustic'] = codec.encode(*parts['soundstream'], waveform)
   seconds = waveform.shape[-1] / SAMPLE_RATE
   if 'melody' in parts and melody_spec(networks).num_frames(seconds):
     tokens['melody'] = _melody_tokens(networks, parts, waveform)

@@ -71,7 +71,7 @@ class TokenRecord:
     piece_mulan: The same of all N crops of the piece [N, 12].
     piece_starts: Their starts in seconds [N].
     semantic: [Ts].
-    acoustic: [Ta, Q].
+    acoustic: [Ta, Q]; None where a store is for the semantic stage alone.
     melody: [N, Q] of its windows; None where there was no network for it.
     mulan_text: Text tokens of n captions of the crop [n, 12]; None in the
       train split, where captions do not enter.
@@ -84,7 +84,7 @@ class TokenRecord:
   piece_mulan: np.ndarray
   piece_starts: np.ndarray
   semantic: np.ndarray
-  acoustic: np.ndarray
+  acoustic: np.ndarray | None = None
   mulan_text: np.ndarray | None = None
   melody: np.ndarray | None = None
 
@@ -132,6 +132,7 @@ class Plan:
     hop_seconds: From one crop of a piece to the next.
     min_dbfs: Softer crops are left out.
     source: The `kind:DIR` that was read, for the reader's information.
+    acoustic: Whether records hold acoustic tokens.
   """
 
   pieces: tuple[str, ...]
@@ -139,6 +140,7 @@ class Plan:
   hop_seconds: float
   min_dbfs: float
   source: str
+  acoustic: bool = True
 
   @property
   def num_shards(self) -> int:
@@ -153,6 +155,7 @@ class Plan:
     """The plan as JSON; pieces as their number and hash."""
     digest = hashlib.sha256(name_to_bytes('\n'.join(self.pieces))).hexdigest()
     fields = {
+      'acoustic': self.acoustic,
       'crop_seconds': self.crop_seconds,
       'hop_seconds': self.hop_seconds,
       'min_dbfs': self.min_dbfs,
@@ -325,7 +328,7 @@ class TokenStore:
   Attributes:
     contract: What the tokens mean.
     crop_seconds: Length of every record.
-    specs: Of each stream of tokens.
+    specs: Of each stream of tokens that its records hold.
   """
 
   def __init__(self, folder: str | os.PathLike, split: str):
@@ -344,7 +347,11 @@ class TokenStore:
     self.contract = TokenContract.read(folder / CONTRACT)
     plan = _read_plan(folder / split / 'plan.json', split)
     self.crop_seconds = plan['crop_seconds']
-    self.specs = self.contract.streams
+    self.specs = {
+      stream: spec
+      for stream, spec in self.contract.streams.items()
+      if stream != 'acoustic' or plan['acoustic']
+    }
     self._paths = _shard_paths(folder / split, plan['num_shards'])
     self._ends = np.cumsum([_num_records(path) for path in self._paths])
     self._records = record_file.source(self._paths)
@@ -392,7 +399,7 @@ def _check_plan(path: Path, plan: Plan) -> None:
 
 def _read_plan(path: Path, split: str) -> dict:
   try:
-    plan = json.loads(path.read_text(encoding='utf-8'))
+    plan = {'acoustic': True} | json.loads(path.read_text(encoding='utf-8'))
     kinds = {'num_shards': int, 'crop_seconds': float, 'source': str}
     return plan | {name: kind(plan[name]) for name, kind in kinds.items()}
   except FileNotFoundError as error:

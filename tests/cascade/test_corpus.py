@@ -4,9 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_layouts import small_layout
 
+from musiclm_jax.cascade import stage_data
 from musiclm_jax.cascade.corpus import Cutting, LeftOut, SplitTokenizer
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.data.batches import token_batches
 from musiclm_jax.data.token_store import TokenStore
 
 
@@ -54,17 +57,15 @@ class Echo:
   calls = 0
   dies_at = None
 
-  def encode(self, waveform):
+  def encode(self, waveform, acoustic=True):
     self.calls += 1
     if self.calls == self.dies_at:
       raise KeyboardInterrupt
     assert waveform.shape == (4, 48000), 'one shape, one program'
     first = np.round(waveform[:, :1] * 100).astype(int)
-    return {
-      'mulan': first.repeat(12, 1),
-      'semantic': first.repeat(50, 1),
-      'acoustic': first[:, :, None].repeat(100, 1).repeat(4, 2),
-    }
+    tokens = {'mulan': first.repeat(12, 1), 'semantic': first.repeat(50, 1)}
+    codes = first[:, :, None].repeat(100, 1).repeat(4, 2)
+    return tokens | ({'acoustic': codes} if acoustic else {})
 
   def encode_text(self, captions):
     assert len(captions) == 16
@@ -80,6 +81,7 @@ def tokenize(
   max_pieces=None,
   min_dbfs=-120.0,
   echo=None,
+  acoustic=True,
   **options,
 ):
   source, events = Ramp(), []
@@ -89,6 +91,7 @@ def tokenize(
     split,
     Cutting(crop, None, 4, max_pieces, min_dbfs),
     progress=events.append,
+    acoustic=acoustic,
   )
   left_out = corpus.write(folder, 'ramp:x', tiny.contract, **options)
   return source, left_out, events
@@ -139,6 +142,26 @@ def test_tokens_of_another_level_are_not_mixed(tiny, tmp_path):
   tokenize(tmp_path, tiny)
   with pytest.raises(UsageError, match='with min_dbfs'):
     tokenize(tmp_path, tiny, min_dbfs=-50.0)
+
+
+def test_a_store_without_acoustic_tokens_serves_the_semantic_stage(
+  tiny, tmp_path
+):
+  tokenize(tmp_path, tiny, acoustic=False)
+  store = TokenStore(tmp_path, 'train')
+  assert 'acoustic' not in store.specs
+  assert store.contract == tiny.contract, 'what semantic tokens mean stays'
+  assert store.record(0).acoustic is None
+  options = dict(batch_size=2, other_window_probability=0.0, seed=0)
+  crops = token_batches(
+    store, crop_seconds=1.0, streams=('semantic',), **options
+  )
+  assert next(crops).keys() == {'mulan', 'semantic'}
+  stage_data.read_contract(str(tmp_path), small_layout('semantic', 0.8))
+  with pytest.raises(UsageError, match='without --noacoustic'):
+    stage_data.read_contract(str(tmp_path), small_layout('coarse', 0.4))
+  with pytest.raises(UsageError, match='begun with acoustic False'):
+    tokenize(tmp_path, tiny)
 
 
 def test_held_out_crops_keep_several_captions(tiny, tmp_path):

@@ -103,6 +103,14 @@ def test_streams_describe_the_same_time(tokenizer):
   assert (tokens['mulan'][1] == 2).all(), 'the audio mean is subtracted'
 
 
+def test_the_codec_rests_where_nobody_wants_its_tokens(tokenizer):
+  waveform = np.ones((2, 4 * 960), np.float32)
+  every, some = (tokenizer.encode(waveform, wanted) for wanted in (True, False))
+  assert every.keys() - some.keys() == {'acoustic'}
+  for stream, tokens in some.items():
+    np.testing.assert_array_equal(tokens, every[stream])
+
+
 def test_a_fraction_of_a_frame_is_refused(tokenizer):
   with pytest.raises(UsageError, match=r'0\.04 s'):
     tokenizer.encode(np.zeros((1, 1000), np.float32))
