@@ -131,6 +131,14 @@ class Artifacts:
     return open_split(self.demo, 'train')
 
   @functools.cached_property
+  def semantic_training(self) -> list[TokenRecord]:
+    """What the semantic stage has learned from, which may be more music."""
+    store = self.demo / 'semantic_tokens'
+    if not store.is_dir():
+      return self.train.records
+    return CorpusSplit(self.train.source, TokenStore(store, 'train')).records
+
+  @functools.cached_property
   def test(self) -> CorpusSplit:
     """The split that nothing has been trained or chosen on."""
     return open_split(self.demo, 'test')

@@ -95,7 +95,7 @@ def copy_gates(
 ) -> tuple[list[gates.Gate], dict]:
   """`cascade_copy` and `negative_controls`."""
   rate = artifacts.bundle.contract.streams['semantic'].frame_rate
-  records = artifacts.train.records
+  records = artifacts.semantic_training
   training = [record.semantic for record in records]
 
   def measure(

@@ -336,11 +336,10 @@ def _nll(artifacts: Artifacts, stage: str, held_out: HeldOutCrops) -> Nll:
 
 
 def _training_tokens(artifacts: Artifacts, segment, level: int) -> list:
-  records = artifacts.train.records
   if segment.stream == 'semantic':
-    return [record.semantic for record in records]
+    return [record.semantic for record in artifacts.semantic_training]
   column = segment.first_level + level
-  return [record.acoustic[:, column] for record in records]
+  return [record.acoustic[:, column] for record in artifacts.train.records]
 
 
 def conditioning(

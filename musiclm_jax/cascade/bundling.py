@@ -21,7 +21,7 @@ from musiclm_jax.contracts.tensor_file import DTYPES, DType
 from musiclm_jax.contracts.token_contract import TokenContract
 from musiclm_jax.data.token_store import TokenStore
 
-MAX_RECORDS = 64
+MAX_RECORDS = 256  # of fewer, levels that tell nothing are chosen by chance
 
 
 def bundle_workdirs(
