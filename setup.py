@@ -20,6 +20,7 @@ CORE = [
   'numpy',
   'optax',  # which flax needs too
   'orbax-checkpoint>=0.12',
+  'pyyaml',
   'safetensors',
   'soundfile',
   'soxr',

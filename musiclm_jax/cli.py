@@ -50,14 +50,17 @@ _SECTIONS = (
 _VERSION = flags.DEFINE_bool('version', False, 'Print versions and end.')
 
 
-def run(main: Callable[[], int | None]) -> None:
+def run(
+  main: Callable[[], int | None], operand: flags.FlagHolder | None = None
+) -> None:
   """Runs a command and ends the process with its exit code.
 
   Args:
     main: Takes no arguments, reads absl flags, returns an exit code or None.
+    operand: The flag that an argument without one is the value of.
   """
   signal.signal(signal.SIGTERM, _leave)
-  code = exit_code(main, sys.argv)
+  code = exit_code(main, sys.argv, operand)
   if code in (STOPPED, INTERRUPTED):
     # A device may still compute. While Python takes itself apart around that,
     # the process may crash: it ends once threads and exit functions, in
@@ -182,7 +185,11 @@ class _Lines:
     report(f'{event.stage}: {rest}')
 
 
-def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
+def exit_code(
+  main: Callable[[], int | None],
+  argv: Sequence[str],
+  operand: flags.FlagHolder | None = None,
+) -> int:
   """Runs a command: 0, or 2 after a line on standard error, or 130 on Ctrl-C.
 
   141, without a word, where nobody reads the output any more. A defect of
@@ -190,7 +197,7 @@ def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
   """
   terminal.open_streams()
   try:
-    code = _run(main, list(argv))
+    code = _run(main, list(argv), operand)
     sys.stdout.flush()
     return code
   except UsageError as error:
@@ -211,11 +218,15 @@ def exit_code(main: Callable[[], int | None], argv: Sequence[str]) -> int:
     terminal.let_go()
 
 
-def _run(main: Callable[[], int | None], argv: list[str]) -> int:
+def _run(
+  main: Callable[[], int | None],
+  argv: list[str],
+  operand: flags.FlagHolder | None,
+) -> int:
   environment.prepare(os.environ)
   environment.keep_freed_memory()
   try:
-    _parse(argv)
+    _parse(argv, operand)
   except SystemExit as stop:  # absl's 1 after --help says nothing
     return 0 if stop.code == 1 else stop.code
   try:
@@ -243,7 +254,7 @@ def _of_flags(error: flags.Error) -> str:
   return f'--{twice.group(1)} is given twice: leave one out' if twice else text
 
 
-def _parse(argv: list[str]) -> None:
+def _parse(argv: list[str], operand: flags.FlagHolder | None) -> None:
   """Parses the flags, the config before all: its errors are clearest here."""
   app.define_help_flags()
   argv = path_flags.expand_config(argv)
@@ -253,6 +264,8 @@ def _parse(argv: list[str]) -> None:
     flags.FLAGS[name].allow_overwrite = False
   _check_config(argv[1:])
   spare = flags.FLAGS(argv)[1:]
+  if spare and operand is not None and not operand.present:
+    flags.FLAGS[operand.name].parse(spare.pop(0))
   if spare:
     raise UsageError(f"unexpected argument '{spare[0]}': flags begin with --")
   if _VERSION.value:

@@ -1,23 +1,60 @@
-"""Makes music from sentences.
+"""Makes music from sentences, and from music.
 
 `python -m musiclm_jax.generate --text="slow piano" --out=x.wav`
 
-The model inside the package plays, or that of `--bundle=DIR`.
-Several `--text` are made together and written as x_0.wav, x_1.wav, …
+The model inside the package plays, or that of `--bundle=DIR`. What to play is
+one of
+
+  --text="slow piano"                  several are made together: x_0.wav, …
+  --prompts=FILE                       the same, a text a line
+  --mix="jazz:0.7" --mix="techno:0.3"  texts in shares, --mix_audio=FILE:0.5 too
+  --style=FILE                         in the style of a sound file
+  --story=FILE.yaml                    "- {start: 15, text: fast rock}", …
+  --continue=FILE                      a recording goes on, with any of these or
+                                       in its own style
+
 `--melody=FILE` is a melody to play, hummed, whistled or played, where the
-bundle has learned to follow one; longer music starts it again. Seed,
-prompt, bundle and versions stand inside each WAV (comment) and beside it as
-JSON; the same seed and machine give the same file. The same command goes on
-where it was interrupted.
+bundle has learned to follow one; longer music starts it again. `--negative`
+names what to avoid, `--best_of=4` chooses among takes. Seed, prompt, bundle and
+versions stand inside each file (comment) and beside it as JSON; the same seed
+and machine give the same file, and `musiclm_jax.regenerate` makes it again. The
+same command goes on where it was interrupted.
 """
+
+from typing import Any
 
 from absl import flags
 
 from musiclm_jax import cli, path_flags, sampling_flags
 from musiclm_jax.contracts import bounds
+from musiclm_jax.contracts.errors import UsageError
 
 _BUNDLE = path_flags.DEFINE_path('bundle', None, cli.BUNDLE)
 _TEXT = flags.DEFINE_multi_string('text', None, 'What to play; repeatable.')
+_PROMPTS = path_flags.DEFINE_path(
+  'prompts', None, 'File of texts, one a line, each of which is played.'
+)
+_MIX = flags.DEFINE_multi_string(
+  'mix', None, 'TEXT:WEIGHT of what to mix into one piece; repeatable.'
+)
+_MIX_AUDIO = flags.DEFINE_multi_string(
+  'mix_audio', None, 'FILE:WEIGHT of a sound whose style goes into the mix.'
+)
+_STYLE = path_flags.DEFINE_path(
+  'style', None, 'Sound file in whose style to play.'
+)
+_STORY = path_flags.DEFINE_path(
+  'story', None, 'YAML file: a list of start, in seconds, and text.'
+)
+_CONTINUE = path_flags.DEFINE_path(
+  'continue', None, 'Sound file that the music begins with; --seconds count it.'
+)
+_NEGATIVE = flags.DEFINE_string(
+  'negative', None, 'What guidance pushes away from.'
+)
+_BEST_OF = flags.DEFINE_integer(
+  'best_of', 1, 'Takes, of which the one stays that fits its prompt best.'
+)
 _MELODY = path_flags.DEFINE_path(
   'melody', None, 'Sound file of a melody to play, of 4 s or more.'
 )
@@ -25,7 +62,7 @@ _SECONDS = flags.DEFINE_float('seconds', 10.0, 'Length, up to 3600.')
 _SEED = flags.DEFINE_integer(
   'seed', 0, 'Another seed gives other music.', *bounds.SEED
 )
-_OUT = path_flags.DEFINE_path('out', None, 'WAV file to write.')
+_OUT = path_flags.DEFINE_path('out', None, 'WAV or FLAC file to write.')
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite',
   False,
@@ -38,21 +75,21 @@ _SAMPLING = [
     'mulan_levels', None, f'MuLan levels of a text to use; {_DEFAULT}'
   ),
 ]
+_EXAMPLE = 'say what to play, such as --text="slow piano"'
 
 
 def main() -> None:
   """Checks all arguments before a network is loaded, then makes music."""
-  from musiclm_jax.cascade import inputs, provenance, sampling
+  from musiclm_jax.cascade import inputs, prompts, provenance, sampling
 
-  texts = [
-    inputs.read_text(text, 'say what to play, such as --text="slow piano"')
-    for text in _TEXT.value or ['']
-  ]
+  asked = _asked()
   inputs.check_seconds(_SECONDS.value)
+  for prompt in prompts.read(asked) if asked is not None else ():
+    prompts.check_times(prompt, _SECONDS.value)
   changes = {f.name: f.value for f in _SAMPLING if f.value is not None}
   sampling.check(changes)
   cli.require(_OUT)
-  count = len(texts) if len(texts) > 1 else None
+  count = len(asked) if isinstance(asked, list) else None
   provenance.outputs(_OUT.value, count, _SECONDS.value, _OVERWRITE.value)
   from musiclm_jax.cascade.musiclm import MusicLM
   from musiclm_jax.launch import devices
@@ -60,15 +97,56 @@ def main() -> None:
   model = MusicLM.load(_BUNDLE.value, cli.report)
   devices.check()
   model.generate(
-    texts if count else texts[0],
+    asked,
     seconds=_SECONDS.value,
     seed=_SEED.value,
     melody=_MELODY.value,
+    continue_from=_CONTINUE.value,
+    negative=_NEGATIVE.value,
+    best_of=_BEST_OF.value,
     progress=cli.progress(),
     out=_OUT.value,
     overwrite=_OVERWRITE.value,
     **changes,
   )
+
+
+def _asked() -> Any:
+  """What the flags ask for: a prompt, a list of texts, or None."""
+  from musiclm_jax.cascade import inputs, prompts
+
+  ways = {
+    'text': _TEXT,
+    'prompts': _PROMPTS,
+    'mix': _MIX,
+    'style': _STYLE,
+    'story': _STORY,
+  }
+  given = {name for name, flag in ways.items() if flag.value}
+  if _MIX_AUDIO.value:
+    given.add('mix')
+  if len(given) > 1:
+    raise UsageError(
+      f'--{" and --".join(sorted(given))}: give one of them, as each says what '
+      'to play'
+    )
+  if given == {'prompts'}:
+    return inputs.read_lines(_PROMPTS.value)
+  if given == {'mix'}:
+    texts = [prompts.read_part(part, 'mix') for part in _MIX.value or ()]
+    files = [
+      prompts.read_part(part, 'mix_audio') for part in _MIX_AUDIO.value or ()
+    ]
+    sounds = [(prompts.SoundPrompt(file), share) for file, share in files]
+    return prompts.Mixture([*texts, *sounds])
+  if given == {'style'}:
+    return prompts.SoundPrompt(_STYLE.value)
+  if given == {'story'}:
+    return prompts.read_story(_STORY.value)
+  if _CONTINUE.value and not _TEXT.value:
+    return None
+  texts = [inputs.read_text(text, _EXAMPLE) for text in _TEXT.value or ['']]
+  return texts if len(texts) > 1 else texts[0]
 
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ DISTRIBUTIONS = {
   'libtpu': 'jax',
   'orbax': 'orbax-checkpoint',
   'sklearn': 'scikit-learn',
+  'yaml': 'pyyaml',
 }
 
 

@@ -1,8 +1,7 @@
 """What music is conditioned on, given window by window.
 
 A piece has one `Conditioning`. A stage of the generator asks it for the tokens
-of each of its windows: other ways to condition, such as texts that change with
-time, are other conditionings and no other generator.
+of each of its windows, so that texts can change with time.
 """
 
 import dataclasses
@@ -10,10 +9,12 @@ import dataclasses
 import numpy as np
 
 from musiclm_jax.cascade.inputs import SAMPLE_RATE
-from musiclm_jax.cascade.tokenizer import Tokenizer
+from musiclm_jax.cascade.tokenizer import SEMANTIC_FRAME_RATE, Tokenizer
 from musiclm_jax.contracts.token_contract import TokenSpec
 from musiclm_jax.token_lm.language_model import UNKNOWN
 from musiclm_jax.token_lm.layout import Layout
+
+_TICK_SECONDS = 1 / SEMANTIC_FRAME_RATE  # all changes fall on semantic frames
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,33 +60,57 @@ class Melody:
 
 @dataclasses.dataclass(frozen=True)
 class Conditioning:
-  """What a batch of pieces is conditioned on, the same at all times.
+  """What a batch of pieces is conditioned on.
 
   Attributes:
-    mulan: MuLan tokens of texts or of audio, int [B, 12].
+    mulan: MuLan tokens of texts or of audio, int [B, 12], `UNKNOWN` where a
+      level shall not be read.
     melody: The same for all pieces; None leaves the melody to the models.
+    later: What takes the place of `mulan` from a second on: such pairs, the
+      seconds rising.
+    negative: MuLan tokens that guidance pushes away from, int [B, 12]; None:
+      from no tokens.
   """
 
   mulan: np.ndarray
   melody: Melody | None = None
+  later: tuple[tuple[float, np.ndarray], ...] = ()
+  negative: np.ndarray | None = None
 
   def __len__(self) -> int:
     """The number of pieces, B."""
     return len(self.mulan)
 
-  def at(self, start_seconds: float, layout: Layout) -> dict[str, np.ndarray]:
+  @property
+  def changes(self) -> tuple[float, ...]:
+    """The seconds at which other MuLan tokens begin."""
+    return tuple(second for second, _ in self.later)
+
+  def at(
+    self, start_seconds: float, layout: Layout, new_seconds: float | None = None
+  ) -> dict[str, np.ndarray]:
     """Tells the tokens of a window.
 
     Args:
       start_seconds: When the window begins in the music.
       layout: Of the stage, which says which streams it reads and how many
         frames of each; those of earlier stages are not told here.
+      new_seconds: When what it adds begins, which says which text is its own;
+        None: where it begins itself.
 
     Returns:
-      Stream -> int32 [B, ...]: `mulan` [B, 12], and `melody` [B, N, Q] where
-      the layout reads one, masked where none is known.
+      Stream -> int32 [B, ...]: `mulan` [B, 12], `negative` [B, 12] where there
+      are such, and `melody` [B, N, Q] where the layout reads one, masked where
+      none is known.
     """
-    tokens = {'mulan': np.asarray(self.mulan, np.int32)}
+    new_seconds = start_seconds if new_seconds is None else new_seconds
+    mulan = self.mulan
+    for second, others in self.later:
+      if second <= new_seconds + _TICK_SECONDS / 2:
+        mulan = others
+    tokens = {'mulan': np.asarray(mulan, np.int32)}
+    if self.negative is not None:
+      tokens['negative'] = np.asarray(self.negative, np.int32)
     if segment := layout.melody:
       shape = (segment.num_frames, segment.num_levels)
       codes = np.full(shape, UNKNOWN, np.int32)

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ from musiclm_jax.token_lm.language_model import LanguageModel
 
 MAX_CHUNKS = 32  # that the fine stage makes at once
 BLOCK_FRAMES = 1500  # 30 s at 50 Hz, that the codec decodes at once
+Seeds = int | Sequence[tuple[int, int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,22 +40,22 @@ class _Stage:
     key: Number that its random keys are folded with.
     reads: Stream of the stage before that it reads.
     frames: It predicts for each frame that it reads.
-    plan: Cuts a piece of so many of these into windows. Those of `windows`
-      continue each other; `chunks` do not depend on each other, so that they
-      go through as rows of one batch, of all pieces together.
+    continues: Whether its `windows` continue each other; `chunks` do not
+      depend on each other, so that they go through as rows of one batch, of
+      all pieces together.
   """
 
   key: int
   reads: str | None
   frames: int
-  plan: Callable[[int, int], list[Window]]
+  continues: bool
 
 
 _STAGES = {
-  'semantic': _Stage(0, None, 1, windows),
+  'semantic': _Stage(0, None, 1, True),
   # Two acoustic frames are one semantic frame, exactly.
-  'coarse': _Stage(1, 'semantic', 2, windows),
-  'fine': _Stage(2, 'acoustic', 1, chunks),
+  'coarse': _Stage(1, 'semantic', 2, True),
+  'fine': _Stage(2, 'acoustic', 1, False),
 }
 
 
@@ -66,6 +67,7 @@ class _Run:
     conditioning: See `Generator.generate`.
     keys: One a row [B].
     sampling: How to draw.
+    begun: Stage -> codes [P, Q] that all pieces begin with.
     keep: Keeps what each window makes.
     progress: Takes the events.
   """
@@ -73,8 +75,9 @@ class _Run:
   conditioning: Conditioning
   keys: jax.Array
   sampling: SamplingConfig
-  keep: Keep
-  progress: ProgressCallback | None
+  begun: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  keep: Keep = unkept
+  progress: ProgressCallback | None = None
 
 
 class Generator:
@@ -116,8 +119,9 @@ class Generator:
     conditioning: Conditioning,
     *,
     seconds: float,
-    seed: int,
+    seed: Seeds,
     sampling: SamplingConfig,
+    begun: Mapping[str, np.ndarray] | None = None,
     keep: Keep = unkept,
     progress: ProgressCallback | None = None,
   ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -126,9 +130,12 @@ class Generator:
     Args:
       conditioning: Of B pieces.
       seconds: Length, in (0, 3600].
-      seed: Another seed gives other music.
+      seed: Another seed gives other music. Or of each piece its seed, and the
+        number that it has among those of this seed.
       sampling: How to draw; with 0 MuLan levels it is the unconditional
         model, which reads none and needs no guidance.
+      begun: Music that all pieces continue, less than `seconds` of it:
+        `semantic` int [Ts] and `acoustic` [2 Ts, Q]; None: they begin.
       keep: Keeps the windows of a call, so that one with the same arguments
         goes on after an interruption.
       progress: Takes events of the stages and of the decoding.
@@ -151,7 +158,8 @@ class Generator:
     samples = check_seconds(seconds, hop * codec.model.frame_rate)
     frames = math.ceil(samples / hop)
     keys = _row_keys(seed, len(conditioning))
-    run = _Run(conditioning, keys, sampling, keep, progress)
+    given = self._begun(begun) if begun else {}
+    run = _Run(conditioning, keys, sampling, given, keep, progress)
     totals, tokens, semantic = self._totals(frames), {}, None
     if self.reads_semantic:
       semantic = self._make('semantic', run, totals['semantic'])[..., 0]
@@ -202,8 +210,17 @@ class Generator:
         f'so much, got {read.shape[1]} frames of {stage.reads} tokens'
       )
     keys = _row_keys(seed, len(conditioning))
-    run = _Run(conditioning, keys, sampling, unkept, None)
+    run = _Run(conditioning, keys, sampling)
     return self._make(name, run, total, read)
+
+  def _begun(self, tokens: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Cuts tokens of music into what each stage would have made of it."""
+    acoustic, coarse = tokens['acoustic'], self._layouts['coarse'].predicted
+    return {
+      'semantic': tokens['semantic'][:, None],
+      'coarse': acoustic[:, : coarse.num_levels],
+      'fine': acoustic[:, coarse.num_levels :],
+    }
 
   def _totals(self, frames: int) -> dict[str, int]:
     """What each stage covers, as much as the next one must see.
@@ -239,23 +256,26 @@ class Generator:
     """
     stage, ratio = _STAGES[name], _STAGES[name].frames
     levels = self._layouts[name].predicted.num_levels
-    plan = stage.plan(total, self._crop(name))
-    groups = _groups(stage.plan is chunks, len(run.conditioning), len(plan))
     codes = np.zeros((len(run.keys), total * ratio, levels), np.int32)
-    meter = Meter(name, codes.size, 'tokens', run.progress)
+    begun = run.begun.get(name, codes[0, :0])
+    codes[:, : len(begun)] = begun
+    plan = self._plan(name, run, total, len(begun) // ratio)
+    groups = _groups(not stage.continues, len(run.conditioning), len(plan))
+    left = codes[:, len(begun) :].size
+    meter = Meter(name, left, 'tokens', run.progress)
     for number, group in enumerate(groups):
       rows, places = np.transpose(group)
       first = plan[places[0]]
       # A chunk makes again what the one before it has made, and drops it.
-      prefix = 0 if stage.plan is chunks else ratio * first.prefix
-      begun = ratio * first.start
+      prefix = ratio * first.prefix if stage.continues else 0
+      start = ratio * first.start
       part = f'{name} {number + 1}/{len(groups)}'
       kept = isinstance(run.keep, KeptParts) and part in run.keep
       draw = functools.partial(
         self._draw,
         name,
         given=self._inputs(name, run, group, plan, read),
-        prefix=codes[rows, begun : begun + prefix],
+        prefix=codes[rows, start : start + prefix],
         frames=ratio * (first.prefix + first.frames),
         keys=_window_keys(run.keys[rows], stage.key, places),
         sampling=run.sampling,
@@ -263,12 +283,24 @@ class Generator:
       made = run.keep(part, draw)['codes']
       for row, place, own in zip(rows, places, made, strict=True):
         cut = plan[place]
-        begun, end = ratio * (cut.start + cut.prefix), ratio * cut.end
-        codes[row, begun:end] = own[ratio * cut.prefix :]
+        start, end = ratio * (cut.start + cut.prefix), ratio * cut.end
+        codes[row, start:end] = own[ratio * cut.prefix :]
       # The last of several groups repeats its last row to be as long.
       new = sum(plan[place].frames for _, place in set(group))
       meter.advance(new * ratio * levels, skipped=kept)
     return codes
+
+  def _plan(self, name: str, run: _Run, total: int, begun: int) -> list[Window]:
+    """Cuts what a stage has to make into windows."""
+    crop = self._crop(name)
+    if not _STAGES[name].continues:
+      return chunks(total, crop, begun)
+    cuts = (round(at * self._rate(name)) for at in run.conditioning.changes)
+    return windows(total, crop, begun, cuts)
+
+  def _rate(self, name: str) -> float:
+    """Frames a second that a stage reads of the one before."""
+    return self._layouts[name].predicted.frame_rate / _STAGES[name].frames
 
   def _inputs(
     self,
@@ -280,11 +312,11 @@ class Generator:
   ) -> dict[str, np.ndarray]:
     """What a stage reads of windows: stream -> one row a (row, window)."""
     stage, layout, crop = _STAGES[name], self._layouts[name], self._crop(name)
-    rate = layout.predicted.frame_rate / stage.frames
-    known = {
-      place: run.conditioning.at(plan[place].start / rate, layout)
-      for place in sorted({place for _, place in group})
-    }
+    rate, known = self._rate(name), {}
+    for place in sorted({place for _, place in group}):
+      start = plan[place].start
+      begins = (start + plan[place].prefix) / rate
+      known[place] = run.conditioning.at(start / rate, layout, begins)
     streams = known[group[0][1]]
     given = {
       stream: np.stack([known[place][stream][row] for row, place in group])
@@ -323,7 +355,10 @@ class Generator:
       self._samplers[key] = jax.jit(functools.partial(lm.generate, **options))
     codes = self._samplers[key](
       self._networks[name].params,
-      given,
+      {
+        stream: codes for stream, codes in given.items() if stream != 'negative'
+      },
+      negative=given.get('negative'),
       keys=keys,
       temperature=jnp.float32(getattr(sampling, f'temperature_{name}')),
       prefix=jnp.asarray(prefix, jnp.int32),
@@ -394,9 +429,13 @@ def _groups(
   return [pairs[k : k + size] for k in range(0, len(pairs), size)]
 
 
-def _row_keys(seed: int, count: int) -> jax.Array:
-  fold = jax.vmap(jax.random.fold_in, (None, 0))
-  return fold(jax.random.key(seed), jnp.arange(count))
+def _row_keys(seed: Seeds, count: int) -> jax.Array:
+  """The keys of pieces, one a row."""
+  rows = (
+    [(seed, row) for row in range(count)] if isinstance(seed, int) else seed
+  )
+  keys = [jax.random.fold_in(jax.random.key(s), row) for s, row in rows]
+  return jnp.stack(keys)
 
 
 def _window_keys(keys: jax.Array, stage: int, places: np.ndarray) -> jax.Array:

@@ -14,14 +14,16 @@ from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.dsp.level import rms_dbfs
 
 MAX_SECONDS = 3600.0
-MIN_MELODY_DBFS = -60.0
+MIN_DBFS = -60.0  # of a clip that is given
 _MAX_LEVEL = 4.0  # float samples of a louder one are probably scaled integers
 _SILENT = ('Cc', 'Cf', 'Zl', 'Zp', 'Zs')  # letters that say nothing
 Audio = str | os.PathLike | np.ndarray
 
 
 def read_text(
-  text: str | None, example: str = 'say what to play, such as "slow piano"'
+  text: str | None,
+  example: str = 'say what to play, such as "slow piano"',
+  flag: str = '--text',
 ) -> str:
   """Checks that a text says something, in Unicode.
 
@@ -29,25 +31,26 @@ def read_text(
   surrogates; they are taken as the UTF-8 they mostly are.
 
   Args:
-    text: A prompt, perhaps of the flag `--text`.
+    text: A prompt, perhaps of a flag.
     example: What it is for, and a sentence.
+    flag: That it may be of.
 
   Raises:
     UsageError: If it is empty, no string, or holds bytes that are no text.
   """
   text = '' if text is None else text
   if not isinstance(text, str):
-    raise UsageError(f'--text={text!r} is no text: {example}')
+    raise UsageError(f'{flag}={text!r} is no text: {example}')
   if any(unicodedata.category(letter) == 'Cs' for letter in text):
     try:
       text = os.fsencode(text).decode()
     except UnicodeError as error:
       raise UsageError(
-        f"--text='{text}' holds bytes that are no UTF-8: type it again, in a "
+        f"{flag}='{text}' holds bytes that are no UTF-8: type it again, in a "
         'terminal that uses UTF-8'
       ) from error
   if all(unicodedata.category(letter) in _SILENT for letter in text):
-    raise UsageError(f'--text is empty: {example}')
+    raise UsageError(f'{flag} is empty: {example}')
   return text
 
 
@@ -62,6 +65,24 @@ def read_texts(texts: Any) -> list[str]:
   if not isinstance(texts, list | tuple | np.ndarray) or not len(texts):
     raise UsageError(f'expected a text or a list of texts, got {texts!r}')
   return [read_text(text) for text in texts]
+
+
+def read_lines(file: str | os.PathLike) -> list[str]:
+  """Reads a file of texts, one a line; empty lines say nothing.
+
+  Raises:
+    UsageError: If it cannot be read or holds none.
+  """
+  path = paths.local(file)
+  try:
+    lines = path.read_text(encoding='utf-8-sig').splitlines()
+  except (OSError, ValueError) as error:
+    reason = getattr(error, 'strerror', None) or 'it is no UTF-8'
+    raise UsageError(f"--prompts='{path}' cannot be read ({reason})") from error
+  texts = [read_text(line) for line in lines if line.strip()]
+  if not texts:
+    raise UsageError(f"--prompts='{path}' is empty: give a text a line")
+  return texts
 
 
 def check_seconds(seconds: float, sample_rate: float = SAMPLE_RATE) -> int:
@@ -89,6 +110,17 @@ def check_seed(seed: int) -> None:
   if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
     raise UsageError(f'--seed={seed!r}: choose a whole number')
   bounds.check('--seed', seed, bounds.SEED)
+
+
+def check_count(flag: str, value: int, most: int) -> None:
+  """Refuses what is no whole number in [1, most].
+
+  Raises:
+    UsageError: Naming the flag.
+  """
+  if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+    raise UsageError(f'{flag}={value!r}: choose a whole number')
+  bounds.check(flag, value, (1, most))
 
 
 def read_audio(audio: Audio) -> np.ndarray:
@@ -154,21 +186,39 @@ def read_melody(audio: Audio, window_seconds: float) -> np.ndarray:
   Raises:
     UsageError: If it is no sound, silent, or shorter than one window.
   """
+  return read_clip(audio, 'the melody', window_seconds)
+
+
+def read_clip(
+  audio: Audio, what: str, least_seconds: float = 0.04
+) -> np.ndarray:
+  """Reads one audible clip.
+
+  Args:
+    audio: Path of a file, or float [S] at 24 kHz.
+    what: What it is, for messages.
+    least_seconds: The shortest that can be used.
+
+  Returns:
+    float32 [S] at 24 kHz.
+
+  Raises:
+    UsageError: If it is no sound, silent or shorter.
+  """
   waveform = read_audio(audio)
-  name = 'the melody'
+  name = what
   if isinstance(audio, str | os.PathLike):
     name += f" '{os.fspath(audio)}'"
   if waveform.ndim != 1:
     raise UsageError(f'{name} must be [S], got shape {waveform.shape}')
   seconds = len(waveform) / SAMPLE_RATE
-  if seconds < window_seconds - 1e-6:
+  if seconds < least_seconds - 1e-6:
     raise UsageError(
-      f'{name} has {seconds:.2f} s, it needs at least {window_seconds:g}: '
+      f'{name} has {seconds:.2f} s, it needs at least {least_seconds:g}: '
       'give a longer one'
     )
-  if rms_dbfs(waveform) < MIN_MELODY_DBFS:
+  if rms_dbfs(waveform) < MIN_DBFS:
     raise UsageError(
-      f'{name} is silent (below {MIN_MELODY_DBFS:g} dBFS): give one that is '
-      'audible'
+      f'{name} is silent (below {MIN_DBFS:g} dBFS): give one that is audible'
     )
   return waveform

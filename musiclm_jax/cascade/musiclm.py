@@ -4,7 +4,6 @@ MusicLM.load(bundle).generate('slow piano', seconds=10).save('piano.wav')
 """
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import json
@@ -19,73 +18,29 @@ import numpy as np
 
 from musiclm_jax.cascade import (
   bundle,
+  continuation,
   inputs,
   networks,
+  prompts,
   provenance,
+  request,
   song_search,
   source_code,
 )
 from musiclm_jax.cascade import tokenizer as tokenizers
-from musiclm_jax.cascade.conditioning import Conditioning, Melody
+from musiclm_jax.cascade.conditioning import Melody
 from musiclm_jax.cascade.generator import Generator
 from musiclm_jax.cascade.inputs import Audio
+from musiclm_jax.cascade.music import Music
 from musiclm_jax.cascade.networks import Network
+from musiclm_jax.cascade.prompts import Prompt
+from musiclm_jax.cascade.request import Request
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts import paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.kept_parts import Keep, KeptParts, unkept
 from musiclm_jax.contracts.progress import ProgressCallback
 from musiclm_jax.data.audio_folder import AudioFolder
-
-
-@dataclasses.dataclass(frozen=True)
-class Music:
-  """What was generated, of one text or of a list of B.
-
-  Attributes:
-    waveform: float32 [S] or [B, S] in [-1, 1], S exactly as asked.
-    tokens: Stream -> int32 array: `mulan` [..., 12] of the text, `semantic`
-      [..., Ts] and `acoustic` [..., Ta, Q], as long as the waveform, rounded
-      up; none `semantic` where the coarse stage reads none.
-    metadata: What the music depends on: `prompts`, `seed`, `seconds`,
-      `settings`, `bundle_sha256`, `versions`; and `unknown_words` of each
-      prompt where `MusicLM.unknown_words` tells them.
-    sample_rate: In Hz.
-  """
-
-  waveform: np.ndarray
-  tokens: Mapping[str, np.ndarray]
-  metadata: Mapping[str, Any]
-  sample_rate: int
-
-  def save(
-    self, path: str | os.PathLike, overwrite: bool = False
-  ) -> list[Path]:
-    """Writes WAV files with their provenance, and a JSON beside each.
-
-    Args:
-      path: Of the file; a list of texts becomes `x_0.wav`, `x_1.wav`, …
-      overwrite: Whether files that others wrote are replaced.
-
-    Returns:
-      The WAV files.
-
-    Raises:
-      UsageError: If one cannot be written, or a file is in the way.
-    """
-    waveforms = np.atleast_2d(self.waveform)
-    count = None if self.waveform.ndim == 1 else len(waveforms)
-    seconds = self.metadata['seconds']
-    files = provenance.outputs(paths.local(path), count, seconds, overwrite)
-    metadata = dict(self.metadata)
-    prompts = metadata.pop('prompts')
-    unknown = metadata.pop('unknown_words', None)
-    for row, (file, prompt) in enumerate(zip(files, prompts, strict=True)):
-      mine = {'prompt': prompt, 'row': row, **metadata}
-      if unknown is not None:
-        mine['unknown_words'] = unknown[row]
-      provenance.write_wav(file, waveforms[row], self.sample_rate, mine)
-    return files
 
 
 class MusicLM:
@@ -133,11 +88,15 @@ class MusicLM:
 
   def generate(
     self,
-    text: str | Sequence[str],
+    text: Prompt | Sequence[Prompt] | None = None,
     *,
     seconds: float = 10.0,
     seed: int = 0,
     melody: Audio | None = None,
+    continue_from: Audio | None = None,
+    negative: str | None = None,
+    best_of: int = 1,
+    first_row: int = 0,
     sampling: SamplingConfig | Mapping[str, Any] | None = None,
     progress: ProgressCallback | None = None,
     out: str | os.PathLike | None = None,
@@ -152,17 +111,26 @@ class MusicLM:
     not depend on the other texts of a list but on its place in it.
 
     Args:
-      text: What to play, or a list of it.
+      text: What to play, or a list of it: texts, or what `cascade.prompts`
+        has: `SoundPrompt`, `Mixture` and `Story`. None plays in the style of
+        `continue_from`.
       seconds: Length, in (0, 3600].
       seed: Another seed, in [0, 2**32), gives other music.
       melody: Path of a sound file or float [S] at 24 kHz that all of it
         follows, where the bundle has learned to; longer music gets it again
         from its beginning.
+      continue_from: Path of a sound file or float [S] at 24 kHz with which
+        all of it begins, sample by sample; `seconds` counts it.
+      negative: A text that guidance pushes away from, in the place of no text.
+      best_of: Takes of each piece, of the seeds from `seed` on, of which the
+        one stays that fits its prompt best by MuLan.
+      first_row: Place of the first text: with 3 a text becomes what it became
+        as the fourth of a list.
       sampling: How to draw, or fields of it to change; None takes what the
         bundle proposes.
       progress: Takes events of each stage.
-      out: WAV file to write, as `Music.save` does; what is finished is kept
-        beside it until then, so that the same call goes on after an
+      out: WAV or FLAC file to write, as `Music.save` does; what is finished is
+        kept beside it until then, so that the same call goes on after an
         interruption.
       overwrite: Whether `out` may replace files that others wrote.
       keep: Keeps what is finished in the caller's place; see
@@ -176,54 +144,74 @@ class MusicLM:
       UsageError: If an argument is out of bounds, `out` cannot be written, or
         the bundle has not learned to follow a melody.
     """
-    texts = inputs.read_texts(text)
-    inputs.check_seconds(seconds)
-    inputs.check_seed(seed)
-    if not isinstance(sampling, SamplingConfig):
-      changes = {**(sampling or {}), **changes}
-      sampling = self.sampling
-    sampling = sampling.changed(changes)
-    sampling.check_levels(self.bundle.contract.streams['mulan'].num_levels)
-    one = isinstance(text, str)
+    asked = request.read(
+      text,
+      seconds=seconds,
+      seed=seed,
+      melody=melody,
+      recording=continue_from,
+      negative=negative,
+      takes=best_of,
+      first_row=first_row,
+      sampling=sampling,
+      proposed=self.sampling,
+      changes=changes,
+      all_levels=self.bundle.contract.streams['mulan'].num_levels,
+    )
     if out is not None:
       out = paths.local(out)
-      count = None if one else len(texts)
+      count = None if asked.is_one else len(asked.prompts)
       for path in provenance.outputs(out, count, seconds, overwrite):
         if not provenance.sidecar(path):
           self._report('no .json beside it, whose name would be too long')
+    recording = asked.read_recording()
     hummed = self._read_melody(melody)
-    warn = report or self._warn
-    if sampling.mulan_levels == 0:
-      warn('no MuLan level is used: the text changes nothing, the seed does')
-    for line in (line for t in texts for line in self.tokenizer.remarks(t)):
-      warn(line)
-    metadata = {
-      **self._prompt_metadata(texts),
-      **_melody_metadata(melody),
-      'seed': int(seed),
-      'seconds': float(seconds),
-      'settings': dataclasses.asdict(sampling),
-      'bundle_sha256': self.bundle.sha256,
-      'versions': provenance.versions(),
-    }
-    mulan = self.tokenizer.encode_text(texts)
+    self._remark(asked, report or self._warn)
+    metadata = self._metadata(asked)
     with self._kept(keep, out and out.parent, metadata) as keep:
-      waveform, tokens = self._generator.generate(
-        Conditioning(mulan, hummed),
-        seconds=float(seconds),
-        seed=int(seed),
-        sampling=sampling,
-        keep=keep,
-        progress=progress,
-      )
-      tokens = {'mulan': mulan, **tokens}
-      if one:
-        waveform = waveform[0]
-        tokens = {stream: codes[0] for stream, codes in tokens.items()}
-      music = Music(waveform, tokens, metadata, self.sample_rate)
+      music = self._make(asked, recording, hummed, metadata, keep, progress)
       for path in music.save(out, overwrite) if out else ():
         self._report(f'wrote {path}')
     return music
+
+  def _make(
+    self,
+    asked: Request,
+    recording: np.ndarray | None,
+    melody: Melody | None,
+    metadata: dict[str, Any],
+    keep: Keep,
+    progress: ProgressCallback | None,
+  ) -> Music:
+    """Makes what is asked for, and chooses among takes."""
+    encoder = asked.encoder(self.tokenizer)
+    mulan, conditioning, sampling = asked.conditioning(encoder, melody)
+    waveform, tokens = self._generator.generate(
+      conditioning,
+      seconds=float(asked.seconds),
+      seed=asked.seeds,
+      sampling=sampling,
+      begun=None if recording is None else self.tokenize(recording),
+      keep=keep,
+      progress=progress,
+    )
+    if recording is not None:
+      waveform = continuation.splice(waveform, recording)
+    chosen = np.arange(len(asked.prompts))
+    if asked.takes > 1:
+      scores = asked.scores(encoder, waveform)
+      take = scores.argmax(axis=0)
+      chosen = take * len(asked.prompts) + chosen
+      metadata = metadata | {
+        'seeds': [asked.seeds[row][0] for row in chosen],
+        'text_scores': [float(score) for score in scores.max(axis=0)],
+      }
+    tokens = {stream: codes[chosen] for stream, codes in tokens.items()}
+    tokens, waveform = {'mulan': mulan, **tokens}, waveform[chosen]
+    if asked.is_one:
+      waveform = waveform[0]
+      tokens = {stream: codes[0] for stream, codes in tokens.items()}
+    return Music(waveform, tokens, metadata, self.sample_rate)
 
   def unknown_words(self, text: str) -> dict[str, tuple[str, ...]] | None:
     """Tells which words of a prompt no caption of MuLan's training held.
@@ -370,12 +358,31 @@ class MusicLM:
     )
     return melody
 
-  def _prompt_metadata(self, texts: Sequence[str]) -> dict[str, Any]:
-    """What the metadata say of prompts, and of words that are not known."""
-    unknown = [self.tokenizer.unknown_words(text) for text in texts]
-    if None in unknown:  # in a bundle without the words of its captions
-      return {'prompts': texts}
-    return {'prompts': texts, 'unknown_words': unknown}
+  def _remark(self, asked: Request, warn: Callable[[str], None]) -> None:
+    """Says what of a request changes nothing."""
+    texts = list(asked.texts)
+    if asked.sampling.mulan_levels == 0 and texts:
+      warn('no MuLan level is used: the text changes nothing, the seed does')
+    for line in (line for t in texts for line in self.tokenizer.remarks(t)):
+      warn(line)
+
+  def _metadata(self, asked: Request) -> dict[str, Any]:
+    """What the music depends on, and words of prompts that are not known."""
+    facts = asked.metadata()
+    unknown = [
+      [self.tokenizer.unknown_words(text) for text in prompts.texts(prompt)]
+      for prompt in asked.prompts
+    ]
+    # They are not told of a bundle without the words of its captions.
+    if not any(None in words for words in unknown):
+      facts['unknown_words'] = [
+        {name: near for one in words for name, near in one.items()}
+        for words in unknown
+      ]
+    return facts | {
+      'bundle_sha256': self.bundle.sha256,
+      'versions': provenance.versions(),
+    }
 
   @contextlib.contextmanager
   def _kept(
@@ -424,15 +431,3 @@ class _Networks(Mapping[str, Network]):
 
   def __len__(self) -> int:
     return len(self._bundle.stages)
-
-
-def _melody_metadata(audio: Audio | None) -> dict[str, str]:
-  """What the metadata say of a melody: of its file, or of its samples."""
-  if audio is None:
-    return {}
-  if isinstance(audio, str | os.PathLike):
-    path = paths.local(audio)
-    name, data = path.name, path.read_bytes()
-  else:
-    name, data = 'waveform', np.asarray(audio, np.float32).tobytes()
-  return {'melody': name, 'melody_sha256': hashlib.sha256(data).hexdigest()}

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -34,20 +35,21 @@ def versions() -> dict[str, str]:
   }
 
 
-def write_wav(
+def write_sound(
   path: str | os.PathLike,
   waveform: np.ndarray,
   sample_rate: int,
   provenance: Mapping[str, Any],
 ) -> None:
-  """Writes a WAV file, whole or not at all, and a JSON file beside it.
+  """Writes a WAV or FLAC file, whole or not at all, and a JSON file beside it.
 
   Args:
-    path: Of the WAV file.
+    path: Of the file; what ends in .flac becomes one.
     waveform: float [S] in [-1, 1], written as 16 bits.
     sample_rate: In Hz.
-    provenance: Written as JSON into the file's comment (RIFF INFO, ICMT) and
-      into `sidecar(path)`, with the hash of the sound and a seal.
+    provenance: Written as JSON into the file's comment (RIFF INFO, ICMT, or a
+      Vorbis comment) and into `sidecar(path)`, with the hash of the sound and a
+      seal.
 
   Raises:
     OSError: Naming the file, if the disk does not take it.
@@ -55,14 +57,15 @@ def write_wav(
   path = Path(path)
   pcm = np.round(np.clip(waveform, -1.0, 1.0) * 32767).astype('<i2').tobytes()
   record = ownership.seal({**provenance, 'sound_sha256': _sha256(pcm)})
+  form = _flac if path.suffix.lower() == '.flac' else _riff
   with atomic_open(path, 'wb') as file:
-    file.write(_riff(pcm, sample_rate, json.dumps(record)))
+    file.write(form(pcm, sample_rate, json.dumps(record)))
   if beside := sidecar(path):
     write_text(beside, json.dumps(record, indent=1) + '\n')
 
 
 def sidecar(path: Path) -> Path | None:
-  """The JSON file beside a WAV file; None where its name would be too long."""
+  """The JSON file beside a sound; None where its name would be too long."""
   beside = path.with_suffix('.json')
   size = len(os.fsencode(beside.name))
   return beside if size <= paths.name_limit(path) else None
@@ -83,8 +86,8 @@ def outputs(
     UsageError: If one cannot, would replace a file that is not ours, or the
       disk has no room for them.
   """
-  if out.suffix.lower() != '.wav':
-    raise UsageError(f"--out='{out}': the name must end in .wav")
+  if out.suffix.lower() not in ('.wav', '.flac'):
+    raise UsageError(f"--out='{out}': the name must end in .wav or .flac")
   files = [out]
   if count is not None:
     files = [out.with_stem(f'{out.stem}_{k}') for k in range(count)]
@@ -98,11 +101,11 @@ def outputs(
 
 
 def check_out(path: Path, overwrite: bool = False) -> None:
-  """Checks that `write_wav` can write to `path`; leaves nothing there.
+  """Checks that `write_sound` can write to `path`; leaves nothing there.
 
   Args:
-    path: Of the WAV file.
-    overwrite: Whether files are replaced that `write_wav` did not write, or
+    path: Of the sound file.
+    overwrite: Whether files are replaced that `write_sound` did not write, or
       that were changed since.
 
   Raises:
@@ -123,16 +126,16 @@ def check_out(path: Path, overwrite: bool = False) -> None:
 
 
 def is_ours(path: Path) -> bool:
-  """Whether `write_wav` wrote this WAV or JSON file, and it is unchanged."""
+  """Whether `write_sound` wrote this sound or JSON file, and nobody since."""
   try:
     data = path.read_bytes()
     if path.suffix.lower() == '.json':
       return ownership.is_sealed(json.loads(data))
     record = json.loads(_comment(data))
-    (pcm,) = (c for name, c in _chunks(data[12:]) if name == b'data')
+    digest = _sha256(_pcm(data))
   except (OSError, ValueError, struct.error):
     return False
-  return ownership.is_sealed(record) and record['sound_sha256'] == _sha256(pcm)
+  return ownership.is_sealed(record) and record['sound_sha256'] == digest
 
 
 def _sha256(data: bytes) -> str:
@@ -140,7 +143,7 @@ def _sha256(data: bytes) -> str:
 
 
 def read_provenance(path: str | os.PathLike) -> dict[str, Any]:
-  """Reads what `write_wav` wrote into a WAV file.
+  """Reads what `write_sound` wrote into a sound file.
 
   Raises:
     UsageError: If the file is no sound or carries nothing of ours.
@@ -149,7 +152,7 @@ def read_provenance(path: str | os.PathLike) -> dict[str, Any]:
     return json.loads(_comment(Path(path).read_bytes()))
   except (struct.error, ValueError) as error:
     raise UsageError(
-      f"'{path}' carries no provenance: it is no WAV file of ours ({error})"
+      f"'{path}' carries no provenance: it is no sound file of ours ({error})"
     ) from error
 
 
@@ -161,13 +164,48 @@ def _riff(pcm: bytes, sample_rate: int, comment: str) -> bytes:
   return _chunk(b'RIFF', b'WAVE' + chunks)
 
 
+def _flac(pcm: bytes, sample_rate: int, comment: str) -> bytes:
+  """Builds a mono 16-bit FLAC file."""
+  import soundfile
+
+  made = io.BytesIO()
+  with soundfile.SoundFile(
+    made, 'w', sample_rate, 1, 'PCM_16', format='FLAC'
+  ) as file:
+    file.comment = comment
+    file.write(np.frombuffer(pcm, '<i2'))
+  return made.getvalue()
+
+
+def _pcm(data: bytes) -> bytes:
+  """The samples of a file, int16."""
+  if data[:4] == b'fLaC':
+    with _open_flac(data) as file:
+      return file.read(dtype='int16').astype('<i2').tobytes()
+  (pcm,) = (c for name, c in _chunks(data[12:]) if name == b'data')
+  return pcm
+
+
+def _open_flac(data: bytes) -> Any:
+  """Opens a FLAC file; what cannot be is a ValueError."""
+  import soundfile
+
+  try:
+    return soundfile.SoundFile(io.BytesIO(data))
+  except soundfile.LibsndfileError as error:
+    raise ValueError(str(error)) from error
+
+
 def _chunk(name: bytes, content: bytes) -> bytes:
   padding = b'\0' * (len(content) % 2)
   return name + struct.pack('<I', len(content)) + content + padding
 
 
 def _comment(data: bytes) -> str:
-  """Finds the ICMT text of a RIFF file."""
+  """Finds the comment of a FLAC file, or the ICMT text of a RIFF file."""
+  if data[:4] == b'fLaC':
+    with _open_flac(data) as file:
+      return file.comment
   if data[:4] != b'RIFF' or data[8:12] != b'WAVE':
     raise ValueError('no RIFF header')
   for name, content in _chunks(data[12:]):

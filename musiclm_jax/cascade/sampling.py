@@ -65,6 +65,11 @@ class SamplingConfig:
     """Refuses what cannot be sampled with; see `check`."""
     check(dataclasses.asdict(self))
 
+  @property
+  def guidances(self) -> dict[str, float]:
+    """The scale of each stage, by its field."""
+    return {name: getattr(self, name) for name in _GUIDANCES}
+
   def changed(self, changes: Mapping[str, Any]) -> 'SamplingConfig':
     """A copy with other values.
 

@@ -155,6 +155,16 @@ class Tokenizer:
       rvq.model.centre(rvq.collections, embedding, modality)
     )
 
+  def encode_centred(self, embedding: np.ndarray) -> np.ndarray:
+    """MuLan tokens, int32 [B, 12], of embeddings that `centre` has made.
+
+    So are means of several, scaled to length 1: texts and audio lie in one
+    space there.
+    """
+    rvq = self._networks['mulan_rvq']
+    codes = rvq.model.codes(rvq.collections, embedding)
+    return np.asarray(jax.device_get(codes), np.int32)
+
   @property
   def mulan(self) -> Network:
     """The network that embeds."""

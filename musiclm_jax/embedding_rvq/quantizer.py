@@ -56,8 +56,14 @@ class EmbeddingQuantizer:
       modality: Whose mean is subtracted.
     """
     x = self.centre(collections, embedding, modality)
+    return self.codes(collections, x)
+
+  def codes(
+    self, collections: Collections, centred: Embedding
+  ) -> Int[Array, 'B Q']:
+    """Turns what `centre` returns, or a mean of it, into tokens [B, Q]."""
     codebooks = collections[self.player]['codebooks']
-    return quantizer.codes_of(codebooks, x[:, None])[:, 0]
+    return quantizer.codes_of(codebooks, centred[:, None])[:, 0]
 
 
 def sum_name(modality: str) -> str:

@@ -121,7 +121,7 @@ def write_reference(
       meter.advance(skipped=True)
       continue
     waveform, caption, start = _crop(pieces, index, seconds, seed)
-    provenance.write_wav(
+    provenance.write_sound(
       folder / name,
       waveform,
       SAMPLE_RATE,
@@ -230,7 +230,7 @@ def generate(
       for row, clip in enumerate(part):
         mine = {'prompt': texts[row], 'row': row, **metadata, _KEY: key}
         (folder / clip.file).parent.mkdir(parents=True, exist_ok=True)
-        provenance.write_wav(
+        provenance.write_sound(
           folder / clip.file, music.waveform[row], music.sample_rate, mine
         )
   if remarks:

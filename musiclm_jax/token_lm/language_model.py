@@ -88,6 +88,7 @@ class LanguageModel:
     top_k: int | None = None,
     top_p: float | None = None,
     guidance: float = 1.0,
+    negative: Codes | None = None,
   ) -> Codes:
     """Samples the predicted segment, continuing a prefix where given.
 
@@ -110,6 +111,8 @@ class LanguageModel:
         MuLan levels masked, and with semantic tokens masked where it has
         learned to do without, which reads the same melody; 1.0 is off and
         costs nothing. Nor does it where there is nothing to mask.
+      negative: MuLan tokens [B, 12] of what guidance pushes away from, in the
+        place of masked ones; all else that is read stays.
 
     Returns:
       [B, num_frames, Q] codes, of which the first P are the prefix.
@@ -129,7 +132,10 @@ class LanguageModel:
     )
     reads = [(conditioning, num_mulan_levels)]
     drops_semantic = 'semantic' in self.layout.dropped
-    if guidance != 1.0 and (num_mulan_levels != 0 or drops_semantic):
+    if guidance != 1.0 and negative is not None:
+      against = {**conditioning, 'mulan': negative}
+      reads.append((against, num_mulan_levels))
+    elif guidance != 1.0 and (num_mulan_levels != 0 or drops_semantic):
       free = without_semantic(conditioning) if drops_semantic else conditioning
       reads.append((free, 0))
     rows = [

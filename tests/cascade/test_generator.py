@@ -138,6 +138,65 @@ def test_windows_continue_the_tokens_before_them(tiny, generator, monkeypatch):
   assert end == 76, 'the whole stream, rounded up to semantic frames'
 
 
+@pytest.mark.parametrize('change', [0.2, 0.64, 1.0])
+def test_other_tokens_condition_what_comes_after_a_change(generator, change):
+  """Up to the change nothing else is meant; later stages look ahead."""
+
+  def tell(later):
+    _, tokens = generator.generate(
+      Conditioning(mulan(), later=((change, later),)),
+      seconds=1.5,
+      seed=0,
+      sampling=SAMPLING.changed({'guidance': 8.0}),
+    )
+    return tokens
+
+  same, other = tell(mulan()), tell(15 - mulan())
+  at = round(change * 25)
+  one, two = same['semantic'], other['semantic']
+  np.testing.assert_array_equal(one[:, :at], two[:, :at])
+  assert (one[:, at:] != two[:, at:]).any()
+  coarse = [t['acoustic'][:, 2 * at :, :2] for t in (same, other)]
+  assert (coarse[0] != coarse[1]).any()
+
+
+def test_a_beginning_that_is_given_is_continued(generator, monkeypatch):
+  """With what a seed made of it, it goes on as that seed did, or otherwise."""
+  whole = make(generator, seconds=1.5)
+  begun = {
+    'semantic': whole.semantic[0, :15],
+    'acoustic': whole.acoustic[0, :30],
+  }
+  events, drawn = [], []
+  original = Generator._draw
+
+  def spy(self, name, *, prefix, frames, **rest):
+    drawn.append((name, prefix.shape[1], frames))
+    return original(self, name, prefix=prefix, frames=frames, **rest)
+
+  monkeypatch.setattr(Generator, '_draw', spy)
+  waveform, tokens = generator.generate(
+    Conditioning(mulan(2)),
+    seconds=1.5,
+    seed=0,
+    sampling=SAMPLING,
+    begun=begun,
+    progress=events.append,
+  )
+  for stream, codes in begun.items():
+    for row in tokens[stream]:
+      np.testing.assert_array_equal(row[: len(codes)], codes)
+  assert (tokens['semantic'][0] != tokens['semantic'][1]).any()
+  assert waveform.shape == (2, 36000)
+  firsts = {name: next(d for d in drawn if d[0] == name) for name, *_ in drawn}
+  # As long a prefix as the crop has room for: of 20 frames each.
+  assert firsts['semantic'][1] >= 10
+  assert firsts['coarse'][1] >= 10 and firsts['fine'][1] == 0
+  last = {event.stage: event for event in events}
+  assert last['semantic'].total == 2 * (38 - 15)
+  assert last['coarse'].total == 2 * (76 - 30) * 2
+
+
 def test_fine_codes_join_the_coarse_codes_they_were_made_for(
   tiny, generator, monkeypatch
 ):

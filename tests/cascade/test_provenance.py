@@ -14,7 +14,7 @@ ABOUT = {'prompt': 'ein Walzer – „süß“', 'seed': 3, 'bundle_sha256': 'ab
 
 def test_a_wav_carries_its_origin_inside_and_beside(tmp_path):
   waveform = np.sin(np.arange(24000) / 9).astype(np.float32)
-  provenance.write_wav(tmp_path / 'deep' / 'x.wav', waveform, 24000, ABOUT)
+  provenance.write_sound(tmp_path / 'deep' / 'x.wav', waveform, 24000, ABOUT)
   inside = provenance.read_provenance(tmp_path / 'deep' / 'x.wav')
   assert inside.items() >= ABOUT.items()
   assert json.loads((tmp_path / 'deep' / 'x.json').read_text()) == inside
@@ -28,7 +28,7 @@ def test_a_wav_carries_its_origin_inside_and_beside(tmp_path):
 
 def test_long_prompts_fit(tmp_path):
   about = {'prompt': 'loud ' * 2000}
-  provenance.write_wav(tmp_path / 'x.wav', np.zeros(10), 24000, about)
+  provenance.write_sound(tmp_path / 'x.wav', np.zeros(10), 24000, about)
   found = provenance.read_provenance(tmp_path / 'x.wav')
   assert found['prompt'] == about['prompt']
 
@@ -36,13 +36,13 @@ def test_long_prompts_fit(tmp_path):
 def test_full_scale_does_not_wrap_around(tmp_path):
   """Mistake 44: scaled twice, or integers taken for samples."""
   waveform = np.asarray([1.0, -1.0, 1.5, -1.5])
-  provenance.write_wav(tmp_path / 'x.wav', waveform, 24000, ABOUT)
+  provenance.write_sound(tmp_path / 'x.wav', waveform, 24000, ABOUT)
   read, _ = soundfile.read(tmp_path / 'x.wav')
   np.testing.assert_allclose(read, [1, -1, 1, -1], atol=1e-4)
 
 
 def test_a_failed_write_leaves_the_older_file(tmp_path, monkeypatch):
-  provenance.write_wav(tmp_path / 'x.wav', np.zeros(10), 24000, ABOUT)
+  provenance.write_sound(tmp_path / 'x.wav', np.zeros(10), 24000, ABOUT)
   before = (tmp_path / 'x.wav').read_bytes()
 
   def full(*args):
@@ -50,7 +50,7 @@ def test_a_failed_write_leaves_the_older_file(tmp_path, monkeypatch):
 
   monkeypatch.setattr('os.fsync', full)
   with pytest.raises(OSError, match='No space'):
-    provenance.write_wav(tmp_path / 'x.wav', np.ones(99), 24000, {})
+    provenance.write_sound(tmp_path / 'x.wav', np.ones(99), 24000, {})
   assert (tmp_path / 'x.wav').read_bytes() == before
   assert {p.name for p in tmp_path.iterdir()} == {'x.wav', 'x.json'}
 
@@ -70,7 +70,7 @@ def test_a_file_that_is_not_ours_is_never_replaced(tmp_path):
   with pytest.raises(UsageError, match=r'x\.json.*--overwrite'):
     provenance.check_out(path)
   provenance.check_out(path, overwrite=True)
-  provenance.write_wav(path, np.zeros(10), 24000, ABOUT)
+  provenance.write_sound(path, np.zeros(10), 24000, ABOUT)
   provenance.check_out(path)
   beside.unlink()
   provenance.check_out(path)
@@ -80,7 +80,7 @@ def test_a_file_that_is_not_ours_is_never_replaced(tmp_path):
     with pytest.raises(UsageError, match=r'x\.wav.*--overwrite'):
       provenance.check_out(path)
   path.write_bytes(data)
-  provenance.write_wav(path, np.zeros(10), 24000, ABOUT)
+  provenance.write_sound(path, np.zeros(10), 24000, ABOUT)
   beside.write_text(beside.read_text().replace('süß', 'sour'))
   beside.write_text(beside.read_text().replace('"seed": 3', '"seed": 4'))
   with pytest.raises(UsageError, match=r'x\.json.*--overwrite'):
@@ -94,7 +94,7 @@ def test_a_file_that_is_not_ours_is_never_replaced(tmp_path):
 def test_the_longest_name_is_written_where_it_was_told(size, tmp_path):
   path = tmp_path / ('a' * size + '.wav')
   provenance.check_out(path)
-  provenance.write_wav(path, np.zeros(10), 24000, ABOUT)
+  provenance.write_sound(path, np.zeros(10), 24000, ABOUT)
   assert provenance.is_ours(path)
   assert (provenance.sidecar(path) is None) == (size == 251)
   assert len(list(tmp_path.iterdir())) == (1 if size == 251 else 2)

@@ -29,7 +29,7 @@ class Echo:
 
   crops = 0
 
-  def encode(self, waveform):
+  def encode(self, waveform, acoustic=True):
     self.crops += len(waveform)
     level = np.round(waveform[:, :1] * 100).astype(np.int32)
     return {
@@ -168,7 +168,7 @@ def test_what_an_interrupted_shard_kept_of_replaced_music_is_not_used(
   monkeypatch.setattr('musiclm_jax.data.token_store.PIECES_PER_SHARD', 64)
   encode = Echo.encode
 
-  def interrupted(self, waveform):
+  def interrupted(self, waveform, acoustic=True):
     if self.crops == 2:
       raise KeyboardInterrupt
     return encode(self, waveform)

@@ -105,7 +105,7 @@ def commands(tiny):
   def generate(out):
     path = out if out.suffix == '.wav' else out / 'new.wav'
     provenance.check_out(path)
-    provenance.write_wav(path, np.zeros(24000), 24000, {'prompt': 'piano'})
+    provenance.write_sound(path, np.zeros(24000), 24000, {'prompt': 'piano'})
 
   def evaluate(out):
     report.check_out(out)
@@ -186,7 +186,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_continues(
 
 def test_search_adds_an_index_and_touches_nothing(project, full_disk):
   folder, _ = project
-  provenance.write_wav(folder / 'song.wav', np.ones(48000) / 2, 24000, {})
+  provenance.write_sound(folder / 'song.wav', np.ones(48000) / 2, 24000, {})
   before, lines = hashes(folder), []
   embedder = song_search.SongEmbedder(
     'net', lambda rows: rows[:, :128] + 0, 24000

@@ -154,7 +154,7 @@ def test_an_interrupted_call_goes_on(model, pair, tmp_path, monkeypatch):
 
   options = {'seconds': LENGTH, 'seed': 7, 'out': tmp_path / 'x.wav'}
   with monkeypatch.context() as patch:
-    patch.setattr(musiclm.provenance, 'write_wav', full)
+    patch.setattr(musiclm.provenance, 'write_sound', full)
     with pytest.raises(OSError, match='No space'):
       model.generate(TEXTS, **options)
   (kept,) = tmp_path.iterdir()

@@ -13,7 +13,9 @@ from musiclm_jax.data import sources
 PACKAGE = Path(path_flags.__file__).parent
 # Flags of commands that are text and name no file or folder.
 TEXTS = {'text', 'source', 'topology', 'profile', 'size', 'until', 'splits'}
-TEXTS |= {'metrics', 'embedders', 'stages'}
+TEXTS |= {'metrics', 'embedders', 'stages', 'mix', 'negative'}
+# Several files, each read as `contracts.paths.local` reads one.
+TEXTS |= {'mix_audio', 'sound'}
 
 
 def test_no_command_reads_a_path_in_another_way():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from musiclm_jax.cascade.provenance import write_wav
+from musiclm_jax.cascade.provenance import write_sound
 from musiclm_jax.evaluation import prompts
 from musiclm_jax.evaluation.clips import ClipFolder
 
@@ -30,7 +30,7 @@ def test_what_is_stated_is_what_is_said_once(prompt, stated):
 def test_captions_come_before_what_a_file_says_of_itself(tmp_path):
   silence = np.zeros(24_000, np.float32)
   for name in ('captioned', 'made'):
-    write_wav(tmp_path / f'{name}.wav', silence, 24_000, {'prompt': 'inside'})
+    write_sound(tmp_path / f'{name}.wav', silence, 24_000, {'prompt': 'inside'})
   soundfile.write(tmp_path / 'foreign.wav', silence, 24_000)
   (tmp_path / 'captions.csv').write_text(
     'path,caption\ncaptioned.wav,beside\ncaptioned.wav,another\n'

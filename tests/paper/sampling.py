@@ -112,9 +112,8 @@ SAMPLING = Chapter(
     Number(
       'story mode: a new text every, s',
       15,
-      source='MusicLM §6',
-      absent='not built',
-      pattern='story',
+      'windows.windows(1500, 750, cuts=[375])[1].frames / 25',
+      'MusicLM §6',
     ),
   ),
   (
