@@ -80,12 +80,10 @@ _EXAMPLE = 'say what to play, such as --text="slow piano"'
 
 def main() -> None:
   """Checks all arguments before a network is loaded, then makes music."""
-  from musiclm_jax.cascade import inputs, prompts, provenance, sampling
+  from musiclm_jax.cascade import inputs, provenance, sampling
 
   asked = _asked()
   inputs.check_seconds(_SECONDS.value)
-  for prompt in prompts.read(asked) if asked is not None else ():
-    prompts.check_times(prompt, _SECONDS.value)
   changes = {f.name: f.value for f in _SAMPLING if f.value is not None}
   sampling.check(changes)
   cli.require(_OUT)

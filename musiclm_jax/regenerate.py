@@ -30,8 +30,6 @@ def main() -> None:
 
   cli.require(_FILE, _OUT)
   record = provenance.read_provenance(_FILE.value)
-  seconds = record.get('seconds', 0.0)
-  provenance.outputs(_OUT.value, None, seconds, _OVERWRITE.value)
   from musiclm_jax.cascade import repetition
   from musiclm_jax.cascade.musiclm import MusicLM
   from musiclm_jax.launch import devices

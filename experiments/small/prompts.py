@@ -17,7 +17,7 @@ from musiclm_jax.data.token_store import TokenStore
 _OTHER = 7  # records on: another piece, as neighbours may be of one
 _MODEL = path_flags.DEFINE_path('model', 'runs/small', 'Folder of the model.')
 _SEMANTIC = path_flags.DEFINE_path(
-  'semantic', None, "Workdir of another semantic stage; None: the model's."
+  'semantic', None, 'Workdir, or bundle, of another semantic stage.'
 )
 _CROPS = flags.DEFINE_integer('crops', 192, 'Of the validation split.', 16)
 

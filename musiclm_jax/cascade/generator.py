@@ -355,9 +355,7 @@ class Generator:
       self._samplers[key] = jax.jit(functools.partial(lm.generate, **options))
     codes = self._samplers[key](
       self._networks[name].params,
-      {
-        stream: codes for stream, codes in given.items() if stream != 'negative'
-      },
+      {name: rows for name, rows in given.items() if name != 'negative'},
       negative=given.get('negative'),
       keys=keys,
       temperature=jnp.float32(getattr(sampling, f'temperature_{name}')),
@@ -431,11 +429,11 @@ def _groups(
 
 def _row_keys(seed: Seeds, count: int) -> jax.Array:
   """The keys of pieces, one a row."""
-  rows = (
-    [(seed, row) for row in range(count)] if isinstance(seed, int) else seed
+  if not isinstance(seed, Sequence):
+    seed = [(seed, row) for row in range(count)]
+  return jnp.stack(
+    [jax.random.fold_in(jax.random.key(one), row) for one, row in seed]
   )
-  keys = [jax.random.fold_in(jax.random.key(s), row) for s, row in rows]
-  return jnp.stack(keys)
 
 
 def _window_keys(keys: jax.Array, stage: int, places: np.ndarray) -> jax.Array:

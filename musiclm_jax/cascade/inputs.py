@@ -60,11 +60,24 @@ def read_texts(texts: Any) -> list[str]:
   Raises:
     UsageError: If there is none, or one is refused by `read_text`.
   """
-  if isinstance(texts, str) or texts is None:
-    texts = [texts]
+  return [read_text(text) for text in as_list(texts, str)]
+
+
+def as_list(texts: Any, one: Any) -> list:
+  """Makes a list of one text, or of what stands for one, or of several.
+
+  Args:
+    texts: One, None in its place, or several.
+    one: Type of one.
+
+  Raises:
+    UsageError: If there is none.
+  """
+  if isinstance(texts, one) or texts is None:
+    return [texts]
   if not isinstance(texts, list | tuple | np.ndarray) or not len(texts):
     raise UsageError(f'expected a text or a list of texts, got {texts!r}')
-  return [read_text(text) for text in texts]
+  return list(texts)
 
 
 def read_lines(file: str | os.PathLike) -> list[str]:
@@ -107,20 +120,18 @@ def check_seed(seed: int) -> None:
   Raises:
     UsageError: Saying what to choose.
   """
-  if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
-    raise UsageError(f'--seed={seed!r}: choose a whole number')
-  bounds.check('--seed', seed, bounds.SEED)
+  check_whole('--seed', seed, bounds.SEED)
 
 
-def check_count(flag: str, value: int, most: int) -> None:
-  """Refuses what is no whole number in [1, most].
+def check_whole(flag: str, value: int, limits: tuple[int, int]) -> None:
+  """Refuses what is no whole number within limits.
 
   Raises:
     UsageError: Naming the flag.
   """
   if not isinstance(value, numbers.Integral) or isinstance(value, bool):
     raise UsageError(f'{flag}={value!r}: choose a whole number')
-  bounds.check(flag, value, (1, most))
+  bounds.check(flag, value, limits)
 
 
 def read_audio(audio: Audio) -> np.ndarray:

@@ -360,11 +360,11 @@ class MusicLM:
 
   def _remark(self, asked: Request, warn: Callable[[str], None]) -> None:
     """Says what of a request changes nothing."""
-    texts = list(asked.texts)
-    if asked.sampling.mulan_levels == 0 and texts:
+    if asked.sampling.mulan_levels == 0 and asked.texts:
       warn('no MuLan level is used: the text changes nothing, the seed does')
-    for line in (line for t in texts for line in self.tokenizer.remarks(t)):
-      warn(line)
+    for text in asked.texts:
+      for line in self.tokenizer.remarks(text):
+        warn(line)
 
   def _metadata(self, asked: Request) -> dict[str, Any]:
     """What the music depends on, and words of prompts that are not known."""

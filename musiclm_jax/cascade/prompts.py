@@ -16,7 +16,6 @@ import math
 import numbers
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,11 +85,7 @@ def read(prompts: Any) -> list[Prompt]:
   Raises:
     UsageError: If there is none, or one is no prompt.
   """
-  if isinstance(prompts, Prompt) or prompts is None:
-    prompts = [prompts]
-  if not isinstance(prompts, list | tuple | np.ndarray) or not len(prompts):
-    raise UsageError(f'expected a text or a list of texts, got {prompts!r}')
-  return [_read_one(prompt) for prompt in prompts]
+  return [_read_one(prompt) for prompt in inputs.as_list(prompts, Prompt)]
 
 
 def read_story(file: str | os.PathLike) -> Story:
@@ -159,24 +154,25 @@ def check_times(prompt: Prompt, seconds: float) -> None:
     )
 
 
-def sections(
-  prompt: Prompt,
-) -> list[tuple[float, Section]]:
+def sections(prompt: Prompt) -> list[tuple[float, Section]]:
   """What is asked for from which second on; all of it from 0 but of a story."""
   return list(prompt.sections) if isinstance(prompt, Story) else [(0.0, prompt)]
 
 
-def parts(
-  prompt: Section,
-) -> list[tuple[Part, float]]:
+def parts(prompt: Section) -> list[tuple[Part, float]]:
   """Texts and sounds with their weights, one of weight 1 but of a mix."""
   return list(prompt.parts) if isinstance(prompt, Mixture) else [(prompt, 1.0)]
 
 
-def texts(prompt: Prompt) -> Iterator[str]:
-  """All texts of a prompt."""
+def leaves(prompt: Prompt) -> Iterator[Part]:
+  """All texts and sounds of a prompt."""
   for _, section in sections(prompt):
-    yield from (part for part, _ in parts(section) if isinstance(part, str))
+    yield from (part for part, _ in parts(section))
+
+
+def texts(prompt: Prompt) -> list[str]:
+  """All texts of a prompt."""
+  return [part for part in leaves(prompt) if isinstance(part, str)]
 
 
 def to_json(prompt: Prompt) -> Any:
@@ -204,13 +200,8 @@ def from_json(record: Any, sounds: Mapping[str, Audio]) -> Prompt:
   match record:
     case str():
       return record
-    case {'sound': name, 'sound_sha256': digest}:
-      if digest not in sounds:
-        raise UsageError(
-          f"the prompt is the sound '{name}', which is not given or has "
-          'changed: name it by --sound'
-        )
-      return SoundPrompt(sounds[digest])
+    case {'sound': _, 'sound_sha256': _}:
+      return SoundPrompt(find_sound('sound', record, sounds))
     case {'mix': list(rows)}:
       return Mixture(
         [(from_json(part, sounds), weight) for part, weight in rows]
@@ -228,6 +219,23 @@ def sound_facts(name: str, audio: Audio) -> dict[str, str]:
   else:
     file, data = 'waveform', np.asarray(audio, np.float32).tobytes()
   return {name: file, f'{name}_sha256': hashlib.sha256(data).hexdigest()}
+
+
+def find_sound(
+  name: str, record: Mapping[str, Any], sounds: Mapping[str, Audio]
+) -> Audio:
+  """Finds the sound that `sound_facts` has told of, by its SHA-256.
+
+  Raises:
+    UsageError: If it is not among them.
+  """
+  found = sounds.get(record[f'{name}_sha256'])
+  if found is None:
+    raise UsageError(
+      f"it was made with the sound '{record[name]}', which is not given or has "
+      'changed: name it by --sound'
+    )
+  return found
 
 
 class PromptEncoder:
@@ -257,29 +265,29 @@ class PromptEncoder:
 
   def levels(self, prompt: Section) -> int:
     """How many levels of its tokens are read."""
-    return self._text_levels if any(texts(prompt)) else self._levels
+    return self._text_levels if texts(prompt) else self._levels
 
-  def score(self, prompt: Prompt, waveform: np.ndarray) -> float:
-    """How well music fits its prompt: a cosine in that space.
+  def scores(self, prompt: Prompt, takes: np.ndarray) -> np.ndarray:
+    """How well music fits its prompt: cosines in that space.
 
     Args:
       prompt: That it was made for.
-      waveform: float [S] at 24 kHz.
+      takes: float [N, S] at 24 kHz.
 
     Returns:
-      In [-1, 1]; of a story the mean over its sections.
+      [N] in [-1, 1]; of a story means over its sections.
     """
     asked = sections(prompt)
     starts = [round(at * SAMPLE_RATE) for at, _ in asked]
-    ends = [*starts[1:], len(waveform)]
+    ends = [*starts[1:], takes.shape[1]]
     cosines = []
     for (_, part), start, end in zip(asked, starts, ends, strict=True):
-      found = self._tokenizer.embed_audio(waveform[None, start:end])
-      audio = self._tokenizer.centre(found, 'audio')[0]
-      cosines.append(float(audio @ self.embedding(part)))
-    return sum(cosines) / len(cosines)
+      found = self._tokenizer.embed_audio(takes[:, start:end])
+      audio = self._tokenizer.centre(found, 'audio')
+      cosines.append(audio @ self.embedding(part))
+    return np.mean(cosines, axis=0)
 
-  def _centred(self, part: str | SoundPrompt) -> np.ndarray:
+  def _centred(self, part: Part) -> np.ndarray:
     if isinstance(part, str):
       found, modality = self._tokenizer.embed_text([part]), 'text'
     else:
@@ -291,7 +299,8 @@ class PromptEncoder:
 def _read_one(prompt: Any) -> Prompt:
   match prompt:
     case SoundPrompt(audio):
-      if isinstance(audio, str | os.PathLike) and not _is_file(audio):
+      is_path = isinstance(audio, str | os.PathLike)
+      if is_path and not paths.local(audio).is_file():
         inputs.read_audio(audio)  # says what is wrong
       return prompt
     case Mixture(parts=given):
@@ -306,10 +315,6 @@ def _read_one(prompt: Any) -> Prompt:
       asked = [_read_section(part) for _, part in rows]
       return Story(list(zip(starts, asked, strict=True)))
   return inputs.read_text(prompt)
-
-
-def _is_file(audio: str | os.PathLike) -> bool:
-  return Path(paths.local(audio)).is_file()
 
 
 def _read_part(part: Any) -> Part:

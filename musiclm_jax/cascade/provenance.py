@@ -149,7 +149,10 @@ def read_provenance(path: str | os.PathLike) -> dict[str, Any]:
     UsageError: If the file is no sound or carries nothing of ours.
   """
   try:
-    return json.loads(_comment(Path(path).read_bytes()))
+    record = json.loads(_comment(Path(path).read_bytes()))
+    if not isinstance(record, dict):
+      raise ValueError('its comment is no object')
+    return record
   except (struct.error, ValueError) as error:
     raise UsageError(
       f"'{path}' carries no provenance: it is no sound file of ours ({error})"
@@ -177,23 +180,27 @@ def _flac(pcm: bytes, sample_rate: int, comment: str) -> bytes:
   return made.getvalue()
 
 
-def _pcm(data: bytes) -> bytes:
-  """The samples of a file, int16."""
-  if data[:4] == b'fLaC':
-    with _open_flac(data) as file:
-      return file.read(dtype='int16').astype('<i2').tobytes()
-  (pcm,) = (c for name, c in _chunks(data[12:]) if name == b'data')
-  return pcm
+def _read_flac(data: bytes) -> tuple[str, bytes]:
+  """The comment and the int16 samples of a FLAC file.
 
-
-def _open_flac(data: bytes) -> Any:
-  """Opens a FLAC file; what cannot be is a ValueError."""
+  Raises:
+    ValueError: If it is damaged.
+  """
   import soundfile
 
   try:
-    return soundfile.SoundFile(io.BytesIO(data))
+    with soundfile.SoundFile(io.BytesIO(data)) as file:
+      return file.comment, file.read(dtype='int16').astype('<i2').tobytes()
   except soundfile.LibsndfileError as error:
     raise ValueError(str(error)) from error
+
+
+def _pcm(data: bytes) -> bytes:
+  """The samples of a file, int16."""
+  if data[:4] == b'fLaC':
+    return _read_flac(data)[1]
+  (pcm,) = (c for name, c in _chunks(data[12:]) if name == b'data')
+  return pcm
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:
@@ -204,8 +211,7 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 def _comment(data: bytes) -> str:
   """Finds the comment of a FLAC file, or the ICMT text of a RIFF file."""
   if data[:4] == b'fLaC':
-    with _open_flac(data) as file:
-      return file.comment
+    return _read_flac(data)[0]
   if data[:4] != b'RIFF' or data[8:12] != b'WAVE':
     raise ValueError('no RIFF header')
   for name, content in _chunks(data[12:]):

@@ -1,13 +1,11 @@
 """Repetition: what a sound file says -> arguments that make it again."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from musiclm_jax.cascade import prompts
 from musiclm_jax.cascade.inputs import Audio
 from musiclm_jax.cascade.sampling import SamplingConfig
-from musiclm_jax.contracts import paths
 from musiclm_jax.contracts.errors import UsageError
 
 
@@ -32,6 +30,10 @@ def arguments(
       f'{bundle_sha256[:12]}…: name that one by --bundle'
     )
   files = {_sha256(file): file for file in sounds}
+
+  def sound(name: str) -> Audio | None:
+    return prompts.find_sound(name, record, files) if name in record else None
+
   try:
     settings = SamplingConfig(**record['settings'])
     found = {
@@ -39,8 +41,8 @@ def arguments(
       'seconds': record['seconds'],
       'seed': record['seed'],
       'first_row': record['row'],
-      'melody': _sound(record, 'melody', files),
-      'continue_from': _sound(record, 'continued', files),
+      'melody': sound('melody'),
+      'continue_from': sound('continued'),
       'negative': record.get('negative'),
       'sampling': settings,
     }
@@ -54,23 +56,9 @@ def arguments(
   return found
 
 
-def _sound(
-  record: Mapping[str, Any], name: str, files: Mapping[str, str]
-) -> Audio | None:
-  if name not in record:
-    return None
-  digest = record[f'{name}_sha256']
-  if digest not in files:
-    raise UsageError(
-      f"it was made with the sound '{record[name]}', which is not given or has "
-      'changed: name it by --sound'
-    )
-  return files[digest]
-
-
 def _sha256(file: str) -> str:
   try:
-    return hashlib.sha256(paths.local(file).read_bytes()).hexdigest()
+    return prompts.sound_facts('sound', file)['sound_sha256']
   except OSError as error:
     raise UsageError(
       f"--sound='{file}' cannot be read ({error.strerror})"

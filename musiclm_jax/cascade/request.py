@@ -1,7 +1,7 @@
 """A request: all that one call of `MusicLM.generate` asks for, checked."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,14 +9,21 @@ import numpy as np
 from musiclm_jax.cascade import inputs, prompts
 from musiclm_jax.cascade.conditioning import Conditioning, Melody
 from musiclm_jax.cascade.inputs import Audio
-from musiclm_jax.cascade.prompts import Prompt, PromptEncoder, SoundPrompt
+from musiclm_jax.cascade.prompts import (
+  Prompt,
+  PromptEncoder,
+  Section,
+  SoundPrompt,
+)
 from musiclm_jax.cascade.sampling import SamplingConfig
+from musiclm_jax.cascade.tokenizer import Tokenizer
+from musiclm_jax.contracts import bounds
 from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.token_lm.language_model import UNKNOWN
 
 MOST_TAKES = 64
-_SEEDS = 2**32
+_SEEDS = bounds.SEED[1] + 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +64,8 @@ class Request:
     """
     inputs.check_seconds(self.seconds)
     inputs.check_seed(self.seed)
-    inputs.check_count('--best_of', self.takes, MOST_TAKES)
+    inputs.check_whole('--best_of', self.takes, (1, MOST_TAKES))
+    inputs.check_whole('first_row', self.first_row, bounds.SEED)
     for prompt in self.prompts:
       prompts.check_times(prompt, self.seconds)
     # Windows begin where texts change, and a piece shall not depend on others.
@@ -76,17 +84,10 @@ class Request:
         )
 
   @property
-  def _parts(self) -> Iterator[str | SoundPrompt]:
-    for prompt in self.prompts:
-      for _, section in prompts.sections(prompt):
-        yield from (part for part, _ in prompts.parts(section))
-
-  @property
-  def texts(self) -> Iterator[str]:
+  def texts(self) -> list[str]:
     """All texts that it holds."""
-    yield from (part for part in self._parts if isinstance(part, str))
-    if self.negative is not None:
-      yield self.negative
+    found = [text for prompt in self.prompts for text in prompts.texts(prompt)]
+    return found if self.negative is None else [*found, self.negative]
 
   @property
   def seeds(self) -> list[tuple[int, int]]:
@@ -96,7 +97,7 @@ class Request:
     """
     rows = range(self.first_row, self.first_row + len(self.prompts))
     return [
-      ((self.seed + take) % _SEEDS, row)
+      ((int(self.seed) + take) % _SEEDS, int(row))
       for take in range(self.takes)
       for row in rows
     ]
@@ -129,17 +130,18 @@ class Request:
       facts['negative'] = self.negative
     if self.takes > 1:
       facts['best_of'] = self.takes
-    if any(isinstance(s, SoundPrompt) for s in self._parts):
+    leaves = [part for p in self.prompts for part in prompts.leaves(p)]
+    if any(isinstance(part, SoundPrompt) for part in leaves):
       facts['sound_levels'] = self.all_levels
     if self.first_row:
-      facts['first_row'] = self.first_row
+      facts['first_row'] = int(self.first_row)
     return facts | {
       'seed': int(self.seed),
       'seconds': float(self.seconds),
       'settings': dataclasses.asdict(self.sampling),
     }
 
-  def encoder(self, tokenizer: Any) -> PromptEncoder:
+  def encoder(self, tokenizer: Tokenizer) -> PromptEncoder:
     """What turns its prompts into tokens."""
     return PromptEncoder(tokenizer, self.sampling.mulan_levels, self.all_levels)
 
@@ -153,43 +155,45 @@ class Request:
       of all rows, takes included; and how to draw, with as many levels as the
       prompts use.
     """
-    used = []
 
-    def masked(prompt) -> np.ndarray:
-      tokens, levels = encoder.tokens(prompt), encoder.levels(prompt)
-      used.append(levels)
-      return np.where(np.arange(len(tokens)) < levels, tokens, UNKNOWN)
+    def rows(column: Sequence[Section]) -> tuple[np.ndarray, np.ndarray]:
+      """Tokens [B, 12] of a prompt each, and the levels that are read [B]."""
+      levels = [encoder.levels(prompt) for prompt in column]
+      return np.stack([encoder.tokens(p) for p in column]), np.asarray(levels)
 
-    begins = np.stack(
-      [encoder.tokens(prompts.sections(p)[0][1]) for p in self.prompts]
-    )
-    stories = [
-      [(at, masked(part)) for at, part in prompts.sections(p)]
-      for p in self.prompts
+    def masked(tokens: np.ndarray, levels: np.ndarray) -> np.ndarray:
+      """The same for all takes, without the levels that are not read."""
+      read = np.arange(tokens.shape[1]) < levels[:, None]
+      return np.tile(np.where(read, tokens, UNKNOWN), (self.takes, 1))
+
+    stories = [prompts.sections(prompt) for prompt in self.prompts]
+    starts = [start for start, _ in stories[0]]  # of all of them
+    columns = [
+      rows([section for _, section in column])
+      for column in zip(*stories, strict=True)
     ]
-    rows = {
-      sections[0][0]: np.stack([tokens for _, tokens in sections] * self.takes)
-      for sections in zip(*stories, strict=True)
-    }
+    begins, *later = (masked(*column) for column in columns)
     negative = None
     if self.negative is not None:
-      tokens = masked(self.negative)
-      negative = np.tile(tokens, (len(self.prompts) * self.takes, 1))
+      columns.append(rows([self.negative] * len(stories)))
+      negative = masked(*columns[-1])
+    levels = max(int(used.max()) for _, used in columns)
     return (
-      begins,
+      columns[0][0],
       Conditioning(
-        rows.pop(0.0), melody, later=tuple(rows.items()), negative=negative
+        begins, melody, tuple(zip(starts[1:], later, strict=True)), negative
       ),
-      dataclasses.replace(self.sampling, mulan_levels=max(used)),
+      dataclasses.replace(self.sampling, mulan_levels=levels),
     )
 
   def scores(self, encoder: PromptEncoder, waveform: np.ndarray) -> np.ndarray:
     """How well each take [takes * B, S] fits its prompt, [takes, B]."""
-    rows = [
-      encoder.score(self.prompts[row % len(self.prompts)], one)
-      for row, one in enumerate(waveform)
+    count = len(self.prompts)
+    columns = [
+      encoder.scores(prompt, waveform[row::count])
+      for row, prompt in enumerate(self.prompts)
     ]
-    return np.reshape(rows, (self.takes, -1))
+    return np.stack(columns, axis=1)
 
 
 def read(

@@ -58,10 +58,10 @@ def test_sounds_are_read_at_all_levels_and_texts_at_those_that_agree(encoder):
 
 
 def test_music_is_scored_by_what_is_asked_for_at_its_time(encoder):
-  assert encoder.score('east', TONE) == pytest.approx(-1)
-  assert encoder.score(SoundPrompt(TONE), TONE) == pytest.approx(1)
+  takes = np.stack([TONE, TONE])
   story = Story([(0.0, 'east'), (0.5, SoundPrompt(TONE))])
-  assert encoder.score(story, TONE) == pytest.approx(0)
+  for prompt, cosine in (('east', -1), (SoundPrompt(TONE), 1), (story, 0)):
+    np.testing.assert_allclose(encoder.scores(prompt, takes), [cosine] * 2)
 
 
 def test_prompts_survive_json():

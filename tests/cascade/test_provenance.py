@@ -90,6 +90,32 @@ def test_a_file_that_is_not_ours_is_never_replaced(tmp_path):
     provenance.check_out(tmp_path / 'y.wav', overwrite=True)
 
 
+def test_a_flac_says_the_same_and_is_known_again(tmp_path):
+  path = tmp_path / 'x.flac'
+  about = ABOUT | {'prompt': 'süß ' * 5000}
+  waveform = np.sin(np.arange(24000) / 9)
+  provenance.write_sound(path, waveform, 24000, about)
+  assert provenance.read_provenance(path).items() >= about.items()
+  read, rate = soundfile.read(path)
+  np.testing.assert_allclose(read, waveform, atol=1e-4)
+  assert rate == 24000 and provenance.is_ours(path)
+  data = path.read_bytes()
+  swapped = data[:-300] + data[-299:-298] + data[-300:-299] + data[-298:]
+  for changed in (data[:-2000], data[:100], b'fLaC', swapped):
+    path.write_bytes(changed)
+    with pytest.raises(UsageError, match=r'x\.flac.*--overwrite'):
+      provenance.check_out(path)
+
+
+def test_a_comment_that_is_no_object_is_no_provenance(tmp_path):
+  for name in ('x.wav', 'x.flac'):
+    with soundfile.SoundFile(tmp_path / name, 'w', 24000, 1, 'PCM_16') as file:
+      file.comment = '[1, 2]'
+      file.write(np.zeros(10))
+    with pytest.raises(UsageError, match='no provenance'):
+      provenance.read_provenance(tmp_path / name)
+
+
 @pytest.mark.parametrize('size', [245, 251])
 def test_the_longest_name_is_written_where_it_was_told(size, tmp_path):
   path = tmp_path / ('a' * size + '.wav')

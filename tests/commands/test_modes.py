@@ -1,5 +1,6 @@
 """Every way to ask for music: mix, story, continuation, takes, again."""
 
+import functools
 import json
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_a_recording_goes_on_and_stays_as_it_is(model):
 
 def test_the_best_take_is_what_its_seed_makes(model, tmp_path):
   texts = ['slow piano', 'fast techno']
-  music = model.generate(texts, best_of=3, **OPTIONS)
+  music = model.generate(texts, best_of=3, seconds=LENGTH, seed=np.int64(7))
   seeds, scores = music.metadata['seeds'], music.metadata['text_scores']
   assert set(seeds) <= {7, 8, 9} and music.waveform.shape[0] == 2
   takes = [model.generate(texts, seconds=LENGTH, seed=s) for s in (7, 8, 9)]
@@ -151,6 +152,26 @@ def test_a_file_is_made_again_from_what_it_says(
   assert refused.returncode == 2 and 'was made by the bundle' in refused.stderr
 
 
+def test_what_generate_has_not_written_is_not_made_again(
+  model, run_command, tmp_path
+):
+  bundle, out = f'--bundle={model.bundle.path}', f'--out={tmp_path}/again.wav'
+  soundfile.write(tmp_path / 'foreign.wav', tone(0.5), 24000)
+  facts = {'bundle_sha256': model.bundle.sha256}
+  provenance.write_sound(tmp_path / 'less.wav', tone(0.5), 24000, facts)
+  for name, words in (
+    ('nowhere.wav', 'nowhere.wav'),
+    ('foreign.wav', 'carries no provenance'),
+    ('less.wav', 'does not say how it was made'),
+  ):
+    done = run_command('regenerate', str(tmp_path / name), bundle, out)
+    assert done.returncode == 2 and 'Traceback' not in done.stderr
+    assert words in done.stderr.strip().splitlines()[-1]
+  done = run_command('regenerate', bundle, out)
+  assert done.returncode == 2 and '--file is missing' in done.stderr
+  assert not (tmp_path / 'again.wav').exists()
+
+
 def test_a_file_of_texts_is_a_list(model, run_command, tmp_path):
   (tmp_path / 'texts').write_text('slow piano\n\nfast techno\n')
   done = run_command(
@@ -168,32 +189,24 @@ def test_a_file_of_texts_is_a_list(model, run_command, tmp_path):
 @pytest.mark.parametrize(
   ('call', 'words'),
   [
-    (lambda m: m.generate('a', continue_from=tone(2)), 'alone has 2.00 s'),
-    (lambda m: m.generate('a', continue_from=0 * tone(1)), 'is silent'),
-    (lambda m: m.generate('a', continue_from=tone(0.01)), 'at least 0.04'),
-    (lambda m: m.generate('a', best_of=0), '--best_of=0'),
-    (lambda m: m.generate('a', best_of=2.5), 'best_of=2.5: .* whole'),
-    (lambda m: m.generate('a', negative='b'), 'guidance, which is off'),
-    (lambda m: m.generate('a', negative=' ', guidance=3), 'negative is empty'),
-    (lambda m: m.generate(SoundPrompt(0 * tone(1))), 'the sound is silent'),
-    (lambda m: m.generate(Story([(0, 'a'), (3, 'b')])), 'a start at 3 s'),
-    (lambda m: m.generate(['a', Story([(0, 'a'), (1, 'b')])]), 'same starts'),
+    (lambda make: make('a', continue_from=tone(2)), 'alone has 2.00 s'),
+    (lambda make: make('a', continue_from=0 * tone(1)), 'is silent'),
+    (lambda make: make('a', continue_from=tone(0.01)), 'at least 0.04'),
+    (lambda make: make('a', best_of=0), '--best_of=0'),
+    (lambda make: make('a', first_row=-1), 'first_row=-1'),
+    (lambda make: make('a', first_row='2'), "first_row='2': .* whole"),
+    (lambda make: make('a', best_of=2.5), 'best_of=2.5: .* whole'),
+    (lambda make: make('a', negative='b'), 'guidance, which is off'),
+    (lambda make: make('a', negative=' ', guidance=3), 'negative is empty'),
+    (lambda make: make(SoundPrompt(0 * tone(1))), 'the sound is silent'),
+    (lambda make: make(Story([(0, 'a'), (3, 'b')])), 'a start at 3 s'),
+    (lambda make: make(['a', Story([(0, 'a'), (1, 'b')])]), 'same starts'),
   ],
 )
 def test_bad_input_is_refused_in_a_line(model, call, words):
   with pytest.raises(UsageError, match=words) as caught:
-    call(_Short(model))
+    call(functools.partial(model.generate, seconds=LENGTH))
   assert '\n' not in str(caught.value)
-
-
-class _Short:
-  """A model whose music is short."""
-
-  def __init__(self, model):
-    self._model = model
-
-  def generate(self, *prompt, **options):
-    return self._model.generate(*prompt, seconds=LENGTH, **options)
 
 
 @pytest.mark.parametrize(
