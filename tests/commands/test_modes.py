@@ -2,13 +2,14 @@
 
 import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from musiclm_jax import MusicLM, UsageError
-from musiclm_jax.cascade import provenance
+from musiclm_jax.cascade import provenance, repetition, request
 from musiclm_jax.cascade.prompts import Mixture, SoundPrompt, Story
 
 LENGTH = 1.23  # as in test_musiclm, so that programs are compiled once
@@ -50,8 +51,16 @@ def test_a_sound_is_a_prompt_of_all_its_levels(model):
     music.tokens['mulan'], model.tokenize(sound)['mulan']
   )
   assert music.metadata['sound_levels'] == 12
-  fewer = model.generate(SoundPrompt(sound), mulan_levels=2, **OPTIONS)
-  assert fewer.metadata['sound_levels'] == 2
+  fewer = request.read(
+    SoundPrompt(sound),
+    recording=None,
+    sampling=None,
+    proposed=model.sampling,
+    changes={'mulan_levels': 2},
+    all_levels=12,
+    **OPTIONS,
+  )
+  assert fewer.metadata()['sound_levels'] == 2, 'as was asked for'
 
 
 def test_a_story_says_what_it_tells_and_is_as_long_as_asked(model):
@@ -83,26 +92,27 @@ def test_a_recording_goes_on_and_stays_as_it_is(model):
 
 def test_the_best_take_is_what_its_seed_makes(model, tmp_path):
   texts = ['slow piano', 'fast techno']
-  music = model.generate(texts, best_of=3, seconds=LENGTH, seed=np.int64(7))
+  options = {'best_of': 2, 'seconds': LENGTH, 'seed': np.int64(7)}
+  music = model.generate(texts, out=tmp_path / 'x.flac', **options)
+  assert music.waveform.shape[0] == 2
   seeds, scores = music.metadata['seeds'], music.metadata['text_scores']
-  assert set(seeds) <= {7, 8, 9} and music.waveform.shape[0] == 2
-  takes = [model.generate(texts, seconds=LENGTH, seed=s) for s in (7, 8, 9)]
   for row, text in enumerate(texts):
-    fits = []
-    for take in takes:
-      audio = model.embed_audio(take.waveform[row])[None]
-      audio = model.tokenizer.centre(audio, 'audio')[0]
-      asked = model.tokenizer.centre(model.embed_text([text]), 'text')[0]
-      fits.append(float(audio @ asked))
-    assert seeds[row] == 7 + int(np.argmax(fits))
-    assert scores[row] == pytest.approx(max(fits), abs=1e-4)
+    takes = [
+      model.generate(text, seconds=LENGTH, seed=seed, first_row=row)
+      for seed in (7, 8)
+    ]
+    heard = model.embed_audio(np.stack([take.waveform for take in takes]))
+    heard = model.tokenizer.centre(heard, 'audio')
+    asked = model.tokenizer.centre(model.embed_text([text]), 'text')[0]
+    best = int(np.argmax(heard @ asked))
+    assert seeds[row] == 7 + best
+    assert scores[row] == pytest.approx(max(heard @ asked), abs=1e-4)
     np.testing.assert_array_equal(
-      music.tokens['acoustic'][row],
-      takes[seeds[row] - 7].tokens['acoustic'][row],
+      music.tokens['acoustic'][row], takes[best].tokens['acoustic']
     )
-  music.save(tmp_path / 'x.wav')
-  about = provenance.read_provenance(tmp_path / 'x_1.wav')
-  assert about['seed'] == seeds[1] and about['best_of'] == 3
+    about = provenance.read_provenance(tmp_path / f'x_{row}.flac')
+    assert (about['seed'], about['row']) == (seeds[row], row)
+    assert about['best_of'] == 2 and about['prompt'] == text
 
 
 def test_a_negative_prompt_changes_what_guidance_pushes_away_from(model):
@@ -120,41 +130,31 @@ def test_a_negative_prompt_changes_what_guidance_pushes_away_from(model):
   )
 
 
-@pytest.mark.parametrize('name', ['x.wav', 'x.flac'])
-def test_a_file_is_made_again_from_what_it_says(
-  name, model, tmp_path, run_command
-):
-  hum = tmp_path / 'hum.wav'
+def test_a_file_is_made_again_from_what_it_says(model, tmp_path, run_command):
+  hum, made = tmp_path / 'hum.wav', tmp_path / 'x.flac'
   soundfile.write(hum, tone(0.5), 24000)
   asked = Mixture([('slow piano', 0.7), (SoundPrompt(hum), 0.3)])
-  model.generate(
-    [asked, 'fast techno'],
-    out=tmp_path / name,
-    guidance=2.0,
-    negative='drums',
-    **OPTIONS,
+  options = {'guidance': 8.0, 'negative': 'drums', 'first_row': 1, **OPTIONS}
+  model.generate(asked, out=made, **options)
+  again, bundle = tmp_path / 'again.wav', f'--bundle={model.bundle.path}'
+  done = run_command(
+    'regenerate', str(made), bundle, f'--sound={hum}', f'--out={again}'
   )
-  made = tmp_path / name.replace('.', '_0.')
-  again = tmp_path / 'again.wav'
-  call = ('regenerate', str(made), f'--out={again}')
-  bundle = f'--bundle={model.bundle.path}'
-  done = run_command(*call, bundle, f'--sound={hum}')
   assert done.returncode == 0, done.stderr
-  np.testing.assert_allclose(
-    soundfile.read(again)[0], soundfile.read(made)[0], atol=2e-4
+  assert 'the same samples' in done.stderr.splitlines()[-1]
+  np.testing.assert_array_equal(
+    soundfile.read(again)[0], soundfile.read(made)[0]
   )
-  about = json.loads((tmp_path / 'again.json').read_text())
-  assert about['prompt'] == provenance.read_provenance(made)['prompt']
-  refused = run_command(*call, bundle)
-  assert refused.returncode == 2
-  assert "'hum.wav', which is not given" in refused.stderr
-  refused = run_command(*call)
-  assert refused.returncode == 2 and 'was made by the bundle' in refused.stderr
+  about = provenance.read_provenance(made)
+  told = json.loads((tmp_path / 'again.json').read_text())
+  assert {**told, 'musiclm_jax_seal': 0} == {**about, 'musiclm_jax_seal': 0}
+  with pytest.raises(UsageError, match=r"'hum\.wav', which is not given"):
+    repetition.arguments(about, model.bundle.sha256)
+  with pytest.raises(UsageError, match='was made by the bundle'):
+    repetition.arguments(about, 'another', [hum])
 
 
-def test_what_generate_has_not_written_is_not_made_again(
-  model, run_command, tmp_path
-):
+def test_what_generate_has_not_written_is_not_made_again(model, call, tmp_path):
   bundle, out = f'--bundle={model.bundle.path}', f'--out={tmp_path}/again.wav'
   soundfile.write(tmp_path / 'foreign.wav', tone(0.5), 24000)
   facts = {'bundle_sha256': model.bundle.sha256}
@@ -164,26 +164,76 @@ def test_what_generate_has_not_written_is_not_made_again(
     ('foreign.wav', 'carries no provenance'),
     ('less.wav', 'does not say how it was made'),
   ):
-    done = run_command('regenerate', str(tmp_path / name), bundle, out)
-    assert done.returncode == 2 and 'Traceback' not in done.stderr
-    assert words in done.stderr.strip().splitlines()[-1]
-  done = run_command('regenerate', bundle, out)
-  assert done.returncode == 2 and '--file is missing' in done.stderr
+    code, _, errors = call(
+      'regenerate', f'--file={tmp_path / name}', bundle, out
+    )
+    assert code == 2 and words in errors.strip().splitlines()[-1]
+  code, _, errors = call('regenerate', bundle, out)
+  assert code == 2 and '--file is missing' in errors
   assert not (tmp_path / 'again.wav').exists()
 
 
-def test_a_file_of_texts_is_a_list(model, run_command, tmp_path):
-  (tmp_path / 'texts').write_text('slow piano\n\nfast techno\n')
-  done = run_command(
-    'generate',
-    f'--bundle={model.bundle.path}',
-    f'--prompts={tmp_path}/texts',
-    f'--seconds={LENGTH}',
-    f'--out={tmp_path}/x.flac',
+@pytest.mark.parametrize(
+  ('arguments', 'prompt', 'given'),
+  [
+    (['--text=a'], 'a', {}),
+    (['--text=a', '--text=b'], ['a', 'b'], {}),
+    (['--prompts={tmp}/texts'], ['piano', 'techno'], {}),
+    (
+      ['--mix=in 4:4:2', '--mix_audio={tmp}/hum.wav:0.5'],
+      {'mix': [['in 4:4', 2.0], ['hum.wav', 0.5]]},
+      {},
+    ),
+    (['--style={tmp}/hum.wav'], 'hum.wav', {}),
+    (
+      ['--story={tmp}/story.yaml'],
+      {'story': [[0.0, 'piano'], [2, 'rock']]},
+      {},
+    ),
+    (['--continue={tmp}/hum.wav'], None, {'continue_from': 'hum.wav'}),
+    (
+      ['--text=a', '--continue={tmp}/hum.wav', '--negative=b', '--best_of=3'],
+      'a',
+      {'continue_from': 'hum.wav', 'negative': 'b', 'best_of': 3},
+    ),
+  ],
+)
+def test_flags_ask_for_what_the_api_takes(
+  arguments, prompt, given, bundle, call, tmp_path, monkeypatch
+):
+  (tmp_path / 'texts').write_text('piano\n\ntechno\n')
+  (tmp_path / 'story.yaml').write_text(
+    '- {start: 0, text: piano}\n- {start: 2, text: rock}\n'
   )
-  assert done.returncode == 0, done.stderr
-  assert soundfile.info(tmp_path / 'x_1.flac').format == 'FLAC'
-  assert not (tmp_path / 'x_2.flac').exists()
+  soundfile.write(tmp_path / 'hum.wav', tone(0.5), 24000)
+  asked = []
+  monkeypatch.setattr(
+    MusicLM,
+    'generate',
+    lambda self, text, **options: asked.append((text, options)),
+  )
+  out = '--out={tmp}/x.flac'
+  code, _, errors = call('generate', f'--bundle={bundle[0]}', out, *arguments)
+  assert code == 0, errors
+  ((text, options),) = asked
+  assert told(text) == prompt
+  for name in ('continue_from', 'negative', 'best_of'):
+    plain = {'best_of': 1}.get(name)
+    assert told(options[name]) == given.get(name, plain)
+
+
+def told(prompt):
+  """A prompt as JSON, a sound as the name of its file alone."""
+  match prompt:
+    case Path():
+      return prompt.name
+    case SoundPrompt(audio):
+      return Path(audio).name
+    case Mixture(parts=rows):
+      return {'mix': [[told(part), weight] for part, weight in rows]}
+    case Story(sections=rows):
+      return {'story': [[start, told(part)] for start, part in rows]}
+  return prompt
 
 
 @pytest.mark.parametrize(
@@ -221,11 +271,9 @@ def test_bad_input_is_refused_in_a_line(model, call, words):
   ],
 )
 def test_bad_calls_are_refused_in_a_line(
-  arguments, words, bundle, run_command, tmp_path
+  arguments, words, bundle, call, tmp_path
 ):
-  done = run_command(
-    'generate', f'--bundle={bundle[0]}', f'--out={tmp_path}/x.wav', *arguments
-  )
-  assert done.returncode == 2 and 'Traceback' not in done.stderr
-  assert words in done.stderr.strip().splitlines()[-1]
+  out = '--out={tmp}/x.wav'
+  code, _, errors = call('generate', f'--bundle={bundle[0]}', out, *arguments)
+  assert code == 2 and words in errors.strip().splitlines()[-1]
   assert list(tmp_path.iterdir()) == []
