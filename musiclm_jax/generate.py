@@ -15,12 +15,15 @@ one of
 
 `--melody=FILE` is a melody to play, hummed, whistled or played, where the
 bundle has learned to follow one; longer music starts it again. `--negative`
-names what to avoid, `--best_of=4` chooses among takes. Seed, prompt, bundle and
+names what to avoid, `--best_of=4` chooses among takes. `--stream` writes a WAV
+to standard output while it is made, for a player. Seed, prompt, bundle and
 versions stand inside each file (comment) and beside it as JSON; the same seed
 and machine give the same file, and `musiclm_jax.regenerate` makes it again. The
 same command goes on where it was interrupted.
 """
 
+import sys
+import time
 from typing import Any
 
 from absl import flags
@@ -68,6 +71,11 @@ _OVERWRITE = flags.DEFINE_bool(
   False,
   'Replace what is at --out and the .json beside it, whoever wrote them.',
 )
+_STREAM = flags.DEFINE_bool(
+  'stream',
+  False,
+  'Write the WAV to standard output while it is made, without --out.',
+)
 _DEFAULT = "None: the bundle's."
 _SAMPLING = [
   *sampling_flags.define(_DEFAULT),
@@ -86,27 +94,69 @@ def main() -> None:
   inputs.check_seconds(_SECONDS.value)
   changes = {f.name: f.value for f in _SAMPLING if f.value is not None}
   sampling.check(changes)
-  cli.require(_OUT)
-  count = len(asked) if isinstance(asked, list) else None
-  provenance.outputs(_OUT.value, count, _SECONDS.value, _OVERWRITE.value)
+  if _STREAM.value:
+    _check_stream(asked)
+  else:
+    cli.require(_OUT)
+    count = len(asked) if isinstance(asked, list) else None
+    provenance.outputs(_OUT.value, count, _SECONDS.value, _OVERWRITE.value)
   from musiclm_jax.cascade.musiclm import MusicLM
   from musiclm_jax.launch import devices
 
   model = MusicLM.load(_BUNDLE.value, cli.report)
   devices.check()
+  common = {
+    'seconds': _SECONDS.value,
+    'seed': _SEED.value,
+    'melody': _MELODY.value,
+    'continue_from': _CONTINUE.value,
+    'negative': _NEGATIVE.value,
+    **changes,
+  }
+  if _STREAM.value:
+    _play(model.stream(asked, **common))
+    return
   model.generate(
     asked,
-    seconds=_SECONDS.value,
-    seed=_SEED.value,
-    melody=_MELODY.value,
-    continue_from=_CONTINUE.value,
-    negative=_NEGATIVE.value,
     best_of=_BEST_OF.value,
     progress=cli.progress(),
     out=_OUT.value,
     overwrite=_OVERWRITE.value,
-    **changes,
+    **common,
   )
+
+
+def _check_stream(asked: Any) -> None:
+  """Refuses what a stream cannot do, before a network is loaded.
+
+  Raises:
+    UsageError: Saying what to leave out.
+  """
+  if _OUT.value:
+    raise UsageError('--stream and --out: give one of them')
+  if isinstance(asked, list) or _BEST_OF.value != 1:
+    raise UsageError(
+      '--stream plays one prompt and one take: leave the others out'
+    )
+  if sys.stdout.isatty():
+    raise UsageError(
+      '--stream writes sound to standard output: send it to a player, such as '
+      '"| aplay", or into a file'
+    )
+
+
+def _play(stream: Any) -> None:
+  """Writes a WAV to standard output as it is made."""
+  from musiclm_jax.cascade import provenance
+
+  begun = time.monotonic()
+  out = sys.stdout.buffer
+  out.write(provenance.wav_header(stream.samples, stream.sample_rate))
+  for number, chunk in enumerate(stream):
+    out.write(provenance.to_pcm(chunk))
+    out.flush()
+    if not number:
+      cli.report(f'the first sound after {time.monotonic() - begun:.1f} s')
 
 
 def _asked() -> Any:

@@ -128,17 +128,30 @@ class Generated:
 
 
 def generate(
-  artifacts: Artifacts, prompts: Prompts, seed: int, keep: Keep = unkept
+  artifacts: Artifacts,
+  prompts: Prompts,
+  seed: int,
+  keep: Keep = unkept,
+  **sampling: Any,
 ) -> Generated:
-  """Generates every prompt with two seeds, and as many clips without one."""
+  """Generates every prompt with two seeds, and as many clips without one.
 
-  def run(number: int, **sampling: Any) -> Music:
+  Args:
+    artifacts: With the model.
+    prompts: What to play.
+    seed: Of the samples.
+    keep: Keeps what is finished.
+    **sampling: Fields of `SamplingConfig`, in the place of the bundle's.
+  """
+
+  def run(number: int, **levels: int) -> Music:
     return artifacts.model.generate(
       list(prompts.texts),
       seconds=SECONDS,
       seed=SEEDS * seed + number,
       keep=lambda part, make: keep(f'clips {number} {part}', make),
       **sampling,
+      **levels,
     )
 
   runs = [run(k) for k in range(SEEDS)]

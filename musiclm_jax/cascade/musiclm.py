@@ -20,7 +20,7 @@ from musiclm_jax.cascade import (
   bundle,
   continuation,
   inputs,
-  networks,
+  music_stream,
   prompts,
   provenance,
   request,
@@ -32,8 +32,10 @@ from musiclm_jax.cascade.conditioning import Melody
 from musiclm_jax.cascade.generator import Generator
 from musiclm_jax.cascade.inputs import Audio
 from musiclm_jax.cascade.music import Music
-from musiclm_jax.cascade.networks import Network
-from musiclm_jax.cascade.prompts import Prompt
+from musiclm_jax.cascade.music_stream import MusicStream
+from musiclm_jax.cascade.networks import LazyNetworks, Network
+from musiclm_jax.cascade.piece import Piece
+from musiclm_jax.cascade.prompts import Prompt, PromptEncoder
 from musiclm_jax.cascade.request import Request
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts import paths
@@ -60,7 +62,7 @@ class MusicLM:
     self.sample_rate = opened.contract.sample_rate
     self._report = report or (lambda line: None)
     self._warn = report or warnings.warn
-    self.networks: Mapping[str, Network] = _Networks(opened, self._report)
+    self.networks: Mapping[str, Network] = LazyNetworks(opened, self._report)
 
   @classmethod
   def load(
@@ -144,7 +146,7 @@ class MusicLM:
       UsageError: If an argument is out of bounds, `out` cannot be written, or
         the bundle has not learned to follow a melody.
     """
-    asked = request.read(
+    asked = self._asked(
       text,
       seconds=seconds,
       seed=seed,
@@ -154,9 +156,7 @@ class MusicLM:
       takes=best_of,
       first_row=first_row,
       sampling=sampling,
-      proposed=self.sampling,
       changes=changes,
-      all_levels=self.bundle.contract.streams['mulan'].num_levels,
     )
     if out is not None:
       out = paths.local(out)
@@ -164,15 +164,112 @@ class MusicLM:
       for path in provenance.outputs(out, count, seconds, overwrite):
         if not provenance.sidecar(path):
           self._report('no .json beside it, whose name would be too long')
-    recording = asked.read_recording()
-    hummed = self._read_melody(melody)
-    self._remark(asked, report or self._warn)
-    metadata = self._metadata(asked)
+    recording, hummed, metadata = self._prepare(asked, report)
     with self._kept(keep, out and out.parent, metadata) as keep:
       music = self._make(asked, recording, hummed, metadata, keep, progress)
       for path in music.save(out, overwrite) if out else ():
         self._report(f'wrote {path}')
     return music
+
+  def stream(
+    self,
+    text: Prompt | None = None,
+    *,
+    seconds: float = 10.0,
+    seed: int = 0,
+    melody: Audio | None = None,
+    continue_from: Audio | None = None,
+    negative: str | None = None,
+    sampling: SamplingConfig | Mapping[str, Any] | None = None,
+    progress: ProgressCallback | None = None,
+    report: Callable[[str], None] | None = None,
+    **changes: Any,
+  ) -> MusicStream:
+    """Makes music that is heard while it is made.
+
+    Args:
+      text: What to play, one prompt.
+      seconds: See `generate`.
+      seed: See `generate`.
+      melody: See `generate`.
+      continue_from: See `generate`.
+      negative: See `generate`.
+      sampling: See `generate`.
+      progress: See `generate`.
+      report: See `generate`.
+      **changes: See `generate`.
+
+    Returns:
+      What yields the samples of `generate`, float32 [n], as they are made.
+
+    Raises:
+      UsageError: As `generate`, and if it is a list of prompts.
+    """
+    asked = self._asked(
+      text,
+      seconds=seconds,
+      seed=seed,
+      melody=melody,
+      recording=continue_from,
+      negative=negative,
+      sampling=sampling,
+      changes=changes,
+    )
+    music_stream.check_one(asked)
+    recording, hummed, metadata = self._prepare(asked, report)
+    mulan, piece, sampling = self._begin(
+      asked, asked.encoder(self.tokenizer), recording, hummed, unkept, progress
+    )
+    return MusicStream(
+      asked,
+      self.tokenizer,
+      piece,
+      mulan,
+      sampling,
+      metadata,
+      recording,
+      self.sample_rate,
+    )
+
+  def _asked(self, text: Any, **asked: Any) -> Request:
+    """Checks what a call asks for; see `request.read`."""
+    return request.read(
+      text,
+      proposed=self.sampling,
+      all_levels=self.bundle.contract.streams['mulan'].num_levels,
+      **asked,
+    )
+
+  def _prepare(
+    self, asked: Request, report: Callable[[str], None] | None
+  ) -> tuple[np.ndarray | None, Melody | None, dict[str, Any]]:
+    """Reads the sounds of a request and says what of it is not heard."""
+    recording = asked.read_recording()
+    hummed = self._read_melody(asked.melody)
+    self._remark(asked, report or self._warn)
+    return recording, hummed, self._metadata(asked)
+
+  def _begin(
+    self,
+    asked: Request,
+    encoder: PromptEncoder,
+    recording: np.ndarray | None,
+    melody: Melody | None,
+    keep: Keep,
+    progress: ProgressCallback | None,
+  ) -> tuple[np.ndarray, Piece, SamplingConfig]:
+    """MuLan tokens [B, 12], what is to be made, and how it is drawn."""
+    mulan, conditioning, sampling = asked.conditioning(encoder, melody)
+    piece = self._generator.piece(
+      conditioning,
+      seconds=float(asked.seconds),
+      seed=asked.seeds,
+      sampling=sampling,
+      begun=None if recording is None else self.tokenize(recording),
+      keep=keep,
+      progress=progress,
+    )
+    return mulan, piece, sampling
 
   def _make(
     self,
@@ -185,18 +282,12 @@ class MusicLM:
   ) -> Music:
     """Makes what is asked for, and chooses among takes."""
     encoder = asked.encoder(self.tokenizer)
-    mulan, conditioning, sampling = asked.conditioning(encoder, melody)
-    waveform, tokens = self._generator.generate(
-      conditioning,
-      seconds=float(asked.seconds),
-      seed=asked.seeds,
-      sampling=sampling,
-      begun=None if recording is None else self.tokenize(recording),
-      keep=keep,
-      progress=progress,
+    mulan, piece, _ = self._begin(
+      asked, encoder, recording, melody, keep, progress
     )
+    waveform, tokens = piece.all(), piece.tokens()
     if recording is not None:
-      waveform = continuation.splice(waveform, recording)
+      waveform = continuation.Splice(recording)(waveform)
     chosen = np.arange(len(asked.prompts))
     if asked.takes > 1:
       scores = asked.scores(encoder, waveform)
@@ -405,29 +496,3 @@ class MusicLM:
           f"'{kept}' keeps what was made: the same command continues from it"
         )
       raise
-
-
-class _Networks(Mapping[str, Network]):
-  """The networks of a bundle, each built when it is first asked for."""
-
-  def __init__(self, opened: bundle.Bundle, report: Callable[[str], None]):
-    self._bundle, self._report = opened, report
-    self._built: dict[str, Network] = {}
-
-  def __getitem__(self, stage: str) -> Network:
-    if stage not in self._bundle.stages:
-      raise KeyError(stage)
-    if stage not in self._built:
-      if not self._built:
-        self._report(f'loading {self._bundle.path}')
-      self._built[stage] = networks.build(self._bundle.weights(stage))
-    return self._built[stage]
-
-  def __contains__(self, stage: object) -> bool:
-    return stage in self._bundle.stages
-
-  def __iter__(self) -> Iterator[str]:
-    return iter(self._bundle.stages)
-
-  def __len__(self) -> int:
-    return len(self._bundle.stages)

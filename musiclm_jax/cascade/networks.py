@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -203,3 +203,34 @@ def _check_widths(networks: Mapping[str, Network]) -> None:
         f'{name} was fitted to features of width {entries.shape[-1]}, those of '
         f'{fit.network} have {width}: train {name} again'
       )
+
+
+class LazyNetworks(Mapping[str, Network]):
+  """The networks of a bundle, each built when it is first asked for."""
+
+  def __init__(self, opened: bundle.Bundle, report: Callable[[str], None]):
+    """Takes an open bundle, and what takes a line when it is read."""
+    self._bundle, self._report = opened, report
+    self._built: dict[str, Network] = {}
+
+  def __getitem__(self, stage: str) -> Network:
+    """Builds a stage's, where it is not built yet."""
+    if stage not in self._bundle.stages:
+      raise KeyError(stage)
+    if stage not in self._built:
+      if not self._built:
+        self._report(f'loading {self._bundle.path}')
+      self._built[stage] = build(self._bundle.weights(stage))
+    return self._built[stage]
+
+  def __contains__(self, stage: object) -> bool:
+    """Whether the bundle holds a stage."""
+    return stage in self._bundle.stages
+
+  def __iter__(self) -> Iterator[str]:
+    """The stages."""
+    return iter(self._bundle.stages)
+
+  def __len__(self) -> int:
+    """How many stages there are."""
+    return len(self._bundle.stages)

@@ -54,14 +54,26 @@ def write_sound(
   Raises:
     OSError: Naming the file, if the disk does not take it.
   """
-  path = Path(path)
-  pcm = np.round(np.clip(waveform, -1.0, 1.0) * 32767).astype('<i2').tobytes()
+  path, pcm = Path(path), to_pcm(waveform)
   record = ownership.seal({**provenance, 'sound_sha256': _sha256(pcm)})
   form = _flac if path.suffix.lower() == '.flac' else _riff
   with atomic_open(path, 'wb') as file:
     file.write(form(pcm, sample_rate, json.dumps(record)))
   if beside := sidecar(path):
     write_text(beside, json.dumps(record, indent=1) + '\n')
+
+
+def to_pcm(waveform: np.ndarray) -> bytes:
+  """Rounds samples in [-1, 1] to 16 bits, little-endian."""
+  return np.round(np.clip(waveform, -1.0, 1.0) * 32767).astype('<i2').tobytes()
+
+
+def wav_header(samples: int, sample_rate: int) -> bytes:
+  """The 44 bytes before the samples of a WAV file without a comment."""
+  bare = _riff(b'', sample_rate)
+  size = 2 * samples
+  riff = struct.pack('<I', len(bare) - 8 + size)
+  return bare[:4] + riff + bare[8:-4] + struct.pack('<I', size)
 
 
 def sidecar(path: Path) -> Path | None:
@@ -159,11 +171,14 @@ def read_provenance(path: str | os.PathLike) -> dict[str, Any]:
     ) from error
 
 
-def _riff(pcm: bytes, sample_rate: int, comment: str) -> bytes:
+def _riff(pcm: bytes, sample_rate: int, comment: str | None = None) -> bytes:
   """Builds a mono 16-bit WAV file; libsndfile would drop a long comment."""
   form = struct.pack('<HHIIHH', 1, 1, sample_rate, 2 * sample_rate, 2, 16)
-  info = b'INFO' + _chunk(b'ICMT', comment.encode('ascii') + b'\0')
-  chunks = _chunk(b'fmt ', form) + _chunk(b'LIST', info) + _chunk(b'data', pcm)
+  chunks = _chunk(b'fmt ', form)
+  if comment is not None:
+    info = b'INFO' + _chunk(b'ICMT', comment.encode('ascii') + b'\0')
+    chunks += _chunk(b'LIST', info)
+  chunks += _chunk(b'data', pcm)
   return _chunk(b'RIFF', b'WAVE' + chunks)
 
 

@@ -29,6 +29,11 @@ def arguments(
       f'the file was made by the bundle {str(theirs)[:12]}…, this one is '
       f'{bundle_sha256[:12]}…: name that one by --bundle'
     )
+  if record.get('changes'):
+    raise UsageError(
+      'the music was changed while it was made: only what one call of generate '
+      'has made can be made again'
+    )
   files = {_sha256(file): file for file in sounds}
 
   def sound(name: str) -> Audio | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from musiclm_jax.cascade import generator as generators
+from musiclm_jax.cascade import decoder
 from musiclm_jax.cascade.conditioning import Conditioning
 from musiclm_jax.cascade.generator import Generator
 from musiclm_jax.cascade.musiclm import MusicLM
@@ -126,7 +126,7 @@ def stages_of(
     return np.concatenate([coarse[:, :frames], made], axis=2)
 
   def decode(acoustic: np.ndarray) -> np.ndarray:
-    return generators.within_full_scale(generators.decode(codec, acoustic))
+    return decoder.limit(decoder.decode(codec, acoustic))
 
   return CascadeStages(
     tokenize=model.tokenizer.encode,

@@ -296,7 +296,8 @@ class Transformer(_Layer, kw_only=True):
         gain=self.relative_gain,
         name='relative_bias',
       )(x.shape[1] if cache is None else cache.keys.shape[3])
-    (x, new_cache), _ = self._blocks(cache, deterministic, reach)(
+    one = cache is not None and x.shape[1] == 1
+    (x, new_cache), _ = self._blocks(one, deterministic, reach)(
       (x, cache), jnp.arange(self.num_layers), bias_row, row_bias, mask
     )
     if new_cache is not None:
@@ -309,17 +310,23 @@ class Transformer(_Layer, kw_only=True):
     return x, new_cache
 
   def _blocks(
-    self, cache: Cache | None, deterministic: bool, reach: int | None
+    self, one: bool, deterministic: bool, reach: int | None
   ) -> nn.Module:
-    """The stack of blocks, to be called on (carry, layers, bias, mask)."""
+    """The stack of blocks, to be called on (carry, layers, bias, mask).
+
+    Args:
+      one: Whether one token continues a cache.
+      deterministic: See `__call__`.
+      reach: See `__call__`.
+    """
     stack = nn.scan(
       look_up(REMATS, self.remat, 'remat')(Block),
       variable_axes={'params': 0},
       split_rngs={'params': True, 'dropout': True},
       in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
       length=self.num_layers,
-      # A cache passed through a loop over layers would be copied.
-      unroll=self.scan_unroll if cache is None else self.num_layers,
+      # A loop over layers copies the cache, at every token.
+      unroll=self.num_layers if one else self.scan_unroll,
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )
     fields = {

@@ -1,11 +1,12 @@
-"""Sampling with a key-value cache: known ids [B, N] -> codes [B, num_tokens].
+"""Sampling with a key-value cache, as pure functions of a `Sequence`.
 
-The known tokens are read at once, then a scan draws one token after another.
-Attention reads only the part of the cache that a phase of the scan can have
-filled: with 4 phases 5/8 of the work of reading all of it.
+known ids [B, N] -> begin -> Sequence -> advance -> Sequence -> …
+
+`begin` reads all that is known at once; `advance` draws one token after
+another, up to any position, so that a sequence may stop anywhere and go on with
+the same result. Positions are traced and shapes are those of a whole crop: what
+is compiled for one length serves every length.
 """
-
-import itertools
 
 import flax.struct
 import jax
@@ -13,27 +14,39 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from musiclm_jax.contracts.array_types import PRNGKey, PyTree, Tokens
+from musiclm_jax.nn.attention import Cache
 from musiclm_jax.token_lm.model import TokenLM
-
-NUM_PHASES = 4
-MIN_PHASE_TOKENS = 32  # each phase is compiled by itself
 
 
 @flax.struct.dataclass
 class SamplingParams:
-  """How a code is drawn from logits; see `LanguageModel.generate`.
+  """How a code is drawn from logits. All may be traced.
 
   Attributes:
-    temperature: 0 takes the likeliest code.
-    top_k: None allows all codes.
-    top_p: None allows all codes.
-    guidance: 1.0 is off.
+    temperature: Divides the logits; 0 takes the likeliest code.
+    top_k: Draw among the k likeliest codes only; None among all.
+    top_p: Draw among the likeliest codes of this total probability only.
+    guidance: Scale of classifier-free guidance; it is read where a sequence
+      has rows to be pushed away from.
   """
 
-  temperature: float | Array
-  top_k: int | None = flax.struct.field(pytree_node=False)
-  top_p: float | None = flax.struct.field(pytree_node=False)
-  guidance: float = flax.struct.field(pytree_node=False)
+  temperature: float | Array = 1.0
+  top_k: int | Array | None = None
+  top_p: float | Array | None = None
+  guidance: float | Array = 1.0
+
+
+@flax.struct.dataclass
+class Sequence:
+  """Sequences that are being drawn, R = B or with guidance 2B rows.
+
+  Attributes:
+    ids: [R, S], S that of the layout; what is not known yet means nothing.
+    cache: Of all known ids but the last.
+  """
+
+  ids: Int[Array, 'R S']
+  cache: Cache
 
 
 def draw(
@@ -47,20 +60,23 @@ def draw(
     sampling: Temperature and limits.
   """
   limited = logits
-  if sampling.top_k is not None:
-    least = jax.lax.top_k(logits, min(sampling.top_k, logits.shape[-1]))[0][
-      :, -1:
-    ]
-    limited = jnp.where(logits < least, -jnp.inf, limited)
-  if sampling.top_p is not None:
-    cold = jnp.maximum(sampling.temperature, 1e-6)
-    order = jnp.sort(limited, axis=-1)[:, ::-1]
-    shares = jax.nn.softmax(order / cold, axis=-1)
-    before = jnp.cumsum(shares, axis=-1) - shares
-    # The first code stays even where top_p is 0.
-    kept = jnp.maximum((before < sampling.top_p).sum(axis=-1, keepdims=True), 1)
+  if sampling.top_k is not None or sampling.top_p is not None:
+    order = jnp.sort(logits, axis=-1)[:, ::-1]
+    kept = jnp.full((len(logits), 1), logits.shape[-1])
+    if sampling.top_k is not None:
+      kept = jnp.minimum(kept, sampling.top_k)
+    if sampling.top_p is not None:
+      cold = jnp.maximum(sampling.temperature, 1e-6)
+      likeliest = jnp.arange(order.shape[-1]) < kept
+      shares = jax.nn.softmax(
+        jnp.where(likeliest, order, -jnp.inf) / cold, axis=-1
+      )
+      before = jnp.cumsum(shares, axis=-1) - shares
+      # The first code stays even where top_p is 0.
+      count = (before < sampling.top_p).sum(axis=-1, keepdims=True)
+      kept = jnp.clip(count, 1, kept)
     least = jnp.take_along_axis(order, kept - 1, axis=-1)
-    limited = jnp.where(logits < least, -jnp.inf, limited)
+    limited = jnp.where(logits < least, -jnp.inf, logits)
   # argmax(logits + T * Gumbel) is a draw at temperature T, and greedy at 0.
   noise = jax.vmap(
     lambda key: jax.random.gumbel(key, logits.shape[1:], jnp.float32)
@@ -68,73 +84,84 @@ def draw(
   return (limited + sampling.temperature * noise).argmax(axis=-1)
 
 
-def sample(
-  lm: TokenLM,
-  params: PyTree,
-  known: Tokens,
-  *,
-  num_tokens: int,
-  keys: PRNGKey,
-  sampling: SamplingParams,
-) -> Int[Array, 'B N']:
-  """Continues sequences of ids by `num_tokens` codes.
+def begin(
+  lm: TokenLM, params: PyTree, known: Tokens, length: Int[Array, '']
+) -> Sequence:
+  """Reads what sequences begin with.
 
   Args:
     lm: The model.
     params: Its parameters.
-    known: Ids [B, N]; with guidance [2B, N], the unconditional rows last.
-    num_tokens: To draw; they must fit the layout.
+    known: Ids [R, N], of which what follows `length` means nothing.
+    length: Known ids of a row, at least 1.
+  """
+  count = known.shape[1]
+  capacity = lm.layout.num_tokens
+  _, cache = lm.apply(
+    {'params': params},
+    known,
+    cache=lm.transformer.empty_cache(len(known), capacity),
+    reach=count,
+    method='hidden',
+  )
+  ids = jnp.pad(known, ((0, 0), (0, capacity - count)))
+  return Sequence(ids, cache.replace(length=length - 1))
+
+
+def advance(
+  lm: TokenLM,
+  params: PyTree,
+  sequence: Sequence,
+  stop: Int[Array, ''],
+  keys: PRNGKey,
+  sampling: SamplingParams,
+  reach: int,
+) -> Sequence:
+  """Draws the tokens up to a position.
+
+  Args:
+    lm: The model.
+    params: Its parameters.
+    sequence: As far as it is.
+    stop: Ids that shall be known, at most `reach` + 1.
     keys: One a row [B]; the token at position i uses `fold_in(key, i)`, so
       that windows of different length draw alike.
     sampling: How to draw.
+    reach: Static bound on what of the cache is read.
 
   Returns:
-    [B, num_tokens] codes in [0, K), without offsets.
+    The sequence with `stop` ids, or as it was where it had as many.
   """
-  layout = lm.layout
-  predicted = layout.predicted
-  variables = {'params': params}
-  copies = known.shape[0] // keys.shape[0]
-  first = known.shape[1]
-  capacity = first + num_tokens - 1
+  layout, predicted = lm.layout, lm.layout.predicted
+  copies = len(sequence.ids) // len(keys)
 
-  def step(carry, position, reach):
-    cache, last = carry
+  def step(now: Sequence) -> Sequence:
+    position = now.cache.length + 1
+    last = jax.lax.dynamic_slice_in_dim(now.ids, position - 1, 1, axis=1)
     hidden, cache = lm.apply(
-      variables,
-      last[:, None],
+      {'params': params},
+      last,
       start=position - 1,
-      cache=cache,
+      cache=now.cache,
       reach=reach,
       method='hidden',
     )
     level = (position - layout.num_conditioning) % predicted.num_levels
-    logits = lm.apply(variables, hidden[:, 0], level, method='level_logits')
+    logits = lm.apply(
+      {'params': params}, hidden[:, 0], level, method='level_logits'
+    )
     if copies == 2:
-      conditional, unconditional = jnp.split(logits, 2)
-      logits = unconditional + sampling.guidance * (conditional - unconditional)
+      own, other = jnp.split(logits, 2)
+      logits = other + sampling.guidance * (own - other)
     rows = jax.vmap(jax.random.fold_in, (0, None))(keys, position)
     code = draw(rows, logits, sampling)
     offset = layout.predicted_offset + level * predicted.codebook_size
-    return (cache, jnp.tile(code + offset, copies)), code
-
-  cache = lm.transformer.empty_cache(known.shape[0], capacity)
-  _, cache = lm.apply(
-    variables, known[:, :-1], cache=cache, reach=first - 1, method='hidden'
-  )
-  carry, codes = (cache, known[:, -1]), []
-  for start, stop in _phases(first, first + num_tokens):
-    carry, drawn = jax.lax.scan(
-      lambda carry, position, reach=stop - 1: step(carry, position, reach),
-      carry,
-      jnp.arange(start, stop),
+    new = jnp.tile(code + offset, copies).astype(now.ids.dtype)
+    ids = jax.lax.dynamic_update_slice_in_dim(
+      now.ids, new[:, None], position, axis=1
     )
-    codes.append(drawn)
-  return jnp.concatenate(codes).T
+    return Sequence(ids, cache)
 
-
-def _phases(start: int, stop: int) -> list[tuple[int, int]]:
-  """Splits [start, stop) into at most NUM_PHASES ranges of like length."""
-  count = max(min(NUM_PHASES, (stop - start) // MIN_PHASE_TOKENS), 1)
-  bounds = [start + (stop - start) * i // count for i in range(count + 1)]
-  return list(itertools.pairwise(bounds))
+  return jax.lax.while_loop(
+    lambda now: now.cache.length + 1 < stop, step, sequence
+  )

@@ -1,4 +1,4 @@
-"""A token LM applied: codes -> likelihoods, or more codes."""
+"""A token LM applied: codes -> ids, ids -> likelihoods of codes."""
 
 import dataclasses
 
@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from musiclm_jax.contracts.array_types import Codes, PRNGKey, Tokens
+from musiclm_jax.contracts.array_types import Codes, Tokens
 from musiclm_jax.contracts.task import Batch, Collections, Params
-from musiclm_jax.token_lm import decode
 from musiclm_jax.token_lm.layout import Layout, Segment, flatten_codes
 from musiclm_jax.token_lm.model import TokenLM
 
@@ -17,7 +16,7 @@ UNKNOWN = -1  # in the place of a code: its token is masked
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModel:
-  """Likelihoods and samples of a token LM, as pure functions of its weights.
+  """Likelihoods of a token LM, as pure functions of its weights.
 
   Batches are those of `TokenLMTask`. A code below 0 of a stream that the
   layout can drop is not known: its token is masked.
@@ -75,83 +74,55 @@ class LanguageModel:
     logits, _ = self.predict(params, tokens, batch)
     return logits.reshape(logits.shape[0], -1, logits.shape[-1])
 
-  def generate(
-    self,
-    params: Params,
-    conditioning: Batch,
-    *,
-    num_frames: int,
-    keys: PRNGKey,
-    temperature: float | Array,
-    prefix: Codes | None = None,
-    num_mulan_levels: int | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    guidance: float = 1.0,
-    negative: Codes | None = None,
-  ) -> Codes:
-    """Samples the predicted segment, continuing a prefix where given.
+  def can_guide(
+    self, num_mulan_levels: int | None, negative: Codes | None
+  ) -> bool:
+    """Whether guidance has something to push away from."""
+    return bool(
+      negative is not None
+      or num_mulan_levels != 0
+      or 'semantic' in self.layout.dropped
+    )
 
-    Pure and static in shapes: jit it with the other arguments bound. For
-    music beyond a crop call it on windows, each with the last frames of the
-    one before as prefix and with the conditioning of its own time.
+  def known(
+    self,
+    conditioning: Batch,
+    prefix: Codes | None = None,
+    *,
+    num_mulan_levels: int | Array | None = None,
+    guided: bool = False,
+    negative: Codes | None = None,
+  ) -> Tokens:
+    """Lays out what a window begins with, before anything is drawn.
 
     Args:
-      params: Player -> parameters.
-      conditioning: As a batch, without what is predicted; the conditioning
-        segments span the whole crop even where `num_frames` does not.
-      num_frames: Frames in all, prefix included; at most the crop's.
-      keys: One key a row [B]: a row's result depends on no other row.
-      temperature: Divides the logits; 0 takes the likeliest code.
-      prefix: [B, P, Q] codes that the segment begins with, P < num_frames.
+      conditioning: As a batch, without what is predicted.
+      prefix: [B, P, Q] codes that the predicted segment begins with, or None.
       num_mulan_levels: MuLan levels kept, others are masked; None keeps all.
-      top_k: Sample among the k likeliest codes only; None among all.
-      top_p: Sample among the likeliest codes of this total probability only.
-      guidance: Scale of classifier-free guidance against the model with all
-        MuLan levels masked, and with semantic tokens masked where it has
-        learned to do without, which reads the same melody; 1.0 is off and
-        costs nothing. Nor does it where there is nothing to mask.
-      negative: MuLan tokens [B, 12] of what guidance pushes away from, in the
-        place of masked ones; all else that is read stays.
+      guided: Whether as many rows follow that guidance pushes away from: with
+        all MuLan levels masked, and semantic tokens where the model has learned
+        to do without, and the same melody.
+      negative: MuLan tokens [B, 12] that these rows read instead, all else as
+        their own.
 
     Returns:
-      [B, num_frames, Q] codes, of which the first P are the prefix.
+      Ids [B, N], or [2B, N].
     """
     predicted = self.layout.predicted
-    if not 0 < num_frames <= predicted.num_frames:
-      raise ValueError(
-        f'num_frames is {num_frames}, a crop has {predicted.num_frames}'
-      )
-    batch_size = keys.shape[0]
-    if prefix is None:
-      prefix = jnp.zeros((batch_size, 0, predicted.num_levels), jnp.int32)
-    if prefix.shape[1] >= num_frames:
-      raise ValueError(f'prefix {prefix.shape} leaves nothing to generate')
-    known = flatten_codes(
-      prefix, self.layout.predicted_offset, predicted.codebook_size
-    )
     reads = [(conditioning, num_mulan_levels)]
-    drops_semantic = 'semantic' in self.layout.dropped
-    if guidance != 1.0 and negative is not None:
-      against = {**conditioning, 'mulan': negative}
-      reads.append((against, num_mulan_levels))
-    elif guidance != 1.0 and (num_mulan_levels != 0 or drops_semantic):
-      free = without_semantic(conditioning) if drops_semantic else conditioning
-      reads.append((free, 0))
-    rows = [
-      jnp.concatenate([self._conditioning(read, levels), known], axis=1)
-      for read, levels in reads
-    ]
-    codes = decode.sample(
-      self.model,
-      params['lm'],
-      jnp.concatenate(rows),
-      num_tokens=num_frames * predicted.num_levels - known.shape[1],
-      keys=keys,
-      sampling=decode.SamplingParams(temperature, top_k, top_p, guidance),
-    )
-    codes = codes.reshape(batch_size, -1, predicted.num_levels)
-    return jnp.concatenate([prefix, codes], axis=1)
+    if guided and negative is not None:
+      reads.append(({**conditioning, 'mulan': negative}, num_mulan_levels))
+    elif guided and 'semantic' in self.layout.dropped:
+      reads.append((without_semantic(conditioning), 0))
+    elif guided:
+      reads.append((conditioning, 0))
+    rows = [self._conditioning(read, levels) for read, levels in reads]
+    if prefix is not None:
+      ids = flatten_codes(
+        prefix, self.layout.predicted_offset, predicted.codebook_size
+      )
+      rows = [jnp.concatenate([row, ids], axis=1) for row in rows]
+    return jnp.concatenate(rows)
 
   def tokens(
     self, batch: Batch, num_mulan_levels: int | Array | None = None

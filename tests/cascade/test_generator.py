@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from musiclm_jax.cascade.conditioning import Conditioning
-from musiclm_jax.cascade.generator import Generator, decode
+from musiclm_jax.cascade.decoder import decode, limit
+from musiclm_jax.cascade.generator import Generator
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.kept_parts import KeptParts, unkept
+from musiclm_jax.token_lm.sampler import Sampler
 
 SAMPLING = SamplingConfig(mulan_levels=12)
 
@@ -105,20 +107,41 @@ def test_the_guidance_of_a_stage_is_its_own(tiny, generator):
     assert differs == {stage}
 
 
-def test_windows_continue_the_tokens_before_them(tiny, generator, monkeypatch):
-  """Mistakes 25, 28 and 35: each window sees what was really sampled."""
-  seen = []
-  original = Generator._draw
+def stage_of(sampler):
+  layout = sampler.lm.layout
+  if layout.predicted.stream == 'semantic':
+    return 'semantic'
+  return 'fine' if layout.predicted.first_level else 'coarse'
 
-  def spy(self, stage, *, given, prefix, **rest):
-    made = original(self, stage, given=given, prefix=prefix, **rest)
-    seen.append((stage, given, np.asarray(prefix), made['codes']))
+
+@pytest.fixture
+def drawn(monkeypatch):
+  """The windows that are drawn: (stage, what it reads, prefix, codes)."""
+  seen, begun = [], []
+  begin, codes = Sampler.begin, Sampler.codes
+
+  def spy(self, params, conditioning, *, prefix=None, **rest):
+    if prefix is None:
+      rows = len(conditioning['mulan'])
+      prefix = np.zeros((rows, 0, self.lm.layout.predicted.num_levels), int)
+    begun[:] = [conditioning, np.array(prefix)]
+    return begin(self, params, conditioning, prefix=prefix, **rest)
+
+  def note(self, window):
+    made = codes(self, window)
+    seen.append((stage_of(self), *begun, made))
     return made
 
-  monkeypatch.setattr(Generator, '_draw', spy)
+  monkeypatch.setattr(Sampler, 'begin', spy)
+  monkeypatch.setattr(Sampler, 'codes', note)
+  return seen
+
+
+def test_windows_continue_the_tokens_before_them(generator, drawn):
+  """Mistakes 25, 28 and 35: each window sees what was really sampled."""
   music = make(generator, seconds=1.5)
   for stage, crop in (('semantic', 20), ('coarse', 20)):
-    calls = [call for call in seen if call[0] == stage]
+    calls = [call for call in drawn if call[0] == stage]
     assert len(calls) > 2
     for (_, _, _, before), (_, _, prefix, codes) in itertools.pairwise(calls):
       assert prefix.shape[1] == crop // 2 and codes.shape[1] == crop
@@ -126,7 +149,7 @@ def test_windows_continue_the_tokens_before_them(tiny, generator, monkeypatch):
       np.testing.assert_array_equal(codes[:, : prefix.shape[1]], prefix)
   # Each coarse window reads the semantic tokens of its own 0.4 s.
   stream, end = music.semantic[0], 0
-  for _, conditioning, prefix, codes in seen:
+  for _, conditioning, prefix, codes in drawn:
     if 'semantic' in conditioning:
       start = end - prefix.shape[1]
       end = start + codes.shape[1]
@@ -160,21 +183,15 @@ def test_other_tokens_condition_what_comes_after_a_change(generator, change):
   assert (coarse[0] != coarse[1]).any()
 
 
-def test_a_beginning_that_is_given_is_continued(generator, monkeypatch):
+def test_a_beginning_that_is_given_is_continued(generator, drawn):
   """With what a seed made of it, it goes on as that seed did, or otherwise."""
   whole = make(generator, seconds=1.5)
   begun = {
     'semantic': whole.semantic[0, :15],
     'acoustic': whole.acoustic[0, :30],
   }
-  events, drawn = [], []
-  original = Generator._draw
-
-  def spy(self, name, *, prefix, frames, **rest):
-    drawn.append((name, prefix.shape[1], frames))
-    return original(self, name, prefix=prefix, frames=frames, **rest)
-
-  monkeypatch.setattr(Generator, '_draw', spy)
+  events = []
+  drawn.clear()
   waveform, tokens = generator.generate(
     Conditioning(mulan(2)),
     seconds=1.5,
@@ -188,32 +205,40 @@ def test_a_beginning_that_is_given_is_continued(generator, monkeypatch):
       np.testing.assert_array_equal(row[: len(codes)], codes)
   assert (tokens['semantic'][0] != tokens['semantic'][1]).any()
   assert waveform.shape == (2, 36000)
-  firsts = {name: next(d for d in drawn if d[0] == name) for name, *_ in drawn}
+  firsts = {}
+  for name, _, prefix, _ in drawn:
+    firsts.setdefault(name, prefix.shape[1])
   # As long a prefix as the crop has room for: of 20 frames each.
-  assert firsts['semantic'][1] >= 10
-  assert firsts['coarse'][1] >= 10 and firsts['fine'][1] == 0
+  assert firsts['semantic'] >= 10
+  assert firsts['coarse'] >= 10 and firsts['fine'] == 0
   last = {event.stage: event for event in events}
   assert last['semantic'].total == 2 * (38 - 15)
   assert last['coarse'].total == 2 * (76 - 30) * 2
 
 
 def test_fine_codes_join_the_coarse_codes_they_were_made_for(
-  tiny, generator, monkeypatch
+  generator, monkeypatch
 ):
   """Mistake 34: chunks are put back where they were cut."""
-  original = Generator._draw
+  begin, codes = Sampler.begin, Sampler.codes
+  read = []
 
-  def echo(self, stage, *, given, frames, **rest):
-    if stage == 'fine':  # what a perfect fine stage of a rule would say
-      return {'codes': np.asarray(given['acoustic'][:, :frames, :2]) + 100}
-    return original(self, stage, given=given, frames=frames, **rest)
+  def note(self, params, conditioning, **rest):
+    read[:] = [conditioning]
+    return begin(self, params, conditioning, **rest)
 
-  monkeypatch.setattr(Generator, '_draw', echo)
+  def echo(self, window):
+    if stage_of(self) != 'fine':
+      return codes(self, window)
+    # What a perfect fine stage of a rule would say.
+    return read[0]['acoustic'][..., :2] + 100
+
+  monkeypatch.setattr(Sampler, 'begin', note)
+  monkeypatch.setattr(Sampler, 'codes', echo)
   monkeypatch.setattr(
-    'musiclm_jax.cascade.generator.decode',
+    'musiclm_jax.cascade.decoder.decode',
     lambda codec, codes, **_: np.zeros((len(codes), 480 * codes.shape[1])),
   )
-  monkeypatch.setattr('musiclm_jax.cascade.generator.MAX_CHUNKS', 4)
   music = make(generator, rows=3, seconds=1.13)
   np.testing.assert_array_equal(
     music.acoustic[..., 2:], music.acoustic[..., :2] + 100
@@ -256,13 +281,16 @@ def test_one_code_to_draw_from_is_the_likeliest(generator, limit):
   assert (free.semantic != cold.semantic).any()
 
 
-def test_nothing_is_louder_than_full_scale(tiny, monkeypatch):
-  monkeypatch.setattr(
-    'musiclm_jax.cascade.generator.decode',
-    lambda codec, codes, **_: np.linspace(-3, 2, 480 * codes.shape[1])[None],
-  )
-  waveform = make(Generator(tiny.networks), seconds=0.3).waveform
-  assert np.abs(waveform).max() == 1.0, 'scaled as a whole, not clipped'
+def test_nothing_is_louder_than_full_scale():
+  """Each sample by itself, so that a stream is what the whole is."""
+  waveform = np.linspace(-3, 3, 6001)[None]
+  limited = limit(waveform)
+  assert np.abs(limited).max() <= 1.0 and limited.dtype == np.float32
+  assert (np.diff(limited) >= 0).all(), 'bent, not folded'
+  quiet = np.abs(waveform) <= 0.9
+  np.testing.assert_allclose(limited[quiet], waveform[quiet], atol=1e-7)
+  assert np.abs(np.diff(limited)).max() <= np.diff(waveform).max() + 1e-6
+  np.testing.assert_array_equal(limit(waveform[:, 7:9]), limited[:, 7:9])
 
 
 def test_progress_counts_the_tokens_of_each_stage(generator):
@@ -286,27 +314,22 @@ def test_an_interrupted_generation_goes_on_with_the_windows_it_has(
   generator, tmp_path, monkeypatch
 ):
   expected = make(generator, seconds=1.5)
-  draw, made = Generator._draw, []
+  begin, made, limits = Sampler.begin, [], [4]
 
-  def interrupted(self, stage, **rest):
-    if len(made) == 4:
+  def interrupted(self, *arguments, **rest):
+    if len(made) == limits[0]:
       raise KeyboardInterrupt
-    made.append(stage)
-    return draw(self, stage, **rest)
+    made.append(stage_of(self))
+    return begin(self, *arguments, **rest)
 
   def run():
     with KeptParts(tmp_path / 'kept', 'a') as kept:
       return make(generator, seconds=1.5, keep=kept)
 
-  monkeypatch.setattr(Generator, '_draw', interrupted)
+  monkeypatch.setattr(Sampler, 'begin', interrupted)
   with pytest.raises(KeyboardInterrupt):
     run()
-  first, made[:] = list(made), []
-  monkeypatch.setattr(
-    Generator,
-    '_draw',
-    lambda self, stage, **rest: made.append(stage) or draw(self, stage, **rest),
-  )
+  first, made[:], limits[0] = list(made), [], -1
   music = run()
   assert first.count('semantic') > 1 and 'semantic' not in made
   for field in dataclasses.fields(music):
@@ -356,3 +379,66 @@ def test_a_stage_alone_makes_what_it_makes_in_the_cascade(generator):
   np.testing.assert_array_equal(fine, music.acoustic[..., 2:])
   with pytest.raises(UsageError, match=r'must see 0\.4 s'):
     generator.make_stage('coarse', prompt, semantic[:, :5], **options)
+
+
+def begin_piece(generator, rows=1, seconds=1.5, **changes):
+  return generator.piece(
+    Conditioning(mulan(rows)),
+    seconds=seconds,
+    seed=0,
+    sampling=SAMPLING.changed(changes),
+  )
+
+
+@pytest.mark.parametrize('rows', [1, 2])
+@pytest.mark.parametrize('guidance', [1.0, 3.0])
+def test_what_is_heard_while_it_is_made_is_the_whole(
+  generator, rows, guidance, drawn
+):
+  """Bit for bit: chunks go through the same programs on the same rows."""
+  whole = make(generator, rows, seconds=2.53, guidance=guidance)
+  drawn.clear()
+  piece = begin_piece(generator, rows, seconds=2.53, guidance=guidance)
+  chunks, stages = [], []
+  for chunk in piece:
+    chunks.append(chunk)
+    stages.append([name for name, *_ in drawn])
+  assert [chunk.shape[1] for chunk in chunks] == [24000, 24000, 12720]
+  np.testing.assert_array_equal(np.concatenate(chunks, 1), whole.waveform)
+  for stream, codes in piece.tokens().items():
+    np.testing.assert_array_equal(codes, getattr(whole, stream))
+  # The first second waits for no more than it reads.
+  assert 0 < stages[0].count('semantic') < stages[-1].count('semantic')
+  assert 0 < stages[0].count('coarse') < stages[-1].count('coarse')
+
+
+def test_a_change_while_it_is_heard_changes_what_comes(generator):
+  whole = make(generator, seconds=3.0, guidance=8.0)
+  piece = begin_piece(generator, seconds=3.0, guidance=8.0)
+  chunks = iter(piece)
+  heard = [next(chunks)]
+  second = piece.change(15 - mulan(), SAMPLING.changed({'guidance': 12.0}))
+  assert 1.0 <= second < 2.5, 'little is made before it is heard'
+  heard += chunks
+  waveform, tokens = np.concatenate(heard, 1), piece.tokens()
+  assert waveform.shape == whole.waveform.shape
+  at = round(second * 25)
+  np.testing.assert_array_equal(
+    tokens['semantic'][:, :at], whole.semantic[:, :at]
+  )
+  assert (tokens['semantic'][:, at:] != whole.semantic[:, at:]).any()
+  np.testing.assert_array_equal(waveform[:, :24000], whole.waveform[:, :24000])
+  assert (waveform[:, 48000:] != whole.waveform[:, 48000:]).any()
+
+
+def test_a_stream_that_changes_nothing_is_the_whole_in_other_windows(generator):
+  """A change to the same goes on: no frame is lost, made twice or moved."""
+  piece = begin_piece(generator, seconds=2.0)
+  chunks = iter(piece)
+  heard = [next(chunks)]
+  piece.change(sampling=SAMPLING)
+  heard += chunks
+  assert np.concatenate(heard, 1).shape == (1, 48000)
+  tokens = piece.tokens()
+  assert tokens['semantic'].shape == (1, 50)
+  assert tokens['acoustic'].shape == (1, 100, 4)

@@ -24,6 +24,7 @@ from musiclm_jax.melody.embedder import MelodyEmbedder
 from musiclm_jax.melody.model import MelodyViT
 from musiclm_jax.melody.task import MelodyTask
 from musiclm_jax.token_lm.language_model import LanguageModel
+from musiclm_jax.token_lm.sampler import Sampler
 
 SPEC = TokenSpec(16, 24, 1 / 3.0, window_seconds=4.0)
 LEVELS, K = 24, 16
@@ -132,16 +133,23 @@ class Spy:
   def __init__(self, monkeypatch):
     self.read = []
 
-    def draw(_, stage, *, given, frames, **rest):
+    def begin(sampler, params, given, *, keys, **rest):
+      predicted = sampler.lm.layout.predicted
+      coarse = predicted.first_level == 0
       if 'melody' in given:
+        stage = 'semantic' if predicted.stream == 'semantic' else 'coarse'
+        assert stage == 'semantic' or coarse
         self.read.append((stage, given['melody']))
-      levels = {'semantic': 1, 'coarse': 2, 'fine': 2}[stage]
-      shape = (len(given['mulan']), frames, levels)
-      return {'codes': np.zeros(shape, np.int32)}
+      return np.zeros((len(keys), 0, predicted.num_levels), np.int32)
 
-    monkeypatch.setattr(Generator, '_draw', draw)
+    def advance(sampler, params, window, num_frames, sampling):
+      return np.zeros((len(window), num_frames, window.shape[2]), np.int32)
+
+    monkeypatch.setattr(Sampler, 'begin', begin)
+    monkeypatch.setattr(Sampler, 'advance', advance)
+    monkeypatch.setattr(Sampler, 'codes', lambda sampler, window: window)
     monkeypatch.setattr(
-      'musiclm_jax.cascade.generator.decode',
+      'musiclm_jax.cascade.decoder.decode',
       lambda codec, codes, **_: np.zeros((len(codes), 480 * codes.shape[1])),
     )
 

@@ -303,7 +303,7 @@ def test_bad_input_is_refused_in_a_line(model, call, words, tmp_path):
 
 def test_the_script_of_the_readme_plays(tmp_path):
   readme = (ROOT / 'README.md').read_text()
-  (script,) = re.findall(r'```python\n(.*?)```', readme, re.DOTALL)
+  script, _ = re.findall(r'```python\n(.*?)```', readme, re.DOTALL)
   lines = [line for line in script.splitlines() if line.strip()]
   assert len(lines) <= 10
   length = 'seconds=10'
@@ -323,3 +323,22 @@ def test_the_script_of_the_readme_plays(tmp_path):
     round(LENGTH * 24000)
   ] * 2
   assert 'fine' in done.stderr and '100%' in done.stderr
+
+
+def test_the_readmes_stream_is_heard_and_changed(model, tmp_path):
+  readme = (ROOT / 'README.md').read_text()
+  _, script = re.findall(r'```python\n(.*?)```', readme, re.DOTALL)
+  heard, bored = [], iter([True, False, False])
+  for words, others in (
+    ('seconds=60', 'seconds=2.5'),
+    ("'heard.wav'", repr(str(tmp_path / 'heard.wav'))),
+    ('MusicLM.load()', 'model'),
+  ):
+    assert words in script
+    script = script.replace(words, others)
+  exec(
+    script,
+    {'model': model, 'play': heard.append, 'bored': lambda: next(bored)},
+  )
+  assert sum(map(len, heard)) == 60000
+  assert soundfile.info(tmp_path / 'heard.wav').frames == 60000

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
+from musiclm_jax import MusicLM
+from musiclm_jax.cascade.decoder import decode
 from musiclm_jax.data.token_store import TokenStore
 
 PINNED = Path(__file__).parent / 'pinned.json'
@@ -82,17 +83,14 @@ def test_the_tokens_of_a_corpus_do_not_move(tokens):
       check(f'{split} {stream} tokens', digest.hexdigest())
 
 
-def test_the_sound_of_a_seed_does_not_move(bundle, run_command, tmp_path):
-  done = run_command(
-    'generate',
-    f'--bundle={bundle[0]}',
-    '--text=slow piano',
-    '--seconds=1.23',
-    '--seed=7',
-    f'--out={tmp_path}/x.wav',
-  )
-  assert done.returncode == 0, done.stderr
-  waveform, _ = soundfile.read(tmp_path / 'x.wav')
+def test_the_sound_of_a_seed_does_not_move(bundle):
+  assert bundle[1].returncode == 0, bundle[1].stderr
+  model = MusicLM.load(bundle[0])
+  music = model.generate('slow piano', seconds=1.23, seed=7)
+  # Untrained networks are louder than full scale, where all is bent alike.
+  acoustic = music.tokens['acoustic'][None]
+  (waveform,) = decode(model.networks['soundstream'], acoustic)
+  waveform = waveform[: len(music.waveform)] / np.abs(waveform).max()
   check('waveform', waveform[::97].tolist())
 
 

@@ -1,5 +1,6 @@
 """Sampling: cache, temperature, limits, keys, guidance."""
 
+import dataclasses
 import functools
 import importlib.util
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 from musiclm_jax.token_lm import decode
+from musiclm_jax.token_lm import sampler as sampling
+from musiclm_jax.token_lm.sampler import Sampler
 
 _SPEC = importlib.util.spec_from_file_location(
   'token_lm_made', Path(__file__).with_name('test_token_lm_task.py')
@@ -36,25 +39,24 @@ def conditioning(batch_size=3, seed=0):
 
 
 @functools.cache
-def sampler(stage, **options):
-  task, _ = made(stage)
-  return jax.jit(functools.partial(task.lm.generate, **options))
+def sampler(stage):
+  return Sampler(made(stage)[0].lm)
 
 
-def sample(stage, *, batch=None, keys=None, temperature=1.0, prefix=None, **o):
+def sample(stage, *, batch=None, keys=None, frames=None, **options):
   task, params = made(stage)
   batch = conditioning() if batch is None else batch
   if keys is None:
     keys = jax.random.split(jax.random.key(0), len(batch['mulan']))
-  o.setdefault('num_frames', task.lm.layout.predicted.num_frames)
-  return np.asarray(
-    sampler(stage, **o)(
-      sharpened(params),
-      batch,
-      keys=keys,
-      temperature=temperature,
-      prefix=prefix,
-    )
+  names = {field.name for field in dataclasses.fields(decode.SamplingParams)}
+  how = {name: options.pop(name) for name in names & options.keys()}
+  return sampler(stage).generate(
+    sharpened(params),
+    batch,
+    num_frames=frames or task.lm.layout.predicted.num_frames,
+    keys=keys,
+    sampling=decode.SamplingParams(**how),
+    **options,
   )
 
 
@@ -94,13 +96,51 @@ def test_samples_are_legal_and_of_the_right_shape(stage):
   assert len(np.unique(codes)) > K // 2
 
 
-def test_phases_of_the_scan_change_no_code(monkeypatch):
+@pytest.mark.parametrize('size', [8, 2000])
+def test_how_a_crop_is_cut_into_programs_changes_no_code(monkeypatch, size):
   """Mistake 37: another path in use than in training, with other results."""
-  greedy = sample('semantic', temperature=0.0)
-  monkeypatch.setattr(decode, 'MIN_PHASE_TOKENS', 2)
+  whole = sample('semantic')
+  monkeypatch.setattr(sampling, '_STEP', size)
   sampler.cache_clear()
-  np.testing.assert_array_equal(sample('semantic', temperature=0.0), greedy)
+  np.testing.assert_array_equal(sample('semantic'), whole)
   sampler.cache_clear()
+
+
+@pytest.mark.parametrize('scale', [1.0, 3.0])
+def test_a_window_that_stops_goes_on_as_if_it_had_not(scale):
+  whole = sample('coarse', guidance=scale)
+  params = made('coarse')[1]
+  how = decode.SamplingParams(guidance=scale)
+  window = sampler('coarse').begin(
+    sharpened(params),
+    conditioning(),
+    keys=jax.random.split(jax.random.key(0), 3),
+    guided=scale != 1.0,
+  )
+  for frames in (1, 4, 4, 3, 10):  # also when there is nothing to do
+    window = sampler('coarse').advance(sharpened(params), window, frames, how)
+    codes = sampler('coarse').codes(window)
+    np.testing.assert_array_equal(codes, whole[:, : codes.shape[1]])
+  assert codes.shape == whole.shape
+
+
+def test_one_program_serves_every_length_and_temperature():
+  """Another length compiled a stage anew, for as long as it then ran."""
+  one = Sampler(made('coarse')[0].lm)
+  params = sharpened(made('coarse')[1])
+  for frames, prefix in ((10, None), (3, None), (7, 2), (10, 5)):
+    if prefix:
+      prefix = np.zeros((3, prefix, 2), np.int32)
+    codes = one.generate(
+      params,
+      conditioning(),
+      num_frames=frames,
+      keys=jax.random.split(jax.random.key(0), 3),
+      sampling=decode.SamplingParams(temperature=frames / 10, top_k=frames),
+      prefix=prefix,
+    )
+    assert codes.shape == (3, frames, 2)
+  assert one.programs == {'begin': 1, 'advance': 1}
 
 
 def test_temperature_to_zero_equals_greedy():
@@ -131,10 +171,10 @@ def test_a_prefix_is_kept_and_continued(stage):
 def test_fewer_frames_are_the_beginning_of_more():
   """Mistake 35: the total length taken for the window's."""
   whole = sample('coarse')
-  part = sample('coarse', num_frames=4)
+  part = sample('coarse', frames=4)
   np.testing.assert_array_equal(part, whole[:, :4])
   with pytest.raises(ValueError, match='a crop has 10'):
-    sample('coarse', num_frames=11)
+    sample('coarse', frames=11)
 
 
 def test_a_row_depends_on_its_key_and_not_on_its_company():
@@ -159,10 +199,7 @@ def test_draws_have_the_softmaxs_frequencies():
   rows = jnp.broadcast_to(logits, (count, 4))
 
   def shares(**params):
-    params = {'temperature': 1.0, 'top_k': None, 'top_p': None} | params
-    codes = jax.jit(decode.draw)(
-      keys, rows, decode.SamplingParams(guidance=1.0, **params)
-    )
+    codes = jax.jit(decode.draw)(keys, rows, decode.SamplingParams(**params))
     return np.bincount(codes, minlength=4) / count
 
   plain = np.array([0.5, 0.3, 0.15, 0.05])
@@ -178,10 +215,9 @@ def test_draws_have_the_softmaxs_frequencies():
 
 def test_defaults_are_plain_sampling():
   """Mistake 38: top-k and guidance by default, which no paper has."""
-  task, _ = made('semantic')
-  defaults = task.lm.generate.__kwdefaults__
-  assert defaults['top_k'] is None and defaults['top_p'] is None
-  assert defaults['guidance'] == 1.0
+  plain = decode.SamplingParams()
+  assert plain.top_k is None and plain.top_p is None
+  assert plain.temperature == plain.guidance == 1.0
 
 
 def test_guidance_mixes_with_the_unconditional_model():

@@ -10,9 +10,11 @@ import pytest
 from flax import linen as nn
 
 from musiclm_jax.contracts.errors import UsageError
+from musiclm_jax.token_lm.decode import SamplingParams
 from musiclm_jax.token_lm.language_model import UNKNOWN, LanguageModel
 from musiclm_jax.token_lm.layout import make_layout
 from musiclm_jax.token_lm.model import make_lm
+from musiclm_jax.token_lm.sampler import Sampler
 from musiclm_jax.token_lm.task import TokenLMTask
 
 STAGES = ('semantic', 'coarse')
@@ -232,19 +234,17 @@ def test_guidance_and_generation_hear_the_melody():
   task, params = made('semantic')
   batch, other = make_batch(), make_batch(seed=1)
 
-  @functools.partial(jax.jit, static_argnames='guidance')
+  sampler = Sampler(task.lm)
+
   def sample(melody, guidance):
-    return task.lm.generate(
+    return sampler.generate(
       params,
       {'mulan': batch['mulan'], 'melody': melody},
       num_frames=10,
       keys=jax.random.split(jax.random.key(0), 2),
-      temperature=1.0,
-      guidance=guidance,
+      sampling=SamplingParams(guidance=guidance),
     )
 
-  one, same, two = (
-    np.asarray(sample(x['melody'], 3.0)) for x in (batch, batch, other)
-  )
+  one, same, two = (sample(x['melody'], 3.0) for x in (batch, batch, other))
   np.testing.assert_array_equal(one, same)
   assert (one != two).any()

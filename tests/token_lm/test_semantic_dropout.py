@@ -1,6 +1,5 @@
 """A coarse LM that has learned to do without its semantic tokens."""
 
-import functools
 import importlib.util
 from pathlib import Path
 
@@ -10,7 +9,9 @@ import numpy as np
 
 from musiclm_jax import stages
 from musiclm_jax.configs import coarse
+from musiclm_jax.token_lm.decode import SamplingParams
 from musiclm_jax.token_lm.language_model import without_semantic
+from musiclm_jax.token_lm.sampler import Sampler
 
 _SPEC = importlib.util.spec_from_file_location(
   'token_lm_made', Path(__file__).with_name('test_token_lm_task.py')
@@ -61,15 +62,15 @@ def test_a_share_of_the_examples_reads_neither_prompt_nor_semantic_tokens():
 def test_guidance_pushes_towards_the_semantic_tokens():
   task, params = made('coarse', semantic_mask=True)
   batch, scale = make_batch(), 4.0
-  generate = functools.partial(task.lm.generate, num_frames=4, guidance=scale)
+  sampler = Sampler(task.lm)
   for levels in (None, 0):  # also where no prompt is read
-    codes = np.asarray(
-      jax.jit(functools.partial(generate, num_mulan_levels=levels))(
-        params,
-        {name: batch[name] for name in ('mulan', 'semantic')},
-        keys=jax.random.split(jax.random.key(0), 3),
-        temperature=0.0,
-      )
+    codes = sampler.generate(
+      params,
+      {name: batch[name] for name in ('mulan', 'semantic')},
+      num_frames=4,
+      keys=jax.random.split(jax.random.key(0), 3),
+      sampling=SamplingParams(temperature=0.0, guidance=scale),
+      num_mulan_levels=levels,
     )
     rest = np.zeros((3, 6, 2), int)
     whole = np.concatenate([np.concatenate([codes, rest], 1)] * 3, 2)
