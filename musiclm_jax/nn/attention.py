@@ -4,6 +4,7 @@ Without a cache one of `KERNELS` attends: ours in blocks, in memory linear in
 the length, or cuDNN's on NVIDIA GPUs.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -37,6 +38,34 @@ class Cache:
   keys: Array
   values: Array
   length: Array
+
+  def split(self, capacity: int) -> tuple['Cache', ...]:
+    """Caches of one layer each, cut to a capacity.
+
+    A loop whose state they are writes into them in place and reads them where
+    they are; of a stacked one it would copy a layer at every token.
+    """
+    return tuple(
+      Cache(
+        self.keys[layer : layer + 1, :, :, :capacity],
+        self.values[layer : layer + 1, :, :, :capacity],
+        self.length,
+      )
+      for layer in range(len(self.keys))
+    )
+
+  def joined(self, caches: tuple['Cache', ...]) -> 'Cache':
+    """This cache with what the parts of `split` have become."""
+
+    def put(store: Array, parts: list[Array]) -> Array:
+      new = jnp.concatenate(parts)
+      return jax.lax.dynamic_update_slice(store, new, (0,) * store.ndim)
+
+    return Cache(
+      put(self.keys, [cache.keys for cache in caches]),
+      put(self.values, [cache.values for cache in caches]),
+      caches[0].length,
+    )
 
 
 def cudnn_attention(
@@ -173,7 +202,6 @@ class Attention(nn.Module):
     mask: Array | None = None,
     cache: Cache | None = None,
     layer: Array | int = 0,
-    reach: int | None = None,
   ) -> tuple[Array, Cache | None]:
     """Returns the attended sequence and the cache with this layer's tokens.
 
@@ -184,8 +212,6 @@ class Attention(nn.Module):
       mask: [B, T] bool, False at padding; only without a cache.
       cache: What earlier tokens left; `x` continues it.
       layer: Which layer of the cache is ours.
-      reach: Static bound on the tokens in the cache after this call: keys
-        beyond it are not read. None reads the whole capacity.
     """
     shape = (x.shape[-1], self.num_heads, self.head_dim)
     axes = ('embed', 'heads', 'head_dim')
@@ -210,7 +236,8 @@ class Attention(nn.Module):
     key, value = project('key', 1.0), project('value', 1.0)
     if self.scale_logits:
       query = query / math.sqrt(self.head_dim)
-    if cache is None:
+    # A cache that this fills was empty.
+    if cache is None or x.shape[1] == cache.keys.shape[3]:
       y = attend(
         query,
         key,
@@ -222,8 +249,13 @@ class Attention(nn.Module):
         kernel=self.kernel,
       )
     else:
+      y = _attend_cache(query, key, value, cache, bias_row, row_bias, layer)
+      # XLA orders a read and a write by what depends on what, or else copies
+      # the whole cache at every token: what is written waits for what is read.
+      waits = 0.0 * y[..., :1]
+      key, value = key + waits, value + waits
+    if cache is not None:
       cache = _append(cache, key, value, layer)
-      y = _attend_cache(query, cache, bias_row, row_bias, layer, reach)
     y = Einsum(
       'bthk,hkd->btd',
       (self.num_heads, self.head_dim, x.shape[-1]),
@@ -253,42 +285,44 @@ def _append(
 
 def _attend_cache(
   query: Array,
+  key: Array,
+  value: Array,
   cache: Cache,
   bias_row: Array | None,
   row_bias: RowBias | None,
   layer: Array | int,
-  reach: int | None,
 ) -> Array:
-  """Attends from the newest n tokens to all in the cache up to `reach`."""
-  num_queries, capacity = query.shape[2], cache.keys.shape[3]
-  reach = capacity if reach is None else reach
+  """Attends from n new tokens to all in the cache, and to themselves.
 
-  def read(store):
-    batch, heads, _, width = store.shape[1:]
-    return jax.lax.dynamic_slice(
-      store, (layer, 0, 0, 0, 0), (1, batch, heads, reach, width)
-    )[0]
-
-  bias = None
-  if bias_row is not None:
-    first = capacity - cache.length - num_queries
-    row = jax.lax.dynamic_slice_in_dim(
-      bias_row, first, num_queries + reach - 1, axis=1
-    )
-    bias = toeplitz(row, num_queries)
-  if row_bias is not None:
-    rest = row_bias.matrix(reach)
-    bias = rest if bias is None else bias + rest
-  position = cache.length + jnp.arange(num_queries)
-  allowed = jnp.arange(reach) <= position[:, None]
-  logits = jnp.einsum(
-    'bhnk,bhsk->bhns',
-    query,
-    read(cache.keys),
-    preferred_element_type=jnp.float32,
+  The cache is as it was before them: a loop that reads what it has just
+  written is given copies by XLA.
+  """
+  num_new, capacity = query.shape[2], cache.keys.shape[3]
+  stores = cache.keys, cache.values
+  keys, values = (
+    jax.lax.dynamic_index_in_dim(store, layer, keepdims=False)
+    for store in stores
   )
-  if bias is not None:
-    logits += bias
-  weights = jax.nn.softmax(jnp.where(allowed, logits, MASKED), axis=-1)
-  value = read(cache.values)
-  return jnp.einsum('bhns,bhsk->bhnk', weights.astype(value.dtype), value)
+  product = functools.partial(
+    jnp.einsum, 'bhnk,bhsk->bhns', preferred_element_type=jnp.float32
+  )
+  old, new = product(query, keys), product(query, key)
+  if bias_row is not None:
+    first = capacity - cache.length - num_new
+    row = jax.lax.dynamic_slice_in_dim(
+      bias_row, first, num_new + capacity - 1, axis=1
+    )
+    old += toeplitz(row, num_new)
+    near = bias_row[:, capacity - num_new : capacity + num_new - 1]
+    new += toeplitz(near, num_new)
+  if row_bias is not None:
+    rest = row_bias.matrix(capacity)
+    old += rest
+    new += jax.lax.dynamic_slice_in_dim(rest, cache.length, num_new, axis=-1)
+  old = jnp.where(jnp.arange(capacity) < cache.length, old, MASKED)
+  new = jnp.where(jnp.tri(num_new, dtype=bool), new, MASKED)
+  weights = jax.nn.softmax(jnp.concatenate([old, new], axis=-1), axis=-1)
+  weights = weights.astype(value.dtype)
+  apply = functools.partial(jnp.einsum, 'bhns,bhsk->bhnk')
+  known = apply(weights[..., :capacity], values.astype(value.dtype))
+  return known + apply(weights[..., capacity:], value)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
+from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.bounds import look_up
 from musiclm_jax.nn.attention import Attention, Cache
 from musiclm_jax.nn.blockwise_attention import KEPT
@@ -46,6 +47,7 @@ class RMSNorm(nn.Module):
 
 # Both are called as `NORMS[name](epsilon=…, dtype=…)`.
 NORMS = {'rms': RMSNorm, 'layer': nn.LayerNorm}
+_LAYERS = 'layers'
 ACTIVATIONS = {
   'gelu_tanh': functools.partial(nn.gelu, approximate=True),
   'gelu': functools.partial(nn.gelu, approximate=False),
@@ -132,12 +134,11 @@ class _Layer(nn.Module):
 class Block(_Layer, kw_only=True):
   """One layer: self-attention and MLP, each with its norm and residual.
 
-  Attributes are those of `Transformer`; `deterministic` and `reach` are its
-  call's arguments, fields here because they are static under scan and remat.
+  Attributes are those of `Transformer`; `deterministic` is its call's argument,
+  a field here because it is static under scan and remat.
   """
 
   deterministic: bool
-  reach: int | None
 
   @nn.compact
   def __call__(
@@ -189,7 +190,6 @@ class Block(_Layer, kw_only=True):
       mask=mask,
       cache=cache,
       layer=layer,
-      reach=self.reach,
     )
     x = x + drop(y)
     if not self.norm_first:
@@ -203,6 +203,8 @@ class Block(_Layer, kw_only=True):
 
 class Transformer(_Layer, kw_only=True):
   """Stacks blocks with `nn.scan`; parameters of all layers are stacked.
+
+  Given those of `unstack` it runs them one by one.
 
   Dropout is at T5 v1.1's places: the input, after each sublayer, inside the
   MLP, after the final norm.
@@ -258,10 +260,9 @@ class Transformer(_Layer, kw_only=True):
     *,
     mask: Array | None = None,
     row_bias: RowBias | None = None,
-    cache: Cache | None = None,
+    cache: Cache | tuple[Cache, ...] | None = None,
     deterministic: bool = True,
-    reach: int | None = None,
-  ) -> tuple[Array, Cache | None]:
+  ) -> tuple[Array, Cache | tuple[Cache, ...] | None]:
     """Transforms a sequence, or the continuation of a cached one.
 
     Args:
@@ -271,10 +272,9 @@ class Transformer(_Layer, kw_only=True):
       row_bias: Added to the logits of all layers beside the relative bias;
         its `rows` are those of `x`.
       cache: What earlier tokens left (`empty_cache` at first); only for a
-        causal Transformer. Rows advance together.
+        causal Transformer. Rows advance together. With the parameters of
+        `unstack` it is a tuple, a cache of each layer.
       deterministic: Whether dropout is off.
-      reach: With a cache: a static bound on the tokens it holds after this
-        call, so that the rest is not read; None reads the whole capacity.
 
     Returns:
       [B, T, D] and the cache with T more tokens (None without a cache).
@@ -286,6 +286,8 @@ class Transformer(_Layer, kw_only=True):
       x = jnp.where(mask[..., None], x, 0)
     drop = Dropout(self.dropout_rate, deterministic=deterministic)
     x = drop(x)
+    one_by_one = self.has_variable('params', _layer_name(0))
+    caches = cache if one_by_one and cache is not None else (cache,)
     bias_row = None
     if self.relative_buckets:
       bias_row = RelativeBias(
@@ -295,48 +297,92 @@ class Transformer(_Layer, kw_only=True):
         bidirectional=not self.causal,
         gain=self.relative_gain,
         name='relative_bias',
-      )(x.shape[1] if cache is None else cache.keys.shape[3])
-    one = cache is not None and x.shape[1] == 1
-    (x, new_cache), _ = self._blocks(one, deterministic, reach)(
-      (x, cache), jnp.arange(self.num_layers), bias_row, row_bias, mask
-    )
-    if new_cache is not None:
-      new_cache = new_cache.replace(length=cache.length + x.shape[1])
+      )(x.shape[1] if cache is None else caches[0].keys.shape[3])
+    if one_by_one:
+      x, cache = self._one_by_one(
+        x, cache, bias_row, row_bias, mask, deterministic
+      )
+    else:
+      (x, cache), _ = self._blocks(deterministic)(
+        (x, cache), jnp.arange(self.num_layers), bias_row, row_bias, mask
+      )
+    if cache is not None:
+      length = caches[0].length + x.shape[1]
+      cache = jax.tree.map(
+        lambda part: part.replace(length=length),
+        cache,
+        is_leaf=lambda part: isinstance(part, Cache),
+      )
     if self.final_norm:
       x = NORMS[self.norm](
         epsilon=self.norm_epsilon, dtype=self.dtype, name='final_norm'
       )(x)
       x = drop(x)
-    return x, new_cache
+    return x, cache
 
-  def _blocks(
-    self, one: bool, deterministic: bool, reach: int | None
-  ) -> nn.Module:
-    """The stack of blocks, to be called on (carry, layers, bias, mask).
+  def _one_by_one(
+    self,
+    x: Array,
+    caches: tuple[Cache, ...] | None,
+    bias_row: Array | None,
+    row_bias: RowBias | None,
+    mask: Array | None,
+    deterministic: bool,
+  ) -> tuple[Array, tuple[Cache, ...] | None]:
+    """Runs blocks that have parameters, and caches, of their own."""
+    used = []
+    for layer in range(self.num_layers):
+      block = Block(
+        **self._fields(), deterministic=deterministic, name=_layer_name(layer)
+      )
+      cache = caches[layer] if caches else None
+      (x, cache), _ = block((x, cache), 0, bias_row, row_bias, mask)
+      used.append(cache)
+    return x, tuple(used) if caches else None
 
-    Args:
-      one: Whether one token continues a cache.
-      deterministic: See `__call__`.
-      reach: See `__call__`.
-    """
+  def _blocks(self, deterministic: bool) -> nn.Module:
+    """The stack of blocks, to be called on (carry, layers, bias, mask)."""
     stack = nn.scan(
       look_up(REMATS, self.remat, 'remat')(Block),
       variable_axes={'params': 0},
       split_rngs={'params': True, 'dropout': True},
       in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
       length=self.num_layers,
-      # A loop over layers copies the cache, at every token.
-      unroll=self.num_layers if one else self.scan_unroll,
+      unroll=self.scan_unroll,
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )
-    fields = {
+    return stack(**self._fields(), deterministic=deterministic, name=_LAYERS)
+
+  def _fields(self) -> dict[str, Any]:
+    """What each block is made with."""
+    return {
       field.name: getattr(self, field.name)
       for field in dataclasses.fields(_Layer)
       if field.name not in ('parent', 'name')
     }
-    return stack(
-      **fields, deterministic=deterministic, reach=reach, name='layers'
-    )
+
+
+def unstack(params: PyTree) -> PyTree:
+  """Gives each layer of a Transformer parameters of its own.
+
+  With these it runs layer by layer, which decoding wants: a loop over layers
+  copies the cache and the layer's weights at every token.
+
+  Args:
+    params: Of a Transformer, the layers stacked.
+  """
+  rest = {name: value for name, value in params.items() if name != _LAYERS}
+  stacked = params[_LAYERS]
+  count = len(jax.tree.leaves(stacked)[0])
+  layers = {
+    _layer_name(k): jax.tree.map(lambda leaf, k=k: leaf[k], stacked)
+    for k in range(count)
+  }
+  return {**rest, **layers}
+
+
+def _layer_name(layer: int) -> str:
+  return f'{_LAYERS}_{layer}'
 
 
 class Tower(nn.Module):

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from musiclm_jax.contracts.array_types import PRNGKey, PyTree, Tokens
 from musiclm_jax.nn.attention import Cache
+from musiclm_jax.nn.transformer import unstack
 from musiclm_jax.token_lm.model import TokenLM
 
 
@@ -95,17 +96,17 @@ def begin(
     known: Ids [R, N], of which what follows `length` means nothing.
     length: Known ids of a row, at least 1.
   """
-  count = known.shape[1]
-  capacity = lm.layout.num_tokens
+  rows, count = known.shape
   _, cache = lm.apply(
     {'params': params},
     known,
-    cache=lm.transformer.empty_cache(len(known), capacity),
-    reach=count,
+    cache=lm.transformer.empty_cache(rows, count),
     method='hidden',
   )
-  ids = jnp.pad(known, ((0, 0), (0, capacity - count)))
-  return Sequence(ids, cache.replace(length=length - 1))
+  empty = lm.transformer.empty_cache(rows, lm.layout.num_tokens)
+  cache = empty.joined(cache.split(count)).replace(length=length - 1)
+  ids = jnp.pad(known, ((0, 0), (0, lm.layout.num_tokens - count)))
+  return Sequence(ids, cache)
 
 
 def advance(
@@ -134,16 +135,19 @@ def advance(
   """
   layout, predicted = lm.layout, lm.layout.predicted
   copies = len(sequence.ids) // len(keys)
+  layers = unstack(params['transformer'])
+  # Of what does not change no token makes copies: XLA would, to save memory.
+  params = jax.lax.optimization_barrier({**params, 'transformer': layers})
 
-  def step(now: Sequence) -> Sequence:
-    position = now.cache.length + 1
-    last = jax.lax.dynamic_slice_in_dim(now.ids, position - 1, 1, axis=1)
-    hidden, cache = lm.apply(
+  def step(carry):
+    ids, caches = carry
+    position = caches[0].length + 1
+    last = jax.lax.dynamic_slice_in_dim(ids, position - 1, 1, axis=1)
+    hidden, caches = lm.apply(
       {'params': params},
       last,
       start=position - 1,
-      cache=now.cache,
-      reach=reach,
+      cache=caches,
       method='hidden',
     )
     level = (position - layout.num_conditioning) % predicted.num_levels
@@ -156,12 +160,15 @@ def advance(
     rows = jax.vmap(jax.random.fold_in, (0, None))(keys, position)
     code = draw(rows, logits, sampling)
     offset = layout.predicted_offset + level * predicted.codebook_size
-    new = jnp.tile(code + offset, copies).astype(now.ids.dtype)
+    new = jnp.tile(code + offset, copies).astype(ids.dtype)
     ids = jax.lax.dynamic_update_slice_in_dim(
-      now.ids, new[:, None], position, axis=1
+      ids, new[:, None], position, axis=1
     )
-    return Sequence(ids, cache)
+    return ids, caches
 
-  return jax.lax.while_loop(
-    lambda now: now.cache.length + 1 < stop, step, sequence
+  ids, caches = jax.lax.while_loop(
+    lambda carry: carry[1][0].length + 1 < stop,
+    step,
+    (sequence.ids, sequence.cache.split(reach)),
   )
+  return Sequence(ids, sequence.cache.joined(caches))

@@ -95,17 +95,15 @@ class TokenLM(nn.Module):
     tokens: Tokens,
     *,
     start: Array | int = 0,
-    cache: Cache | None = None,
-    reach: int | None = None,
+    cache: Cache | tuple[Cache, ...] | None = None,
     deterministic: bool = True,
-  ) -> tuple[Latents, Cache | None]:
+  ) -> tuple[Latents, Cache | tuple[Cache, ...] | None]:
     """Returns what the Transformer makes of tokens start, start+1, ….
 
     Args:
       tokens: [B, n] ids.
       start: Position of the first one in the sequence.
       cache: Of the tokens before `start`, see `Transformer`.
-      reach: See `Transformer`.
       deterministic: Whether dropout is off.
     """
     x = jnp.take(self.embedding, tokens, axis=0)
@@ -113,7 +111,6 @@ class TokenLM(nn.Module):
       x,
       row_bias=self._row_bias(start, tokens.shape[1]),
       cache=cache,
-      reach=reach,
       deterministic=deterministic,
     )
 

@@ -205,4 +205,4 @@ def _reaches(capacity: int) -> list[int]:
   """Ends of parts of the cache, of like length, the last one `capacity`."""
   parts = max(1, min(_MAX_PARTS, capacity // _STEP))
   size = math.ceil(capacity / parts / _STEP) * _STEP
-  return [min(size * (part + 1), capacity) for part in range(parts)]
+  return [*range(size, capacity, size), capacity]
