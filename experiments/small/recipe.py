@@ -159,12 +159,11 @@ _BEGUN_BY = {'soundstream': 'codec', 'semantic': 'first_semantic'}
 _FITTED = {'mulan_rvq': 'mulan', 'kmeans': 'w2v_bert', 'melody_rvq': 'melody'}
 # Of five settings (README.md) one of low KAD with hardly any silence.
 _SAMPLING = {
-  'temperature_semantic': 0.95,
-  'top_p_semantic': 0.97,
+  'temperature_semantic': 1.0,
   'guidance_semantic': 3.0,
   'temperature_coarse': 0.9,
   'top_p_coarse': 0.95,
-  'guidance_coarse': 1.5,
+  'guidance_coarse': 2.0,
   'temperature_fine': 0.2,
 }
 _DTYPE = 'bfloat16'  # in which all is shipped, and tokens are made
