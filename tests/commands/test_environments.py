@@ -16,6 +16,7 @@ from unittest import mock
 import jax
 import numpy as np
 import pytest
+import setup_lists
 
 from musiclm_jax import __version__, cli
 from musiclm_jax.cascade.sampling import SamplingConfig
@@ -302,11 +303,9 @@ def test_a_defect_of_ours_keeps_its_traceback(defect):
 
 
 def test_the_extras_of_missing_packages_are_those_of_setup():
-  # Environments of Python 3.12 and later have no setuptools.
-  with mock.patch.dict(sys.modules, {'setuptools': mock.MagicMock()}):
-    setup = runpy.run_path(str(ROOT / 'setup.py'))['EXTRAS']
+  setup = setup_lists.asked()
   for extra, modules in trouble.EXTRAS.items():
-    wanted = {name.partition('>')[0].replace('-', '_') for name in setup[extra]}
+    wanted = {name.replace('-', '_') for name in setup[extra]}
     assert {m.replace('sklearn', 'scikit_learn') for m in modules} == wanted
 
 
