@@ -305,8 +305,8 @@ def test_a_defect_of_ours_keeps_its_traceback(defect):
 def test_the_extras_of_missing_packages_are_those_of_setup():
   setup = setup_lists.asked()
   for extra, modules in trouble.EXTRAS.items():
-    wanted = {name.replace('-', '_') for name in setup[extra]}
-    assert {m.replace('sklearn', 'scikit_learn') for m in modules} == wanted
+    named = {setup_lists.DISTRIBUTIONS.get(m, m) for m in modules}
+    assert {setup_lists.name_of(name) for name in named} == setup[extra]
 
 
 def test_a_folder_that_is_gone_under_the_command_is_said(call, tmp_path):
