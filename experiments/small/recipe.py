@@ -157,7 +157,7 @@ _STORES = {
 # Which training is the first of a stage, in a folder of its own.
 _BEGUN_BY = {'soundstream': 'codec', 'semantic': 'first_semantic'}
 _FITTED = {'mulan_rvq': 'mulan', 'kmeans': 'w2v_bert', 'melody_rvq': 'melody'}
-# Of five settings (README.md) one of low KAD with hardly any silence.
+# Of those in README.md one of low KAD that copies and stands still least.
 _SAMPLING = {
   'temperature_semantic': 1.0,
   'guidance_semantic': 3.0,

@@ -92,6 +92,11 @@ def measure(
     'music': music['cascade_music']['music'].value,
     'dead air': music['cascade_music']['dead_air'].value,
     'near copies': copied['cascade_copy']['generated_near_rate'],
+    'plain spans': copied['cascade_copy']['generated_left_out']
+    / (
+      copied['cascade_copy']['generated_left_out']
+      + copied['cascade_copy']['generated_spans']
+    ),
   }
 
 

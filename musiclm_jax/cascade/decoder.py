@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from musiclm_jax.cascade.networks import Network
-from musiclm_jax.contracts.kept_parts import Arrays, Keep, KeptParts, unkept
+from musiclm_jax.contracts.kept_parts import Arrays, Keep, holds, unkept
 from musiclm_jax.contracts.progress import Meter, ProgressCallback
 
 BLOCK_FRAMES = 50  # 1 s at 50 Hz
@@ -49,7 +49,7 @@ class BlockDecoder:
       float32 [B, T * hop], and whether they were kept.
     """
     name = f'decoded from {self.done}'
-    kept = isinstance(self._keep, KeptParts) and name in self._keep
+    kept = holds(self._keep, name)
     made = self._keep(name, functools.partial(self._decode, codes))
     self._pasts = tuple(made[f'past {k}'] for k in range(len(made) - 1))
     self.done += codes.shape[1]

@@ -22,7 +22,6 @@ class Piece:
 
   Attributes:
     samples: Of the waveform.
-    codec: The codec, whose hop and levels all is counted in.
   """
 
   def __init__(
@@ -40,9 +39,9 @@ class Piece:
       call: What is asked for.
       samples: Length of the waveform.
     """
-    self.samples, self.codec = samples, networks['soundstream']
+    self.samples, self._codec = samples, networks['soundstream']
     self._call = call
-    self._frames = math.ceil(samples / self.codec.model.hop_length)
+    self._frames = math.ceil(samples / self._codec.model.hop_length)
     totals = self.totals(networks, self._frames)
     self._stages: dict[str, StageRun] = {}
     for name, before in (
@@ -85,7 +84,7 @@ class Piece:
     for stage in self._stages.values():
       stage.ensure(stage.codes.shape[1])
     waveform = decoder.decode(
-      self.codec,
+      self._codec,
       self._acoustic(0, self._frames),
       keep=self._call.keep,
       progress=self._call.progress,
@@ -94,7 +93,10 @@ class Piece:
 
   def __iter__(self) -> Iterator[np.ndarray]:
     """Yields float32 [B, n] within [-1, 1], about a second at a time."""
-    blocks, hop = decoder.BlockDecoder(self.codec), self.codec.model.hop_length
+    blocks, hop = (
+      decoder.BlockDecoder(self._codec),
+      self._codec.model.hop_length,
+    )
     while blocks.done < self._frames:
       start = blocks.done
       stop = min(start + decoder.BLOCK_FRAMES, self._frames)
@@ -130,10 +132,7 @@ class Piece:
       Seconds from which the tokens of the first stage are other ones.
     """
     first = next(iter(self._stages.values()))
-    rate = self.codec.model.frame_rate * (
-      0.5 if first.name == 'semantic' else 1
-    )
-    second = first.ready / rate
+    second = first.ready / first.frame_rate
     call = self._call
     if mulan is not None:
       before = [e for e in call.conditioning.later if e[0] < second]

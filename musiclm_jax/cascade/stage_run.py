@@ -18,7 +18,13 @@ from musiclm_jax.cascade.conditioning import Conditioning
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.cascade.windows import Window, chunks, windows
-from musiclm_jax.contracts.kept_parts import Arrays, Keep, KeptParts, unkept
+from musiclm_jax.contracts.kept_parts import (
+  Arrays,
+  Keep,
+  KeptParts,
+  holds,
+  unkept,
+)
 from musiclm_jax.contracts.progress import Meter, ProgressCallback
 from musiclm_jax.token_lm.decode import SamplingParams
 from musiclm_jax.token_lm.layout import Layout
@@ -188,9 +194,8 @@ class StageRun:
   def _go_on(self, frames: int) -> None:
     """Makes a window, as far as it is asked for where nothing is kept."""
     ratio, window = self._stage.frames, self._plan[self._place]
-    keeps = isinstance(self._call.keep, KeptParts)
     stop = window.end
-    if not keeps:
+    if not isinstance(self._call.keep, KeptParts):
       stop = min(stop, -(-frames // ratio))
     first = ratio * window.start
 
@@ -207,7 +212,7 @@ class StageRun:
       return {'codes': self._sampler.codes(self._window)}
 
     part = f'{self.name} window {self._place}'
-    kept = keeps and part in self._call.keep
+    kept = holds(self._call.keep, part)
     made = self._call.keep(part, draw)['codes']
     self._put(ratio * stop, made[:, self.ready - first :], kept)
     if stop == window.end:
@@ -236,9 +241,8 @@ class StageRun:
       return {'codes': self._sampler.codes(window)}
 
     part = f'{self.name} chunks {first} to {last}'
-    keep = self._call.keep
-    kept = isinstance(keep, KeptParts) and part in keep
-    made = keep(part, draw)['codes']
+    kept = holds(self._call.keep, part)
+    made = self._call.keep(part, draw)['codes']
     made = made.reshape(size, rows, *made.shape[1:])
     for place in range(first, last + 1):
       # A chunk makes again what the one before it has made, and drops it.

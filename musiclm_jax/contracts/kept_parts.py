@@ -32,6 +32,11 @@ def unkept(part: str, make: Callable[[], Arrays]) -> Arrays:
   return make()
 
 
+def holds(keep: Keep, part: str) -> bool:
+  """Whether a part is there, so that `keep` does not make it."""
+  return isinstance(keep, KeptParts) and part in keep
+
+
 class KeptParts:
   """A dictionary of finished parts that outlives an interruption.
 

@@ -298,10 +298,9 @@ def _attend_cache(
   written is given copies by XLA.
   """
   num_new, capacity = query.shape[2], cache.keys.shape[3]
-  stores = cache.keys, cache.values
   keys, values = (
     jax.lax.dynamic_index_in_dim(store, layer, keepdims=False)
-    for store in stores
+    for store in (cache.keys, cache.values)
   )
   product = functools.partial(
     jnp.einsum, 'bhnk,bhsk->bhns', preferred_element_type=jnp.float32

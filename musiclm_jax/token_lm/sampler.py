@@ -58,14 +58,6 @@ class Sampler:
     self._known = jax.jit(lm.known, static_argnames='guided')
     self._reaches = _reaches(layout.num_tokens)
 
-  @property
-  def programs(self) -> dict[str, int]:
-    """How many programs have been compiled, by what they do."""
-    return {
-      'begin': self._begin._cache_size(),
-      'advance': self._advance._cache_size(),
-    }
-
   def generate(
     self,
     params: Params,

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib.util
+import re
 from pathlib import Path
 
 import jax
@@ -140,7 +141,39 @@ def test_one_program_serves_every_length_and_temperature():
       prefix=prefix,
     )
     assert codes.shape == (3, frames, 2)
-  assert one.programs == {'begin': 1, 'advance': 1}
+  assert one._begin._cache_size() == one._advance._cache_size() == 1
+
+
+def test_no_token_copies_the_cache():
+  """A loop that does is correct, and half as fast."""
+  one, params = sampler('coarse'), sharpened(made('coarse')[1])
+  window = one.begin(
+    params, conditioning(), keys=jax.random.split(jax.random.key(0), 3)
+  )
+  text = (
+    one._advance.lower(
+      params['lm'],
+      sequence=window.sequence,
+      stop=jnp.int32(window.length + 2),
+      keys=window.keys,
+      sampling=decode.SamplingParams(),
+      reach=one._reaches[0],
+    )
+    .compile()
+    .as_text()
+  )
+  computations = {
+    part.split()[0].lstrip('%'): part
+    for part in re.split(r'\n(?=%|ENTRY)', text)
+  }
+  names = re.findall(r'while\(.*body=%([\w.-]+)', text)
+  body = max((computations[name] for name in names), key=len)
+  assert ' dot(' in body, 'the loop over tokens'
+  _, rows, heads, _, width = window.sequence.cache.keys.shape
+  cache = f'f32[1,{rows},{heads},{one._reaches[0]},{width}]'
+  assert cache in body
+  copies = re.findall(r'= (\S+?)(?:{\S*})? copy\(', body)
+  assert cache not in copies
 
 
 def test_temperature_to_zero_equals_greedy():
