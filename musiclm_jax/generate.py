@@ -76,6 +76,15 @@ _STREAM = flags.DEFINE_bool(
   False,
   'Write the WAV to standard output while it is made, without --out.',
 )
+_TENSOR = flags.DEFINE_integer(
+  'tensor',
+  1,
+  'Devices that share the layers of a model that is too large for one; the '
+  'pieces are spread over all others.',
+)
+_INT8 = flags.DEFINE_bool(
+  'int8', False, "Keep the language models' kernels in int8."
+)
 _DEFAULT = "None: the bundle's."
 _SAMPLING = [
   *sampling_flags.define(_DEFAULT),
@@ -103,7 +112,9 @@ def main() -> None:
   from musiclm_jax.cascade.musiclm import MusicLM
   from musiclm_jax.launch import devices
 
-  model = MusicLM.load(_BUNDLE.value, cli.report)
+  model = MusicLM.load(
+    _BUNDLE.value, cli.report, tensor=_TENSOR.value, int8=_INT8.value
+  )
   devices.check()
   common = {
     'seconds': _SECONDS.value,

@@ -34,7 +34,8 @@ def main() -> None:
   from musiclm_jax.cascade.musiclm import MusicLM
   from musiclm_jax.launch import devices
 
-  model = MusicLM.load(_BUNDLE.value, cli.report)
+  int8 = record.get('int8') is True
+  model = MusicLM.load(_BUNDLE.value, cli.report, int8=int8)
   arguments = repetition.arguments(
     record, model.bundle.sha256, _SOUND.value or ()
   )

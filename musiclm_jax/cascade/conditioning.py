@@ -5,10 +5,12 @@ of each of its windows, so that texts can change with time.
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from musiclm_jax.cascade.inputs import SAMPLE_RATE
+from musiclm_jax.cascade import inputs
+from musiclm_jax.cascade.inputs import SAMPLE_RATE, Audio
 from musiclm_jax.cascade.tokenizer import SEMANTIC_FRAME_RATE, Tokenizer
 from musiclm_jax.contracts.token_contract import TokenSpec
 from musiclm_jax.token_lm.language_model import UNKNOWN
@@ -58,6 +60,34 @@ class Melody:
     return self.tokenizer.encode_melody(stretch[None])[0]
 
 
+def read_melody(
+  audio: Audio,
+  spec: TokenSpec,
+  tokenizer: Tokenizer,
+  stages: Sequence[str],
+  report: Callable[[str], None],
+) -> Melody:
+  """Reads a melody and says what becomes of it.
+
+  Args:
+    audio: Path of a sound file, or float [S] at 24 kHz.
+    spec: Of melody tokens.
+    tokenizer: With the networks of the melody.
+    stages: Those that follow it.
+    report: Takes the line.
+
+  Raises:
+    UsageError: If it is no sound, silent, or shorter than a window.
+  """
+  waveform = inputs.read_melody(audio, spec.window_seconds)
+  melody = Melody(waveform, spec, tokenizer)
+  report(
+    f'melody of {melody.seconds:.1f} s, then again from its beginning, '
+    'followed by ' + (' and '.join(stages) or 'no stage')
+  )
+  return melody
+
+
 @dataclasses.dataclass(frozen=True)
 class Conditioning:
   """What a batch of pieces is conditioned on.
@@ -80,6 +110,19 @@ class Conditioning:
   def __len__(self) -> int:
     """The number of pieces, B."""
     return len(self.mulan)
+
+  def padded(self, rows: int) -> 'Conditioning':
+    """Of so many pieces, as the last one again and again."""
+
+    def pad(codes: np.ndarray) -> np.ndarray:
+      return np.pad(codes, ((0, rows - len(codes)), (0, 0)), 'edge')
+
+    return dataclasses.replace(
+      self,
+      mulan=pad(self.mulan),
+      later=tuple((second, pad(codes)) for second, codes in self.later),
+      negative=None if self.negative is None else pad(self.negative),
+    )
 
   @property
   def changes(self) -> tuple[float, ...]:

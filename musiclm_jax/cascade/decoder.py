@@ -62,7 +62,9 @@ class BlockDecoder:
     codes = np.pad(codes, ((0, 0), (0, extra), (0, 0)))
     samples, new = jax.device_get(
       _step(self._codec.model)(
-        self._codec.params, self._codec.collections, codes, self._pasts
+        self._codec.params,
+        self._codec.collections,
+        *self._codec.placed_rows((codes, self._pasts)),
       )
     )
     return {'samples': samples} | {f'past {k}': p for k, p in enumerate(new)}

@@ -31,16 +31,25 @@ Seeds = int | Sequence[tuple[int, int]]
 class Generator:
   """Makes music with three token LMs and a codec."""
 
-  def __init__(self, networks: Mapping[str, Network]):
+  def __init__(self, networks: Mapping[str, Network], int8: bool = False):
     """Takes the networks; nothing is compiled before it is needed.
 
     Args:
       networks: `'soundstream'`, `'semantic'`, `'coarse'`, `'fine'` -> network,
-        possibly more.
+        possibly more, all on one mesh.
+      int8: Whether the language models' kernels are int8 on the device.
     """
     self._networks = networks
     self._layouts = {stage: networks[stage].model.layout for stage in STAGES}
-    self._samplers = {stage: Sampler(networks[stage].model) for stage in STAGES}
+    self._samplers = {
+      stage: Sampler(
+        networks[stage].model,
+        networks[stage].weights.params,
+        mesh=networks[stage].mesh,
+        int8=int8,
+      )
+      for stage in STAGES
+    }
 
   @property
   def reads_semantic(self) -> bool:
@@ -115,10 +124,19 @@ class Generator:
       )
     codec = self._networks['soundstream'].model
     samples = check_seconds(seconds, codec.hop_length * codec.frame_rate)
-    keys = _row_keys(seed, len(conditioning))
+    count = len(conditioning)
+    rows = self._rows(count)
+    keys = _row_keys(seed, count, rows)
     given = self._begun(begun) if begun else {}
-    call = Call(conditioning, keys, sampling, given, keep, progress)
-    return Piece(self._networks, self._samplers, call, samples)
+    call = Call(
+      conditioning.padded(rows), keys, sampling, given, keep, progress
+    )
+    return Piece(self._networks, self._samplers, call, samples, count)
+
+  def _rows(self, count: int) -> int:
+    """Rows of so many pieces: as many on each device."""
+    shards = self._networks['soundstream'].shards
+    return -(-count // shards) * shards
 
   def make_stage(
     self,
@@ -160,17 +178,22 @@ class Generator:
         f'the {name} stage must see {self.least_seconds:g} s of music: give '
         f'so much, got {read.shape[1]} frames of {stage.reads} tokens'
       )
-    keys = _row_keys(seed, len(conditioning))
+    count = len(conditioning)
+    rows = self._rows(count)
+    keys = _row_keys(seed, count, rows)
+    if read is not None:
+      more = ((0, rows - count), *((0, 0),) * (read.ndim - 1))
+      read = np.pad(read, more, 'edge')
     run = StageRun(
       name,
       self._networks[name],
       self._samplers[name],
-      Call(conditioning, keys, sampling),
+      Call(conditioning.padded(rows), keys, sampling),
       total,
       None if read is None else Given(read),
     )
     run.ensure(run.codes.shape[1])
-    return run.codes
+    return run.codes[:count]
 
   def _begun(self, tokens: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Cuts tokens of music into what each stage would have made of it."""
@@ -182,10 +205,11 @@ class Generator:
     }
 
 
-def _row_keys(seed: Seeds, count: int) -> jax.Array:
-  """The keys of pieces, one a row."""
+def _row_keys(seed: Seeds, count: int, rows: int) -> jax.Array:
+  """The keys of pieces, one a row, the last one's again for further rows."""
   if not isinstance(seed, Sequence):
     seed = [(seed, row) for row in range(count)]
+  seed = [*seed, *[seed[-1]] * (rows - count)]
   return jnp.stack(
     [jax.random.fold_in(jax.random.key(one), row) for one, row in seed]
   )

@@ -3,29 +3,26 @@
 MusicLM.load(bundle).generate('slow piano', seconds=10).save('piano.wav')
 """
 
-import contextlib
 import functools
-import hashlib
-import json
 import numbers
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from musiclm_jax.cascade import (
   bundle,
+  conditioning,
   continuation,
   inputs,
   music_stream,
   prompts,
   provenance,
   request,
+  resumption,
   song_search,
-  source_code,
 )
 from musiclm_jax.cascade import tokenizer as tokenizers
 from musiclm_jax.cascade.conditioning import Melody
@@ -40,7 +37,7 @@ from musiclm_jax.cascade.request import Request
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts import paths
 from musiclm_jax.contracts.errors import UsageError
-from musiclm_jax.contracts.kept_parts import Keep, KeptParts, unkept
+from musiclm_jax.contracts.kept_parts import Keep, unkept
 from musiclm_jax.contracts.progress import ProgressCallback
 from musiclm_jax.data.audio_folder import AudioFolder
 
@@ -55,33 +52,49 @@ class MusicLM:
   """
 
   def __init__(
-    self, opened: bundle.Bundle, report: Callable[[str], None] | None = None
+    self,
+    opened: bundle.Bundle,
+    report: Callable[[str], None] | None = None,
+    *,
+    tensor: int = 1,
+    int8: bool = False,
   ):
     """Takes an open bundle; see `load`."""
-    self.bundle = opened
+    self.bundle, self._int8 = opened, int8
     self.sample_rate = opened.contract.sample_rate
     self._report = report or (lambda line: None)
     self._warn = report or warnings.warn
-    self.networks: Mapping[str, Network] = LazyNetworks(opened, self._report)
+    self.networks: Mapping[str, Network] = LazyNetworks(
+      opened, self._report, tensor
+    )
 
   @classmethod
   def load(
     cls,
     path: str | os.PathLike | None = None,
     report: Callable[[str], None] | None = None,
+    *,
+    tensor: int = 1,
+    int8: bool = False,
   ) -> 'MusicLM':
     """Opens a bundle and checks its files.
+
+    Pieces are made on all devices that jax has, as many on each.
 
     Args:
       path: Folder of the bundle; None is the model inside the package.
       report: Takes lines for the user; None makes warnings of those on words
         that are not known, and drops the others.
+      tensor: Devices that share a language model's layers, each with a part of
+        the heads and hidden units, where one is too small for it.
+      int8: Keeps the language models' kernels in int8, a quarter of the memory
+        of float32, in a little less quality.
 
     Raises:
       UsageError: If it is missing, damaged or of another version.
     """
     folder = bundle.SHIPPED if path is None else paths.local(path)
-    return cls(bundle.read(folder), report)
+    return cls(bundle.read(folder), report, tensor=tensor, int8=int8)
 
   @property
   def sampling(self) -> SamplingConfig:
@@ -165,7 +178,9 @@ class MusicLM:
         if not provenance.sidecar(path):
           self._report('no .json beside it, whose name would be too long')
     recording, hummed, metadata = self._prepare(asked, report)
-    with self._kept(keep, out and out.parent, metadata) as keep:
+    folder = None if keep or out is None else out.parent
+    with resumption.kept(folder, metadata, self._report, __name__) as own:
+      keep = keep or own
       music = self._make(asked, recording, hummed, metadata, keep, progress)
       for path in music.save(out, overwrite) if out else ():
         self._report(f'wrote {path}')
@@ -426,13 +441,14 @@ class MusicLM:
 
   @functools.cached_property
   def _generator(self) -> Generator:
-    return Generator(self.networks)
+    return Generator(self.networks, self._int8)
 
   def _read_melody(self, audio: Audio | None) -> Melody | None:
     """Reads a melody and reports what becomes of it."""
     spec = self.bundle.contract.streams.get('melody')
+    stages = self._generator.melody_stages
     if audio is None:
-      if spec and self._generator.melody_stages:
+      if spec and stages:
         self._report('no --melody: the language models choose the melody')
       return None
     if not spec:
@@ -440,14 +456,9 @@ class MusicLM:
         f"bundle '{self.bundle.path}' has no melody networks: leave --melody "
         'out, or train melody and melody_rvq before the tokens are made'
       )
-    waveform = inputs.read_melody(audio, spec.window_seconds)
-    melody = Melody(waveform, spec, self.tokenizer)
-    self._report(
-      f'melody of {melody.seconds:.1f} s, then again from its beginning, '
-      'followed by '
-      + (' and '.join(self._generator.melody_stages) or 'no stage')
+    return conditioning.read_melody(
+      audio, spec, self.tokenizer, stages, self._report
     )
-    return melody
 
   def _remark(self, asked: Request, warn: Callable[[str], None]) -> None:
     """Says what of a request changes nothing."""
@@ -470,29 +481,9 @@ class MusicLM:
         {name: near for one in words for name, near in one.items()}
         for words in unknown
       ]
+    if self._int8:
+      facts['int8'] = True
     return facts | {
       'bundle_sha256': self.bundle.sha256,
       'versions': provenance.versions(),
     }
-
-  @contextlib.contextmanager
-  def _kept(
-    self, keep: Keep | None, folder: Path | None, metadata: Mapping[str, Any]
-  ) -> Iterator[Keep]:
-    """Keeps the windows of a call in a folder until its files are written."""
-    if keep or folder is None:
-      yield keep or unkept
-      return
-    code = source_code.digest(__name__, bundle.STAGES)
-    everything = json.dumps([metadata, code], sort_keys=True)
-    key = hashlib.sha256(everything.encode()).hexdigest()
-    kept = folder / f'.musiclm_jax-{key[:16]}.kept'
-    try:
-      with KeptParts(kept, key) as keep:
-        yield keep
-    except BaseException:
-      if kept.is_dir():
-        self._report(
-          f"'{kept}' keeps what was made: the same command continues from it"
-        )
-      raise

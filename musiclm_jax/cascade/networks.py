@@ -9,14 +9,21 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
 from musiclm_jax import stages as table
 from musiclm_jax.cascade import bundle
 from musiclm_jax.cascade.weights import Weights
+from musiclm_jax.contracts import sharding
+from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import Collections, Params
 from musiclm_jax.contracts.tensor_file import DType
 
 Model = TypeVar('Model')  # one of `stages.Inference`
+_MAKE_MUSIC = (*table.LANGUAGE_MODELS, 'soundstream')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,17 +33,41 @@ class Network(Generic[Model]):
   Attributes:
     model: Its mathematics, such as a `Codec`: nothing that only training
       needs.
-    params: Player -> parameters, on the device.
-    collections: Player -> codebooks and statistics, on the device.
     config: The resolved config it was built from.
-    weights: The same as stored, as numpy arrays.
+    weights: As stored, as numpy arrays.
+    mesh: Devices that it is used on; None: the default one.
   """
 
   model: Model
-  params: Params
-  collections: Collections
   config: Mapping[str, Any]
   weights: Weights
+  mesh: Mesh | None = None
+
+  @functools.cached_property
+  def params(self) -> Params:
+    """Player -> parameters, on the device or whole on each."""
+    return self._placed(self.weights.params)
+
+  @functools.cached_property
+  def collections(self) -> Collections:
+    """Player -> codebooks and statistics, likewise."""
+    return self._placed(self.weights.collections)
+
+  def _placed(self, tree: PyTree) -> PyTree:
+    if self.mesh is None:
+      return jax.tree.map(jnp.asarray, tree)
+    return jax.device_put(tree, sharding.replicated(self.mesh))
+
+  @property
+  def shards(self) -> int:
+    """Parts that a batch is cut into."""
+    return 1 if self.mesh is None else sharding.batch_shards(self.mesh)
+
+  def placed_rows(self, rows: PyTree) -> PyTree:
+    """Puts a batch where it is used, its rows over the mesh."""
+    if self.mesh is None:
+      return rows
+    return jax.device_put(rows, sharding.batch_sharding(self.mesh))
 
   @functools.cached_property
   def sha256(self) -> str:
@@ -170,21 +201,13 @@ def read_workdir(path: str | os.PathLike) -> Weights:
   return Weights(read.config, read.params, read.collections, read.contract_json)
 
 
-def build(weights: Weights) -> Network:
-  """Rebuilds the network of stored weights and puts them on the device.
+def build(weights: Weights, mesh: Mesh | None = None) -> Network:
+  """Rebuilds the network of stored weights.
 
   What makes codes computes in float32, language models as they were trained.
   """
-  import jax
-  import jax.numpy as jnp
-
-  to_device = functools.partial(jax.tree.map, jnp.asarray)
   return Network(
-    model=table.build_inference(weights.config),
-    params=to_device(weights.params),
-    collections=to_device(weights.collections),
-    config=weights.config,
-    weights=weights,
+    table.build_inference(weights.config), weights.config, weights, mesh
   )
 
 
@@ -205,12 +228,46 @@ def _check_widths(networks: Mapping[str, Network]) -> None:
       )
 
 
+def over_devices(tensor: int = 1) -> Mesh | None:
+  """Arranges all devices for generation, pieces over those that are left.
+
+  Args:
+    tensor: Devices that share a language model's layers.
+
+  Returns:
+    The mesh; None where there is one device.
+
+  Raises:
+    UsageError: If the devices cannot be split so.
+  """
+  count = len(jax.devices())
+  if tensor < 1 or count % tensor:
+    fitting = [str(n) for n in range(1, count + 1) if count % n == 0]
+    raise UsageError(
+      f'--tensor={tensor}: jax has {count} devices here, choose one of '
+      f'{", ".join(fitting)}'
+    )
+  return None if count == 1 else sharding.make_mesh(tensor=tensor)
+
+
 class LazyNetworks(Mapping[str, Network]):
   """The networks of a bundle, each built when it is first asked for."""
 
-  def __init__(self, opened: bundle.Bundle, report: Callable[[str], None]):
-    """Takes an open bundle, and what takes a line when it is read."""
-    self._bundle, self._report = opened, report
+  def __init__(
+    self,
+    opened: bundle.Bundle,
+    report: Callable[[str], None],
+    tensor: int = 1,
+  ):
+    """Takes an open bundle; no device is needed yet.
+
+    Args:
+      opened: The bundle.
+      report: Takes a line when it is read.
+      tensor: Of `over_devices`, over which what makes music lies; what embeds
+        and tokenizes is on one.
+    """
+    self._bundle, self._report, self._tensor = opened, report, tensor
     self._built: dict[str, Network] = {}
 
   def __getitem__(self, stage: str) -> Network:
@@ -220,7 +277,8 @@ class LazyNetworks(Mapping[str, Network]):
     if stage not in self._built:
       if not self._built:
         self._report(f'loading {self._bundle.path}')
-      self._built[stage] = build(self._bundle.weights(stage))
+      mesh = over_devices(self._tensor) if stage in _MAKE_MUSIC else None
+      self._built[stage] = build(self._bundle.weights(stage), mesh)
     return self._built[stage]
 
   def __contains__(self, stage: object) -> bool:

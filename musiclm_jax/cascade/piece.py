@@ -22,6 +22,7 @@ class Piece:
 
   Attributes:
     samples: Of the waveform.
+    count: Pieces, B; rows that fill up devices are not among them.
   """
 
   def __init__(
@@ -30,6 +31,7 @@ class Piece:
     samplers: Mapping[str, Sampler],
     call: Call,
     samples: int,
+    count: int,
   ):
     """Begins a piece; nothing is made.
 
@@ -38,8 +40,10 @@ class Piece:
       samplers: Stage -> what draws its codes.
       call: What is asked for.
       samples: Length of the waveform.
+      count: Pieces; the call may have more rows.
     """
-    self.samples, self._codec = samples, networks['soundstream']
+    self.samples, self.count = samples, count
+    self._codec = networks['soundstream']
     self._call = call
     self._frames = math.ceil(samples / self._codec.model.hop_length)
     totals = self.totals(networks, self._frames)
@@ -89,7 +93,7 @@ class Piece:
       keep=self._call.keep,
       progress=self._call.progress,
     )
-    return decoder.limit(waveform[:, : self.samples])
+    return decoder.limit(waveform[: self.count, : self.samples])
 
   def __iter__(self) -> Iterator[np.ndarray]:
     """Yields float32 [B, n] within [-1, 1], about a second at a time."""
@@ -102,7 +106,7 @@ class Piece:
       stop = min(start + decoder.BLOCK_FRAMES, self._frames)
       self._stages['fine'].ensure(stop)
       made, _ = blocks(self._acoustic(start, stop))
-      yield decoder.limit(made[:, : self.samples - start * hop])
+      yield decoder.limit(made[: self.count, : self.samples - start * hop])
 
   def tokens(self) -> dict[str, np.ndarray]:
     """What is made: `semantic` int32 [B, Ts] and `acoustic` [B, Ta, Q].
@@ -111,10 +115,11 @@ class Piece:
     without `semantic` where no stage reads it.
     """
     frames = min(self._stages['fine'].ready, self._frames)
-    tokens = {'acoustic': self._acoustic(0, frames)}
+    tokens = {'acoustic': self._acoustic(0, frames)[: self.count]}
     if semantic := self._stages.get('semantic'):
       ticks = min(semantic.ready, math.ceil(self._frames / 2))
-      tokens = {'semantic': semantic.codes[:, :ticks, 0], **tokens}
+      codes = semantic.codes[: self.count, :ticks, 0]
+      tokens = {'semantic': codes, **tokens}
     return tokens
 
   def change(
@@ -137,7 +142,9 @@ class Piece:
     if mulan is not None:
       before = [e for e in call.conditioning.later if e[0] < second]
       later = (*before, (second, mulan))
-      conditioning = dataclasses.replace(call.conditioning, later=later)
+      conditioning = dataclasses.replace(call.conditioning, later=later).padded(
+        len(call.keys)
+      )
       call = dataclasses.replace(call, conditioning=conditioning)
     if sampling is not None:
       call = dataclasses.replace(call, sampling=sampling)

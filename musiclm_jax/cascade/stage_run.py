@@ -204,10 +204,7 @@ class StageRun:
         prefix = self.codes[:, first : ratio * (window.start + window.prefix)]
         self._window = self._begin([self._place], prefix)
       self._window = self._sampler.advance(
-        self._network.params,
-        self._window,
-        ratio * stop - first,
-        self._params,
+        self._window, ratio * stop - first, self._params
       )
       return {'codes': self._sampler.codes(self._window)}
 
@@ -221,32 +218,32 @@ class StageRun:
   def _make_chunks(self, frames: int) -> None:
     """Makes as many chunks as are asked for, of those of one batch."""
     rows = len(self._call.keys)
-    size = min(len(self._plan), max(1, MAX_CHUNKS // rows))
+    most = max(1, MAX_CHUNKS * self._network.shards // rows)
+    size = min(len(self._plan), most)
     first = self._place
     last = first
     while (last + 1) % size and last + 1 < len(self._plan):
       if self._plan[last].end >= frames:
         break
       last += 1
-    # Each has its place in the batch, whatever stands in the others.
+    # Each has its place in the batch, whatever stands in the others; those of
+    # one piece are neighbours, on one device.
     begins = first // size * size
     places = [min(max(begins + k, first), last) for k in range(size)]
 
     def draw() -> Arrays:
       window = self._begin(places, None)
       length = self._plan[first].end - self._plan[first].start
-      window = self._sampler.advance(
-        self._network.params, window, length, self._params
-      )
+      window = self._sampler.advance(window, length, self._params)
       return {'codes': self._sampler.codes(window)}
 
     part = f'{self.name} chunks {first} to {last}'
     kept = holds(self._call.keep, part)
     made = self._call.keep(part, draw)['codes']
-    made = made.reshape(size, rows, *made.shape[1:])
+    made = made.reshape(rows, size, *made.shape[1:])
     for place in range(first, last + 1):
       # A chunk makes again what the one before it has made, and drops it.
-      own = made[place - begins][:, self._plan[place].prefix :]
+      own = made[:, place - begins, self._plan[place].prefix :]
       self._put(self._plan[place].end, own, kept)
     self._place = last + 1
 
@@ -257,12 +254,11 @@ class StageRun:
     self._meter.advance(codes.size, skipped=kept)
 
   def _begin(self, places: list[int], prefix: np.ndarray | None) -> Sampled:
-    """Begins windows, one piece after another in each."""
+    """Begins windows, for one piece after another."""
     given = self._inputs(places)
     sampling = self._call.sampling
     negative = given.pop('negative', None)
     return self._sampler.begin(
-      self._network.params,
       given,
       keys=_window_keys(self._call.keys, self._stage.key, places),
       guided=self._params.guidance != 1.0,
@@ -272,7 +268,7 @@ class StageRun:
     )
 
   def _inputs(self, places: list[int]) -> dict[str, np.ndarray]:
-    """What windows read: stream -> one row a (window, piece)."""
+    """What windows read: stream -> one row a (piece, window)."""
     known = []
     for place in places:
       window = self._plan[place]
@@ -285,9 +281,12 @@ class StageRun:
           window.start, window.start + self._crop
         )
       known.append(streams)
+    rows = len(known) * len(self._call.keys)
     return {
-      stream: np.concatenate([streams[stream] for streams in known])
-      for stream in known[0]
+      stream: np.stack([read[stream] for read in known], axis=1).reshape(
+        rows, *codes.shape[1:]
+      )
+      for stream, codes in known[0].items()
     }
 
   @property
@@ -303,7 +302,7 @@ class StageRun:
 
 
 def _window_keys(keys: jax.Array, stage: int, places: list[int]) -> jax.Array:
-  """The keys of windows of a stage, one a (window, piece)."""
+  """The keys of windows of a stage, one a (piece, window)."""
   keys = jax.vmap(jax.random.fold_in, (0, None))(keys, stage)
   fold = functools.partial(jax.vmap(jax.random.fold_in, (0, None)), keys)
-  return jnp.concatenate([fold(place) for place in places])
+  return jnp.stack([fold(place) for place in places], axis=1).reshape(-1)

@@ -56,7 +56,8 @@ def encode(
     if dtype == 'float32' or not is_float:
       stored[name] = array
     elif dtype == 'int8' and large and name.startswith('params/'):
-      stored[name], stored[name + _SCALE] = _quantize(array)
+      longest = int(np.argmax(array.shape))
+      stored[name], stored[name + _SCALE] = quantize(array, longest)
     else:
       stored[name] = array.astype(_bfloat16())
   return stored
@@ -102,14 +103,20 @@ def _bfloat16() -> np.dtype:
   return np.dtype(jax.numpy.bfloat16)
 
 
-def _quantize(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """A matrix as int8 and the scales along its longest axis.
+def quantize(matrix: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+  """Rounds a matrix to int8, with a scale a channel.
 
   A scale has 8 significant bits, so that its 127-fold is exact in float32: the
   largest number of a channel becomes ±127, and dequantized numbers are
   quantized to the same ones again.
+
+  Args:
+    matrix: Any shape.
+    axis: Of the numbers that share a scale.
+
+  Returns:
+    int8 of the same shape, and the scales, bfloat16, 1 long at `axis`.
   """
-  axis = int(np.argmax(matrix.shape))
   matrix = matrix.astype(np.float32)
   largest = np.abs(matrix).max(axis=axis, keepdims=True)
   scale = (largest / np.float32(_TOP)).astype(_bfloat16())

@@ -6,12 +6,30 @@ Whatever is large is made by `parameter` and projected by `Einsum`.
 import functools
 from collections.abc import Callable, Sequence
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
 from musiclm_jax.contracts import sharding
+
+
+@flax.struct.dataclass
+class Int8:
+  """A parameter in a quarter of the memory, for decoding.
+
+  Attributes:
+    values: int8, of the shape of the parameter.
+    scale: Of what shares it; 1 long there.
+  """
+
+  values: Array
+  scale: Array
+
+  def astype(self, dtype: jnp.dtype | str) -> Array:
+    """What it stands for."""
+    return self.values.astype(dtype) * self.scale.astype(dtype)
 
 
 def parameter(
@@ -26,7 +44,7 @@ def parameter(
 
   It lies over devices as its axes say; what comes back is whole over those
   that share it only to save memory, see `sharding.gather`. It is cast first,
-  so that half as many bytes travel in bfloat16.
+  so that half as many bytes travel in bfloat16. In its place may be an `Int8`.
 
   Args:
     module: Whose parameter it is.

@@ -15,7 +15,6 @@ from jaxtyping import Array, Float, Int
 
 from musiclm_jax.contracts.array_types import PRNGKey, PyTree, Tokens
 from musiclm_jax.nn.attention import Cache
-from musiclm_jax.nn.transformer import unstack
 from musiclm_jax.token_lm.model import TokenLM
 
 
@@ -40,6 +39,8 @@ class SamplingParams:
 @flax.struct.dataclass
 class Sequence:
   """Sequences that are being drawn, R = B or with guidance 2B rows.
+
+  With guidance a row and the one it is pushed away from are neighbours.
 
   Attributes:
     ids: [R, S], S that of the layout; what is not known yet means nothing.
@@ -92,19 +93,19 @@ def begin(
 
   Args:
     lm: The model.
-    params: Its parameters.
+    params: Its parameters, of `decoding_weights.prepare`.
     known: Ids [R, N], of which what follows `length` means nothing.
     length: Known ids of a row, at least 1.
   """
   rows, count = known.shape
-  _, cache = lm.apply(
+  _, caches = lm.apply(
     {'params': params},
     known,
-    cache=lm.transformer.empty_cache(rows, count),
+    cache=lm.transformer.empty_cache(rows, count).split(count),
     method='hidden',
   )
   empty = lm.transformer.empty_cache(rows, lm.layout.num_tokens)
-  cache = empty.joined(cache.split(count)).replace(length=length - 1)
+  cache = empty.joined(caches).replace(length=length - 1)
   ids = jnp.pad(known, ((0, 0), (0, lm.layout.num_tokens - count)))
   return Sequence(ids, cache)
 
@@ -122,7 +123,7 @@ def advance(
 
   Args:
     lm: The model.
-    params: Its parameters.
+    params: Its parameters, of `decoding_weights.prepare`.
     sequence: As far as it is.
     stop: Ids that shall be known, at most `reach` + 1.
     keys: One a row [B]; the token at position i uses `fold_in(key, i)`, so
@@ -135,9 +136,8 @@ def advance(
   """
   layout, predicted = lm.layout, lm.layout.predicted
   copies = len(sequence.ids) // len(keys)
-  layers = unstack(params['transformer'])
   # Of what does not change no token makes copies: XLA would, to save memory.
-  params = jax.lax.optimization_barrier({**params, 'transformer': layers})
+  params = jax.lax.optimization_barrier(params)
 
   def step(carry):
     ids, caches = carry
@@ -155,12 +155,12 @@ def advance(
       {'params': params}, hidden[:, 0], level, method='level_logits'
     )
     if copies == 2:
-      own, other = jnp.split(logits, 2)
+      own, other = logits[::2], logits[1::2]
       logits = other + sampling.guidance * (own - other)
     rows = jax.vmap(jax.random.fold_in, (0, None))(keys, position)
     code = draw(rows, logits, sampling)
     offset = layout.predicted_offset + level * predicted.codebook_size
-    new = jnp.tile(code + offset, copies).astype(ids.dtype)
+    new = jnp.repeat(code + offset, copies).astype(ids.dtype)
     ids = jax.lax.dynamic_update_slice_in_dim(
       ids, new[:, None], position, axis=1
     )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from musiclm_jax.contracts.array_types import Codes, Tokens
+from musiclm_jax.contracts.array_types import Codes, PyTree, Tokens
 from musiclm_jax.contracts.task import Batch, Collections, Params
 from musiclm_jax.token_lm.layout import Layout, Segment, flatten_codes
 from musiclm_jax.token_lm.model import TokenLM
@@ -99,14 +99,14 @@ class LanguageModel:
       conditioning: As a batch, without what is predicted.
       prefix: [B, P, Q] codes that the predicted segment begins with, or None.
       num_mulan_levels: MuLan levels kept, others are masked; None keeps all.
-      guided: Whether as many rows follow that guidance pushes away from: with
+      guided: Whether one follows each row that guidance pushes away from: with
         all MuLan levels masked, and semantic tokens where the model has learned
         to do without, and the same melody.
       negative: MuLan tokens [B, 12] that these rows read instead, all else as
         their own.
 
     Returns:
-      Ids [B, N], or [2B, N].
+      Ids [B, N], or [2B, N]: a row and its other one beside each other.
     """
     predicted = self.layout.predicted
     reads = [(conditioning, num_mulan_levels)]
@@ -122,7 +122,13 @@ class LanguageModel:
         prefix, self.layout.predicted_offset, predicted.codebook_size
       )
       rows = [jnp.concatenate([row, ids], axis=1) for row in rows]
-    return jnp.concatenate(rows)
+    return jnp.stack(rows, axis=1).reshape(-1, rows[0].shape[1])
+
+  def abstract_params(self) -> PyTree:
+    """Shapes of `params`, boxed with their logical axes; nothing is made."""
+    tokens = jax.ShapeDtypeStruct((1, self.layout.num_tokens), jnp.int32)
+    made = jax.eval_shape(self.model.init, jax.random.key(0), tokens)
+    return {'lm': made['params']}
 
   def tokens(
     self, batch: Batch, num_mulan_levels: int | Array | None = None

@@ -8,15 +8,21 @@ each reads no more of the cache than a part of the crop can have filled.
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from musiclm_jax.contracts.array_types import Codes, PRNGKey
+from musiclm_jax.contracts import sharding
+from musiclm_jax.contracts.array_types import Codes, PRNGKey, PyTree
+from musiclm_jax.contracts.sharding import BATCH_AXES
 from musiclm_jax.contracts.task import Batch, Params
+from musiclm_jax.nn.attention import Cache
 from musiclm_jax.token_lm import decode
 from musiclm_jax.token_lm.decode import SamplingParams
+from musiclm_jax.token_lm.decoding_weights import prepare
 from musiclm_jax.token_lm.language_model import LanguageModel
 
 _STEP = 128  # ids, in which lengths that are compiled apart differ
@@ -45,69 +51,56 @@ class Sampler:
     lm: The LM.
   """
 
-  def __init__(self, lm: LanguageModel):
-    """Takes an LM; nothing is compiled before it is needed."""
-    self.lm = lm
+  def __init__(
+    self,
+    lm: LanguageModel,
+    params: Params,
+    *,
+    mesh: Mesh | None = None,
+    int8: bool = False,
+  ):
+    """Takes an LM; nothing is compiled or moved before it is needed.
+
+    Args:
+      lm: The LM.
+      params: Player -> parameters, wherever they are.
+      mesh: Over which rows and weights lie; None: on the default device.
+      int8: See `decoding_weights.prepare`.
+    """
+    self.lm, self._mesh = lm, mesh
+    self._given, self._int8 = params, int8
     layout = lm.layout
-    self._begin = jax.jit(functools.partial(decode.begin, lm.model))
+    placed = {} if mesh is None else {'out_shardings': self._sharding(mesh)}
+    self._begin = jax.jit(functools.partial(decode.begin, lm.model), **placed)
     self._advance = jax.jit(
       functools.partial(decode.advance, lm.model),
       static_argnames='reach',
       donate_argnames='sequence',
+      **placed,
     )
     self._known = jax.jit(lm.known, static_argnames='guided')
     self._reaches = _reaches(layout.num_tokens)
 
-  def generate(
-    self,
-    params: Params,
-    conditioning: Batch,
-    *,
-    num_frames: int,
-    keys: PRNGKey,
-    sampling: SamplingParams,
-    prefix: Codes | None = None,
-    num_mulan_levels: int | None = None,
-    negative: Codes | None = None,
-  ) -> np.ndarray:
-    """Samples the predicted segment, continuing a prefix where given.
+  @functools.cached_property
+  def _params(self) -> PyTree:
+    return prepare(self.lm, self._given, self._mesh, self._int8)
 
-    For music beyond a crop call it on windows, each with the last frames of
-    the one before as prefix and with the conditioning of its own time.
+  def _sharding(self, mesh: Mesh) -> decode.Sequence:
+    """Where a sequence lies: rows over the batch's axes, heads as weights."""
+    heads = self.lm.model.transformer.num_heads
+    (axis,) = sharding.spec_of(('heads',), (heads,), mesh)
+    store = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES, axis))
+    cache = Cache(store, store, sharding.replicated(mesh))
+    return decode.Sequence(sharding.batch_sharding(mesh), cache)
 
-    Args:
-      params: Player -> parameters.
-      conditioning: See `begin`.
-      num_frames: Frames in all, prefix included; at most the crop's.
-      keys: One key a row [B]: a row's result depends on no other row.
-      sampling: How to draw.
-      prefix: See `begin`.
-      num_mulan_levels: See `begin`.
-      negative: See `begin`.
-
-    Returns:
-      [B, num_frames, Q] codes, of which the first are the prefix.
-
-    Raises:
-      ValueError: If the frames are more than a crop's, or less than 1 is left
-        to draw.
-    """
-    window = self.begin(
-      params,
-      conditioning,
-      keys=keys,
-      guided=sampling.guidance != 1.0,
-      prefix=prefix,
-      num_mulan_levels=num_mulan_levels,
-      negative=negative,
-    )
-    if self._length(num_frames) <= window.length:
-      raise ValueError(f'{num_frames} frames: the prefix has as many')
-    return self.codes(self.advance(params, window, num_frames, sampling))
+  def _put(self, rows: Any) -> Any:
+    """Places what has a row a piece."""
+    if self._mesh is None:
+      return rows
+    return jax.device_put(rows, sharding.batch_sharding(self._mesh))
 
   def begin(
     self,
-    params: Params,
     conditioning: Batch,
     *,
     keys: PRNGKey,
@@ -119,7 +112,6 @@ class Sampler:
     """Reads the conditioning of a window, and what of it is there already.
 
     Args:
-      params: Player -> parameters.
       conditioning: As a batch, without what is predicted; its segments span
         the whole crop even where fewer frames are drawn.
       keys: One a row [B].
@@ -130,25 +122,20 @@ class Sampler:
         place of masked ones; all else that is read stays.
     """
     known = self._known(
-      conditioning,
-      prefix,
+      *self._put((conditioning, prefix)),
       num_mulan_levels=num_mulan_levels,
       guided=guided and self.lm.can_guide(num_mulan_levels, negative),
-      negative=negative,
+      negative=self._put(negative),
     )
     length = known.shape[1]
     # Of few lengths, hence programs; nothing reads what follows.
     padded = min(-(-length // _STEP) * _STEP, self.lm.layout.num_tokens)
     known = jnp.pad(known, ((0, 0), (0, padded - length)))
-    sequence = self._begin(params['lm'], known, jnp.int32(length))
-    return Sampled(sequence, keys, length)
+    sequence = self._begin(self._params, known, jnp.int32(length))
+    return Sampled(sequence, self._put(keys), length)
 
   def advance(
-    self,
-    params: Params,
-    window: Sampled,
-    num_frames: int,
-    sampling: SamplingParams,
+    self, window: Sampled, num_frames: int, sampling: SamplingParams
   ) -> Sampled:
     """Draws a window up to a number of frames, prefix included.
 
@@ -162,7 +149,7 @@ class Sampler:
     for reach in self._reaches:
       if window.length <= reach:
         sequence = self._advance(
-          params['lm'],
+          self._params,
           sequence=sequence,
           stop=jnp.int32(min(stop, reach + 1)),
           keys=window.keys,
@@ -178,7 +165,8 @@ class Sampler:
   def codes(self, window: Sampled) -> np.ndarray:
     """What there is of a window, prefix included: int32 [B, T, Q]."""
     layout, predicted = self.lm.layout, self.lm.layout.predicted
-    ids = jax.device_get(window.sequence.ids)[: len(window.keys)]
+    ids = jax.device_get(window.sequence.ids)
+    ids = ids[:: len(ids) // len(window.keys)]  # without those of guidance
     ids = ids[:, layout.num_conditioning : window.length]
     codes = (ids - layout.predicted_offset) % predicted.codebook_size
     return codes.reshape(len(codes), -1, predicted.num_levels)

@@ -40,7 +40,7 @@ CROPS = {'semantic': 0.8, 'coarse': 0.4, 'fine': 0.24}
 def network(model, params, collections, config=None):
   params, collections = jax.tree.map(jax.numpy.asarray, (params, collections))
   weights = Weights(config or {}, *jax.device_get((params, collections)))
-  return Network(model, params, collections, config or {}, weights)
+  return Network(model, config or {}, weights)
 
 
 def drawn(shapes):

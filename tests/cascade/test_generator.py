@@ -120,12 +120,12 @@ def drawn(monkeypatch):
   seen, begun = [], []
   begin, codes = Sampler.begin, Sampler.codes
 
-  def spy(self, params, conditioning, *, prefix=None, **rest):
+  def spy(self, conditioning, *, prefix=None, **rest):
     if prefix is None:
       rows = len(conditioning['mulan'])
       prefix = np.zeros((rows, 0, self.lm.layout.predicted.num_levels), int)
     begun[:] = [conditioning, np.array(prefix)]
-    return begin(self, params, conditioning, prefix=prefix, **rest)
+    return begin(self, conditioning, prefix=prefix, **rest)
 
   def note(self, window):
     made = codes(self, window)
@@ -223,9 +223,9 @@ def test_fine_codes_join_the_coarse_codes_they_were_made_for(
   begin, codes = Sampler.begin, Sampler.codes
   read = []
 
-  def note(self, params, conditioning, **rest):
+  def note(self, conditioning, **rest):
     read[:] = [conditioning]
-    return begin(self, params, conditioning, **rest)
+    return begin(self, conditioning, **rest)
 
   def echo(self, window):
     if stage_of(self) != 'fine':

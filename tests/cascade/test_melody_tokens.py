@@ -31,7 +31,7 @@ LEVELS, K = 24, 16
 
 
 def network(model, params, collections):
-  return Network(model, params, collections, {}, Weights({}, {}, {}))
+  return Network(model, {}, Weights({}, params, collections))
 
 
 @pytest.fixture(scope='module')
@@ -133,7 +133,7 @@ class Spy:
   def __init__(self, monkeypatch):
     self.read = []
 
-    def begin(sampler, params, given, *, keys, **rest):
+    def begin(sampler, given, *, keys, **rest):
       predicted = sampler.lm.layout.predicted
       coarse = predicted.first_level == 0
       if 'melody' in given:
@@ -142,7 +142,7 @@ class Spy:
         self.read.append((stage, given['melody']))
       return np.zeros((len(keys), 0, predicted.num_levels), np.int32)
 
-    def advance(sampler, params, window, num_frames, sampling):
+    def advance(sampler, window, num_frames, sampling):
       return np.zeros((len(window), num_frames, window.shape[2]), np.int32)
 
     monkeypatch.setattr(Sampler, 'begin', begin)

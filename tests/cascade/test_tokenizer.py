@@ -72,8 +72,8 @@ class Words:
 
 def fake(model, params=None, collections=None, config=None):
   params, collections = params or {}, collections or {}
-  weights = Weights(config or {}, {'p': params}, {'p': collections})
-  return Network(model, params, collections, config or {}, weights)
+  weights = Weights(config or {}, params, collections)
+  return Network(model, config or {}, weights)
 
 
 @pytest.fixture

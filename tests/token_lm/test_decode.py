@@ -2,30 +2,20 @@
 
 import dataclasses
 import functools
-import importlib.util
 import re
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_token_lms import STAGES, K, generate, made, make_batch
 
+from musiclm_jax.contracts import tensor_file
+from musiclm_jax.nn.einsum import Int8
 from musiclm_jax.token_lm import decode
 from musiclm_jax.token_lm import sampler as sampling
+from musiclm_jax.token_lm.decoding_weights import prepare
 from musiclm_jax.token_lm.sampler import Sampler
-
-_SPEC = importlib.util.spec_from_file_location(
-  'token_lm_made', Path(__file__).with_name('test_token_lm_task.py')
-)
-_MADE = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_MADE)
-K, STAGES, made, make_batch = (
-  _MADE.K,
-  _MADE.STAGES,
-  _MADE.made,
-  _MADE.make_batch,
-)
 
 
 def sharpened(params):
@@ -41,18 +31,19 @@ def conditioning(batch_size=3, seed=0):
 
 @functools.cache
 def sampler(stage):
-  return Sampler(made(stage)[0].lm)
+  task, params = made(stage)
+  return Sampler(task.lm, sharpened(params))
 
 
 def sample(stage, *, batch=None, keys=None, frames=None, **options):
-  task, params = made(stage)
+  task, _ = made(stage)
   batch = conditioning() if batch is None else batch
   if keys is None:
     keys = jax.random.split(jax.random.key(0), len(batch['mulan']))
   names = {field.name for field in dataclasses.fields(decode.SamplingParams)}
   how = {name: options.pop(name) for name in names & options.keys()}
-  return sampler(stage).generate(
-    sharpened(params),
+  return generate(
+    sampler(stage),
     batch,
     num_frames=frames or task.lm.layout.predicted.num_frames,
     keys=keys,
@@ -110,16 +101,14 @@ def test_how_a_crop_is_cut_into_programs_changes_no_code(monkeypatch, size):
 @pytest.mark.parametrize('scale', [1.0, 3.0])
 def test_a_window_that_stops_goes_on_as_if_it_had_not(scale):
   whole = sample('coarse', guidance=scale)
-  params = made('coarse')[1]
   how = decode.SamplingParams(guidance=scale)
   window = sampler('coarse').begin(
-    sharpened(params),
     conditioning(),
     keys=jax.random.split(jax.random.key(0), 3),
     guided=scale != 1.0,
   )
   for frames in (1, 4, 4, 3, 10):  # also when there is nothing to do
-    window = sampler('coarse').advance(sharpened(params), window, frames, how)
+    window = sampler('coarse').advance(window, frames, how)
     codes = sampler('coarse').codes(window)
     np.testing.assert_array_equal(codes, whole[:, : codes.shape[1]])
   assert codes.shape == whole.shape
@@ -127,13 +116,13 @@ def test_a_window_that_stops_goes_on_as_if_it_had_not(scale):
 
 def test_one_program_serves_every_length_and_temperature():
   """Another length compiled a stage anew, for as long as it then ran."""
-  one = Sampler(made('coarse')[0].lm)
-  params = sharpened(made('coarse')[1])
+  task, params = made('coarse')
+  one = Sampler(task.lm, params)
   for frames, prefix in ((10, None), (3, None), (7, 2), (10, 5)):
     if prefix:
       prefix = np.zeros((3, prefix, 2), np.int32)
-    codes = one.generate(
-      params,
+    codes = generate(
+      one,
       conditioning(),
       num_frames=frames,
       keys=jax.random.split(jax.random.key(0), 3),
@@ -146,13 +135,12 @@ def test_one_program_serves_every_length_and_temperature():
 
 def test_no_token_copies_the_cache():
   """A loop that does is correct, and half as fast."""
-  one, params = sampler('coarse'), sharpened(made('coarse')[1])
-  window = one.begin(
-    params, conditioning(), keys=jax.random.split(jax.random.key(0), 3)
-  )
+  one = sampler('coarse')
+  keys = jax.random.split(jax.random.key(0), 3)
+  window = one.begin(conditioning(), keys=keys)
   text = (
     one._advance.lower(
-      params['lm'],
+      one._params,
       sequence=window.sequence,
       stop=jnp.int32(window.length + 2),
       keys=window.keys,
@@ -271,3 +259,39 @@ def test_dropped_mulan_levels_are_not_used_in_sampling():
   one = sample('semantic', batch=batch, num_mulan_levels=2)
   two = sample('semantic', batch=batch | {'mulan': deep}, num_mulan_levels=2)
   np.testing.assert_array_equal(one, two)
+
+
+def test_kernels_in_int8_are_those_of_a_file_in_int8():
+  task, params = made('coarse')
+  layers = params['lm']['transformer']['layers']
+  kernels = {'params/narrow': layers['mlp']['narrow']['kernel']}
+  (stored,) = tensor_file.decode(tensor_file.encode(kernels, 'int8')).values()
+  held = prepare(task.lm, params, int8=True)
+  for number in range(2):
+    layer = held['transformer'][f'layers_{number}']['mlp']['narrow']['kernel']
+    assert layer.values.dtype == jnp.int8
+    np.testing.assert_array_equal(layer.astype('float32'), stored[number])
+  whole = [x for x in jax.tree.leaves(held) if x.dtype == jnp.int8]
+  kernels = [x['kernel'] for x in layers['mlp'].values()]
+  kernels += [x['kernel'] for x in layers['attention'].values()]
+  assert sum(x.size for x in whole) == sum(x.size for x in kernels)
+
+
+def test_decoding_in_int8_is_decoding_with_the_rounded_kernels():
+  task, params = made('coarse')
+  batch = conditioning()
+  how = {
+    'num_frames': 10,
+    'keys': jax.random.split(jax.random.key(0), 3),
+    'sampling': decode.SamplingParams(),
+  }
+  small = Sampler(task.lm, params, int8=True)
+  whole = Sampler(task.lm, params)
+  whole._params = jax.tree.map(
+    lambda leaf: leaf.astype('float32'),
+    small._params,
+    is_leaf=lambda leaf: isinstance(leaf, Int8),
+  )
+  np.testing.assert_array_equal(
+    generate(small, batch, **how), generate(whole, batch, **how)
+  )

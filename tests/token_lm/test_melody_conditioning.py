@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from small_token_lms import generate
 
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.token_lm.decode import SamplingParams
@@ -234,11 +235,11 @@ def test_guidance_and_generation_hear_the_melody():
   task, params = made('semantic')
   batch, other = make_batch(), make_batch(seed=1)
 
-  sampler = Sampler(task.lm)
+  sampler = Sampler(task.lm, params)
 
   def sample(melody, guidance):
-    return sampler.generate(
-      params,
+    return generate(
+      sampler,
       {'mulan': batch['mulan'], 'melody': melody},
       num_frames=10,
       keys=jax.random.split(jax.random.key(0), 2),

@@ -1,24 +1,15 @@
 """A coarse LM that has learned to do without its semantic tokens."""
 
-import importlib.util
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+from small_token_lms import generate, made, make_batch, make_task
 
 from musiclm_jax import stages
 from musiclm_jax.configs import coarse
 from musiclm_jax.token_lm.decode import SamplingParams
 from musiclm_jax.token_lm.language_model import without_semantic
 from musiclm_jax.token_lm.sampler import Sampler
-
-_SPEC = importlib.util.spec_from_file_location(
-  'token_lm_made', Path(__file__).with_name('test_token_lm_task.py')
-)
-_MADE = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_MADE)
-made, make_batch, make_task = _MADE.made, _MADE.make_batch, _MADE.make_task
 
 
 def test_only_an_lm_that_drops_semantic_tokens_has_their_mask():
@@ -62,10 +53,10 @@ def test_a_share_of_the_examples_reads_neither_prompt_nor_semantic_tokens():
 def test_guidance_pushes_towards_the_semantic_tokens():
   task, params = made('coarse', semantic_mask=True)
   batch, scale = make_batch(), 4.0
-  sampler = Sampler(task.lm)
+  sampler = Sampler(task.lm, params)
   for levels in (None, 0):  # also where no prompt is read
-    codes = sampler.generate(
-      params,
+    codes = generate(
+      sampler,
       {name: batch[name] for name in ('mulan', 'semantic')},
       num_frames=4,
       keys=jax.random.split(jax.random.key(0), 3),

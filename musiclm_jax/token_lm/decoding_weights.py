@@ -1,0 +1,67 @@
+"""The weights of a token LM as decoding wants them, on its devices.
+
+Trained, all layers are stacked in float32. Here each has its own, which lie
+over a mesh by `contracts.sharding.RULES`, and kernels may be int8.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh
+
+from musiclm_jax.contracts import sharding
+from musiclm_jax.contracts.array_types import PyTree
+from musiclm_jax.contracts.task import Params
+from musiclm_jax.contracts.tensor_file import quantize
+from musiclm_jax.nn.einsum import Int8
+from musiclm_jax.nn.transformer import unstack
+from musiclm_jax.token_lm.language_model import LanguageModel
+
+_KERNEL = 'kernel'  # what `Einsum` calls what it multiplies with
+
+
+def prepare(
+  lm: LanguageModel,
+  params: Params,
+  mesh: Mesh | None = None,
+  int8: bool = False,
+) -> PyTree:
+  """Puts parameters on devices, each of which gets its share alone.
+
+  Args:
+    lm: The LM.
+    params: Player -> parameters, wherever they are.
+    mesh: Over which they lie; None: on the default device.
+    int8: Whether the Transformer's kernels are rounded to int8, with a scale a
+      channel, and stay so: a quarter of the memory, another model by a
+      rounding. Those of a bundle in int8 are what they were.
+
+  Returns:
+    Parameters of `lm.model`, the Transformer's for `unstack`ed layers.
+  """
+  names = flatten_dict(lm.abstract_params()['lm'])
+  placed = {}
+  for path, leaf in flatten_dict(dict(params['lm'])).items():
+    axes = names[path].names if isinstance(names[path], nn.Partitioned) else ()
+    if int8 and path[-1] == _KERNEL:
+      matrix = np.asarray(leaf)
+      # As a file has it: the scales along the longest axis, a layer's own.
+      longest = 1 + int(np.argmax(matrix.shape[1:]))
+      placed[path] = Int8(
+        *(_put(part, axes, mesh) for part in quantize(matrix, longest))
+      )
+    else:
+      placed[path] = _put(leaf, axes, mesh)
+  params = unflatten_dict(placed)
+  return {**params, 'transformer': unstack(params['transformer'])}
+
+
+def _put(
+  leaf: jax.typing.ArrayLike, axes: tuple[str | None, ...], mesh: Mesh | None
+) -> jax.Array:
+  if mesh is None:
+    return jnp.asarray(leaf)
+  spec = sharding.spec_of(axes, np.shape(leaf), mesh)
+  return jax.device_put(leaf, jax.sharding.NamedSharding(mesh, spec))
