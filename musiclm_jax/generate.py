@@ -85,6 +85,9 @@ _TENSOR = flags.DEFINE_integer(
 _INT8 = flags.DEFINE_bool(
   'int8', False, "Keep the language models' kernels in int8."
 )
+_DRAFTS = path_flags.DEFINE_path(
+  'drafts', None, 'Workdirs of smaller language models, which guess tokens.'
+)
 _DEFAULT = "None: the bundle's."
 _SAMPLING = [
   *sampling_flags.define(_DEFAULT),
@@ -113,7 +116,11 @@ def main() -> None:
   from musiclm_jax.launch import devices
 
   model = MusicLM.load(
-    _BUNDLE.value, cli.report, tensor=_TENSOR.value, int8=_INT8.value
+    _BUNDLE.value,
+    cli.report,
+    tensor=_TENSOR.value,
+    int8=_INT8.value,
+    drafts=_DRAFTS.value,
   )
   devices.check()
   common = {

@@ -23,7 +23,7 @@ from musiclm_jax.cascade.stage_run import STAGES, Call, Given, StageRun
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.kept_parts import Keep, unkept
 from musiclm_jax.contracts.progress import ProgressCallback
-from musiclm_jax.token_lm.sampler import Sampler
+from musiclm_jax.token_lm.sampler import Draft, Sampler
 
 Seeds = int | Sequence[tuple[int, int]]
 
@@ -31,14 +31,21 @@ Seeds = int | Sequence[tuple[int, int]]
 class Generator:
   """Makes music with three token LMs and a codec."""
 
-  def __init__(self, networks: Mapping[str, Network], int8: bool = False):
+  def __init__(
+    self,
+    networks: Mapping[str, Network],
+    int8: bool = False,
+    drafts: Mapping[str, Draft] | None = None,
+  ):
     """Takes the networks; nothing is compiled before it is needed.
 
     Args:
       networks: `'soundstream'`, `'semantic'`, `'coarse'`, `'fine'` -> network,
         possibly more, all on one mesh.
       int8: Whether the language models' kernels are int8 on the device.
+      drafts: Stage -> what guesses tokens there; see `drafts.read`.
     """
+    drafts = drafts or {}
     self._networks = networks
     self._layouts = {stage: networks[stage].model.layout for stage in STAGES}
     self._samplers = {
@@ -47,6 +54,7 @@ class Generator:
         networks[stage].weights.params,
         mesh=networks[stage].mesh,
         int8=int8,
+        draft=drafts.get(stage),
       )
       for stage in STAGES
     }

@@ -16,6 +16,7 @@ from musiclm_jax.cascade import (
   bundle,
   conditioning,
   continuation,
+  drafts,
   inputs,
   music_stream,
   prompts,
@@ -58,9 +59,10 @@ class MusicLM:
     *,
     tensor: int = 1,
     int8: bool = False,
+    drafts: str | os.PathLike | None = None,
   ):
     """Takes an open bundle; see `load`."""
-    self.bundle, self._int8 = opened, int8
+    self.bundle, self._int8, self._drafts = opened, int8, drafts
     self.sample_rate = opened.contract.sample_rate
     self._report = report or (lambda line: None)
     self._warn = report or warnings.warn
@@ -76,6 +78,7 @@ class MusicLM:
     *,
     tensor: int = 1,
     int8: bool = False,
+    drafts: str | os.PathLike | None = None,
   ) -> 'MusicLM':
     """Opens a bundle and checks its files.
 
@@ -89,12 +92,16 @@ class MusicLM:
         the heads and hidden units, where one is too small for it.
       int8: Keeps the language models' kernels in int8, a quarter of the memory
         of float32, in a little less quality.
+      drafts: Folder of smaller language models, of which each guesses what one
+        of the bundle draws, several tokens a pass; see `cascade.drafts`.
 
     Raises:
       UsageError: If it is missing, damaged or of another version.
     """
     folder = bundle.SHIPPED if path is None else paths.local(path)
-    return cls(bundle.read(folder), report, tensor=tensor, int8=int8)
+    return cls(
+      bundle.read(folder), report, tensor=tensor, int8=int8, drafts=drafts
+    )
 
   @property
   def sampling(self) -> SamplingConfig:
@@ -441,7 +448,10 @@ class MusicLM:
 
   @functools.cached_property
   def _generator(self) -> Generator:
-    return Generator(self.networks, self._int8)
+    guessing = self._drafts and drafts.read(
+      paths.local(self._drafts), self.networks, self.bundle.contract
+    )
+    return Generator(self.networks, self._int8, guessing or None)
 
   def _read_melody(self, audio: Audio | None) -> Melody | None:
     """Reads a melody and reports what becomes of it."""

@@ -164,9 +164,9 @@ def load_all(
     return {
       stage: build(opened.weights(stage).rounded(dtype)) for stage in stages
     }
-  found = all(_is_there(workdirs / stage) for stage in optional)
+  found = all(is_there(workdirs / stage) for stage in optional)
   stages += optional if found else ()
-  missing = [stage for stage in stages if not _is_there(workdirs / stage)]
+  missing = [stage for stage in stages if not is_there(workdirs / stage)]
   if missing:
     raise UsageError(
       f"'{workdirs}' has no workdir of {', '.join(missing)}: train them with "
@@ -180,7 +180,7 @@ def load_all(
   return loaded
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
   """Whether a stage may be read from a workdir or an export."""
   from musiclm_jax.training import export
 

@@ -45,10 +45,12 @@ class Sequence:
   Attributes:
     ids: [R, S], S that of the layout; what is not known yet means nothing.
     cache: Of all known ids but the last.
+    guessed: Where `speculation` draws, the state of what guesses.
   """
 
   ids: Int[Array, 'R S']
   cache: Cache
+  guessed: PyTree = None
 
 
 def draw(
@@ -110,6 +112,40 @@ def begin(
   return Sequence(ids, cache)
 
 
+def next_ids(
+  lm: TokenLM,
+  params: PyTree,
+  hidden: Float[Array, 'R D'],
+  position: Int[Array, ''],
+  keys: PRNGKey,
+  sampling: SamplingParams,
+) -> Int[Array, 'R']:
+  """Draws the ids at a position.
+
+  Args:
+    lm: The model.
+    params: Its parameters.
+    hidden: What it makes of all before the position.
+    position: In the sequence, of a predicted token.
+    keys: One a row [B]; the draw uses `fold_in(key, position)`.
+    sampling: How to draw.
+
+  Returns:
+    Ids, equal for a row and the one it is pushed away from.
+  """
+  layout, predicted = lm.layout, lm.layout.predicted
+  copies = len(hidden) // len(keys)
+  level = (position - layout.num_conditioning) % predicted.num_levels
+  logits = lm.apply({'params': params}, hidden, level, method='level_logits')
+  if copies == 2:
+    own, other = logits[::2], logits[1::2]
+    logits = other + sampling.guidance * (own - other)
+  rows = jax.vmap(jax.random.fold_in, (0, None))(keys, position)
+  code = draw(rows, logits, sampling)
+  offset = layout.predicted_offset + level * predicted.codebook_size
+  return jnp.repeat(code + offset, copies)
+
+
 def advance(
   lm: TokenLM,
   params: PyTree,
@@ -134,8 +170,6 @@ def advance(
   Returns:
     The sequence with `stop` ids, or as it was where it had as many.
   """
-  layout, predicted = lm.layout, lm.layout.predicted
-  copies = len(sequence.ids) // len(keys)
   # Of what does not change no token makes copies: XLA would, to save memory.
   params = jax.lax.optimization_barrier(params)
 
@@ -150,19 +184,9 @@ def advance(
       cache=caches,
       method='hidden',
     )
-    level = (position - layout.num_conditioning) % predicted.num_levels
-    logits = lm.apply(
-      {'params': params}, hidden[:, 0], level, method='level_logits'
-    )
-    if copies == 2:
-      own, other = logits[::2], logits[1::2]
-      logits = other + sampling.guidance * (own - other)
-    rows = jax.vmap(jax.random.fold_in, (0, None))(keys, position)
-    code = draw(rows, logits, sampling)
-    offset = layout.predicted_offset + level * predicted.codebook_size
-    new = jnp.repeat(code + offset, copies).astype(ids.dtype)
+    new = next_ids(lm, params, hidden[:, 0], position, keys, sampling)
     ids = jax.lax.dynamic_update_slice_in_dim(
-      ids, new[:, None], position, axis=1
+      ids, new.astype(ids.dtype)[:, None], position, axis=1
     )
     return ids, caches
 
@@ -171,4 +195,4 @@ def advance(
     step,
     (sequence.ids, sequence.cache.split(reach)),
   )
-  return Sequence(ids, sequence.cache.joined(caches))
+  return sequence.replace(ids=ids, cache=sequence.cache.joined(caches))

@@ -20,7 +20,7 @@ from musiclm_jax.contracts.array_types import Codes, PRNGKey, PyTree
 from musiclm_jax.contracts.sharding import BATCH_AXES
 from musiclm_jax.contracts.task import Batch, Params
 from musiclm_jax.nn.attention import Cache
-from musiclm_jax.token_lm import decode
+from musiclm_jax.token_lm import decode, speculation
 from musiclm_jax.token_lm.decode import SamplingParams
 from musiclm_jax.token_lm.decoding_weights import prepare
 from musiclm_jax.token_lm.language_model import LanguageModel
@@ -44,6 +44,19 @@ class Sampled:
   length: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Draft:
+  """A smaller LM that guesses what another draws; see `speculation`.
+
+  Attributes:
+    lm: The LM, of the same layout.
+    params: Player -> parameters, wherever they are.
+  """
+
+  lm: LanguageModel
+  params: Params
+
+
 class Sampler:
   """Draws codes from a token LM.
 
@@ -58,6 +71,7 @@ class Sampler:
     *,
     mesh: Mesh | None = None,
     int8: bool = False,
+    draft: Draft | None = None,
   ):
     """Takes an LM; nothing is compiled or moved before it is needed.
 
@@ -66,32 +80,47 @@ class Sampler:
       params: Player -> parameters, wherever they are.
       mesh: Over which rows and weights lie; None: on the default device.
       int8: See `decoding_weights.prepare`.
+      draft: What guesses tokens, where there is such.
     """
-    self.lm, self._mesh = lm, mesh
+    self.lm, self._mesh, self._draft = lm, mesh, draft
     self._given, self._int8 = params, int8
-    layout = lm.layout
     placed = {} if mesh is None else {'out_shardings': self._sharding(mesh)}
-    self._begin = jax.jit(functools.partial(decode.begin, lm.model), **placed)
+    how, models = decode, (lm.model,)
+    if draft is not None:
+      how, models = speculation, (lm.model, draft.lm.model)
+    self._begin = jax.jit(functools.partial(how.begin, *models), **placed)
     self._advance = jax.jit(
-      functools.partial(decode.advance, lm.model),
+      functools.partial(how.advance, *models),
       static_argnames='reach',
       donate_argnames='sequence',
       **placed,
     )
     self._known = jax.jit(lm.known, static_argnames='guided')
-    self._reaches = _reaches(layout.num_tokens)
+    self._reaches = _reaches(lm.layout.num_tokens)
 
   @functools.cached_property
   def _params(self) -> PyTree:
-    return prepare(self.lm, self._given, self._mesh, self._int8)
+    params = prepare(self.lm, self._given, self._mesh, self._int8)
+    if not self._draft:
+      return params
+    draft = self._draft
+    return params, prepare(draft.lm, draft.params, self._mesh, self._int8)
 
   def _sharding(self, mesh: Mesh) -> decode.Sequence:
     """Where a sequence lies: rows over the batch's axes, heads as weights."""
-    heads = self.lm.model.transformer.num_heads
-    (axis,) = sharding.spec_of(('heads',), (heads,), mesh)
-    store = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES, axis))
-    cache = Cache(store, store, sharding.replicated(mesh))
-    return decode.Sequence(sharding.batch_sharding(mesh), cache)
+
+    def cache_of(lm: LanguageModel) -> Cache:
+      heads = lm.model.transformer.num_heads
+      (axis,) = sharding.spec_of(('heads',), (heads,), mesh)
+      store = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES, axis))
+      return Cache(store, store, sharding.replicated(mesh))
+
+    guessed = None
+    if self._draft:
+      cache = cache_of(self._draft.lm)
+      guessed = speculation.Guessed(cache, sharding.replicated(mesh))
+    rows = sharding.batch_sharding(mesh)
+    return decode.Sequence(rows, cache_of(self.lm), guessed)
 
   def _put(self, rows: Any) -> Any:
     """Places what has a row a piece."""

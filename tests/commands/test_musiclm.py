@@ -240,7 +240,9 @@ def test_a_network_is_loaded_when_it_is_needed(bundle, monkeypatch):
   monkeypatch.setattr(
     networks,
     'build',
-    lambda weights: built.append(weights.config['stage']) or build(weights),
+    lambda weights, mesh: (
+      built.append(weights.config['stage']) or build(weights)
+    ),
   )
   model = MusicLM.load(bundle[0])
   assert built == []
