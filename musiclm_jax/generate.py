@@ -29,7 +29,7 @@ from typing import Any
 from absl import flags
 
 from musiclm_jax import cli, path_flags, sampling_flags
-from musiclm_jax.contracts import bounds
+from musiclm_jax.contracts import bounds, tensor_file
 from musiclm_jax.contracts.errors import UsageError
 
 _BUNDLE = path_flags.DEFINE_path('bundle', None, cli.BUNDLE)
@@ -82,8 +82,11 @@ _TENSOR = flags.DEFINE_integer(
   'Devices that share the layers of a model that is too large for one; the '
   'pieces are spread over all others.',
 )
-_INT8 = flags.DEFINE_bool(
-  'int8', False, "Keep the language models' kernels in int8."
+_WEIGHTS = flags.DEFINE_enum(
+  'weights',
+  'float32',
+  tensor_file.DTYPES,
+  "Type of the language models' kernels on the device; smaller ones round.",
 )
 _DRAFTS = path_flags.DEFINE_path(
   'drafts', None, 'Workdirs of smaller language models, which guess tokens.'
@@ -119,7 +122,7 @@ def main() -> None:
     _BUNDLE.value,
     cli.report,
     tensor=_TENSOR.value,
-    int8=_INT8.value,
+    weights=_WEIGHTS.value,
     drafts=_DRAFTS.value,
   )
   devices.check()

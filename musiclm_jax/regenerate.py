@@ -34,8 +34,8 @@ def main() -> None:
   from musiclm_jax.cascade.musiclm import MusicLM
   from musiclm_jax.launch import devices
 
-  int8 = record.get('int8') is True
-  model = MusicLM.load(_BUNDLE.value, cli.report, int8=int8)
+  weights = record.get('weights', 'float32')
+  model = MusicLM.load(_BUNDLE.value, cli.report, weights=weights)
   arguments = repetition.arguments(
     record, model.bundle.sha256, _SOUND.value or ()
   )

@@ -23,6 +23,7 @@ from musiclm_jax.cascade.stage_run import STAGES, Call, Given, StageRun
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.kept_parts import Keep, unkept
 from musiclm_jax.contracts.progress import ProgressCallback
+from musiclm_jax.contracts.tensor_file import DType
 from musiclm_jax.token_lm.sampler import Draft, Sampler
 
 Seeds = int | Sequence[tuple[int, int]]
@@ -34,7 +35,7 @@ class Generator:
   def __init__(
     self,
     networks: Mapping[str, Network],
-    int8: bool = False,
+    weights: DType = 'float32',
     drafts: Mapping[str, Draft] | None = None,
   ):
     """Takes the networks; nothing is compiled before it is needed.
@@ -42,7 +43,8 @@ class Generator:
     Args:
       networks: `'soundstream'`, `'semantic'`, `'coarse'`, `'fine'` -> network,
         possibly more, all on one mesh.
-      int8: Whether the language models' kernels are int8 on the device.
+      weights: Type of the language models' kernels on the device; see
+        `decoding_weights.prepare`.
       drafts: Stage -> what guesses tokens there; see `drafts.read`.
     """
     drafts = drafts or {}
@@ -53,7 +55,7 @@ class Generator:
         networks[stage].model,
         networks[stage].weights.params,
         mesh=networks[stage].mesh,
-        int8=int8,
+        weights=weights,
         draft=drafts.get(stage),
       )
       for stage in STAGES

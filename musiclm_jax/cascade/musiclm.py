@@ -40,6 +40,7 @@ from musiclm_jax.contracts import paths
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.kept_parts import Keep, unkept
 from musiclm_jax.contracts.progress import ProgressCallback
+from musiclm_jax.contracts.tensor_file import DType
 from musiclm_jax.data.audio_folder import AudioFolder
 
 
@@ -58,11 +59,11 @@ class MusicLM:
     report: Callable[[str], None] | None = None,
     *,
     tensor: int = 1,
-    int8: bool = False,
+    weights: DType = 'float32',
     drafts: str | os.PathLike | None = None,
   ):
     """Takes an open bundle; see `load`."""
-    self.bundle, self._int8, self._drafts = opened, int8, drafts
+    self.bundle, self._weights, self._drafts = opened, weights, drafts
     self.sample_rate = opened.contract.sample_rate
     self._report = report or (lambda line: None)
     self._warn = report or warnings.warn
@@ -77,7 +78,7 @@ class MusicLM:
     report: Callable[[str], None] | None = None,
     *,
     tensor: int = 1,
-    int8: bool = False,
+    weights: DType = 'float32',
     drafts: str | os.PathLike | None = None,
   ) -> 'MusicLM':
     """Opens a bundle and checks its files.
@@ -90,8 +91,8 @@ class MusicLM:
         that are not known, and drops the others.
       tensor: Devices that share a language model's layers, each with a part of
         the heads and hidden units, where one is too small for it.
-      int8: Keeps the language models' kernels in int8, a quarter of the memory
-        of float32, in a little less quality.
+      weights: Type that the language models' kernels have on the device:
+        bfloat16 and int8 need a half and a quarter of the memory, and round.
       drafts: Folder of smaller language models, of which each guesses what one
         of the bundle draws, several tokens a pass; see `cascade.drafts`.
 
@@ -100,7 +101,7 @@ class MusicLM:
     """
     folder = bundle.SHIPPED if path is None else paths.local(path)
     return cls(
-      bundle.read(folder), report, tensor=tensor, int8=int8, drafts=drafts
+      bundle.read(folder), report, tensor=tensor, weights=weights, drafts=drafts
     )
 
   @property
@@ -451,7 +452,7 @@ class MusicLM:
     guessing = self._drafts and drafts.read(
       paths.local(self._drafts), self.networks, self.bundle.contract
     )
-    return Generator(self.networks, self._int8, guessing or None)
+    return Generator(self.networks, self._weights, guessing or None)
 
   def _read_melody(self, audio: Audio | None) -> Melody | None:
     """Reads a melody and reports what becomes of it."""
@@ -491,8 +492,8 @@ class MusicLM:
         {name: near for one in words for name, near in one.items()}
         for words in unknown
       ]
-    if self._int8:
-      facts['int8'] = True
+    if self._weights != 'float32':
+      facts['weights'] = self._weights
     return facts | {
       'bundle_sha256': self.bundle.sha256,
       'versions': provenance.versions(),

@@ -44,7 +44,8 @@ def parameter(
 
   It lies over devices as its axes say; what comes back is whole over those
   that share it only to save memory, see `sharding.gather`. It is cast first,
-  so that half as many bytes travel in bfloat16. In its place may be an `Int8`.
+  so that half as many bytes travel in bfloat16. Where decoding keeps it in
+  bfloat16 or as `Int8`, it comes in bfloat16 whatever `dtype` is.
 
   Args:
     module: Whose parameter it is.
@@ -56,6 +57,8 @@ def parameter(
   """
   boxed = nn.with_logical_partitioning(init, tuple(axes))
   value = module.param(name, boxed, tuple(shape))
+  if isinstance(value, Int8) or value.dtype == jnp.bfloat16:
+    dtype = jnp.bfloat16
   return sharding.gather(value.astype(dtype), axes)
 
 
@@ -131,7 +134,15 @@ class Einsum(nn.Module):
       1.0, 'fan_in', 'truncated_normal', in_axis=inputs, out_axis=outputs
     )
     kernel = parameter(self, 'kernel', init, self.shape, self.axes, self.dtype)
-    y = project(self.equation, self.precision, x.astype(self.dtype), kernel)
+    if kernel.dtype == self.dtype:
+      y = project(self.equation, self.precision, x.astype(self.dtype), kernel)
+    else:  # of few bits, and accumulated in many
+      y = jnp.einsum(
+        self.equation,
+        x.astype(kernel.dtype),
+        kernel,
+        preferred_element_type=self.dtype,
+      )
     if self.use_bias:
       y = y + parameter(
         self,

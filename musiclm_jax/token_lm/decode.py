@@ -64,28 +64,53 @@ def draw(
     sampling: Temperature and limits.
   """
   limited = logits
-  if sampling.top_k is not None or sampling.top_p is not None:
-    order = jnp.sort(logits, axis=-1)[:, ::-1]
-    kept = jnp.full((len(logits), 1), logits.shape[-1])
-    if sampling.top_k is not None:
-      kept = jnp.minimum(kept, sampling.top_k)
-    if sampling.top_p is not None:
-      cold = jnp.maximum(sampling.temperature, 1e-6)
-      likeliest = jnp.arange(order.shape[-1]) < kept
-      shares = jax.nn.softmax(
-        jnp.where(likeliest, order, -jnp.inf) / cold, axis=-1
-      )
-      before = jnp.cumsum(shares, axis=-1) - shares
-      # The first code stays even where top_p is 0.
-      count = (before < sampling.top_p).sum(axis=-1, keepdims=True)
-      kept = jnp.clip(count, 1, kept)
-    least = jnp.take_along_axis(order, kept - 1, axis=-1)
-    limited = jnp.where(logits < least, -jnp.inf, logits)
+  if sampling.top_k is not None:
+    ones = jnp.ones_like(limited)
+    limited = _likeliest(limited, ones, sampling.top_k)
+  if sampling.top_p is not None:
+    cold = jnp.maximum(sampling.temperature, 1e-6)
+    shares = jax.nn.softmax(limited / cold, axis=-1)
+    limited = _likeliest(limited, shares, sampling.top_p)
   # argmax(logits + T * Gumbel) is a draw at temperature T, and greedy at 0.
   noise = jax.vmap(
     lambda key: jax.random.gumbel(key, logits.shape[1:], jnp.float32)
   )(keys)
   return (limited + sampling.temperature * noise).argmax(axis=-1)
+
+
+def _likeliest(
+  logits: Float[Array, 'B K'],
+  weights: Float[Array, 'B K'],
+  total: float | int | Array,
+) -> Float[Array, 'B K']:
+  """Keeps codes until what they weigh together reaches a total, one at least.
+
+  The bits of the least logit that stays are found one after another: sorting
+  takes a CPU ten times as long.
+
+  Args:
+    logits: Of the codes.
+    weights: Of each, not negative.
+    total: To be reached.
+
+  Returns:
+    The logits, -inf where a code does not stay. Equal ones stay together.
+  """
+  bits = jax.lax.bitcast_convert_type(logits, jnp.int32)
+  # Whole numbers that are in the order of the floats.
+  order = jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+  least = jnp.full((len(logits), 1), jnp.iinfo(jnp.int32).min)
+
+  def four_bits(turn: Array, least: Array) -> Array:
+    for bit in range(4):
+      higher = least ^ jnp.left_shift(1, 31 - 4 * turn - bit)
+      above = jnp.where(order >= higher, weights, 0).sum(axis=-1, keepdims=True)
+      least = jnp.where(above >= total, higher, least)
+    return least
+
+  least = jax.lax.fori_loop(0, 8, four_bits, least)
+  least = jnp.minimum(least, order.max(axis=-1, keepdims=True))
+  return jnp.where(order < least, -jnp.inf, logits)
 
 
 def begin(

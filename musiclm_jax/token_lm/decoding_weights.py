@@ -1,7 +1,7 @@
 """The weights of a token LM as decoding wants them, on its devices.
 
 Trained, all layers are stacked in float32. Here each has its own, which lie
-over a mesh by `contracts.sharding.RULES`, and kernels may be int8.
+over a mesh by `contracts.sharding.RULES`, and kernels may be of fewer bits.
 """
 
 import jax
@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.task import Params
-from musiclm_jax.contracts.tensor_file import quantize
+from musiclm_jax.contracts.tensor_file import DType, quantize
 from musiclm_jax.nn.einsum import Int8
 from musiclm_jax.nn.transformer import unstack
 from musiclm_jax.token_lm.language_model import LanguageModel
@@ -26,7 +26,7 @@ def prepare(
   lm: LanguageModel,
   params: Params,
   mesh: Mesh | None = None,
-  int8: bool = False,
+  weights: DType = 'float32',
 ) -> PyTree:
   """Puts parameters on devices, each of which gets its share alone.
 
@@ -34,9 +34,9 @@ def prepare(
     lm: The LM.
     params: Player -> parameters, wherever they are.
     mesh: Over which they lie; None: on the default device.
-    int8: Whether the Transformer's kernels are rounded to int8, with a scale a
-      channel, and stay so: a quarter of the memory, another model by a
-      rounding. Those of a bundle in int8 are what they were.
+    weights: What the Transformer's kernels are rounded to, and stay: bfloat16,
+      or int8 with a scale a channel. What they multiply is rounded to bfloat16
+      then; sums are float32. Those of a bundle of this type are what they were.
 
   Returns:
     Parameters of `lm.model`, the Transformer's for `unstack`ed layers.
@@ -45,7 +45,9 @@ def prepare(
   placed = {}
   for path, leaf in flatten_dict(dict(params['lm'])).items():
     axes = names[path].names if isinstance(names[path], nn.Partitioned) else ()
-    if int8 and path[-1] == _KERNEL:
+    if weights == 'bfloat16' and path[-1] == _KERNEL:
+      placed[path] = _put(np.asarray(leaf, jnp.bfloat16), axes, mesh)
+    elif weights == 'int8' and path[-1] == _KERNEL:
       matrix = np.asarray(leaf)
       # As a file has it: the scales along the longest axis, a layer's own.
       longest = 1 + int(np.argmax(matrix.shape[1:]))

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from musiclm_jax.contracts import sharding
+from musiclm_jax.contracts import compiler_options, sharding
 from musiclm_jax.contracts.array_types import Codes, PRNGKey, PyTree
 from musiclm_jax.contracts.sharding import BATCH_AXES
 from musiclm_jax.contracts.task import Batch, Params
+from musiclm_jax.contracts.tensor_file import DType
 from musiclm_jax.nn.attention import Cache
 from musiclm_jax.token_lm import decode, speculation
 from musiclm_jax.token_lm.decode import SamplingParams
@@ -26,6 +27,12 @@ from musiclm_jax.token_lm.decoding_weights import prepare
 from musiclm_jax.token_lm.language_model import LanguageModel
 
 _STEP = 128  # ids, in which lengths that are compiled apart differ
+# Two cores lose more than they win by sharing what is not a product.
+_COMPILER_OPTIONS = {
+  'cpu': {
+    'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT'
+  }
+}
 _MAX_PARTS = 4  # of a crop, each with a program of its own
 
 
@@ -70,7 +77,7 @@ class Sampler:
     params: Params,
     *,
     mesh: Mesh | None = None,
-    int8: bool = False,
+    weights: DType = 'float32',
     draft: Draft | None = None,
   ):
     """Takes an LM; nothing is compiled or moved before it is needed.
@@ -79,15 +86,18 @@ class Sampler:
       lm: The LM.
       params: Player -> parameters, wherever they are.
       mesh: Over which rows and weights lie; None: on the default device.
-      int8: See `decoding_weights.prepare`.
+      weights: See `decoding_weights.prepare`.
       draft: What guesses tokens, where there is such.
     """
     self.lm, self._mesh, self._draft = lm, mesh, draft
-    self._given, self._int8 = params, int8
+    self._given, self._weights = params, weights
     placed = {} if mesh is None else {'out_shardings': self._sharding(mesh)}
     how, models = decode, (lm.model,)
     if draft is not None:
       how, models = speculation, (lm.model, draft.lm.model)
+    placed['compiler_options'] = compiler_options.understood(
+      _COMPILER_OPTIONS, jax.default_backend()
+    )
     self._begin = jax.jit(functools.partial(how.begin, *models), **placed)
     self._advance = jax.jit(
       functools.partial(how.advance, *models),
@@ -100,11 +110,11 @@ class Sampler:
 
   @functools.cached_property
   def _params(self) -> PyTree:
-    params = prepare(self.lm, self._given, self._mesh, self._int8)
+    params = prepare(self.lm, self._given, self._mesh, self._weights)
     if not self._draft:
       return params
     draft = self._draft
-    return params, prepare(draft.lm, draft.params, self._mesh, self._int8)
+    return params, prepare(draft.lm, draft.params, self._mesh, self._weights)
 
   def _sharding(self, mesh: Mesh) -> decode.Sequence:
     """Where a sequence lies: rows over the batch's axes, heads as weights."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from musiclm_jax.contracts import sharding
+from musiclm_jax.contracts import compiler_options, sharding
 from musiclm_jax.contracts.array_types import PRNGKey, PyTree
 from musiclm_jax.contracts.task import (
   Batch,
@@ -164,14 +164,7 @@ def compile_step(
 def _compiler_options(task: Task, platform: str) -> Mapping[str, str] | None:
   """What a task wants of the compiler, if this version of it has it."""
   wanted = task.compiler_options if isinstance(task, HasCompilerOptions) else {}
-  options = dict(wanted.get(platform, {}))
-  if not options:
-    return None
-  try:
-    jax.jit(jnp.zeros_like, compiler_options=options).lower(0.0).compile()
-  except jax.errors.JaxRuntimeError:
-    return None
-  return options
+  return compiler_options.understood(wanted, platform)
 
 
 def _loss(player: str, losses: Mapping[str, LossFn]) -> str:

@@ -1,4 +1,4 @@
-"""Music from kernels in int8, and with drafts that guess tokens."""
+"""Music from weights of fewer bits, and with drafts that guess tokens."""
 
 import json
 import shutil
@@ -52,18 +52,20 @@ def test_a_draft_of_other_sequences_is_refused(
     MusicLM.load(bundle[0], drafts=tmp_path).generate('slow piano', **OPTIONS)
 
 
-def test_a_file_made_in_int8_is_made_again_in_int8(bundle, call, tmp_path):
+def test_a_file_of_weights_in_int8_is_made_again_by_them(
+  bundle, call, tmp_path
+):
   made, again = tmp_path / 'x.wav', tmp_path / 'again.wav'
   code, _, error = call(
     'generate',
     f'--bundle={bundle[0]}',
     '--text=slow piano',
     '--seconds=1.23',
-    '--int8',
+    '--weights=int8',
     f'--out={made}',
   )
   assert not code, error
-  assert json.loads(made.with_suffix('.json').read_text())['int8'] is True
+  assert json.loads(made.with_suffix('.json').read_text())['weights'] == 'int8'
   code, _, error = call(
     'regenerate', f'--file={made}', f'--bundle={bundle[0]}', f'--out={again}'
   )
