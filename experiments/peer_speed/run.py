@@ -1,7 +1,7 @@
-"""Compares the training step of each network with that of its peers.
+"""Compares training steps and decoding with those of the peers.
 
-  python experiments/train_speed/run.py --peers=PYTHON [--only=codec,mulan]
-  python experiments/train_speed/run.py --before=DIR --results=FILE
+  python experiments/peer_speed/run.py --peers=PYTHON [--only=codec,mulan]
+  python experiments/peer_speed/run.py --before=DIR --results=FILE
 
 PYTHON is that of an environment with `requirements.txt` beside this file; the
 peers' networks and steps are those of `../shared/bench_peers`. Where either
@@ -29,6 +29,13 @@ from musiclm_jax.contracts import atomic_file
 
 HERE = Path(__file__).parent
 SHARED = HERE.parents[2] / 'shared' / 'bench_peers'
+_DECODERS = (
+  'gpt_eager_f32',
+  'gpt_eager_bf16',
+  'gpt_compile_f32',
+  'gpt_compile_bf16',
+  'audiolm_generate',
+)
 # Group -> our variants, the peers' variants.
 GROUPS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
   'lm': (
@@ -45,6 +52,13 @@ GROUPS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
   'tokens': (('w2v_bert', 'kmeans', 'mulan_rvq'), ()),
   'melodies': (('melody', 'melody_rvq'), ()),
   'small_lms': (('semantic', 'coarse', 'fine'), ()),
+  **{
+    f'decode_{rows}': (
+      tuple(f'decode_{w}_{rows}' for w in ('float32', 'bfloat16', 'int8')),
+      tuple(f'{peer}_{rows}' for peer in _DECODERS),
+    )
+    for rows in ('b1', 'b8')
+  },
 }
 
 
@@ -55,7 +69,7 @@ def time_group(
   ours, peers = GROUPS[name]
   calls = {variant: (sys.executable, 'ours.py', [variant]) for variant in ours}
   if options.before:
-    here = options.before / 'experiments' / 'train_speed'
+    here = options.before / 'experiments' / 'peer_speed'
     for variant in ours:
       call = sys.executable, str(here / 'ours.py'), [variant]
       calls[f'{variant}_before'] = call
@@ -95,7 +109,7 @@ def claims(rows: Mapping[str, Mapping]) -> Iterator[dict[str, Any]]:
   """Our rates over those of the peers, beside what they shall be at least."""
 
   def claim(what: str, ours: str, theirs: list[str], least: float, of='rate'):
-    if ours in rows and all(variant in rows for variant in theirs):
+    if theirs and ours in rows and all(variant in rows for variant in theirs):
       best = max(theirs, key=lambda variant: rows[variant][of])
       ratio = rows[ours][of] / rows[best][of]
       yield {
@@ -116,6 +130,13 @@ def claims(rows: Mapping[str, Mapping]) -> Iterator[dict[str, Any]]:
     flops = 'codec_gflops_a_second'
     yield from claim('codec, per FLOP', 'codec_f32', [peer], 1.5, flops)
   yield from claim('MuLan', 'mulan_f32', ['spec_b8_10s_f32'], 2.0)
+  for group in ('decode_b1', 'decode_b8'):
+    own, peers = GROUPS[group]
+    there = [peer for peer in peers if peer in rows]
+    slow = [peer for peer in there if peer.startswith('audiolm')]
+    for ours in own:
+      yield from claim('decoding', ours, there, 1.5)
+      yield from claim('decoding', ours, slow, 3.0)
 
 
 def print_tables(results: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""One training step of a peer: `peers.py SCRIPTS VARIANT`.
+"""One step of a peer, of training or a sequence: `peers.py SCRIPTS VARIANT`.
 
 SCRIPTS is the folder of the peers' benchmarks, which stay where they are: a
-variant makes its network, its optimizer and its step, and hands the step over
-to be timed. Here it is taken from there.
+variant makes its network and its step, and hands the step over to be timed.
+Here it is taken from there.
 """
 
 import argparse
@@ -14,8 +14,11 @@ from typing import Any
 
 from worker import serve
 
-# Variant -> the script that has it.
+# How a variant begins -> the script that has it.
 SCRIPTS = {
+  'gpt_eager': 'b_decode',
+  'gpt_compile': 'b_decode',
+  'audiolm_generate': 'b_decode',
   'gpt': 'a_train_lm',
   'audiolm': 'a_train_lm',
   'train': 'c_codec',
@@ -29,7 +32,8 @@ def take_step(
   """Has a variant made; returns its step and what it says of itself."""
   sys.path.insert(0, scripts)
   common = importlib.import_module('common')
-  module = importlib.import_module(SCRIPTS[variant.split('_')[0]])
+  script = next(s for name, s in SCRIPTS.items() if variant.startswith(name))
+  module = importlib.import_module(script)
   taken = {}
 
   def timeit(step, *options, **more):
@@ -73,11 +77,15 @@ def main() -> None:
   scripts, variant = sys.argv[1:]
   step, about = take_step(scripts, variant)
   work = about.pop('work')
-  unit = about.pop('unit').removesuffix('/s')
+  unit = about.pop('unit', 'tokens').removesuffix('/s')
   about = {'work': work, 'unit': unit, **about}
   if variant.startswith('train'):
     about['codec_flops'] = codec_flops(step)
   assert isinstance(step, types.FunctionType)
+  if variant[-3:] in ('_b1', '_b8'):  # as its network was made
+    import torch
+
+    step = torch.inference_mode()(step)
   serve(about, step, warm_ups=1)
 
 

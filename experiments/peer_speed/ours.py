@@ -1,8 +1,9 @@
-"""One training step of ours, as the loop makes it: `ours.py VARIANT`."""
+"""One step of ours, of a training or a whole sequence: `ours.py VARIANT`."""
 
 import math
 import runpy
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from worker import serve
 
 from musiclm_jax import stages
 from musiclm_jax.contracts import sharding
+from musiclm_jax.contracts.tensor_file import DType
 from musiclm_jax.nn.conv import CausalConv, CausalTransposedConv
+from musiclm_jax.token_lm.decode import SamplingParams
+from musiclm_jax.token_lm.sampler import Sampler
 from musiclm_jax.training.assembly import assemble
 
 _CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -31,6 +35,7 @@ _LM = {
   'remat': 'none',
   'scan_unroll': 6,
 }
+_TOKENS = 750  # of a sequence, 30 s of semantic tokens
 _TOWER = {**_EQUAL, 'dropout_rate': 0.0, 'dtype': 'float32', 'remat': 'none'}
 
 
@@ -144,6 +149,25 @@ def make_batch(config: ConfigDict) -> dict[str, np.ndarray]:
   return batch
 
 
+def make_decoding(
+  config: ConfigDict, rows: int, weights: DType
+) -> Callable[[], None]:
+  """Compiles the sampler of 750 tokens; a call draws them all, top-k 100."""
+  task = stages.build(config)
+  batch = make_batch(config)
+  params = jax.jit(lambda key: task.init(key, batch)[0])(jax.random.key(0))
+  sampler = Sampler(task.lm, nn.unbox(params), weights=weights)
+  keys = jax.random.split(jax.random.key(1), rows)
+  mulan = np.zeros((rows, 1), np.int32)
+
+  def step() -> None:
+    window = sampler.begin({'mulan': mulan}, keys=keys)
+    window = sampler.advance(window, _TOKENS, SamplingParams(top_k=100))
+    assert sampler.codes(window).shape == (rows, _TOKENS, 1)
+
+  return step
+
+
 def make_training_step(config: ConfigDict) -> Callable[[], float]:
   """Compiles the step as the loop does; a call makes one and waits for it."""
   task = stages.build(config)
@@ -212,8 +236,30 @@ def codec_flops(config: ConfigDict) -> float:
   return 2 * macs
 
 
+def serve_decoding(variant: str) -> None:
+  """Serves `decode_WEIGHTS_bROWS`: the language model in float32."""
+  _, weights, rows = variant.split('_')
+  config = language_model()
+  config.data.crop_seconds = _TOKENS / 25
+  begun = time.monotonic()
+  step = make_decoding(config, int(rows[1:]), weights)
+  step()
+  first = time.monotonic() - begun
+  about = {
+    'work': int(rows[1:]) * _TOKENS,
+    'unit': 'tokens',
+    'first_s': round(first, 1),
+    'dtype': f'float32, kernels {weights}',
+    'versions': {'jax': jax.__version__},
+  }
+  serve(about, step, warm_ups=1)
+
+
 def main() -> None:
   """Serves the step of one variant."""
+  if sys.argv[1].startswith('decode_'):
+    serve_decoding(sys.argv[1])
+    return
   config = VARIANTS[sys.argv[1]]()
   work, unit = work_of(config)
   about = {
