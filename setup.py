@@ -42,6 +42,8 @@ EXTRAS = {
   ],
   # Beside those of `train`.
   'demo': ['librosa>=0.11', 'matplotlib', 'psutil', 'scikit-learn'],
+  # The page that plays in a browser.
+  'serve': ['starlette', 'uvicorn'],
   'gpu': ['jax[cuda12]'],
   # Also what rehearsals compile with, where no TPU is.
   'tpu': ['jax[tpu]'],
@@ -52,6 +54,7 @@ EXTRAS = {
     'pytest',
     'pytest-xdist',
     'ruff',
+    'selenium',  # drives a browser that is there, to test the page
   ],
 }
 
@@ -85,6 +88,7 @@ setup(
     'musiclm_jax': ['shipped/*', 'shipped/*/*'],
     # The embedder that evaluate has without published weights.
     'musiclm_jax.evaluation': ['*.safetensors'],
+    'musiclm_jax.serving': ['static/*'],
   },
   cmdclass={'build_py': BuildPy},
   install_requires=CORE,

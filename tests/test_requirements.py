@@ -80,7 +80,7 @@ def test_the_core_is_what_making_music_imports():
   )
 
 
-@pytest.mark.parametrize('extra', ['train', 'demo'])
+@pytest.mark.parametrize('extra', ['train', 'demo', 'serve'])
 def test_all_that_an_extra_asks_for_is_imported(extra):
   # The demonstration lies beside the package.
   beside = (ROOT / 'experiments').rglob('*.py') if extra == 'demo' else ()
@@ -89,7 +89,7 @@ def test_all_that_an_extra_asks_for_is_imported(extra):
 
 
 def test_nothing_is_asked_for_twice():
-  for extra in ('train', 'demo'):
+  for extra in ('train', 'demo', 'serve'):
     assert not setup_lists.asked()[extra] & setup_lists.asked()['core'], extra
   assert not setup_lists.asked()['demo'] & setup_lists.asked()['train']
 

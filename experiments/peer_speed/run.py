@@ -29,13 +29,7 @@ from musiclm_jax.contracts import atomic_file
 
 HERE = Path(__file__).parent
 SHARED = HERE.parents[2] / 'shared' / 'bench_peers'
-_DECODERS = (
-  'gpt_eager_f32',
-  'gpt_eager_bf16',
-  'gpt_compile_f32',
-  'gpt_compile_bf16',
-  'audiolm_generate',
-)
+_DECODERS = ('gpt_eager_f32', 'gpt_eager_bf16', 'audiolm_generate')
 # Group -> our variants, the peers' variants.
 GROUPS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
   'lm': (
@@ -82,11 +76,11 @@ def time_group(
     v: options.before if v.endswith('_before') else HERE.parents[1]
     for v in calls
   }
-  sides = {
-    variant: Side(*call, options.threads, roots[variant])
-    for variant, call in calls.items()
-  }
-  rows = {variant: side.answer() for variant, side in sides.items()}
+  sides, rows = {}, {}
+  # One after another: threads of two that warm up wait for each other by turns.
+  for variant, call in calls.items():
+    sides[variant] = Side(*call, options.threads, roots[variant])
+    rows[variant] = sides[variant].answer()
   for row in rows.values():
     row['wall'], row['cpu'] = [], []
   for number in range(options.rounds):
