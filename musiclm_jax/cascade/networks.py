@@ -229,7 +229,9 @@ def _check_widths(networks: Mapping[str, Network]) -> None:
 
 
 def over_devices(tensor: int = 1) -> Mesh | None:
-  """Arranges all devices for generation, pieces over those that are left.
+  """Arranges this process's devices for generation.
+
+  Pieces go over what `tensor` leaves; other processes make pieces of their own.
 
   Args:
     tensor: Devices that share a language model's layers.
@@ -240,14 +242,17 @@ def over_devices(tensor: int = 1) -> Mesh | None:
   Raises:
     UsageError: If the devices cannot be split so.
   """
-  count = len(jax.devices())
+  devices = jax.local_devices()
+  count = len(devices)
   if tensor < 1 or count % tensor:
     fitting = [str(n) for n in range(1, count + 1) if count % n == 0]
     raise UsageError(
       f'--tensor={tensor}: jax has {count} devices here, choose one of '
       f'{", ".join(fitting)}'
     )
-  return None if count == 1 else sharding.make_mesh(tensor=tensor)
+  if count == 1:
+    return None
+  return sharding.make_mesh(tensor=tensor, devices=devices)
 
 
 class LazyNetworks(Mapping[str, Network]):
