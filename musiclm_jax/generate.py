@@ -91,6 +91,11 @@ _WEIGHTS = flags.DEFINE_enum(
 _DRAFTS = path_flags.DEFINE_path(
   'drafts', None, 'Workdirs of smaller language models, which guess tokens.'
 )
+_PARALLEL = path_flags.DEFINE_path(
+  'parallel',
+  None,
+  'Workdir or export of a parallel LM, in the place of coarse and fine.',
+)
 _DEFAULT = "None: the bundle's."
 _SAMPLING = [
   *sampling_flags.define(_DEFAULT),
@@ -124,6 +129,7 @@ def main() -> None:
     tensor=_TENSOR.value,
     weights=_WEIGHTS.value,
     drafts=_DRAFTS.value,
+    parallel=_PARALLEL.value,
   )
   devices.check()
   common = {

@@ -53,6 +53,12 @@ class ParallelDecoder:
     levels = self.layout.predicted.num_levels
     return (*self.iterations, *[1] * levels)[:levels]
 
+  def can_guide(
+    self, num_mulan_levels: int | None, negative: Codes | None
+  ) -> bool:
+    """Whether guidance has something to push away from."""
+    return can_guide(self.layout, num_mulan_levels, negative)
+
   def abstract_params(self) -> PyTree:
     """Shapes of `params`, boxed with their logical axes; nothing is made."""
     codes = [
@@ -75,11 +81,11 @@ class ParallelDecoder:
     """Cuts out what is read beside acoustic codes; see `LanguageModel.known`.
 
     Returns:
-      Codes of each segment, a row and its other one beside each other if it is
-      guided and there is something to push away from.
+      Codes of each segment, with guidance a row and the one that it is pushed
+      away from beside each other.
     """
     own = conditioning_codes(self.layout, batch, num_mulan_levels)
-    if not guided or not can_guide(self.layout, num_mulan_levels, negative):
+    if not guided:
       return own
     other = conditioning_codes(
       self.layout,

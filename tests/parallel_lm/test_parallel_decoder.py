@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from small_parallel_lm import B, K, Q, T, made, make_batch, memorised
 
+from musiclm_jax.parallel_lm.sampler import ParallelSampler
 from musiclm_jax.token_lm.decode import SamplingParams
 from musiclm_jax.training.flops import program_flops
 
@@ -141,11 +142,14 @@ def test_guidance_pushes_away_from_the_neighbouring_rows():
 
 
 def test_nothing_to_push_away_from_is_no_second_row():
-  decoder, _ = compiled()
-  batch = make_batch()
+  decoder, batch = compiled()[0], make_batch()
+  sampler = ParallelSampler(decoder, made()[1])
+  keys = jax.random.split(jax.random.key(0), B)
   for guided, levels, rows in ((True, 0, B), (False, 5, B), (True, 5, 2 * B)):
-    read = decoder.conditioning(batch, num_mulan_levels=levels, guided=guided)
-    assert {len(codes) for codes in read} == {rows}
+    window = sampler.begin(
+      batch, keys=keys, num_mulan_levels=levels, guided=guided
+    )
+    assert {len(codes) for codes in window.read} == {rows}
   negative = 7 - batch['mulan']
   read = decoder.conditioning(batch, guided=True, negative=negative)
   np.testing.assert_array_equal(read[0][1::2, 0], negative)
@@ -153,13 +157,27 @@ def test_nothing_to_push_away_from_is_no_second_row():
 
 
 def test_limits_and_temperatures_share_a_program():
-  decoder, _ = compiled()
-  run = jax.jit(decoder.decode)
-  read = decoder.conditioning(make_batch())
+  sampler = ParallelSampler(compiled()[0], made()[1])
   keys = jax.random.split(jax.random.key(0), B)
   for prefix, heat, top_k in ((0, 0.0, 3), (4, 1.0, 1), (9, 2.0, 5)):
-    known = nothing().at[:, :prefix].set(1)
+    window = sampler.begin(
+      make_batch(), keys=keys, prefix=np.ones((B, prefix, Q), np.int32)
+    )
     how = SamplingParams(temperature=heat, top_k=top_k)
-    codes = run(made()[1], read, known, keys, how)
-  assert run._cache_size() == 1
-  assert (np.asarray(codes) >= 0).all()
+    codes = sampler.codes(sampler.advance(window, 10, how))
+    assert codes.shape == (B, T, Q) and codes.min() >= 0
+    assert (codes[:, :prefix] == 1).all()
+  assert sampler._decode._cache_size() == 1
+
+
+def test_a_window_is_drawn_once_and_handed_out_in_parts():
+  sampler = ParallelSampler(compiled()[0], made()[1])
+  keys = jax.random.split(jax.random.key(0), B)
+  window, whole = sampler.begin(make_batch(), keys=keys), decode()
+  for frames in (1, 4, 4, 3, 10):
+    window = sampler.advance(window, frames, SamplingParams())
+    codes = sampler.codes(window)
+    np.testing.assert_array_equal(codes, whole[:, : codes.shape[1]])
+  assert codes.shape == whole.shape
+  with pytest.raises(ValueError, match='a crop has 10'):
+    sampler.advance(window, 11, SamplingParams())
