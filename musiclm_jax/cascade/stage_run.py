@@ -26,7 +26,7 @@ from musiclm_jax.contracts.kept_parts import (
   unkept,
 )
 from musiclm_jax.contracts.progress import Meter, ProgressCallback
-from musiclm_jax.parallel_lm.sampler import Crop, ParallelSampler
+from musiclm_jax.parallel_lm.sampler import ParallelCrop, ParallelSampler
 from musiclm_jax.token_lm.decode import SamplingParams
 from musiclm_jax.token_lm.layout import Layout
 from musiclm_jax.token_lm.sampler import Sampled, Sampler
@@ -153,7 +153,7 @@ class StageRun:
     self.ready = len(begun)
     self._plan = self._cut(self.ready // ratio)
     self._place = 0  # of the window that is made next, or goes on
-    self._window: Sampled | Crop | None = None
+    self._window: Sampled | ParallelCrop | None = None
     left = self.codes[:, self.ready :].size
     self._meter = Meter(name, left, 'tokens', call.progress)
 
@@ -261,7 +261,7 @@ class StageRun:
 
   def _begin(
     self, places: list[int], prefix: np.ndarray | None
-  ) -> Sampled | Crop:
+  ) -> Sampled | ParallelCrop:
     """Begins windows, for one piece after another."""
     given = self._inputs(places)
     sampling = self._call.sampling

@@ -24,7 +24,7 @@ from musiclm_jax.token_lm.language_model import UNKNOWN
 
 
 @dataclasses.dataclass(frozen=True)
-class Crop:
+class ParallelCrop:
   """A window, drawn or not.
 
   Attributes:
@@ -93,7 +93,7 @@ class ParallelSampler:
     prefix: Codes | None = None,
     num_mulan_levels: int | None = None,
     negative: Codes | None = None,
-  ) -> Crop:
+  ) -> ParallelCrop:
     """Takes what a window begins with; arguments as of `Sampler.begin`."""
     read = self._read(
       self._put(conditioning),
@@ -107,11 +107,11 @@ class ParallelSampler:
     length = 0 if prefix is None else prefix.shape[1]
     if length:
       codes[:, :length] = prefix
-    return Crop(read, self._put(codes), self._put(keys), length)
+    return ParallelCrop(read, self._put(codes), self._put(keys), length)
 
   def advance(
-    self, window: Crop, num_frames: int, sampling: SamplingParams
-  ) -> Crop:
+    self, window: ParallelCrop, num_frames: int, sampling: SamplingParams
+  ) -> ParallelCrop:
     """Hands out a window up to a number of frames, prefix included.
 
     Raises:
@@ -127,6 +127,6 @@ class ParallelSampler:
       window = dataclasses.replace(window, codes=codes, drawn=True)
     return dataclasses.replace(window, length=max(num_frames, window.length))
 
-  def codes(self, window: Crop) -> np.ndarray:
+  def codes(self, window: ParallelCrop) -> np.ndarray:
     """What is handed out, prefix included: int32 [B, T, Q]."""
     return np.asarray(jax.device_get(window.codes))[:, : window.length]
