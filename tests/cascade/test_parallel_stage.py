@@ -127,3 +127,16 @@ def test_one_stage_alone_makes_what_all_make(generator):
     sampling=SAMPLING,
   )
   np.testing.assert_array_equal(alone, made['acoustic'])
+
+
+def test_a_change_is_made_from_what_is_not_played_yet(generator):
+  whole = tokens(generator, seconds=2.3)
+  piece = begin(generator, seconds=2.3)
+  chunks = iter(piece)
+  played = next(chunks).shape[1] // 480
+  piece.change(sampling=SAMPLING.changed({'temperature_coarse': 9.0}))
+  samples = sum(chunk.shape[1] for chunk in chunks) + played * 480
+  changed = piece.tokens()
+  assert samples == round(2.3 * 24000)
+  same = (changed['acoustic'] == whole['acoustic']).all(axis=(0, 2))
+  assert same[:played].all() and not same[played:].all()

@@ -181,3 +181,14 @@ def test_a_window_is_drawn_once_and_handed_out_in_parts():
   assert codes.shape == whole.shape
   with pytest.raises(ValueError, match='a crop has 10'):
     sampler.advance(window, 11, SamplingParams())
+
+
+@pytest.mark.parametrize('weights', ['bfloat16', 'int8'])
+def test_weights_of_fewer_bits_know_by_heart_what_was_learned(weights):
+  task, params, _ = memorised()
+  sampler = ParallelSampler(task.decoder, params, weights=weights)
+  keys = jax.random.split(jax.random.key(0), B)
+  window = sampler.begin(make_batch(), keys=keys)
+  window = sampler.advance(window, T, SamplingParams(temperature=0.0))
+  same = sampler.codes(window) == np.asarray(make_batch()['acoustic'])
+  assert same.mean() > 0.95
