@@ -15,11 +15,13 @@ one of
 
 `--melody=FILE` is a melody to play, hummed, whistled or played, where the
 bundle has learned to follow one; longer music starts it again. `--negative`
-names what to avoid, `--best_of=4` chooses among takes. `--stream` writes a WAV
-to standard output while it is made, for a player. Seed, prompt, bundle and
-versions stand inside each file (comment) and beside it as JSON; the same seed
-and machine give the same file, and `musiclm_jax.regenerate` makes it again. The
-same command goes on where it was interrupted.
+names what to avoid, `--best_of=4` chooses among takes. `--parallel=DIR` draws
+the acoustic codes of a window at once, by a parallel LM in the place of the
+coarse and the fine stage. `--stream` writes a WAV to standard output while it
+is made, for a player. Seed, prompt, bundle and versions stand inside each file
+(comment) and beside it as JSON; the same seed and machine give the same file,
+and `musiclm_jax.regenerate` makes it again. The same command goes on where it
+was interrupted.
 """
 
 import sys
@@ -91,6 +93,11 @@ _WEIGHTS = flags.DEFINE_enum(
 _DRAFTS = path_flags.DEFINE_path(
   'drafts', None, 'Workdirs of smaller language models, which guess tokens.'
 )
+_PARALLEL = path_flags.DEFINE_path(
+  'parallel',
+  None,
+  'Workdir or export of a parallel LM, in the place of coarse and fine.',
+)
 _DEFAULT = "None: the bundle's."
 _SAMPLING = [
   *sampling_flags.define(_DEFAULT),
@@ -124,6 +131,7 @@ def main() -> None:
     tensor=_TENSOR.value,
     weights=_WEIGHTS.value,
     drafts=_DRAFTS.value,
+    parallel=_PARALLEL.value,
   )
   devices.check()
   common = {

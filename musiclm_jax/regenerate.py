@@ -4,7 +4,8 @@
 
 Prompt, seed, length and settings come from the comment of a WAV or FLAC file
 that `generate` wrote; the bundle is the one inside the package or
-`--bundle=DIR`, and must be the one that made it. Sounds that it was made with
+`--bundle=DIR`, and must be the one that made it; a parallel LM that took part
+is named by `--parallel=DIR`. Sounds that it was made with
 (`--melody`, `--continue`, `--style`, `--mix_audio`) are named again, each by
 `--sound=FILE`, and known by their hash.
 """
@@ -15,6 +16,9 @@ from musiclm_jax import cli, path_flags
 
 _FILE = path_flags.DEFINE_path('file', None, 'Sound file to make again.')
 _BUNDLE = path_flags.DEFINE_path('bundle', None, cli.BUNDLE)
+_PARALLEL = path_flags.DEFINE_path(
+  'parallel', None, 'Workdir or export of the parallel LM that took part.'
+)
 _SOUND = flags.DEFINE_multi_string(
   'sound', None, 'Sound file that the music was made with; repeatable.'
 )
@@ -35,9 +39,11 @@ def main() -> None:
   from musiclm_jax.launch import devices
 
   weights = record.get('weights', 'float32')
-  model = MusicLM.load(_BUNDLE.value, cli.report, weights=weights)
+  model = MusicLM.load(
+    _BUNDLE.value, cli.report, weights=weights, parallel=_PARALLEL.value
+  )
   arguments = repetition.arguments(
-    record, model.bundle.sha256, _SOUND.value or ()
+    record, model.bundle.sha256, _SOUND.value or (), model.parallel_sha256
   )
   devices.check()
   model.generate(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.contracts.bounds import look_up
+from musiclm_jax.contracts.stored_config import arguments, in_float32
 
 if TYPE_CHECKING:
   import jax
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
   from musiclm_jax.embedding_rvq.quantizer import EmbeddingQuantizer
   from musiclm_jax.melody.embedder import MelodyEmbedder
   from musiclm_jax.mulan.embedder import MulanEmbedder
+  from musiclm_jax.parallel_lm.decoder import ParallelDecoder
   from musiclm_jax.soundstream.codec import Codec
   from musiclm_jax.token_lm.language_model import LanguageModel
   from musiclm_jax.token_lm.layout import Layout
@@ -36,12 +38,14 @@ if TYPE_CHECKING:
     | EmbeddingQuantizer
     | MelodyEmbedder
     | LanguageModel
+    | ParallelDecoder
   )
   Shapes = dict[str, jax.ShapeDtypeStruct]
 
 Config = Mapping[str, Any]
 
-Kind = Literal['network', 'codebook', 'language model']
+Kind = Literal['network', 'codebook', 'language model', 'parallel decoder']
+_MAKE_CODES = ('network', 'codebook')
 # What `cascade.stage_data` opens; the shapes stand beside each stage.
 Batches = Literal[
   'waveforms',
@@ -74,16 +78,17 @@ class Stage:
   """One stage of the cascade.
 
   Attributes:
-    kind: Whether it is a network, a codebook of one's outputs or a token LM.
+    kind: Whether it is a network, a codebook of one's outputs, a token LM or
+      what takes the place of some LMs, beside a cascade.
     task: Config -> how it is trained.
     inference: Config -> how it is used: no losses, no players but its own.
     batches: What it learns from.
     shapes: Config -> the global batches, name -> shape and dtype.
     fit: Of a codebook.
     makes: The token stream that comes out of it.
-    reads: Token streams that an LM reads or predicts.
+    reads: Token streams that it reads or predicts.
     optional: Whether a cascade can do without.
-    layout: Config -> the sequence of a token LM.
+    layout: Config -> what is read and predicted of tokens.
     text_tower: Config and a BERT's folder -> parameters to start from.
   """
 
@@ -112,16 +117,16 @@ def build(config: Config) -> Task:
 def build_inference(config: Config) -> Inference:
   """Builds what a trained stage is used with, of a stored config.
 
-  What makes codes computes in float32, however it was trained; language
-  models compute as they were trained. What only training needs, such as
+  What makes codes computes in float32, however it was trained; what models
+  them computes as it was trained. What only training needs, such as
   discriminators, need not be in the config.
 
   Raises:
     UsageError: As `build`.
   """
   stage = find(config.get('stage'))
-  makes_codes = stage.kind != 'language model'
-  return stage.inference(_in_float32(config) if makes_codes else config)
+  makes_codes = stage.kind in _MAKE_CODES
+  return stage.inference(in_float32(config) if makes_codes else config)
 
 
 def batch_shapes(config: Config) -> Shapes:
@@ -136,14 +141,14 @@ def batch_shapes(config: Config) -> Shapes:
 def resolved(config: Config) -> dict[str, Any]:
   """Fills in what a config leaves open, as a workdir and a bundle store it.
 
-  Which is how far the distances of a token LM reach; see `make_lm`.
+  Which is how far distances reach in what models tokens; see `make_lm`.
 
   Raises:
     UsageError: As `build`.
   """
   if 'layout' not in config:
     return dict(config)
-  transformer = _language_model(config).model.transformer
+  transformer = find(config['stage']).inference(config).model.transformer
   distance = transformer.relative_max_distance
   return {
     **config,
@@ -167,27 +172,6 @@ def token_stages(stream: str) -> tuple[str, ...]:
   return (fit.network, last) if fit else (last,)
 
 
-def _in_float32(section: Config) -> dict[str, Any]:
-  """A config in which every `dtype` is float32."""
-  return {
-    key: _in_float32(value)
-    if isinstance(value, Mapping)
-    else ('float32' if key == 'dtype' else value)
-    for key, value in section.items()
-  }
-
-
-def _frozen(section: Mapping[str, Any]) -> dict[str, Any]:
-  """A section as keyword arguments; lists (JSON has no tuples) as tuples."""
-
-  def freeze(value: Any) -> Any:
-    if isinstance(value, Mapping):
-      return {key: freeze(inner) for key, inner in value.items()}
-    return tuple(map(freeze, value)) if isinstance(value, list) else value
-
-  return {key: freeze(value) for key, value in section.items()}
-
-
 def _loss(config: Config, *, windows: bool) -> dict[str, Any]:
   """Arguments of an embedder, windows, or of its task, which stand together."""
   loss = config['loss'].items()
@@ -205,7 +189,7 @@ def _codec(config: Config) -> Codec:
   from musiclm_jax.soundstream.codec import Codec
   from musiclm_jax.soundstream.seanet import SoundStream
 
-  return Codec(SoundStream(**_frozen(config['model'])))
+  return Codec(SoundStream(**arguments(config['model'])))
 
 
 def _soundstream(config: Config) -> Task:
@@ -214,9 +198,9 @@ def _soundstream(config: Config) -> Task:
 
   return SoundStreamTask(
     codec=_codec(config),
-    discriminators=Discriminators(**_frozen(config['discriminators'])),
+    discriminators=Discriminators(**arguments(config['discriminators'])),
     **_horizon(config),
-    **_frozen(config['loss']),
+    **arguments(config['loss']),
   )
 
 
@@ -224,7 +208,7 @@ def _features(config: Config) -> SemanticFeatures:
   from musiclm_jax.w2v_bert.features import SemanticFeatures
   from musiclm_jax.w2v_bert.model import W2vBert
 
-  return SemanticFeatures(W2vBert(**_frozen(config['model'])))
+  return SemanticFeatures(W2vBert(**arguments(config['model'])))
 
 
 def _w2v_bert(config: Config) -> Task:
@@ -257,7 +241,7 @@ def _mulan_embedder(config: Config) -> MulanEmbedder:
   from musiclm_jax.mulan.embedder import MulanEmbedder
   from musiclm_jax.mulan.model import make_mulan
 
-  model = make_mulan(**_frozen(config['model']))
+  model = make_mulan(**arguments(config['model']))
   return MulanEmbedder(model, **_loss(config, windows=True))
 
 
@@ -281,7 +265,7 @@ def _melody_embedder(config: Config) -> MelodyEmbedder:
   from musiclm_jax.melody.embedder import MelodyEmbedder
   from musiclm_jax.melody.model import Intervals, MelodyViT
 
-  model = _frozen(config['model'])
+  model = arguments(config['model'])
   intervals = model.pop('intervals', None)
   if intervals is not None:
     model['intervals'] = Intervals(**intervals)
@@ -338,6 +322,19 @@ def _token_lm(config: Config) -> Task:
   from musiclm_jax.token_lm.task import TokenLMTask
 
   return TokenLMTask(lm=_language_model(config), **config['loss'])
+
+
+def _parallel_decoder(config: Config) -> ParallelDecoder:
+  from musiclm_jax.parallel_lm.decoder import ParallelDecoder
+  from musiclm_jax.parallel_lm.model import make_parallel_lm
+
+  return ParallelDecoder(make_parallel_lm(_layout(config), **config['model']))
+
+
+def _parallel_lm(config: Config) -> Task:
+  from musiclm_jax.parallel_lm.task import ParallelTask
+
+  return ParallelTask(decoder=_parallel_decoder(config), **config['loss'])
 
 
 def _rows(config: Config, *shape: int, dtype: str = 'float32') -> Any:
@@ -407,17 +404,9 @@ def _window_rows(config: Config) -> Shapes:
   """`audio` [B * windows, D]."""
   import jax
 
-  from musiclm_jax.dsp.framing import num_frames
   from musiclm_jax.melody.embedder import MelodyEmbedder
 
-  window, hop = (
-    round(seconds * SAMPLE_RATE)
-    for seconds in (
-      MelodyEmbedder.window_seconds,
-      MelodyEmbedder.window_hop_seconds,
-    )
-  )
-  windows = num_frames(_samples(config), window, hop)
+  windows = MelodyEmbedder.num_windows(_samples(config))
   rows = config['data']['batch_size'] * windows
   return {'audio': jax.ShapeDtypeStruct((rows, _width(config)), 'float32')}
 
@@ -485,16 +474,26 @@ STAGES: Mapping[str, Stage] = {
     reads=('mulan', 'acoustic'),
     layout=_layout,
   ),
+  'parallel': Stage(
+    *('parallel decoder', _parallel_lm, _parallel_decoder, 'tokens', _tokens),
+    reads=('mulan', 'semantic', 'acoustic'),
+    layout=_layout,
+    optional=True,
+  ),
 }
 
-LANGUAGE_MODELS = tuple(
-  name for name, stage in STAGES.items() if stage.kind == 'language model'
-)
+
+def _stages(*kinds: Kind, optional: bool = False) -> tuple[str, ...]:
+  """Names those of some kinds that a cascade can, or cannot, do without."""
+  return tuple(
+    name
+    for name, stage in STAGES.items()
+    if stage.kind in kinds and stage.optional == optional
+  )
+
+
+LANGUAGE_MODELS = _stages('language model')
 # Stages that music or texts become tokens with; a cascade needs all of these,
-TOKENIZERS = tuple(
-  name
-  for name, stage in STAGES.items()
-  if name not in LANGUAGE_MODELS and not stage.optional
-)
+TOKENIZERS = _stages(*_MAKE_CODES)
 # and these where melodies condition it.
-OPTIONAL = tuple(name for name, stage in STAGES.items() if stage.optional)
+OPTIONAL = _stages(*_MAKE_CODES, optional=True)

@@ -1,5 +1,7 @@
 """The ten networks of the paper configs, at sizes that compile in seconds.
 
+And the parallel LM, which takes the place of two of them.
+
 Their sections are the paper's, widths and lengths are not: dropout and masks
 are on, the optimizers are the paper's without their long warm-up.
 """
@@ -118,6 +120,7 @@ SMALL: dict[str, dict[str, Any]] = {
   'semantic': _LM,
   'coarse': _LM,
   'fine': _LM,
+  'parallel': _LM,
 }
 
 

@@ -38,6 +38,8 @@ PINNED = {
   ('semantic', 'paper'): ('adamw', 3e-4, 0, 1_000_000, 1024, 30.0),
   ('coarse', 'paper'): ('adamw', 3e-4, 0, 1_000_000, 1024, 10.0),
   ('fine', 'paper'): ('adamw', 3e-4, 0, 1_000_000, 1024, 3.0),
+  ('parallel', 'tiny'): ('muon', 5e-3, 1, 2200, 16, 2.4),
+  ('parallel', 'paper'): ('adamw', 3e-4, 0, 1_000_000, 1024, 30.0),
 }
 DISTANCES = {
   'semantic': {'tiny': 72, 'small': 762, 'paper': 762},
@@ -112,6 +114,15 @@ def test_distances_span_the_layout_if_nothing_else_is_said(name, size):
     assert layout.melody.num_frames == 3
   config.model.relative_max_distance = 50
   assert distance() == 50
+
+
+@pytest.mark.parametrize(
+  ('size', 'frames'), [('tiny', 120), ('small', 500), ('paper', 1500)]
+)
+def test_distances_of_the_parallel_lm_are_in_frames(size, frames):
+  config = stages.resolved(load('parallel', size).to_dict())
+  assert config['model']['relative_max_distance'] == frames
+  assert stages.batch_shapes(config)['acoustic'].shape[1] == frames
 
 
 @pytest.mark.parametrize('size', ['tiny', 'small', 'paper'])

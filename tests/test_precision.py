@@ -244,7 +244,8 @@ def test_a_needlessly_exact_product_is_found():
 def test_only_what_makes_codes_forgets_the_type_that_it_was_trained_in(stage):
   config = ten_networks.paper_config(stage).to_dict()
   inference = stages.build_inference(config)
-  assert ('bfloat16' in repr(inference)) == (stage in stages.LANGUAGE_MODELS)
+  reads_codes = stage in (*stages.LANGUAGE_MODELS, 'parallel')
+  assert ('bfloat16' in repr(inference)) == reads_codes
   assert ('bfloat16' in repr(stages.build(config))) == (
     stage not in ten_networks.FITS
   )

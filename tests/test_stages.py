@@ -46,7 +46,7 @@ def test_inference_needs_nothing_that_only_training_needs(stage):
     assert not hasattr(model, name)
 
 
-@pytest.mark.parametrize('stage', stages.LANGUAGE_MODELS)
+@pytest.mark.parametrize('stage', [*stages.LANGUAGE_MODELS, 'parallel'])
 def test_a_language_model_reads_the_streams_that_the_table_says(stage):
   record, config = stages.STAGES[stage], load(stage, 'paper').to_dict()
   if 'melody' in record.reads:
@@ -54,6 +54,13 @@ def test_a_language_model_reads_the_streams_that_the_table_says(stage):
   streams = [segment.stream for segment in record.layout(config).segments]
   assert tuple(dict.fromkeys(streams)) == record.reads
   assert all(stages.token_stages(stream) for stream in streams)
+
+
+def test_a_cascade_needs_no_parallel_lm():
+  parts = stages.TOKENIZERS, stages.LANGUAGE_MODELS, stages.OPTIONAL
+  assert {*stages.STAGES} - {name for part in parts for name in part} == {
+    'parallel'
+  }
 
 
 def test_the_table_is_read_without_jax():
@@ -108,7 +115,7 @@ def batch_of(config: ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 @pytest.mark.parametrize(
-  'stage', ['mulan', 'melody', 'semantic', 'coarse', 'fine']
+  'stage', ['mulan', 'melody', 'semantic', 'coarse', 'fine', 'parallel']
 )
 def test_the_metric_of_the_best_checkpoint_is_one_that_is_taken(stage):
   config = load(stage, 'tiny')

@@ -1,4 +1,4 @@
-"""What the three token LMs share: the network, its layout and its losses.
+"""What models of tokens share: the network, its layout and its losses.
 
 Optimizer, batch and steps are AudioLM's or ours where MusicLM is silent.
 """
@@ -15,8 +15,6 @@ _EVERY = {
     'dropout_rate': 0.1,
     'relative_buckets': 128,
     'relative_gain': 1.0,
-    'time_buckets': 0,
-    'time_peak': 0.0,
     'embedding_scale': 1.0,
     'attention_kernel': 'blockwise',
     'scan_unroll': 1,
@@ -122,6 +120,8 @@ _SIZES = {
     'mesh': {'fsdp': 0},
   },
 }
+# Of what reads one token after another.
+_CAUSAL = {'model': {'time_buckets': 0, 'time_peak': 0.0}}
 # Levels of the melody's RVQ, entries per level, share of examples without.
 _MELODY = {
   'tiny': (8, 32, 0.25),
@@ -140,15 +140,17 @@ def make_config(
   *,
   melody: bool,
   semantic: bool = False,
+  causal: bool = True,
 ) -> ConfigDict:
-  """Makes the config of one of the three LMs.
+  """Makes the config of one of the three LMs, or of the parallel one.
 
   Args:
-    stage: `semantic`, `coarse` or `fine`.
+    stage: `semantic`, `coarse`, `fine` or `parallel`.
     sizes: Size -> what this LM has of its own, laid over what all have.
     size: Of `sizes`.
     melody: Whether it can be conditioned on a melody.
     semantic: Whether semantic tokens condition it, and can be left out.
+    causal: Whether it reads one token after another.
 
   Raises:
     ValueError: If there is no such size.
@@ -158,8 +160,9 @@ def make_config(
   distance = {'model': {'relative_max_distance': config_dict.placeholder(int)}}
   conditioning = _melody(*_MELODY[size]) if melody else {}
   ablation = _semantic(_WITHOUT_SEMANTIC[size]) if semantic else {}
+  order = _CAUSAL if causal else {}
   return sections.make_config(
-    stage, _EVERY, distance, _SIZES[size], conditioning, ablation, own
+    stage, _EVERY, order, distance, _SIZES[size], conditioning, ablation, own
   )
 
 

@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from musiclm_jax.cascade import inputs
+from musiclm_jax.cascade.bundle import Bundle
 from musiclm_jax.cascade.inputs import SAMPLE_RATE, Audio
 from musiclm_jax.cascade.tokenizer import SEMANTIC_FRAME_RATE, Tokenizer
+from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.token_contract import TokenSpec
 from musiclm_jax.token_lm.language_model import UNKNOWN
 from musiclm_jax.token_lm.layout import Layout
@@ -61,24 +63,35 @@ class Melody:
 
 
 def read_melody(
-  audio: Audio,
-  spec: TokenSpec,
+  audio: Audio | None,
+  bundle: Bundle,
   tokenizer: Tokenizer,
   stages: Sequence[str],
   report: Callable[[str], None],
-) -> Melody:
-  """Reads a melody and says what becomes of it.
+) -> Melody | None:
+  """Reads a melody and says what becomes of it, or of there being none.
 
   Args:
     audio: Path of a sound file, or float [S] at 24 kHz.
-    spec: Of melody tokens.
-    tokenizer: With the networks of the melody.
+    bundle: Whose tokens may be those of melodies too.
+    tokenizer: With the networks of the melody, where there are such.
     stages: Those that follow it.
     report: Takes the line.
 
   Raises:
-    UsageError: If it is no sound, silent, or shorter than a window.
+    UsageError: If it is no sound, silent, or shorter than a window, or the
+      bundle knows no melodies.
   """
+  spec = bundle.contract.streams.get('melody')
+  if audio is None:
+    if spec and stages:
+      report('no --melody: the language models choose the melody')
+    return None
+  if not spec:
+    raise UsageError(
+      f"bundle '{bundle.path}' has no melody networks: leave --melody out, or "
+      'train melody and melody_rvq before the tokens are made'
+    )
   waveform = inputs.read_melody(audio, spec.window_seconds)
   melody = Melody(waveform, spec, tokenizer)
   report(

@@ -38,9 +38,7 @@ def read(
     path = Path(folder) / stage
     if not networks.is_there(path):
       continue
-    network = networks.load(path, stage)
-    theirs = TokenContract.from_json(network.weights.contract_json or '{}')
-    contract.check(theirs, 'the bundle', f"the draft '{path}'")
+    network = networks.load_beside(path, stage, contract, 'draft')
     if network.model.layout != cascade[stage].model.layout:
       raise UsageError(
         f"the draft '{path}' has sequences other than the bundle's {stage} "

@@ -3,6 +3,7 @@
   mulan [B, 12] -> semantic [B, Ts] -> coarse [B, 2 Ts, 4]
                 -> fine [B, 2 Ts, 8] -> waveform [B, S]
 
+or, with a parallel LM, semantic -> parallel [B, 2 Ts, 12] -> waveform.
 A stage whose crop is shorter than the piece runs in windows (`windows`). A
 row's tokens depend on the seed and its own number alone, not on its company.
 """
@@ -19,18 +20,26 @@ from musiclm_jax.cascade.inputs import check_seconds
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.cascade.piece import Piece, reads_semantic
 from musiclm_jax.cascade.sampling import SamplingConfig
-from musiclm_jax.cascade.stage_run import STAGES, Call, Given, StageRun
+from musiclm_jax.cascade.stage_run import (
+  STAGES,
+  AnySampler,
+  Call,
+  Given,
+  StageRun,
+)
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.kept_parts import Keep, unkept
 from musiclm_jax.contracts.progress import ProgressCallback
 from musiclm_jax.contracts.tensor_file import DType
+from musiclm_jax.parallel_lm.sampler import ParallelSampler
+from musiclm_jax.stages import LANGUAGE_MODELS
 from musiclm_jax.token_lm.sampler import Draft, Sampler
 
 Seeds = int | Sequence[tuple[int, int]]
 
 
 class Generator:
-  """Makes music with three token LMs and a codec."""
+  """Makes music with three token LMs, or one and a parallel LM, and a codec."""
 
   def __init__(
     self,
@@ -42,34 +51,41 @@ class Generator:
 
     Args:
       networks: `'soundstream'`, `'semantic'`, `'coarse'`, `'fine'` -> network,
-        possibly more, all on one mesh.
+        possibly more, all on one mesh. Where there is `'parallel'`, it takes
+        the place of the last two.
       weights: Type of the language models' kernels on the device; see
         `decoding_weights.prepare`.
       drafts: Stage -> what guesses tokens there; see `drafts.read`.
     """
     drafts = drafts or {}
     self._networks = networks
-    self._layouts = {stage: networks[stage].model.layout for stage in STAGES}
-    self._samplers = {
-      stage: Sampler(
-        networks[stage].model,
-        networks[stage].weights.params,
-        mesh=networks[stage].mesh,
+    stages = LANGUAGE_MODELS
+    if 'parallel' in networks:
+      stages = ('semantic', 'parallel')
+    self._samplers: dict[str, AnySampler] = {}
+    for stage in stages:
+      network, kind, how = networks[stage], ParallelSampler, {}
+      if stage in LANGUAGE_MODELS:
+        kind, how = Sampler, {'draft': drafts.get(stage)}
+      self._samplers[stage] = kind(
+        network.model,
+        network.weights.params,
+        mesh=network.mesh,
         weights=weights,
-        draft=drafts.get(stage),
+        **how,
       )
-      for stage in STAGES
-    }
+    self._layouts = {s: one.lm.layout for s, one in self._samplers.items()}
 
   @property
   def reads_semantic(self) -> bool:
-    """Whether semantic tokens condition the coarse stage."""
-    return reads_semantic(self._networks)
+    """Whether semantic tokens condition the stage after them."""
+    return reads_semantic(self._layouts)
 
   @property
   def least_seconds(self) -> float:
     """Music that `make_stage` must be given tokens of: the longest crop."""
-    crops = (self._layouts[s].predicted for s in ('coarse', 'fine'))
+    later = [la for s, la in self._layouts.items() if s != 'semantic']
+    crops = [layout.predicted for layout in later]
     return max(crop.num_frames / crop.frame_rate for crop in crops)
 
   @property
@@ -163,10 +179,11 @@ class Generator:
     With those that `generate` has made it makes what `generate` makes.
 
     Args:
-      name: `semantic`, `coarse` or `fine`.
+      name: `semantic`, `coarse`, `fine` or, where there is one, `parallel`.
       conditioning: Of B pieces.
-      read: For `coarse` semantic tokens, int [B, Ts], which a stage that
-        reads none ignores; for `fine` the coarse levels, int [B, Ta, Q].
+      read: For `coarse` and `parallel` semantic tokens, int [B, Ts], which a
+        stage that reads none ignores; for `fine` the coarse levels, int
+        [B, Ta, Q].
       frames: Of the piece, at the codec's frame rate.
       seed: Of `generate`.
       sampling: How to draw.
@@ -179,7 +196,7 @@ class Generator:
       UsageError: If the tokens are of less than `least_seconds`.
     """
     stage = STAGES[name]
-    total = Piece.totals(self._networks, frames)[name]
+    total = Piece.totals(self._layouts, frames)[name]
     if name == 'coarse' and not self.reads_semantic:
       read = None
     least = max(total, stage.crop(self._layouts[name]))
@@ -207,12 +224,15 @@ class Generator:
 
   def _begun(self, tokens: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Cuts tokens of music into what each stage would have made of it."""
-    acoustic, coarse = tokens['acoustic'], self._layouts['coarse'].predicted
-    return {
-      'semantic': tokens['semantic'][:, None],
-      'coarse': acoustic[:, : coarse.num_levels],
-      'fine': acoustic[:, coarse.num_levels :],
-    }
+    begun = {'semantic': tokens['semantic'][:, None]}
+    for name, layout in self._layouts.items():
+      if name != 'semantic':
+        first, levels = (
+          layout.predicted.first_level,
+          layout.predicted.num_levels,
+        )
+        begun[name] = tokens['acoustic'][:, first : first + levels]
+    return begun
 
 
 def _row_keys(seed: Seeds, count: int, rows: int) -> jax.Array:

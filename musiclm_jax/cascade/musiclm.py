@@ -61,6 +61,7 @@ class MusicLM:
     tensor: int = 1,
     weights: DType = 'float32',
     drafts: str | os.PathLike | None = None,
+    parallel: str | os.PathLike | None = None,
   ):
     """Takes an open bundle; see `load`."""
     self.bundle, self._weights, self._drafts = opened, weights, drafts
@@ -68,7 +69,7 @@ class MusicLM:
     self._report = report or (lambda line: None)
     self._warn = report or warnings.warn
     self.networks: Mapping[str, Network] = LazyNetworks(
-      opened, self._report, tensor
+      opened, self._report, tensor, parallel and paths.local(parallel)
     )
 
   @classmethod
@@ -80,6 +81,7 @@ class MusicLM:
     tensor: int = 1,
     weights: DType = 'float32',
     drafts: str | os.PathLike | None = None,
+    parallel: str | os.PathLike | None = None,
   ) -> 'MusicLM':
     """Opens a bundle and checks its files.
 
@@ -95,14 +97,17 @@ class MusicLM:
         bfloat16 and int8 need a half and a quarter of the memory, and round.
       drafts: Folder of smaller language models, of which each guesses what one
         of the bundle draws, several tokens a pass; see `cascade.drafts`.
+      parallel: Workdir or export of a `parallel` training on the bundle's
+        tokens: it draws all acoustic codes of a window in few passes, in the
+        place of the coarse and the fine stage, with the sampling settings of
+        the coarse one.
 
     Raises:
       UsageError: If it is missing, damaged or of another version.
     """
-    folder = bundle.SHIPPED if path is None else paths.local(path)
-    return cls(
-      bundle.read(folder), report, tensor=tensor, weights=weights, drafts=drafts
-    )
+    opened = bundle.read(bundle.SHIPPED if path is None else paths.local(path))
+    how = {'tensor': tensor, 'weights': weights}
+    return cls(opened, report, **how, drafts=drafts, parallel=parallel)
 
   @property
   def sampling(self) -> SamplingConfig:
@@ -268,8 +273,15 @@ class MusicLM:
   ) -> tuple[np.ndarray | None, Melody | None, dict[str, Any]]:
     """Reads the sounds of a request and says what of it is not heard."""
     recording = asked.read_recording()
-    hummed = self._read_melody(asked.melody)
-    self._remark(asked, report or self._warn)
+    hummed = conditioning.read_melody(
+      asked.melody,
+      self.bundle,
+      self.tokenizer,
+      self._generator.melody_stages,
+      self._report,
+    )
+    for line in asked.remarks(self.tokenizer):
+      (report or self._warn)(line)
     return recording, hummed, self._metadata(asked)
 
   def _begin(
@@ -454,30 +466,12 @@ class MusicLM:
     )
     return Generator(self.networks, self._weights, guessing or None)
 
-  def _read_melody(self, audio: Audio | None) -> Melody | None:
-    """Reads a melody and reports what becomes of it."""
-    spec = self.bundle.contract.streams.get('melody')
-    stages = self._generator.melody_stages
-    if audio is None:
-      if spec and stages:
-        self._report('no --melody: the language models choose the melody')
+  @property
+  def parallel_sha256(self) -> str | None:
+    """Of the weights of the parallel LM, where there is one."""
+    if 'parallel' not in self.networks:
       return None
-    if not spec:
-      raise UsageError(
-        f"bundle '{self.bundle.path}' has no melody networks: leave --melody "
-        'out, or train melody and melody_rvq before the tokens are made'
-      )
-    return conditioning.read_melody(
-      audio, spec, self.tokenizer, stages, self._report
-    )
-
-  def _remark(self, asked: Request, warn: Callable[[str], None]) -> None:
-    """Says what of a request changes nothing."""
-    if asked.sampling.mulan_levels == 0 and asked.texts:
-      warn('no MuLan level is used: the text changes nothing, the seed does')
-    for text in asked.texts:
-      for line in self.tokenizer.remarks(text):
-        warn(line)
+    return self.networks['parallel'].sha256
 
   def _metadata(self, asked: Request) -> dict[str, Any]:
     """What the music depends on, and words of prompts that are not known."""
@@ -494,6 +488,8 @@ class MusicLM:
       ]
     if self._weights != 'float32':
       facts['weights'] = self._weights
+    if self.parallel_sha256:
+      facts['parallel'] = self.parallel_sha256
     return facts | {
       'bundle_sha256': self.bundle.sha256,
       'versions': provenance.versions(),

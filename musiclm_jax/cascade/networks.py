@@ -21,9 +21,10 @@ from musiclm_jax.contracts.array_types import PyTree
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import Collections, Params
 from musiclm_jax.contracts.tensor_file import DType
+from musiclm_jax.contracts.token_contract import TokenContract
 
 Model = TypeVar('Model')  # one of `stages.Inference`
-_MAKE_MUSIC = (*table.LANGUAGE_MODELS, 'soundstream')
+_MAKE_MUSIC = (*table.LANGUAGE_MODELS, 'parallel', 'soundstream')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +94,26 @@ class Network(Generic[Model]):
 def load(path: str | os.PathLike, stage: str) -> Network:
   """Loads a stage; see `read`."""
   return build(read(path, stage))
+
+
+def load_beside(
+  path: str | os.PathLike, stage: str, contract: TokenContract, what: str
+) -> Network:
+  """Loads a stage that is used beside a bundle; see `read`.
+
+  Args:
+    path: The workdir or an export of its training.
+    stage: Which one.
+    contract: Of the bundle's tokens.
+    what: What the stage is to the user.
+
+  Raises:
+    UsageError: As `read`, or if it was trained on other tokens.
+  """
+  network = load(path, stage)
+  theirs = TokenContract.from_json(network.weights.contract_json or '{}')
+  contract.check(theirs, 'the bundle', f"the {what} '{path}'")
+  return network
 
 
 def read(path: str | os.PathLike, stage: str) -> Weights:
@@ -201,14 +222,12 @@ def read_workdir(path: str | os.PathLike) -> Weights:
   return Weights(read.config, read.params, read.collections, read.contract_json)
 
 
-def build(weights: Weights, mesh: Mesh | None = None) -> Network:
+def build(weights: Weights) -> Network:
   """Rebuilds the network of stored weights.
 
   What makes codes computes in float32, language models as they were trained.
   """
-  return Network(
-    table.build_inference(weights.config), weights.config, weights, mesh
-  )
+  return Network(table.build_inference(weights.config), weights.config, weights)
 
 
 def _check_widths(networks: Mapping[str, Network]) -> None:
@@ -256,13 +275,14 @@ def over_devices(tensor: int = 1) -> Mesh | None:
 
 
 class LazyNetworks(Mapping[str, Network]):
-  """The networks of a bundle, each built when it is first asked for."""
+  """The networks of a bundle and beside it, each built when first asked for."""
 
   def __init__(
     self,
     opened: bundle.Bundle,
     report: Callable[[str], None],
     tensor: int = 1,
+    parallel: str | os.PathLike | None = None,
   ):
     """Takes an open bundle; no device is needed yet.
 
@@ -271,29 +291,39 @@ class LazyNetworks(Mapping[str, Network]):
       report: Takes a line when it is read.
       tensor: Of `over_devices`, over which what makes music lies; what embeds
         and tokenizes is on one.
+      parallel: Workdir or export of a parallel LM of the bundle's tokens.
     """
     self._bundle, self._report, self._tensor = opened, report, tensor
+    self._parallel = parallel
+    self._stages = (*opened.stages, *(['parallel'] if parallel else []))
     self._built: dict[str, Network] = {}
 
   def __getitem__(self, stage: str) -> Network:
     """Builds a stage's, where it is not built yet."""
-    if stage not in self._bundle.stages:
+    if stage not in self._stages:
       raise KeyError(stage)
-    if stage not in self._built:
+    if stage in self._built:
+      return self._built[stage]
+    if stage == 'parallel':
+      contract = self._bundle.contract
+      made = load_beside(self._parallel, stage, contract, 'parallel LM')
+    else:
       if not self._built:
         self._report(f'loading {self._bundle.path}')
-      mesh = over_devices(self._tensor) if stage in _MAKE_MUSIC else None
-      self._built[stage] = build(self._bundle.weights(stage), mesh)
-    return self._built[stage]
+      made = build(self._bundle.weights(stage))
+    if stage in _MAKE_MUSIC:
+      made = dataclasses.replace(made, mesh=over_devices(self._tensor))
+    self._built[stage] = made
+    return made
 
   def __contains__(self, stage: object) -> bool:
-    """Whether the bundle holds a stage."""
-    return stage in self._bundle.stages
+    """Whether there is a stage."""
+    return stage in self._stages
 
   def __iter__(self) -> Iterator[str]:
     """The stages."""
-    return iter(self._bundle.stages)
+    return iter(self._stages)
 
   def __len__(self) -> int:
     """How many stages there are."""
-    return len(self._bundle.stages)
+    return len(self._stages)

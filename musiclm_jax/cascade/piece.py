@@ -13,8 +13,8 @@ import numpy as np
 from musiclm_jax.cascade import decoder
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.cascade.sampling import SamplingConfig
-from musiclm_jax.cascade.stage_run import STAGES, Call, StageRun
-from musiclm_jax.token_lm.sampler import Sampler
+from musiclm_jax.cascade.stage_run import STAGES, AnySampler, Call, StageRun
+from musiclm_jax.token_lm.layout import Layout
 
 
 class Piece:
@@ -28,7 +28,7 @@ class Piece:
   def __init__(
     self,
     networks: Mapping[str, Network],
-    samplers: Mapping[str, Sampler],
+    samplers: Mapping[str, AnySampler],
     call: Call,
     samples: int,
     count: int,
@@ -37,7 +37,7 @@ class Piece:
 
     Args:
       networks: Stage -> network.
-      samplers: Stage -> what draws its codes.
+      samplers: Stage -> what draws its codes, each reading the one before.
       call: What is asked for.
       samples: Length of the waveform.
       count: Pieces; the call may have more rows.
@@ -46,42 +46,34 @@ class Piece:
     self._codec = networks['soundstream']
     self._call = call
     self._frames = math.ceil(samples / self._codec.model.hop_length)
-    totals = self.totals(networks, self._frames)
+    layouts = {name: sampler.lm.layout for name, sampler in samplers.items()}
+    totals = self.totals(layouts, self._frames)
     self._stages: dict[str, StageRun] = {}
-    for name, before in (
-      ('semantic', None),
-      ('coarse', 'semantic'),
-      ('fine', 'coarse'),
-    ):
-      if name == 'semantic' and not reads_semantic(networks):
+    before = None
+    for name, sampler in samplers.items():
+      if name == 'semantic' and not reads_semantic(layouts):
         continue
-      self._stages[name] = StageRun(
-        name,
-        networks[name],
-        samplers[name],
-        call,
-        totals[name],
-        self._stages.get(before),
+      before = self._stages[name] = StageRun(
+        name, networks[name], sampler, call, totals[name], before
       )
+    self._last = before
 
   @staticmethod
-  def totals(networks: Mapping[str, Network], frames: int) -> dict[str, int]:
+  def totals(layouts: Mapping[str, Layout], frames: int) -> dict[str, int]:
     """What each stage covers, as much as the next one must see.
 
     Args:
-      networks: Stage -> network.
+      layouts: Stage -> layout, each reading the one before.
       frames: Of the piece, at the codec's frame rate.
 
     Returns:
       Stage -> frames, counted as in what it reads.
     """
-    crops = {
-      name: stage.crop(networks[name].model.layout)
-      for name, stage in STAGES.items()
-    }
-    ticks = math.ceil(max(frames, crops['fine']) / 2)
-    semantic = max(ticks, crops['coarse'])
-    return {'semantic': semantic, 'coarse': ticks, 'fine': frames}
+    totals, needed = {}, frames
+    for name in reversed(layouts):
+      totals[name] = math.ceil(needed / STAGES[name].frames)
+      needed = max(totals[name], STAGES[name].crop(layouts[name]))
+    return totals
 
   def all(self) -> np.ndarray:
     """Makes all of it: float32 [B, S] within [-1, 1]."""
@@ -104,7 +96,7 @@ class Piece:
     while blocks.done < self._frames:
       start = blocks.done
       stop = min(start + decoder.BLOCK_FRAMES, self._frames)
-      self._stages['fine'].ensure(stop)
+      self._last.ensure(stop)
       made, _ = blocks(self._acoustic(start, stop))
       yield decoder.limit(made[: self.count, : self.samples - start * hop])
 
@@ -114,7 +106,7 @@ class Piece:
     As long as the waveform, rounded up; while it is made, as far as it is, and
     without `semantic` where no stage reads it.
     """
-    frames = min(self._stages['fine'].ready, self._frames)
+    frames = min(self._last.ready, self._frames)
     tokens = {'acoustic': self._acoustic(0, frames)[: self.count]}
     if semantic := self._stages.get('semantic'):
       ticks = min(semantic.ready, math.ceil(self._frames / 2))
@@ -155,16 +147,14 @@ class Piece:
 
   def _acoustic(self, start: int, stop: int) -> np.ndarray:
     """All levels of some frames."""
-    coarse, fine = self._stages['coarse'], self._stages['fine']
-    return np.concatenate(
-      [coarse.codes[:, start:stop], fine.codes[:, start:stop]], axis=2
-    )
+    acoustic = (s for name, s in self._stages.items() if name != 'semantic')
+    return np.concatenate([s.codes[:, start:stop] for s in acoustic], axis=2)
 
 
-def reads_semantic(networks: Mapping[str, Network]) -> bool:
-  """Whether semantic tokens condition the coarse stage.
+def reads_semantic(layouts: Mapping[str, Layout]) -> bool:
+  """Whether semantic tokens condition a later stage.
 
   They do not in the paper's ablation, and then none are made.
   """
-  segments = networks['coarse'].model.layout.segments
-  return 'semantic' in (segment.stream for segment in segments)
+  later = [la for name, la in layouts.items() if name != 'semantic']
+  return any(s.stream == 'semantic' for la in later for s in la.segments)

@@ -10,7 +10,10 @@ from musiclm_jax.contracts.errors import UsageError
 
 
 def arguments(
-  record: Mapping[str, Any], bundle_sha256: str, sounds: Sequence[str] = ()
+  record: Mapping[str, Any],
+  bundle_sha256: str,
+  sounds: Sequence[str] = (),
+  parallel_sha256: str | None = None,
 ) -> dict[str, Any]:
   """Reads arguments of `MusicLM.generate`.
 
@@ -18,16 +21,26 @@ def arguments(
     record: Of `provenance.read_provenance`.
     bundle_sha256: Of the bundle that shall make it.
     sounds: Files that the music was made with.
+    parallel_sha256: Of the parallel LM that shall take part.
 
   Raises:
-    UsageError: If another bundle made it, a sound is missing, or the record
-      is not of `generate`.
+    UsageError: If another bundle or parallel LM made it, a sound is missing,
+      or the record is not of `generate`.
   """
   theirs = record.get('bundle_sha256')
   if theirs != bundle_sha256:
     raise UsageError(
       f'the file was made by the bundle {str(theirs)[:12]}…, this one is '
       f'{bundle_sha256[:12]}…: name that one by --bundle'
+    )
+  theirs = record.get('parallel')
+  if theirs != parallel_sha256:
+    made, here = (
+      f'{h[:12]}…' if h else 'none' for h in (theirs, parallel_sha256)
+    )
+    raise UsageError(
+      f'the file was made with the parallel LM {made}, here it is {here}: '
+      + ('name that one by --parallel' if theirs else 'leave --parallel out')
     )
   if record.get('changes'):
     raise UsageError(

@@ -1,7 +1,7 @@
 """A request: all that one call of `MusicLM.generate` asks for, checked."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -140,6 +140,13 @@ class Request:
       'seconds': float(self.seconds),
       'settings': dataclasses.asdict(self.sampling),
     }
+
+  def remarks(self, tokenizer: Tokenizer) -> Iterator[str]:
+    """Says what of it changes nothing."""
+    if self.sampling.mulan_levels == 0 and self.texts:
+      yield ('no MuLan level is used: the text changes nothing, the seed does')
+    for text in self.texts:
+      yield from tokenizer.remarks(text)
 
   def encoder(self, tokenizer: Tokenizer) -> PromptEncoder:
     """What turns its prompts into tokens."""

@@ -24,7 +24,8 @@ _GUIDANCE = 'guidance'  # of all stages, as it was before each had its own
 class SamplingConfig:
   """How to sample (MusicLM section 4).
 
-  A bundle stores one; a field that was added later has its default there.
+  A bundle stores one; a field that was added later has its default there. A
+  parallel LM takes what is of the coarse stage.
 
   Attributes:
     mulan_levels: Levels of the text's MuLan tokens that are used; text and

@@ -8,6 +8,7 @@ melody                  waveform [B, 2, S], group [B], composed on the fly
 melody_rvq              audio [B * windows, 192] of the frozen melody network
 semantic, coarse, fine  mulan [B, 12], semantic [B, T], acoustic [B, T, Q],
                         melody [B, N, Q] where the layout has it
+parallel                mulan, semantic, acoustic, as coarse
 """
 
 import dataclasses
@@ -121,9 +122,9 @@ def read_contract(tokens: str, layout: Any) -> TokenContract:
       'window_seconds': segment.window_seconds,
     }
     theirs = {name: getattr(spec, name) for name in ours}
-    if segment.stream != 'acoustic' or segment.first_level:
+    if segment.stream != 'acoustic' or segment.first_level or segment.whole:
       ours['num_levels'], theirs['num_levels'] = last, spec.num_levels
-    if segment.stream == 'acoustic':
+    if segment.stream == 'acoustic' and not segment.whole:
       ours['coarse_levels'] = segment.first_level or last
       theirs['coarse_levels'] = contract.coarse_levels
     for field, value in ours.items():

@@ -26,10 +26,12 @@ from musiclm_jax.contracts.kept_parts import (
   unkept,
 )
 from musiclm_jax.contracts.progress import Meter, ProgressCallback
+from musiclm_jax.parallel_lm.sampler import ParallelCrop, ParallelSampler
 from musiclm_jax.token_lm.decode import SamplingParams
 from musiclm_jax.token_lm.layout import Layout
 from musiclm_jax.token_lm.sampler import Sampled, Sampler
 
+AnySampler = Sampler | ParallelSampler
 MAX_CHUNKS = 8  # of all pieces, that a stage of chunks makes at once
 
 
@@ -43,12 +45,14 @@ class StageRule:
     frames: It predicts for each frame that it reads.
     continues: Whether its `windows` continue each other; `chunks` do not
       depend on each other, so that several go through as rows of one batch.
+    sampled_as: The stage whose sampling settings it takes; None: its own.
   """
 
   key: int
   reads: str | None
   frames: int
   continues: bool
+  sampled_as: str | None = None
 
   def crop(self, layout: Layout) -> int:
     """Frames that it reads of the stage before in a crop."""
@@ -60,6 +64,8 @@ STAGES = {
   # Two acoustic frames are one semantic frame, exactly.
   'coarse': StageRule(1, 'semantic', 2, True),
   'fine': StageRule(2, 'acoustic', 1, False),
+  # All levels, in the place of coarse and fine.
+  'parallel': StageRule(3, 'semantic', 2, True, 'coarse'),
 }
 
 
@@ -119,7 +125,7 @@ class StageRun:
     self,
     name: str,
     network: Network,
-    sampler: Sampler,
+    sampler: AnySampler,
     call: Call,
     total: int,
     source: Readable | None,
@@ -147,7 +153,7 @@ class StageRun:
     self.ready = len(begun)
     self._plan = self._cut(self.ready // ratio)
     self._place = 0  # of the window that is made next, or goes on
-    self._window: Sampled | None = None
+    self._window: Sampled | ParallelCrop | None = None
     left = self.codes[:, self.ready :].size
     self._meter = Meter(name, left, 'tokens', call.progress)
 
@@ -253,7 +259,9 @@ class StageRun:
     self.ready = stop
     self._meter.advance(codes.size, skipped=kept)
 
-  def _begin(self, places: list[int], prefix: np.ndarray | None) -> Sampled:
+  def _begin(
+    self, places: list[int], prefix: np.ndarray | None
+  ) -> Sampled | ParallelCrop:
     """Begins windows, for one piece after another."""
     given = self._inputs(places)
     sampling = self._call.sampling
@@ -293,10 +301,10 @@ class StageRun:
   def _params(self) -> SamplingParams:
     """How it draws."""
     kinds = (field.name for field in dataclasses.fields(SamplingParams))
+    stage = self._stage.sampled_as or self.name
     return SamplingParams(
       **{
-        kind: getattr(self._call.sampling, f'{kind}_{self.name}')
-        for kind in kinds
+        kind: getattr(self._call.sampling, f'{kind}_{stage}') for kind in kinds
       }
     )
 

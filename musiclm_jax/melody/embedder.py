@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from musiclm_jax.contracts.array_types import Waveform
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.contracts.task import Collections, Params
-from musiclm_jax.dsp.framing import frame
+from musiclm_jax.dsp.framing import frame, num_frames
 from musiclm_jax.melody.model import SAMPLE_RATE, MelodyViT
 from musiclm_jax.nn.precision import exact
 
@@ -41,6 +41,13 @@ class MelodyEmbedder:
   def window_samples(self) -> int:
     """Samples of a window."""
     return round(self.window_seconds * SAMPLE_RATE)
+
+  @classmethod
+  def num_windows(cls, samples: int) -> int:
+    """Counts the windows of a clip where nothing else is said of them."""
+    seconds = cls.window_seconds, cls.window_hop_seconds
+    window, hop = (round(one * SAMPLE_RATE) for one in seconds)
+    return num_frames(samples, window, hop)
 
   @exact
   def embed_audio(

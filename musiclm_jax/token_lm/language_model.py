@@ -78,11 +78,7 @@ class LanguageModel:
     self, num_mulan_levels: int | None, negative: Codes | None
   ) -> bool:
     """Whether guidance has something to push away from."""
-    return bool(
-      negative is not None
-      or num_mulan_levels != 0
-      or 'semantic' in self.layout.dropped
-    )
+    return can_guide(self.layout, num_mulan_levels, negative)
 
   def known(
     self,
@@ -110,12 +106,10 @@ class LanguageModel:
     """
     predicted = self.layout.predicted
     reads = [(conditioning, num_mulan_levels)]
-    if guided and negative is not None:
-      reads.append(({**conditioning, 'mulan': negative}, num_mulan_levels))
-    elif guided and 'semantic' in self.layout.dropped:
-      reads.append((without_semantic(conditioning), 0))
-    elif guided:
-      reads.append((conditioning, 0))
+    if guided:
+      reads.append(
+        pushed_away_from(self.layout, conditioning, num_mulan_levels, negative)
+      )
     rows = [self._conditioning(read, levels) for read, levels in reads]
     if prefix is not None:
       ids = flatten_codes(
@@ -144,7 +138,7 @@ class LanguageModel:
     """
     layout = self.layout
     predicted = flatten_codes(
-      _codes(batch, layout.predicted),
+      codes_of(batch, layout.predicted),
       layout.predicted_offset,
       layout.predicted.codebook_size,
     )
@@ -157,12 +151,9 @@ class LanguageModel:
   ) -> Tokens:
     """The ids before the predicted segment."""
     layout, parts = self.layout, []
-    for index, segment in enumerate(layout.segments[:-1]):
-      codes = _codes(batch, segment)
-      if segment is layout.mulan and num_mulan_levels is not None:
-        kept = jnp.reshape(jnp.asarray(num_mulan_levels), (-1, 1, 1))
-        levels = jnp.arange(segment.num_levels)
-        codes = jnp.where(levels < kept, codes, UNKNOWN)
+    read = conditioning_codes(layout, batch, num_mulan_levels)
+    for index, codes in enumerate(read):
+      segment = layout.segments[index]
       ids = flatten_codes(codes, layout.offset(index), segment.codebook_size)
       if segment.stream in layout.dropped:
         known = codes.reshape(ids.shape) >= 0
@@ -175,7 +166,57 @@ class LanguageModel:
   ) -> tuple[Float[Array, 'B T Q K'], Codes]:
     """Logits of all predicted tokens, and what they should say."""
     logits = self.model.apply({'params': params['lm']}, tokens, **options)
-    return logits, _codes(batch, self.layout.predicted)
+    return logits, codes_of(batch, self.layout.predicted)
+
+
+def can_guide(
+  layout: Layout, num_mulan_levels: int | None, negative: Codes | None
+) -> bool:
+  """Whether guidance has something to push away from."""
+  return bool(
+    negative is not None
+    or num_mulan_levels != 0
+    or 'semantic' in layout.dropped
+  )
+
+
+def pushed_away_from(
+  layout: Layout,
+  conditioning: Batch,
+  num_mulan_levels: int | Array | None,
+  negative: Codes | None,
+) -> tuple[Batch, int | Array | None]:
+  """What guidance pushes away from, and the MuLan levels of it that are read.
+
+  Arguments are those of `LanguageModel.known`.
+  """
+  if negative is not None:
+    return {**conditioning, 'mulan': negative}, num_mulan_levels
+  if 'semantic' in layout.dropped:
+    return without_semantic(conditioning), 0
+  return conditioning, 0
+
+
+def conditioning_codes(
+  layout: Layout, batch: Batch, num_mulan_levels: int | Array | None = None
+) -> list[Codes]:
+  """Cuts what conditions out of a batch.
+
+  Args:
+    layout: What is read.
+    batch: See `TokenLMTask`.
+    num_mulan_levels: MuLan levels kept, one number or one per row; others
+      become `UNKNOWN`. None keeps all.
+
+  Returns:
+    Codes [B, T, Q] of each segment but the predicted one.
+  """
+  codes = [codes_of(batch, segment) for segment in layout.segments[:-1]]
+  if num_mulan_levels is not None:
+    kept = jnp.reshape(jnp.asarray(num_mulan_levels), (-1, 1, 1))
+    levels = jnp.arange(layout.mulan.num_levels)
+    codes[0] = jnp.where(levels < kept, codes[0], UNKNOWN)
+  return codes
 
 
 def without_semantic(batch: Batch, rows: Array | bool = True) -> Batch:
@@ -190,8 +231,12 @@ def without_semantic(batch: Batch, rows: Array | bool = True) -> Batch:
   return {**batch, 'semantic': jnp.where(forgotten, UNKNOWN, semantic)}
 
 
-def _codes(batch: Batch, segment: Segment) -> Codes:
-  """A segment's codes [B, T, Q], cut out of its stream."""
+def codes_of(batch: Batch, segment: Segment) -> Codes:
+  """Cuts a segment's codes [B, T, Q] out of its stream.
+
+  Raises:
+    ValueError: If the stream is not as long as the layout's crop.
+  """
   codes = jnp.asarray(batch[segment.stream])
   if segment.frame_rate == 0.0:  # one frame a clip
     codes = codes[:, None]

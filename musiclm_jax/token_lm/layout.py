@@ -1,8 +1,9 @@
-"""The three sequences: which streams an LM reads and which it predicts.
+"""The sequences: which streams an LM reads and which it predicts.
 
 semantic: MuLan 12 | [melody] | semantic                 -> semantic
 coarse:   MuLan 12 | [melody] | semantic | acoustic 1-4  -> acoustic 1-4
 fine:     MuLan 12 | acoustic 1-4 | acoustic 5-12        -> acoustic 5-12
+parallel: MuLan 12 | semantic | acoustic 1-12            -> acoustic 1-12
 
 The paper's ablation is a coarse LM without semantic tokens.
 The melody is 24 tokens of each window of 4 s, one every 3 s (App. C).
@@ -37,6 +38,7 @@ class Segment:
     num_frames: Frames in a crop, T.
     frame_rate: Frames per second; 0.0 for a stream outside time.
     window_seconds: See `TokenSpec`.
+    whole: Whether it takes both coarse and fine levels.
   """
 
   stream: str
@@ -46,6 +48,7 @@ class Segment:
   num_frames: int
   frame_rate: float
   window_seconds: float | None = None
+  whole: bool = False
 
   @property
   def num_tokens(self) -> int:
@@ -188,7 +191,7 @@ def make_layout(
   """Builds the layout of a stage for crops of a given length.
 
   Args:
-    stage: `semantic`, `coarse` or `fine`.
+    stage: `semantic`, `coarse`, `fine` or `parallel`.
     crop_seconds: What a sequence spans.
     mulan_levels: Of the MuLan RVQ, one frame a clip.
     mulan_codebook_size: Entries per level.
@@ -200,7 +203,8 @@ def make_layout(
     coarse_levels: Acoustic levels 1..coarse_levels are coarse, others fine.
     semantic: Whether `coarse` reads semantic tokens; the paper's ablation has
       no semantic stage.
-    semantic_mask: Whether `coarse` can do without its semantic tokens.
+    semantic_mask: Whether `coarse` and `parallel` can do without their
+      semantic tokens.
     melody: Whether `semantic` and `coarse` read a melody after MuLan's tokens.
     melody_levels: Of the melody's RVQ.
     melody_codebook_size: Entries per level.
@@ -214,8 +218,7 @@ def make_layout(
   """
 
   def segment(stream, size, levels, rate, first=0, window=None):
-    spec = TokenSpec(size, levels, rate, window)
-    frames = spec.num_frames(crop_seconds)
+    frames = TokenSpec(size, levels, rate, window).num_frames(crop_seconds)
     return Segment(stream, first, levels - first, size, frames, rate, window)
 
   def acoustic(levels, first=0):
@@ -223,7 +226,7 @@ def make_layout(
     return segment('acoustic', size, levels, rate, first)
 
   conditioning = [segment('mulan', mulan_codebook_size, mulan_levels, 0.0)]
-  if melody and stage != 'fine':
+  if melody and stage in ('semantic', 'coarse'):
     windows = segment(
       'melody',
       melody_codebook_size,
@@ -238,7 +241,7 @@ def make_layout(
         f'in windows of {melody_window_seconds} s: raise '
         '--config.data.crop_seconds, or leave --config.layout.melody out'
       )
-  if stage != 'semantic' and not 0 < coarse_levels < acoustic_levels:
+  if stage in ('coarse', 'fine') and not 0 < coarse_levels < acoustic_levels:
     raise UsageError(
       f'--config.layout.coarse_levels={coarse_levels}: of {acoustic_levels} '
       f'acoustic levels choose 1 to {acoustic_levels - 1}, so that coarse and '
@@ -247,10 +250,12 @@ def make_layout(
   tokens = segment('semantic', semantic_codebook_size, 1, semantic_frame_rate)
   coarse = acoustic(coarse_levels)
   fine = acoustic(acoustic_levels, first=coarse_levels)
+  whole = dataclasses.replace(acoustic(acoustic_levels), whole=True)
   segments = {
     'semantic': (tokens,),
     'coarse': (tokens, coarse) if semantic else (coarse,),
     'fine': (coarse, fine),
+    'parallel': (tokens, whole),
   }
   droppable = (*DROPPED, 'semantic') if semantic_mask else DROPPED
   return Layout((*conditioning, *segments[stage]), droppable)

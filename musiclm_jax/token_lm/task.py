@@ -104,13 +104,6 @@ class TokenLMTask:
     forgotten = draws < self.no_melody_probability
     return batch | {'melody': jnp.where(forgotten, UNKNOWN, melody)}
 
-  def _with_wrong_levels(self, batch: Batch, rng: PRNGKey) -> Batch:
-    """Takes the deeper MuLan levels of some examples from others."""
-    mulan = batch['mulan']
-    draws = jax.random.uniform(rng, mulan.shape) < self.wrong_level_probability
-    wrong = jnp.cumsum(draws, axis=1) > 0
-    return batch | {'mulan': jnp.where(wrong, jnp.roll(mulan, 1, 0), mulan)}
-
   def _loss(self, params, collections, batch, rng, step):
     """Conditioning enters neither the sum nor the count."""
     level_rng, dropout_rng = jax.random.split(rng)
@@ -125,7 +118,9 @@ class TokenLMTask:
       # The next key after those of `split`: without a melody nothing changes.
       batch = self._without_melodies(batch, jax.random.fold_in(rng, 2))
     if self.wrong_level_probability:
-      batch = self._with_wrong_levels(batch, jax.random.fold_in(rng, 4))
+      batch = with_wrong_levels(
+        batch, jax.random.fold_in(rng, 4), self.wrong_level_probability
+      )
     if 'semantic' in self.lm.layout.dropped:
       draws = jax.random.uniform(jax.random.fold_in(rng, 3), kept.shape)
       free = draws < self.no_semantic_probability
@@ -161,6 +156,20 @@ def by_level(
     for q in range(nll.shape[2]):
       metrics[f'nll_level_{first_level + q + 1}'] = nll[:, :, q].mean(axis=1)
   return metrics
+
+
+def with_wrong_levels(batch: Batch, rng: PRNGKey, probability: float) -> Batch:
+  """Takes the deeper MuLan levels of some examples from others.
+
+  Args:
+    batch: With `mulan` [B, 12].
+    rng: A key.
+    probability: See `TokenLMTask.wrong_level_probability`.
+  """
+  mulan = batch['mulan']
+  draws = jax.random.uniform(rng, mulan.shape) < probability
+  wrong = jnp.cumsum(draws, axis=1) > 0
+  return {**batch, 'mulan': jnp.where(wrong, jnp.roll(mulan, 1, 0), mulan)}
 
 
 def draw_num_levels(

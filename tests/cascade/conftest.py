@@ -15,6 +15,8 @@ from musiclm_jax.cascade.weights import Weights
 from musiclm_jax.contracts.token_contract import TokenContract, TokenSpec
 from musiclm_jax.nn import quantizer
 from musiclm_jax.nn.transformer import Transformer
+from musiclm_jax.parallel_lm.decoder import ParallelDecoder
+from musiclm_jax.parallel_lm.model import make_parallel_lm
 from musiclm_jax.soundstream.codec import Codec
 from musiclm_jax.soundstream.seanet import SoundStream
 from musiclm_jax.token_lm.language_model import LanguageModel
@@ -77,6 +79,20 @@ def language_model(stage):
   return network(model, drawn(shapes), {})
 
 
+def parallel_lm():
+  model = make_parallel_lm(
+    small_layout('parallel', 0.4),
+    num_layers=1,
+    embed_dim=16,
+    num_heads=2,
+    head_dim=8,
+    mlp_dim=16,
+    relative_buckets=8,
+  )
+  decoder = ParallelDecoder(model, iterations=(3,))
+  return network(decoder, drawn(decoder.abstract_params()), {})
+
+
 def codec():
   model = SoundStream(
     channels=2,
@@ -119,6 +135,7 @@ def tiny():
   models = {stage: language_model(stage) for stage in CROPS}
   return types.SimpleNamespace(
     networks={'soundstream': codec(), **models},
+    parallel_lm=parallel_lm(),
     contract=CONTRACT,
     stages=stages,
     specs=SPECS,

@@ -1,5 +1,6 @@
 """A corpus becomes records: aligned, complete, captions held out only."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,19 @@ def test_a_store_without_acoustic_tokens_serves_the_semantic_stage(
     stage_data.read_contract(str(tmp_path), small_layout('coarse', 0.4))
   with pytest.raises(UsageError, match='begun with acoustic False'):
     tokenize(tmp_path, tiny)
+
+
+def test_the_parallel_lm_reads_all_levels_however_they_are_shared(
+  tiny, tmp_path
+):
+  tokenize(tmp_path, tiny)
+  layout = small_layout('parallel', 0.4)
+  assert stage_data.read_contract(str(tmp_path), layout) == tiny.contract
+  mulan, semantic, acoustic = layout.segments
+  fewer = dataclasses.replace(acoustic, num_levels=3)
+  layout = dataclasses.replace(layout, segments=(mulan, semantic, fewer))
+  with pytest.raises(UsageError, match=r'num_levels is 4 .* and 3 in the conf'):
+    stage_data.read_contract(str(tmp_path), layout)
 
 
 def test_held_out_crops_keep_several_captions(tiny, tmp_path):

@@ -78,6 +78,7 @@ MINUTE = {
     'loss.window_hop_seconds': 0.16,
   },
   'melody_rvq': {'model.codebook_size': 16, 'model.num_levels': 3},
+  'parallel': LAYOUT | {'data.crop_seconds': 1.0},
   **{
     stage: LAYOUT
     | {

@@ -15,7 +15,11 @@ from small_token_lms import STAGES, K, made, make_batch, make_task
 from musiclm_jax.token_lm.language_model import LanguageModel
 from musiclm_jax.token_lm.layout import make_layout
 from musiclm_jax.token_lm.model import make_lm
-from musiclm_jax.token_lm.task import TokenLMTask, draw_num_levels
+from musiclm_jax.token_lm.task import (
+  TokenLMTask,
+  draw_num_levels,
+  with_wrong_levels,
+)
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 
@@ -179,10 +183,9 @@ def test_level_dropout_has_its_probabilities():
 
 
 def test_a_wrong_level_takes_those_below_it_along():
-  task = make_task('semantic', wrong_level_probability=0.4)
   rows, levels = 4000, 12
   own = jnp.tile(jnp.arange(rows)[:, None], (1, levels))
-  batch = task._with_wrong_levels({'mulan': own}, jax.random.key(0))
+  batch = with_wrong_levels({'mulan': own}, jax.random.key(0), 0.4)
   right = np.asarray(batch['mulan'] == own)
   np.testing.assert_allclose(
     right.mean(axis=0), 0.6 ** np.arange(1, levels + 1), atol=0.03

@@ -1,0 +1,1 @@
+"""The parallel decoder: semantic tokens -> all acoustic codes in few passes."""
