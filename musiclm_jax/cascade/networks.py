@@ -222,12 +222,14 @@ def read_workdir(path: str | os.PathLike) -> Weights:
   return Weights(read.config, read.params, read.collections, read.contract_json)
 
 
-def build(weights: Weights) -> Network:
+def build(weights: Weights, mesh: Mesh | None = None) -> Network:
   """Rebuilds the network of stored weights.
 
   What makes codes computes in float32, language models as they were trained.
   """
-  return Network(table.build_inference(weights.config), weights.config, weights)
+  return Network(
+    table.build_inference(weights.config), weights.config, weights, mesh
+  )
 
 
 def _check_widths(networks: Mapping[str, Network]) -> None:
@@ -304,17 +306,16 @@ class LazyNetworks(Mapping[str, Network]):
       raise KeyError(stage)
     if stage in self._built:
       return self._built[stage]
+    mesh = over_devices(self._tensor) if stage in _MAKE_MUSIC else None
     if stage == 'parallel':
       contract = self._bundle.contract
       made = load_beside(self._parallel, stage, contract, 'parallel LM')
+      self._built[stage] = dataclasses.replace(made, mesh=mesh)
     else:
       if not self._built:
         self._report(f'loading {self._bundle.path}')
-      made = build(self._bundle.weights(stage))
-    if stage in _MAKE_MUSIC:
-      made = dataclasses.replace(made, mesh=over_devices(self._tensor))
-    self._built[stage] = made
-    return made
+      self._built[stage] = build(self._bundle.weights(stage), mesh)
+    return self._built[stage]
 
   def __contains__(self, stage: object) -> bool:
     """Whether there is a stage."""
