@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parent
 CONFIGS = FOLDER.parents[1] / 'configs'
 MACHINES = ('v4-8', 'v5e-16', 'v5e-256', 'v5p-2048', 'v6e-256')
 STAGES = ('semantic', 'coarse', 'fine', 'kmeans', 'mulan_rvq', 'melody_rvq')
-STAGES += ('melody', 'mulan', 'w2v_bert', 'soundstream')
+STAGES += ('melody', 'mulan', 'w2v_bert', 'soundstream', 'parallel')
 LANGUAGE_MODELS = STAGES[:3]
 # Where the largest MFU of the language models is looked for, and how large.
 LARGEST = ('v5e-256', 'v5p-2048')

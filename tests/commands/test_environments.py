@@ -234,7 +234,7 @@ def test_a_platform_that_is_not_here_is_said_before_the_work(
 
   monkeypatch.setattr(jax, 'devices', no_devices)
   monkeypatch.setattr(devices, 'ask', ask)
-  bundle = mock.Mock(settings=SamplingConfig())
+  bundle = mock.Mock(settings=SamplingConfig(), stages=())
   bundle.contract.streams = {'mulan': mock.Mock(num_levels=12)}
   monkeypatch.setattr('musiclm_jax.cascade.bundle.read', lambda _: bundle)
   monkeypatch.setattr('musiclm_jax.data.audio_folder.AudioFolder', mock.Mock())

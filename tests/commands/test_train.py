@@ -286,7 +286,7 @@ def test_a_text_tower_starts_from_a_published_bert(music_folder, tmp_path):
     (('--config.num_layers=2',), 'did you mean --config.model.num_layers'),
     (('--config=configs/semantic.py:huge',), 'tiny, small, paper'),
     (('--config=configs/nope.py',), 'configs/nope.py does not exist'),
-    (('--config=semantik:tiny',), 'mulan_rvq, semantic, soundstream'),
+    (('--config=semantik:tiny',), 'mulan_rvq, parallel, semantic, soundstream'),
     (('--config.model.num_layers=many',), 'many'),
     (('--workdr=x',), 'workdir'),
     (('spare',), 'spare'),

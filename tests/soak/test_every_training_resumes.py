@@ -1,8 +1,8 @@
 """Soak: every training, killed with 9 at random moments, resumes bit for bit.
 
 The whole cascade through its commands: corpus, soundstream, w2v_bert, kmeans,
-mulan, mulan_rvq, melody, melody_rvq, tokens, semantic, coarse, fine. Each
-training runs once in one piece and once with kills: in two of compiling,
+mulan, mulan_rvq, melody, melody_rvq, tokens, semantic, coarse, fine, parallel.
+Each training runs once in one piece and once with kills: in two of compiling,
 evaluating and saving, in turn, and at any moment. Metrics, parameters and
 codebooks must be equal. With $SOAK_RESULT=FILE.json the kills are recorded.
 """
@@ -48,12 +48,14 @@ OPTIONS = {
   'semantic': ('steps=24',),
   'coarse': ('steps=12',),
   'fine': ('steps=12',),
+  'parallel': ('steps=12',),
 }
 NETWORKS = {'kmeans': 'w2v_bert', 'mulan_rvq': 'mulan', 'melody_rvq': 'melody'}
 LMS = {
   'semantic': ('layout.semantic_codebook_size=16',),
   'coarse': ('layout.semantic_codebook_size=16',),
   'fine': (),
+  'parallel': ('layout.semantic_codebook_size=16',),
 }
 
 
