@@ -6,13 +6,19 @@ inside the package plays, or that of `--bundle=DIR`. It listens on the loopback
 address alone; to use it from elsewhere, forward the port (`ssh -L`).
 """
 
+from __future__ import annotations
+
 import importlib.util
 import socket
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from musiclm_jax import cli, path_flags
 from musiclm_jax.contracts.errors import UsageError
+
+if TYPE_CHECKING:
+  from musiclm_jax.cascade.bundle import Bundle
 
 _BUNDLE = path_flags.DEFINE_path('bundle', None, cli.BUNDLE)
 _PORT = flags.DEFINE_integer(
@@ -43,7 +49,7 @@ def main() -> None:
   from musiclm_jax.contracts import paths
 
   folder = paths.local(_BUNDLE.value) if _BUNDLE.value else bundle.SHIPPED
-  bundle.read(folder)  # before anything listens
+  opened = bundle.read(folder)  # before anything listens
   listener = socket.socket()
   listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
   try:
@@ -55,16 +61,17 @@ def main() -> None:
       'another one, or 0'
     ) from error
   with listener:
-    _serve(listener, str(folder))
+    _serve(listener, opened)
 
 
-def _serve(listener: socket.socket, folder: str) -> None:
+def _serve(listener: socket.socket, opened: Bundle) -> None:
   import uvicorn
 
   from musiclm_jax.serving.app import Page
   from musiclm_jax.serving.jobs import Jobs
 
-  page = Page(Jobs(folder, _QUEUE.value), _MOST_SECONDS.value)
+  jobs = Jobs(str(opened.path), _QUEUE.value)
+  page = Page(jobs, _MOST_SECONDS.value, opened.settings)
   cli.report(f'open http://{_HOST}:{listener.getsockname()[1]}')
   config = uvicorn.Config(
     page.app, log_level='warning', timeout_graceful_shutdown=1

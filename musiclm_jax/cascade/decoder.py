@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from musiclm_jax.cascade.networks import Network
+from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.kept_parts import Arrays, Keep, holds, unkept
 from musiclm_jax.contracts.progress import Meter, ProgressCallback
 
@@ -48,7 +49,7 @@ class BlockDecoder:
     Returns:
       float32 [B, T * hop], and whether they were kept.
     """
-    name = f'decoded from {self.done}'
+    name = f'decoded from {self.done}{self._codec.where}'
     kept = holds(self._keep, name)
     made = self._keep(name, functools.partial(self._decode, codes))
     self._pasts = tuple(made[f'past {k}'] for k in range(len(made) - 1))
@@ -64,7 +65,7 @@ class BlockDecoder:
       _step(self._codec.model)(
         self._codec.params,
         self._codec.collections,
-        *self._codec.placed_rows((codes, self._pasts)),
+        *sharding.place_rows((codes, self._pasts), self._codec.mesh),
       )
     )
     return {'samples': samples} | {f'past {k}': p for k, p in enumerate(new)}

@@ -64,11 +64,10 @@ class Network(Generic[Model]):
     """Parts that a batch is cut into."""
     return 1 if self.mesh is None else sharding.batch_shards(self.mesh)
 
-  def placed_rows(self, rows: PyTree) -> PyTree:
-    """Puts a batch where it is used, its rows over the mesh."""
-    if self.mesh is None:
-      return rows
-    return jax.device_put(rows, sharding.batch_sharding(self.mesh))
+  @property
+  def where(self) -> str:
+    """What a kept part is named after: other shards, other rows in it."""
+    return '' if self.shards == 1 else f' on {self.shards} shards'
 
   @functools.cached_property
   def sha256(self) -> str:

@@ -214,7 +214,7 @@ class StageRun:
       )
       return {'codes': self._sampler.codes(self._window)}
 
-    part = f'{self.name} window {self._place}'
+    part = f'{self.name} window {self._place}{self._network.where}'
     kept = holds(self._call.keep, part)
     made = self._call.keep(part, draw)['codes']
     self._put(ratio * stop, made[:, self.ready - first :], kept)
@@ -243,7 +243,7 @@ class StageRun:
       window = self._sampler.advance(window, length, self._params)
       return {'codes': self._sampler.codes(window)}
 
-    part = f'{self.name} chunks {first} to {last}'
+    part = f'{self.name} chunks {first} to {last}{self._network.where}'
     kept = holds(self._call.keep, part)
     made = self._call.keep(part, draw)['codes']
     made = made.reshape(rows, size, *made.shape[1:])

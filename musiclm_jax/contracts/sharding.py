@@ -85,6 +85,13 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
+def place_rows(rows: PyTree, mesh: Mesh | None) -> PyTree:
+  """Puts arrays of one batch over a mesh; without one they stay."""
+  if mesh is None:
+    return rows
+  return jax.device_put(rows, batch_sharding(mesh))
+
+
 def batch_shards(mesh: Mesh) -> int:
   """Counts the parts that a global batch is cut into."""
   return math.prod(mesh.shape[axis] for axis in BATCH_AXES)

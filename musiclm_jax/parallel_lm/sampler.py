@@ -7,7 +7,6 @@ there already, and handed out as far as it is asked for.
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import numpy as np
@@ -78,12 +77,6 @@ class ParallelSampler:
     made = prepare(self.lm, self._given, self._mesh, self._weights)
     return {'lm': made}
 
-  def _put(self, rows: Any) -> Any:
-    """Places what has a row a piece."""
-    if self._mesh is None:
-      return rows
-    return jax.device_put(rows, sharding.batch_sharding(self._mesh))
-
   def begin(
     self,
     conditioning: Batch,
@@ -95,11 +88,14 @@ class ParallelSampler:
     negative: Codes | None = None,
   ) -> ParallelCrop:
     """Takes what a window begins with; arguments as of `Sampler.begin`."""
+    conditioning, negative, keys = sharding.place_rows(
+      (conditioning, negative, keys), self._mesh
+    )
     read = self._read(
-      self._put(conditioning),
+      conditioning,
       num_mulan_levels=num_mulan_levels,
       guided=guided and self.lm.can_guide(num_mulan_levels, negative),
-      negative=self._put(negative),
+      negative=negative,
     )
     predicted = self.lm.layout.predicted
     shape = (len(keys), predicted.num_frames, predicted.num_levels)
@@ -107,7 +103,8 @@ class ParallelSampler:
     length = 0 if prefix is None else prefix.shape[1]
     if length:
       codes[:, :length] = prefix
-    return ParallelCrop(read, self._put(codes), self._put(keys), length)
+    codes = sharding.place_rows(codes, self._mesh)
+    return ParallelCrop(read, codes, keys, length)
 
   def advance(
     self, window: ParallelCrop, num_frames: int, sampling: SamplingParams

@@ -16,6 +16,7 @@ What is refused is one line, `{"error": line}`, with a status of 4xx or 503.
 import asyncio
 import collections
 import contextlib
+import dataclasses
 import json
 import secrets
 import tempfile
@@ -36,6 +37,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from musiclm_jax.cascade import inputs, provenance
+from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.serving import asking
 from musiclm_jax.serving.jobs import Job, Jobs
@@ -62,9 +64,10 @@ class Page:
     app: The ASGI application.
   """
 
-  def __init__(self, jobs: Jobs, most_seconds: float):
-    """Takes the queue and the longest piece, in seconds."""
+  def __init__(self, jobs: Jobs, most_seconds: float, sampling: SamplingConfig):
+    """Takes the queue, the longest piece, and what the bundle proposes."""
     self._jobs, self._most_seconds = jobs, most_seconds
+    self._sampling = sampling
     self._sounds: collections.OrderedDict[str, str] = collections.OrderedDict()
     self.app = Starlette(
       routes=[
@@ -104,6 +107,7 @@ class Page:
   async def _facts(self, request: Request) -> Response:
     return JSONResponse(
       {
+        'sampling': dataclasses.asdict(self._sampling),
         'most_seconds': self._most_seconds,
         'most_styles': asking.MAX_STYLES,
         'most_characters': asking.MAX_CHARACTERS,

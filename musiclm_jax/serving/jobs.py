@@ -146,7 +146,10 @@ class Jobs:
     """
     if job is not self.current or self._connection is None or job.ended:
       raise UsageError('this piece is not being made now: ask for a new one')
-    self._connection.send(('change', asked))
+    try:
+      self._connection.send(('change', asked))
+    except OSError as error:
+      raise UsageError(_LOST) from error
 
   def stop(self, job: Job) -> None:
     """Ends a piece; one that waits never begins."""
@@ -181,11 +184,8 @@ class Jobs:
     finally:
       self._end()
 
-  async def start(self) -> dict[str, Any]:
+  async def start(self) -> None:
     """Starts a player and waits until it can play.
-
-    Returns:
-      What it says of itself.
 
     Raises:
       UsageError: If it cannot play.
@@ -197,11 +197,10 @@ class Jobs:
     )
     self._process.start()
     theirs.close()
-    kind, facts = await self._receive()
+    kind, *lines = await self._receive()
     if kind == 'failed':
       self._end()
-      raise UsageError(facts)
-    return facts
+      raise UsageError(lines[0])
 
   async def _make(self, job: Job) -> None:
     if self._connection is None:

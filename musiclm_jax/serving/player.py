@@ -4,7 +4,7 @@ It is apart from the one that answers browsers, so that a piece that ends it
 ends nothing else. Messages are tuples whose first part says what they are:
 
   to the player    ('make', asked), ('change', asked), ('stop',)
-  from the player  ('ready', facts), ('progress', {…}), ('begun', facts),
+  from the player  ('ready',), ('progress', {…}), ('begun', facts),
                    ('chunk', PCM, tokens), ('changed', second),
                    ('refused', line), ('stopped',), ('done', WAV file),
                    ('failed', line)
@@ -38,7 +38,7 @@ def play(connection: Connection, bundle: str | None) -> None:
     except UsageError as error:
       connection.send(('failed', str(error)))
       return
-    connection.send(('ready', {'sampling': vars(model.sampling)}))
+    connection.send(('ready',))
     while True:
       kind, *rest = connection.recv()
       if kind == 'make':

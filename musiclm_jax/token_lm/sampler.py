@@ -8,7 +8,6 @@ each reads no more of the cache than a part of the crop can have filled.
 import dataclasses
 import functools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -132,12 +131,6 @@ class Sampler:
     rows = sharding.batch_sharding(mesh)
     return decode.Sequence(rows, cache_of(self.lm), guessed)
 
-  def _put(self, rows: Any) -> Any:
-    """Places what has a row a piece."""
-    if self._mesh is None:
-      return rows
-    return jax.device_put(rows, sharding.batch_sharding(self._mesh))
-
   def begin(
     self,
     conditioning: Batch,
@@ -160,18 +153,22 @@ class Sampler:
       negative: MuLan tokens [B, 12] of what guidance pushes away from, in the
         place of masked ones; all else that is read stays.
     """
+    conditioning, prefix, negative, keys = sharding.place_rows(
+      (conditioning, prefix, negative, keys), self._mesh
+    )
     known = self._known(
-      *self._put((conditioning, prefix)),
+      conditioning,
+      prefix,
       num_mulan_levels=num_mulan_levels,
       guided=guided and self.lm.can_guide(num_mulan_levels, negative),
-      negative=self._put(negative),
+      negative=negative,
     )
     length = known.shape[1]
     # Of few lengths, hence programs; nothing reads what follows.
     padded = min(-(-length // _STEP) * _STEP, self.lm.layout.num_tokens)
     known = jnp.pad(known, ((0, 0), (0, padded - length)))
     sequence = self._begin(self._params, known, jnp.int32(length))
-    return Sampled(sequence, self._put(keys), length)
+    return Sampled(sequence, keys, length)
 
   def advance(
     self, window: Sampled, num_frames: int, sampling: SamplingParams

@@ -112,6 +112,11 @@ def test_a_piece_is_what_the_api_makes(site, piece, bundle, tmp_path):
   assert record['prompt'] == 'slow piano' and record['seed'] == 7
 
 
+def test_the_page_begins_with_what_the_bundle_proposes(site, bundle):
+  _, facts = site.get('/facts')
+  assert json.loads(facts)['sampling'] == vars(MusicLM.load(bundle[0]).sampling)
+
+
 def test_events_tell_progress_and_all_tokens(piece):
   _, events = piece
   stages = {e['stage'] for e in events if e['kind'] == 'progress'}

@@ -182,6 +182,11 @@ async function upload() {
   }
 }
 
+facts = {...facts, ...await send('GET', '/facts').catch(() => ({}))};
+at('seconds').max = facts.most_seconds;
+for (const kind of ['guidance', 'temperature']) {
+  at(kind).value = facts.sampling?.[`${kind}_semantic`] ?? at(kind).value;
+}
 for (const input of document.querySelectorAll('label > input[type=range]')) {
   const show = () => {
     const unit = input.id === 'seconds' ? ' s' : '';
@@ -197,5 +202,3 @@ at('stop').onclick = () => send('DELETE', `/pieces/${piece}`).catch((e) => say(e
 at('change').onclick = () => send('POST', `/pieces/${piece}/change`, JSON.stringify(request()))
   .catch((error) => say(error.message, true));
 addStyle('a slow waltz on a music box');
-facts = {...facts, ...await send('GET', '/facts').catch(() => ({}))};
-at('seconds').max = facts.most_seconds;
