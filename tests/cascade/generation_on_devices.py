@@ -1,6 +1,8 @@
 """One cascade's pieces on one device and on eight, as arrays: argument OUT."""
 
 import sys
+import tempfile
+from pathlib import Path
 
 import conftest
 import jax
@@ -12,6 +14,7 @@ from musiclm_jax.cascade.generator import Generator
 from musiclm_jax.cascade.networks import over_devices
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts import sharding
+from musiclm_jax.contracts.kept_parts import KeptParts, unkept
 from musiclm_jax.token_lm.decoding_weights import prepare
 
 PIECES = 16
@@ -21,13 +24,14 @@ SAMPLING = SamplingConfig(mulan_levels=12).changed(
 )
 
 
-def made(networks, pieces):
+def made(networks, pieces, keep=unkept):
   """Waveform and tokens of some of the pieces."""
   waveform, tokens = Generator(networks).generate(
     Conditioning(MULAN[pieces]),
     seconds=0.5,
     seed=[(0, int(row)) for row in pieces],
     sampling=SAMPLING,
+    keep=keep,
   )
   return {'waveform': waveform, **tokens}
 
@@ -69,6 +73,12 @@ def main(out: str) -> None:
   found['eight'] = made(eight, everything)
   found['mixed'] = made(eight, order)
   found['nine'] = made(eight, everything[:9])
+  with (
+    tempfile.TemporaryDirectory() as folder,
+    KeptParts(Path(folder) / 'kept', 'a') as keep,
+  ):
+    made(one, everything[:2], keep)
+    found['resumed'] = made(eight, everything[:9], keep)
   found['tensor'] = made(cascade(over_devices(2)), everything)
   arrays = traverse_util.flatten_dict(found, sep='/')
   arrays['order'] = order

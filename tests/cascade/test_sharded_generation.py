@@ -45,6 +45,13 @@ def test_pieces_that_do_not_fill_the_devices_are_what_they_were(found, stream):
   np.testing.assert_array_equal(made, found[f'eight/{stream}'][:9])
 
 
+@pytest.mark.parametrize('stream', STREAMS)
+def test_what_one_device_has_kept_is_not_taken_on_eight(found, stream):
+  """Its rows are others; a call that is resumed there makes them anew."""
+  made = found[f'resumed/{stream}']
+  np.testing.assert_array_equal(made, found[f'nine/{stream}'])
+
+
 def test_a_model_over_two_devices_each_computes_the_same(found):
   np.testing.assert_allclose(
     found['logits of tensor'], found['logits of one'], atol=1e-4
