@@ -5,6 +5,10 @@
 what its chips exchange, and an upper bound of its MFU. `--json=FILE`
 writes the figures.
 
+`--generation` is about making music instead: whether the network that draws
+codes, or the codec that decodes them, fits, and how many seconds a second of
+music takes at best.
+
 Without --topology it measures some steps on the devices that are here.
 """
 
@@ -33,6 +37,15 @@ _EFFORT = flags.DEFINE_enum(
   ['quick', 'full'],
   "Of XLA: `quick` takes a tenth of the time; `full` is a training's own.",
 )
+_GENERATION = flags.DEFINE_bool(
+  'generation', False, 'Of making music with the network, not of training it.'
+)
+_WEIGHTS = flags.DEFINE_enum(
+  'weights',
+  'bfloat16',
+  ['float32', 'bfloat16'],
+  'Type of the kernels that make music.',
+)
 # What libtpu would otherwise ask a cloud for, with warnings without one.
 _ABSENT_TPU = {
   'JAX_PLATFORMS': 'cpu',
@@ -57,6 +70,8 @@ def main() -> None:
     ownership.check_sealed(_JSON.value, 'rehearse', _OVERWRITE.value)
   from musiclm_jax.launch import devices
 
+  if _GENERATION.value and _TOPOLOGY.value is None:
+    raise UsageError('--generation needs a slice, such as --topology=v5e-8')
   if _TOPOLOGY.value is None:
     devices.check()
     from musiclm_jax.rehearsal.rehearsal import measure
@@ -69,7 +84,12 @@ def main() -> None:
 
     devices.check()
     topology = open_topology(_TOPOLOGY.value)
-    result = rehearse_and_suggest(config.to_dict(), topology)
+    if _GENERATION.value:
+      from musiclm_jax.rehearsal.generation import rehearse_generation
+
+      result = rehearse_generation(config.to_dict(), topology, _WEIGHTS.value)
+    else:
+      result = rehearse_and_suggest(config.to_dict(), topology)
     result['effort'] = _EFFORT.value
   print(table.lines(result))
   if _JSON.value:

@@ -7,6 +7,8 @@ make BERT (post-norm) and ViT.
 
 import dataclasses
 import functools
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -362,7 +364,9 @@ class Transformer(_Layer, kw_only=True):
     }
 
 
-def unstack(params: PyTree) -> PyTree:
+def unstack(
+  params: PyTree, take: Callable[[Any, int], Any] = operator.getitem
+) -> PyTree:
   """Gives each layer of a Transformer parameters of its own.
 
   With these it runs layer by layer, which decoding wants: a loop over layers
@@ -370,12 +374,13 @@ def unstack(params: PyTree) -> PyTree:
 
   Args:
     params: Of a Transformer, the layers stacked.
+    take: Tells a layer's own part of a stacked leaf.
   """
   rest = {name: value for name, value in params.items() if name != _LAYERS}
   stacked = params[_LAYERS]
-  count = len(jax.tree.leaves(stacked)[0])
+  count = jax.tree.leaves(stacked)[0].shape[0]
   layers = {
-    _layer_name(k): jax.tree.map(lambda leaf, k=k: leaf[k], stacked)
+    _layer_name(k): jax.tree.map(lambda leaf, k=k: take(leaf, k), stacked)
     for k in range(count)
   }
   return {**rest, **layers}

@@ -379,20 +379,25 @@ def described(
   config: Config, planned: Training, topology: str
 ) -> dict[str, Any]:
   """The metadata of a result."""
-  versions = {}
-  for package in _VERSIONS:
-    try:
-      versions[package] = metadata.version(package)
-    except metadata.PackageNotFoundError:
-      versions[package] = None
   return {
     'stage': config['stage'],
     'topology': topology,
     'mesh': dict(planned.mesh.shape),
     'batch_size': config['data']['batch_size'],
     'accumulation': config['training']['accumulation'],
-    'versions': versions,
+    'versions': versions(),
   }
+
+
+def versions() -> dict[str, str | None]:
+  """Of what compiles; None of what is not installed."""
+  found = {}
+  for package in _VERSIONS:
+    try:
+      found[package] = metadata.version(package)
+    except metadata.PackageNotFoundError:
+      found[package] = None
+  return found
 
 
 def measure(config: Config) -> dict[str, Any]:

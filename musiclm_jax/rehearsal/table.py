@@ -12,15 +12,18 @@ _BOUNDS = {
 
 
 def lines(result: Result) -> str:
-  """Lays a result of `rehearse` or `measure` out for the screen."""
+  """Lays a result of a rehearsal or of `measure` out for the screen."""
   parts = ' x '.join(f'{k} {n}' for k, n in result['mesh'].items())
-  rows = [
-    ('config', f'{result["stage"]}, batch {result["batch_size"]:,}'),
-    ('devices', f'{result["topology"]}: {parts}'),
-  ]
-  if result['accumulation'] > 1:
-    rows.append(('microbatches', str(result['accumulation'])))
-  rows += _measured(result) if 'step_seconds' in result else _predicted(result)
+  rows = [('devices', f'{result["topology"]}: {parts}')]
+  if 'pieces' in result:
+    rows += _generation(result)
+  else:
+    size = f'{result["stage"]}, batch {result["batch_size"]:,}'
+    rows.insert(0, ('config', size))
+    if result['accumulation'] > 1:
+      rows.append(('microbatches', str(result['accumulation'])))
+    measured = 'step_seconds' in result
+    rows += _measured(result) if measured else _predicted(result)
   width = max(len(name) for name, _ in rows)
   return '\n'.join(f'{name:{width}}  {text}' for name, text in rows)
 
@@ -70,6 +73,29 @@ def _predicted(result: Result) -> list[tuple[str, str]]:
       reached = percent(suggestion['max_mfu'])
       size = gigabytes(suggestion['peak_hbm_bytes'])
       rows.append(('', f'{size} a chip, MFU at most {reached}'))
+  rows.append(('compiled in', f'{result["compile_seconds"]:.0f} s'))
+  return rows
+
+
+def _generation(result: Result) -> list[tuple[str, str]]:
+  rows = [
+    ('music', f'{result["stage"]}, {result["pieces"]:,} pieces at once'),
+    ('fits', 'yes' if result['fits'] else 'no'),
+    (
+      'memory a chip',
+      f'{gigabytes(result["peak_hbm_bytes"])} of '
+      f'{gigabytes(result["hbm_limit_bytes"])}, this stage alone',
+    ),
+    ('FLOPs a second of music', f'{result["flops"]:.3e}'),
+    ('read of the memory', gigabytes(result['hbm_bytes'])),
+    (
+      'seconds, at least',
+      f'{result["seconds"]:.3g}, bound by {_BOUNDS[result["bound_by"]]}',
+    ),
+  ]
+  rows += [
+    ('', f'{one["per_second"]:.3g} x {one["name"]}') for one in result['passes']
+  ]
   rows.append(('compiled in', f'{result["compile_seconds"]:.0f} s'))
   return rows
 

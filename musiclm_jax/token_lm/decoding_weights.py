@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from musiclm_jax.contracts import sharding
 from musiclm_jax.contracts.array_types import PyTree
@@ -60,10 +60,46 @@ def prepare(
   return {**params, 'transformer': unstack(params['transformer'])}
 
 
+def abstract(
+  lm: LanguageModel, mesh: Mesh, weights: DType = 'float32'
+) -> PyTree:
+  """Shapes of what `prepare` returns and where they lie; nothing is made.
+
+  Args:
+    lm: The LM.
+    mesh: Over which they lie; its devices need not be there.
+    weights: float32 or bfloat16.
+  """
+  placed = {}
+  for path, leaf in flatten_dict(lm.abstract_params()['lm']).items():
+    axes = leaf.names if isinstance(leaf, nn.Partitioned) else ()
+    shape, dtype = nn.unbox(leaf).shape, nn.unbox(leaf).dtype
+    if path[-1] == _KERNEL:
+      dtype = weights
+    spec = sharding.spec_of(axes, shape, mesh)
+    placed[path] = _shape(shape, dtype, mesh, spec)
+  params = unflatten_dict(placed)
+
+  def layer_of(leaf: jax.ShapeDtypeStruct, _: int) -> jax.ShapeDtypeStruct:
+    spec = PartitionSpec(*leaf.sharding.spec[1:])
+    return _shape(leaf.shape[1:], leaf.dtype, mesh, spec)
+
+  return {**params, 'transformer': unstack(params['transformer'], layer_of)}
+
+
+def _shape(
+  shape: tuple[int, ...],
+  dtype: jax.typing.DTypeLike,
+  mesh: Mesh,
+  spec: PartitionSpec,
+) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
+
+
 def _put(
   leaf: jax.typing.ArrayLike, axes: tuple[str | None, ...], mesh: Mesh | None
 ) -> jax.Array:
   if mesh is None:
     return jnp.asarray(leaf)
   spec = sharding.spec_of(axes, np.shape(leaf), mesh)
-  return jax.device_put(leaf, jax.sharding.NamedSharding(mesh, spec))
+  return jax.device_put(leaf, NamedSharding(mesh, spec))

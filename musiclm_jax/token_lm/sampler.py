@@ -90,22 +90,9 @@ class Sampler:
     """
     self.lm, self._mesh, self._draft = lm, mesh, draft
     self._given, self._weights = params, weights
-    placed = {} if mesh is None else {'out_shardings': self._sharding(mesh)}
-    how, models = decode, (lm.model,)
-    if draft is not None:
-      how, models = speculation, (lm.model, draft.lm.model)
-    placed['compiler_options'] = compiler_options.understood(
-      _COMPILER_OPTIONS, jax.default_backend()
-    )
-    self._begin = jax.jit(functools.partial(how.begin, *models), **placed)
-    self._advance = jax.jit(
-      functools.partial(how.advance, *models),
-      static_argnames='reach',
-      donate_argnames='sequence',
-      **placed,
-    )
+    self._begin, self._advance = programs(lm, mesh, draft)
     self._known = jax.jit(lm.known, static_argnames='guided')
-    self._reaches = _reaches(lm.layout.num_tokens)
+    self._reaches = reaches(lm.layout.num_tokens)
 
   @functools.cached_property
   def _params(self) -> PyTree:
@@ -114,22 +101,6 @@ class Sampler:
       return params
     draft = self._draft
     return params, prepare(draft.lm, draft.params, self._mesh, self._weights)
-
-  def _sharding(self, mesh: Mesh) -> decode.Sequence:
-    """Where a sequence lies: rows over the batch's axes, heads as weights."""
-
-    def cache_of(lm: LanguageModel) -> Cache:
-      heads = lm.model.transformer.num_heads
-      (axis,) = sharding.spec_of(('heads',), (heads,), mesh)
-      store = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES, axis))
-      return Cache(store, store, sharding.replicated(mesh))
-
-    guessed = None
-    if self._draft:
-      cache = cache_of(self._draft.lm)
-      guessed = speculation.Guessed(cache, sharding.replicated(mesh))
-    rows = sharding.batch_sharding(mesh)
-    return decode.Sequence(rows, cache_of(self.lm), guessed)
 
   def begin(
     self,
@@ -217,7 +188,56 @@ class Sampler:
     return layout.num_conditioning + num_frames * predicted.num_levels
 
 
-def _reaches(capacity: int) -> list[int]:
+def programs(
+  lm: LanguageModel, mesh: Mesh | None = None, draft: Draft | None = None
+) -> tuple[jax.stages.Wrapped, jax.stages.Wrapped]:
+  """What is compiled: `decode.begin` and `decode.advance`, or `speculation`'s.
+
+  Args:
+    lm: The LM.
+    mesh: See `Sampler`.
+    draft: See `Sampler`.
+  """
+  how, models = decode, (lm.model,)
+  if draft is not None:
+    how, models = speculation, (lm.model, draft.lm.model)
+  placed, platform = {}, jax.default_backend()
+  if mesh is not None:
+    placed['out_shardings'] = sequence_sharding(lm, mesh, draft)
+    platform = mesh.devices.flat[0].platform
+  placed['compiler_options'] = compiler_options.understood(
+    _COMPILER_OPTIONS, platform
+  )
+  begin = jax.jit(functools.partial(how.begin, *models), **placed)
+  advance = jax.jit(
+    functools.partial(how.advance, *models),
+    static_argnames='reach',
+    donate_argnames='sequence',
+    **placed,
+  )
+  return begin, advance
+
+
+def sequence_sharding(
+  lm: LanguageModel, mesh: Mesh, draft: Draft | None = None
+) -> decode.Sequence:
+  """Where a sequence lies: rows over the batch's axes, heads as weights."""
+
+  def cache_of(lm: LanguageModel) -> Cache:
+    heads = lm.model.transformer.num_heads
+    (axis,) = sharding.spec_of(('heads',), (heads,), mesh)
+    store = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES, axis))
+    return Cache(store, store, sharding.replicated(mesh))
+
+  guessed = None
+  if draft:
+    cache = cache_of(draft.lm)
+    guessed = speculation.Guessed(cache, sharding.replicated(mesh))
+  rows = sharding.batch_sharding(mesh)
+  return decode.Sequence(rows, cache_of(lm), guessed)
+
+
+def reaches(capacity: int) -> list[int]:
   """Ends of parts of the cache, of like length, the last one `capacity`."""
   parts = max(1, min(_MAX_PARTS, capacity // _STEP))
   size = math.ceil(capacity / parts / _STEP) * _STEP

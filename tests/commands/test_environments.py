@@ -184,6 +184,12 @@ def test_of_a_key_of_the_config_that_comes_twice_the_last_one_counts(call):
   )
 
 
+def test_a_rehearsal_of_generation_without_a_slice_is_refused(call):
+  assert_refused(
+    call('rehearse', CONFIG, '--generation'), '--generation needs a slice'
+  )
+
+
 @pytest.mark.parametrize('text', CONFIG_FILES)
 def test_a_config_file_that_is_none_is_refused_with_its_line(
   text, call, tmp_path

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from small_token_lms import STAGES, K, generate, made, make_batch
 
-from musiclm_jax.contracts import tensor_file
+from musiclm_jax.contracts import sharding, tensor_file
 from musiclm_jax.token_lm import decode
 from musiclm_jax.token_lm import sampler as sampling
-from musiclm_jax.token_lm.decoding_weights import prepare
+from musiclm_jax.token_lm.decoding_weights import abstract, prepare
 from musiclm_jax.token_lm.sampler import Sampler
 
 
@@ -292,3 +292,47 @@ def test_weights_of_fewer_bits_err_by_their_rounding(weights):
   )
   error = np.sqrt(np.mean((rounded - exact) ** 2)) / exact.std()
   assert 1e-4 < error < (0.01 if weights == 'bfloat16' else 0.05)
+
+
+def test_a_bfloat16_cache_errs_by_its_rounding():
+  """Every token drawn by it, against teacher forcing in float32."""
+  task, params = made('coarse')
+  params = sharpened(params)
+  lm, layout = task.lm.model, task.lm.layout
+  exact = task.lm.logits(params, {}, make_batch()).reshape(3, -1, K)
+  ids = task.lm.tokens(make_batch())
+  rounding = lm.clone(transformer=lm.transformer.clone(dtype=jnp.bfloat16))
+  variables = {'params': prepare(task.lm, params)}
+
+  @jax.jit
+  def step(cache, position, last):
+    hidden, cache = rounding.apply(
+      variables, last[:, None], start=position, cache=cache, method='hidden'
+    )
+    level = (position + 1 - layout.num_conditioning) % 2
+    logits = rounding.apply(
+      variables, hidden[:, 0], level, method='level_logits'
+    )
+    return cache, logits
+
+  cache = rounding.transformer.empty_cache(3, layout.num_tokens)
+  cache, found = cache.split(layout.num_tokens), []
+  assert cache[0].keys.dtype == jnp.bfloat16
+  for position in range(layout.num_tokens - 1):
+    cache, logits = step(cache, position, ids[:, position])
+    found.append(logits)
+  rounded = np.stack(found[layout.num_conditioning - 1 :], axis=1)
+  exact = np.asarray(exact)
+  error = np.sqrt(np.mean((rounded - exact) ** 2)) / exact.std()
+  assert 1e-4 < error < 0.02
+
+
+@pytest.mark.parametrize('weights', ['float32', 'bfloat16'])
+def test_weights_that_are_not_there_have_the_shapes_of_those_that_are(weights):
+  task, params = made('coarse')
+  mesh = sharding.make_mesh(devices=jax.devices()[:1])
+  planned = abstract(task.lm, mesh, weights)
+  held = prepare(task.lm, params, mesh, weights)
+  assert jax.tree.structure(planned) == jax.tree.structure(held)
+  for ours, theirs in zip(*map(jax.tree.leaves, (planned, held)), strict=True):
+    assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
