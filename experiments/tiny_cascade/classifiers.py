@@ -91,13 +91,16 @@ class FamilyClassifier:
 
   def predict(self, windows: Sequence[np.ndarray]) -> list[str]:
     """Names the family of each clip, given its timbre windows [W, D]."""
+    return [self.names[i] for i in self.scores(windows).argmax(axis=1)]
+
+  def scores(self, windows: Sequence[np.ndarray]) -> np.ndarray:
+    """How much speaks for each family, as logarithms, [N, K]."""
     ends = np.cumsum([len(part) for part in windows])[:-1]
     rows = np.concatenate(list(windows))
     seconds = np.log(self.by_second.shares(rows) + 1e-3)
     scores = np.stack([s.mean(axis=0) for s in np.split(seconds, ends)])
     pooled = np.stack([pool(part) for part in windows])
-    scores = scores + 0.5 * np.log(self.by_clip.shares(pooled) + 1e-3)
-    return [self.names[i] for i in scores.argmax(axis=1)]
+    return scores + 0.5 * np.log(self.by_clip.shares(pooled) + 1e-3)
 
 
 def pool(windows: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ memorization.py` -> `cascade_copy`; training clips retrieved by their tokens,
 and constant tones, must fail -> `negative_controls`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -23,6 +23,7 @@ LEAST_BITS = 2.0
 _HELD_OUT_QUANTILE = 0.95
 _EXACT = 1 - 1e-9  # share above which a span is an exact copy
 _HELD_OUT_PIECES = 160
+_CHANCE = 0.01
 
 
 def near_threshold(held_out: memorization.Copying) -> float:
@@ -31,20 +32,28 @@ def near_threshold(held_out: memorization.Copying) -> float:
 
 
 def copy_gate(
-  generated: memorization.Copying, held_out: memorization.Copying
+  generated: memorization.Copying,
+  held_out: memorization.Copying,
+  matches: Mapping[str, float] | None = None,
 ) -> gates.Gate:
   """`cascade_copy`: no more copies of training spans than in real pieces.
 
   Neither exact nor near copies may be more frequent than what chance among
   the clips explains: the lower bound of the difference is compared with 0.
+  Exact ones are of machinery. Near ones are of size as long as they are near
+  unseen music as often: plain spans, which a model makes that has learned
+  little, are near many others.
 
   Args:
     generated: Spans of generated clips, or of a negative control.
     held_out: Spans of held-out real pieces, at least one.
+    matches: Of the generated spans, by `near_matches`.
   """
   if not len(generated.shares):
     words = f'there are spans of >= {LEAST_BITS:g} bits'
-    return gates.make('cascade_copy', None, None, {words: False})
+    return gates.make(
+      'cascade_copy', None, None, {words: False}, machinery={words: False}
+    )
   threshold = near_threshold(held_out)
   near, exact = (
     bootstrap.two_samples(
@@ -57,13 +66,52 @@ def copy_gate(
     'cascade_copy',
     near.shifted(chance),
     chance,
-    {
+    {'near copies no more frequent than in held-out pieces': near.low <= 0},
+    machinery={
       'exact 5 s copies no more frequent than in held-out pieces': (
         exact.low <= 0
       ),
-      'near copies no more frequent than in held-out pieces': near.low <= 0,
+      **_of_unseen_too(matches),
     },
   )
+
+
+def _of_unseen_too(matches: Mapping[str, float] | None) -> dict[str, bool]:
+  """Whether so many near copies are of training music by chance."""
+  if matches is None:
+    return {}
+  from scipy import stats
+
+  ours, others = (
+    matches[f'nearest_in_{side}'] for side in ('training', 'unseen')
+  )
+  chance = stats.binom.sf(ours - 1, ours + others, matches['training_share'])
+  words = 'near copies are of unseen music as often as its amount explains'
+  return {words: bool(chance >= _CHANCE)}
+
+
+def near_matches(
+  in_training: memorization.Copying,
+  in_unseen: memorization.Copying,
+  threshold: float,
+  training_share: float,
+) -> dict[str, float]:
+  """Counts what near copies are nearest to: training or unseen music.
+
+  Args:
+    in_training: Spans compared with the music that was trained on.
+    in_unseen: The same spans, with music that was not.
+    threshold: Share of equal positions above which a match is near.
+    training_share: Of the places of both at which a span may match.
+  """
+  best = np.stack([in_training.shares, in_unseen.shares])
+  near = best[:, best.max(axis=0) > threshold]
+  return {
+    'spans': near.shape[1],
+    'nearest_in_training': int((near[0] > near[1]).sum()),
+    'nearest_in_unseen': int((near[0] < near[1]).sum()),
+    'training_share': training_share,
+  }
 
 
 def copy_figures(
@@ -98,11 +146,15 @@ def copy_gates(
   records = artifacts.semantic_training
   training = [record.semantic for record in records]
 
+  unseen = [record.semantic for record in artifacts.test.records]
+
   def measure(
-    streams: Sequence[np.ndarray], units: Sequence
+    streams: Sequence[np.ndarray],
+    units: Sequence,
+    corpus: Sequence[np.ndarray] = training,
   ) -> memorization.Copying:
     return memorization.measure(
-      streams, units, training, frame_rate=rate, least_bits=LEAST_BITS
+      streams, units, corpus, frame_rate=rate, least_bits=LEAST_BITS
     )
 
   real = artifacts.test.spread_records(1, _HELD_OUT_PIECES)
@@ -110,9 +162,15 @@ def copy_gates(
     [record.semantic for record in real], [record.piece_id for record in real]
   )
   prompts = range(len(made.prompts))
-  ours = measure(
-    list(made.semantic.reshape(-1, made.semantic.shape[-1])),
-    [p for p in prompts for _ in range(cascade_checks.SEEDS)],
+  streams = list(made.semantic.reshape(-1, made.semantic.shape[-1]))
+  owners = [p for p in prompts for _ in range(cascade_checks.SEEDS)]
+  ours = measure(streams, owners)
+  places = [_places(corpus, rate) for corpus in (training, unseen)]
+  matches = near_matches(
+    ours,
+    measure(streams, owners, unseen),
+    near_threshold(held_out),
+    places[0] / sum(places),
   )
   levels = max(1, artifacts.bundle.settings.mulan_levels)
   nearest = controls.nearest_by_tokens(
@@ -128,15 +186,21 @@ def copy_gates(
   first_of_each = [made.prompts.families.index(family) for family in families]
   ceiling = [music.measure(made.real[i]) for i in first_of_each]
   never_equal = np.zeros(len(tones))
-  gate = copy_gate(ours, held_out)
+  gate = copy_gate(ours, held_out, matches)
   control = controls.gate(
     copy_gate(retrieved, held_out),
     cascade_checks.music_gate(tones, ceiling, never_equal),
   )
   return [gate, control], {
-    'cascade_copy': copy_figures(ours, held_out),
+    'cascade_copy': {**copy_figures(ours, held_out), 'near_matches': matches},
     'negative_controls': {
       'retrieval': copy_figures(retrieved, held_out),
       'constant_tone': cascade_checks.music_figures(tones),
     },
   }
+
+
+def _places(corpus: Sequence[np.ndarray], frame_rate: float) -> int:
+  """At how many places a span of 5 s can begin."""
+  length = round(memorization.SPAN_SECONDS * frame_rate)
+  return sum(max(len(stream) - length + 1, 0) for stream in corpus)

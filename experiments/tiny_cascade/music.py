@@ -146,6 +146,19 @@ def pitch_salience(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return salience, np.where(loud, share, 0.0)
 
 
+def chroma(waveform: np.ndarray, seconds: float) -> np.ndarray:
+  """Share of each pitch class in frames of so many seconds, [S] -> [T, 12]."""
+  salience, _ = pitch_salience(waveform)
+  count = round(seconds * SAMPLE_RATE / _PITCH_HOP)
+  whole = len(salience) // count * count
+  # What stands out of a frame, so that noise is of no class.
+  floor = np.median(salience[:whole], axis=1, keepdims=True)
+  classes = np.maximum(salience[:whole] - floor, 0.0)
+  classes = classes.reshape(-1, count, salience.shape[1] // 12, 12)
+  classes = classes.sum(axis=(1, 2))
+  return classes / np.maximum(classes.sum(axis=1, keepdims=True), 1e-9)
+
+
 def onset_strength(waveform: np.ndarray) -> np.ndarray:
   """Mean rise in dB of 40 mel bands above their last 300 ms, per 20 ms [T].
 

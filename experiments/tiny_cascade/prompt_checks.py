@@ -334,19 +334,26 @@ def _tagged(
 ) -> list[np.ndarray]:
   """Unit embeddings of clips by the package's tagger, [N, D] each.
 
-  It has learned apart from every network of the cascade. Plain and coded music
-  are each centred: what tells these two apart is not asked for.
+  Plain and coded music are each centred: what tells these two apart is not
+  asked for.
   """
-  tagger = embedders.open_tagger(embedders.WINDOWINGS['vggish'])
-  sides = [real, made, free, coded]
-  rows = iter(list(tagger.embed_all(_at(tagger.sample_rate, sides))))
-  found = [np.stack([next(rows).mean(axis=0) for _ in x]) for x in sides]
+  found = tagger_means([real, made, free, coded])
   centre = np.concatenate(found[1:]).mean(axis=0)
   found = [found[0] - found[0].mean(axis=0), *(x - centre for x in found[1:])]
   return [
     x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
     for x in found
   ]
+
+
+def tagger_means(sides: Sequence[np.ndarray]) -> list[np.ndarray]:
+  """Mean embedding of each clip by the package's tagger, [N, S] -> [N, D].
+
+  It has learned apart from every network of the cascade.
+  """
+  tagger = embedders.open_tagger(embedders.WINDOWINGS['vggish'])
+  rows = iter(list(tagger.embed_all(_at(tagger.sample_rate, sides))))
+  return [np.stack([next(rows).mean(axis=0) for _ in x]) for x in sides]
 
 
 def _at(rate: int, sides: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
