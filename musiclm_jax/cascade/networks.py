@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from musiclm_jax import stages as table
@@ -55,9 +54,9 @@ class Network(Generic[Model]):
     return self._placed(self.weights.collections)
 
   def _placed(self, tree: PyTree) -> PyTree:
-    if self.mesh is None:
-      return jax.tree.map(jnp.asarray, tree)
-    return jax.device_put(tree, sharding.replicated(self.mesh))
+    # Unlike `asarray` it compiles nothing, which is a program for each shape.
+    where = None if self.mesh is None else sharding.replicated(self.mesh)
+    return jax.device_put(tree, where)
 
   @property
   def shards(self) -> int:

@@ -41,10 +41,11 @@ def prepare(
   Returns:
     Parameters of `lm.model`, the Transformer's for `unstack`ed layers.
   """
-  names = flatten_dict(lm.abstract_params()['lm'])
+  # Names are of axes over a mesh; to find them the network is traced.
+  names = {} if mesh is None else flatten_dict(lm.abstract_params()['lm'])
   placed = {}
   for path, leaf in flatten_dict(dict(params['lm'])).items():
-    axes = names[path].names if isinstance(names[path], nn.Partitioned) else ()
+    axes = getattr(names.get(path), 'names', ())
     if weights == 'bfloat16' and path[-1] == _KERNEL:
       placed[path] = _put(np.asarray(leaf, jnp.bfloat16), axes, mesh)
     elif weights == 'int8' and path[-1] == _KERNEL:
@@ -72,7 +73,7 @@ def abstract(
   """
   placed = {}
   for path, leaf in flatten_dict(lm.abstract_params()['lm']).items():
-    axes = leaf.names if isinstance(leaf, nn.Partitioned) else ()
+    axes = getattr(leaf, 'names', ())
     shape, dtype = nn.unbox(leaf).shape, nn.unbox(leaf).dtype
     if path[-1] == _KERNEL:
       dtype = weights
@@ -100,6 +101,6 @@ def _put(
   leaf: jax.typing.ArrayLike, axes: tuple[str | None, ...], mesh: Mesh | None
 ) -> jax.Array:
   if mesh is None:
-    return jnp.asarray(leaf)
+    return jax.device_put(leaf)
   spec = sharding.spec_of(axes, np.shape(leaf), mesh)
   return jax.device_put(leaf, NamedSharding(mesh, spec))
