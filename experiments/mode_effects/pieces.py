@@ -1,0 +1,110 @@
+"""Held-out music that nobody has trained on: pieces, prompts and melodies.
+
+seed -> pieces of the test split, rendered -> captions and the crops that they
+describe; melodies of that split, hummed or whistled.
+"""
+
+import concurrent.futures
+import functools
+from collections.abc import Hashable, Mapping
+
+import numpy as np
+
+from experiments.tiny_cascade import cascade_checks
+from experiments.tiny_cascade.artifacts import CorpusSplit
+from experiments.tiny_cascade.cascade_checks import Prompts
+from musiclm_jax.contracts.audio import SAMPLE_RATE
+from musiclm_jax.data.preparable import RenderedPieces
+from musiclm_jax.rendered_music import melody_takes
+from musiclm_jax.rendered_music.descriptions import Descriptions
+
+SPLIT = 'test'
+_HUM = melody_takes.Variety(voice_share=1.0, tempo_change=0.0)
+
+
+class HeldOutPieces:
+  """Pieces of the test split of rendered music; see `sources.Source`.
+
+  Attributes:
+    sample_rate: 24,000 Hz.
+  """
+
+  sample_rate = SAMPLE_RATE
+
+  def __init__(self, count: int, seed: int):
+    """Renders `count` pieces of the music of `seed`, on two threads."""
+    self._pieces = RenderedPieces(SPLIT, count, seed)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+      self._made = list(pool.map(self._render, range(count)))
+    self._descriptions = Descriptions(SPLIT, lambda i: self._made[i][1])
+
+  def _render(self, i: int) -> tuple[np.ndarray, dict]:
+    stretches, made = self._pieces.make(i)
+    return np.concatenate([part for part, _ in stretches]), made['record']
+
+  def __len__(self) -> int:
+    """Counts the pieces."""
+    return len(self._made)
+
+  def piece_id(self, i: int) -> str:
+    """Names piece `i`."""
+    return self._pieces.piece_id(i)
+
+  def num_samples(self, i: int) -> int:
+    """Tells the length of piece `i`."""
+    return len(self._made[i][0])
+
+  def read(
+    self, i: int, start: int = 0, num_samples: int | None = None
+  ) -> np.ndarray:
+    """Reads [start, start + num_samples) of piece `i`, zero-padded."""
+    waveform = self._made[i][0]
+    if num_samples is None:
+      num_samples = max(len(waveform) - start, 0)
+    part = waveform[start : start + num_samples]
+    return np.pad(part, (0, num_samples - len(part)))
+
+  def describe(
+    self,
+    i: int,
+    start_seconds: float,
+    end_seconds: float,
+    rng: np.random.Generator,
+  ) -> tuple[str, Mapping[str, Hashable]]:
+    """Writes a caption on a crop."""
+    return self._descriptions.describe(i, start_seconds, end_seconds, rng)
+
+  def attributes(
+    self, i: int, start_seconds: float, end_seconds: float
+  ) -> Mapping[str, Hashable]:
+    """States what is audible in a crop."""
+    return self._descriptions.attributes(i, start_seconds, end_seconds)
+
+
+@functools.lru_cache(1)
+def prompted(count: int, seed: int) -> tuple[Prompts, np.ndarray]:
+  """Captions that name a lead family, and crops of 10 s that they describe.
+
+  Args:
+    count: Pieces to render.
+    seed: Of music and captions.
+
+  Returns:
+    P prompts, by family, and waveforms [P, S].
+  """
+  split = CorpusSplit(HeldOutPieces(count, seed), store=None)
+  prompts = cascade_checks.choose_prompts(split, seed)
+  return prompts, np.stack([split.read(crop) for crop in prompts.crops])
+
+
+def melodies(count: int, seconds: float, seed: int) -> np.ndarray:
+  """Hums and whistles of as many melodies, [N, S]."""
+  takes = []
+  for index in range(count):
+    melody = melody_takes.compose(seed, SPLIT, index, seconds)
+    rng = np.random.default_rng([seed, 9, index])
+    longest = seconds * melody.bpm / 60.0
+    start = rng.uniform(0, max(melody.beats - longest, 0.0))
+    take = melody_takes.perform(melody, _HUM, start, seconds, rng)
+    takes.append(take.waveform)
+  return np.stack(takes)
