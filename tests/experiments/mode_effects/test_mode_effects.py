@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from experiments.mode_effects import ears, effects, pieces, run
+from experiments.mode_effects import ears, effects, pieces
 from experiments.tiny_cascade import music
 from musiclm_jax.contracts.audio import SAMPLE_RATE
 
 COUNT = 24
+SCALES = (1.0, 2.0, 3.0, 5.0)
 
 
 def _scores(own, seed=0, spread=0.1):
@@ -41,9 +42,9 @@ def test_a_mixture_between_its_ends_is_told_from_one_outside():
 
 
 def test_guidance_is_a_rank_correlation_of_each_prompt():
-  rising = {s: _scores(0.1 * s, int(s), 0.01) for s in run.SCALES}
+  rising = {s: _scores(0.1 * s, int(s), 0.01) for s in SCALES}
   assert effects.guidance(rising)['rank correlation'].value > 0.99
-  still = {s: np.ones((COUNT, COUNT)) for s in run.SCALES}
+  still = {s: np.ones((COUNT, COUNT)) for s in SCALES}
   assert effects.guidance(still)['rank correlation'].value == 0.0
 
 
