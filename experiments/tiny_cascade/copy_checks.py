@@ -5,7 +5,7 @@ memorization.py` -> `cascade_copy`; training clips retrieved by their tokens,
 and constant tones, must fail -> `negative_controls`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,7 +23,6 @@ LEAST_BITS = 2.0
 _HELD_OUT_QUANTILE = 0.95
 _EXACT = 1 - 1e-9  # share above which a span is an exact copy
 _HELD_OUT_PIECES = 160
-_CHANCE = 0.01
 
 
 def near_threshold(held_out: memorization.Copying) -> float:
@@ -32,28 +31,20 @@ def near_threshold(held_out: memorization.Copying) -> float:
 
 
 def copy_gate(
-  generated: memorization.Copying,
-  held_out: memorization.Copying,
-  matches: Mapping[str, float] | None = None,
+  generated: memorization.Copying, held_out: memorization.Copying
 ) -> gates.Gate:
   """`cascade_copy`: no more copies of training spans than in real pieces.
 
   Neither exact nor near copies may be more frequent than what chance among
   the clips explains: the lower bound of the difference is compared with 0.
-  Exact ones are of machinery. Near ones are of size as long as they are near
-  unseen music as often: plain spans, which a model makes that has learned
-  little, are near many others.
 
   Args:
     generated: Spans of generated clips, or of a negative control.
     held_out: Spans of held-out real pieces, at least one.
-    matches: Of the generated spans, by `near_matches`.
   """
   if not len(generated.shares):
     words = f'there are spans of >= {LEAST_BITS:g} bits'
-    return gates.make(
-      'cascade_copy', None, None, {words: False}, machinery={words: False}
-    )
+    return gates.make('cascade_copy', None, None, {words: False})
   threshold = near_threshold(held_out)
   near, exact = (
     bootstrap.two_samples(
@@ -66,28 +57,13 @@ def copy_gate(
     'cascade_copy',
     near.shifted(chance),
     chance,
-    {'near copies no more frequent than in held-out pieces': near.low <= 0},
-    machinery={
+    {
       'exact 5 s copies no more frequent than in held-out pieces': (
         exact.low <= 0
       ),
-      **_of_unseen_too(matches),
+      'near copies no more frequent than in held-out pieces': near.low <= 0,
     },
   )
-
-
-def _of_unseen_too(matches: Mapping[str, float] | None) -> dict[str, bool]:
-  """Whether so many near copies are of training music by chance."""
-  if matches is None:
-    return {}
-  from scipy import stats
-
-  ours, others = (
-    matches[f'nearest_in_{side}'] for side in ('training', 'unseen')
-  )
-  chance = stats.binom.sf(ours - 1, ours + others, matches['training_share'])
-  words = 'near copies are of unseen music as often as its amount explains'
-  return {words: bool(chance >= _CHANCE)}
 
 
 def near_matches(
@@ -186,7 +162,7 @@ def copy_gates(
   first_of_each = [made.prompts.families.index(family) for family in families]
   ceiling = [music.measure(made.real[i]) for i in first_of_each]
   never_equal = np.zeros(len(tones))
-  gate = copy_gate(ours, held_out, matches)
+  gate = copy_gate(ours, held_out)
   control = controls.gate(
     copy_gate(retrieved, held_out),
     cascade_checks.music_gate(tones, ceiling, never_equal),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.tiny_cascade import copy_checks, gates
+from experiments.tiny_cascade import copy_checks
 from musiclm_jax.metrics import memorization
 
 RATE = 25.0
@@ -62,27 +62,8 @@ def test_copies_with_slips_fail_though_none_is_exact(corpus):
     copy_checks.near_threshold(measured(fresh(2), corpus)),
     0.5,
   )
+  assert matches['nearest_in_training'] == matches['spans'] == len(ours.shares)
   assert matches['nearest_in_unseen'] == 0
-  gate = copy_checks.copy_gate(ours, measured(fresh(2), corpus), matches)
-  assert gate.kind == gates.MACHINERY, 'it has learned them by heart'
-
-
-def test_plain_music_that_is_near_any_is_a_matter_of_size(corpus):
-  """Few tokens: near copies, of unseen music as often."""
-  rng = np.random.default_rng(5)
-
-  def plain(count):
-    return [rng.choice(6, 250, p=(0.4, *[0.12] * 5)) for _ in range(count)]
-
-  training, unseen, clips = ([*plain(32), *corpus], plain(32), plain(16))
-  real = measured(fresh(2), training)
-  ours, theirs = measured(clips, training), measured(clips, unseen)
-  matches = copy_checks.near_matches(
-    ours, theirs, copy_checks.near_threshold(real), 0.5
-  )
-  assert matches['spans'] == len(ours.shares)
-  gate = copy_checks.copy_gate(ours, real, matches)
-  assert not gate.passed and gate.kind == gates.SIZE
 
 
 @pytest.mark.parametrize(('copied', 'passed'), [(1, True), (5, False)])

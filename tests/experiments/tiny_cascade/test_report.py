@@ -88,8 +88,8 @@ def test_page_needs_nothing_from_outside(folder):
 def test_page_names_the_failed_gate_and_its_stage(folder):
   page = (folder / 'report.html').read_text()
   assert (
-    'The machinery fails in 1 of 12 gates: mulan_recall (look at mulan). Of 8 '
-    'gates of size 7 are reached; not reached at this size: cascade_music.'
+    'The machinery fails in 1 of 13 gates: mulan_recall (look at mulan). Of 7 '
+    'gates of size 6 are reached; not reached at this size: cascade_music.'
   ) in page
   machinery, size = (page.index(f'<table id="{k}">') for k in KINDS)
   assert machinery < page.index('<td>mulan_recall</td>') < size
