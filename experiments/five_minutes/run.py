@@ -116,9 +116,10 @@ def seams_of(model: MusicLM, waveform: np.ndarray) -> dict[str, Any]:
   layouts = {
     name: model.networks[name].model.layout for name in LANGUAGE_MODELS
   }
-  places = seams.joints(layouts, SECONDS)
+  hop = model.networks['soundstream'].model.hop_length
+  places = seams.joints(layouts, SECONDS, hop)
   return {
-    name: dataclasses.asdict(seams.measure(waveform, at))
+    name: dataclasses.asdict(seams.measure(waveform, at, hop))
     for name, at in places.items()
   }
 

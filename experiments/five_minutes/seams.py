@@ -12,7 +12,6 @@ from musiclm_jax.cascade.windows import chunks, windows
 from musiclm_jax.contracts.audio import SAMPLE_RATE
 from musiclm_jax.token_lm.layout import Layout
 
-HOP = 480  # samples of a frame of the codec
 _SIDES = ('left', 'right')
 _REACH = 24  # samples to either side of a joint, 1 ms
 
@@ -35,8 +34,16 @@ class Seams:
   place: float
 
 
-def joints(layouts: Mapping[str, Layout], seconds: float) -> dict[str, list]:
-  """Stage -> samples at which one of its windows begins to add."""
+def joints(
+  layouts: Mapping[str, Layout], seconds: float, hop: int
+) -> dict[str, list]:
+  """Stage -> samples at which one of its windows begins to add.
+
+  Args:
+    layouts: Stage -> layout.
+    seconds: Length of the piece.
+    hop: Samples of a frame of the codec.
+  """
   found = {}
   for name, layout in layouts.items():
     predicted = layout.predicted
@@ -46,20 +53,21 @@ def joints(layouts: Mapping[str, Layout], seconds: float) -> dict[str, list]:
       round((w.start + w.prefix) * SAMPLE_RATE / predicted.frame_rate)
       for w in cut(total, predicted.num_frames)[1:]
     ]
-  hop = HOP * decoder.BLOCK_FRAMES
-  found['blocks'] = list(range(hop, round(seconds * SAMPLE_RATE), hop))
+  block = hop * decoder.BLOCK_FRAMES
+  found['blocks'] = list(range(block, round(seconds * SAMPLE_RATE), block))
   return found
 
 
-def measure(waveform: np.ndarray, at: Iterable[int]) -> Seams:
+def measure(waveform: np.ndarray, at: Iterable[int], hop: int) -> Seams:
   """Compares the steps around some samples with all others.
 
   Args:
     waveform: float [S].
     at: First sample after each joint, where a frame of the codec begins.
+    hop: Samples of such a frame.
   """
   steps = np.abs(np.diff(waveform, prepend=waveform[:1]))
-  frames = np.arange(HOP, len(steps) - _REACH, HOP)
+  frames = np.arange(hop, len(steps) - _REACH, hop)
   largest = np.array([steps[s - _REACH : s + _REACH].max() for s in frames])
   joined = np.isin(frames, list(at))
   others = np.sort(largest[~joined])

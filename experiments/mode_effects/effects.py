@@ -39,7 +39,8 @@ def mixture(
 ) -> Figures:
   """Whether mixtures lie between their ends, nearer to the greater share.
 
-  Both of a pair count, each from its own ends.
+  The unit is the pair of texts; both mixtures of it count, each from its own
+  ends.
 
   Args:
     first: `first` (alone), `mix` (0.7 of it), `xim` (0.3 of it), `second`
@@ -47,12 +48,19 @@ def mixture(
     second: What the second text finds.
   """
   place = {name: own(first[name]) - own(second[name]) for name in first}
-  near = place['first'] - place['mix'], place['xim'] - place['second']
-  far = place['first'] - place['xim'], place['mix'] - place['second']
+  near = place['first'] - place['mix'] + place['xim'] - place['second']
+  far = place['first'] - place['xim'] + place['mix'] - place['second']
+  # Prompts p and p + P/2 are one pair of texts, each first once.
+  pairs = np.arange(len(near)) % (len(near) // 2)
+
+  def mean(values: np.ndarray) -> Interval:
+    return bootstrap.mean(bootstrap.unit_means(values, pairs)[0])
+
   return {
-    'nearer end above it': bootstrap.mean(np.mean(near, axis=0)),
-    'it above farther end': bootstrap.mean(np.mean(far, axis=0)),
-    '0.7 above 0.3': bootstrap.difference(place['mix'], place['xim']),
+    'nearer end above it': mean(near / 2),
+    'it above farther end': mean(far / 2),
+    '0.7 above 0.3': mean(place['mix'] - place['xim']),
+    'first above 0.7': mean(place['first'] - place['mix']),
   }
 
 

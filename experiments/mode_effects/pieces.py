@@ -6,7 +6,6 @@ describe; melodies of that split, hummed or whistled.
 
 import concurrent.futures
 import functools
-from collections.abc import Hashable, Mapping
 
 import numpy as np
 
@@ -27,6 +26,8 @@ class HeldOutPieces:
 
   Attributes:
     sample_rate: 24,000 Hz.
+    describe: See `Descriptions`.
+    attributes: See `Descriptions`.
   """
 
   sample_rate = SAMPLE_RATE
@@ -36,7 +37,8 @@ class HeldOutPieces:
     self._pieces = RenderedPieces(SPLIT, count, seed)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
       self._made = list(pool.map(self._render, range(count)))
-    self._descriptions = Descriptions(SPLIT, lambda i: self._made[i][1])
+    said = Descriptions(SPLIT, lambda i: self._made[i][1])
+    self.describe, self.attributes = said.describe, said.attributes
 
   def _render(self, i: int) -> tuple[np.ndarray, dict]:
     stretches, made = self._pieces.make(i)
@@ -63,22 +65,6 @@ class HeldOutPieces:
       num_samples = max(len(waveform) - start, 0)
     part = waveform[start : start + num_samples]
     return np.pad(part, (0, num_samples - len(part)))
-
-  def describe(
-    self,
-    i: int,
-    start_seconds: float,
-    end_seconds: float,
-    rng: np.random.Generator,
-  ) -> tuple[str, Mapping[str, Hashable]]:
-    """Writes a caption on a crop."""
-    return self._descriptions.describe(i, start_seconds, end_seconds, rng)
-
-  def attributes(
-    self, i: int, start_seconds: float, end_seconds: float
-  ) -> Mapping[str, Hashable]:
-    """States what is audible in a crop."""
-    return self._descriptions.attributes(i, start_seconds, end_seconds)
 
 
 @functools.lru_cache(1)

@@ -42,7 +42,9 @@ _PIECES = flags.DEFINE_integer(
   'pieces', 128, 'To render and choose prompts from.', *bounds.COUNT
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of music and model.', *bounds.SEED)
-_ONLY = flags.DEFINE_list('only', None, 'Effects; None: all.')
+_ONLY = flags.DEFINE_list(
+  'only', None, 'Effects, the others stay as --results has them; None: all.'
+)
 
 
 class Player:
@@ -234,7 +236,7 @@ def main() -> None:
       'pieces': _PIECES.value,
     }
   )
-  found: dict[str, Any] = {}
+  found = _found_before(model.bundle.sha256) if _ONLY.value else {}
   with KeptParts(out / 'kept', key) as keep:
     player = Player(model, asked, seed, keep, out)
     for name in _ONLY.value or EFFECTS:
@@ -251,6 +253,15 @@ def main() -> None:
     'effects': found,
   }
   atomic_file.write_text(_RESULTS.value, json.dumps(record, indent=1) + '\n')
+
+
+def _found_before(sha256: str) -> dict[str, Any]:
+  """Effects that --results has of the same bundle and seed."""
+  if not _RESULTS.value.is_file():
+    return {}
+  record = json.loads(_RESULTS.value.read_text())
+  same = record['bundle_sha256'], record['seed']
+  return record['effects'] if same == (sha256, _SEED.value) else {}
 
 
 def table(name: str, found: dict[str, dict[str, dict[str, float]]]) -> str:

@@ -49,7 +49,8 @@ class Pass:
     per_second: Runs for a second of music.
     flops: Of a run, all chips together.
     bytes: Of a run, read from the memory of one chip, at least.
-    link_seconds: That the interconnect needs in a run.
+    link_seconds: That the interconnect needs in a run; 0 where the program
+      is not compiled, as that which reads.
   """
 
   name: str
@@ -66,7 +67,7 @@ class Cost:
   Attributes:
     params: That lie on the chips.
     rows: Of a batch.
-    memory: Of a chip, of the largest program.
+    memory: Of a chip, of the program that draws or decodes.
     passes: All that runs.
   """
 

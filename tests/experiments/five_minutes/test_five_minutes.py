@@ -49,21 +49,21 @@ def _noise(seconds=4):
 def test_joints_like_other_places_are_in_their_middle():
   rng = np.random.default_rng(1)
   at = 480 * rng.permutation(np.arange(1, 190))[:60]
-  found = seams.measure(_noise(), at)
+  found = seams.measure(_noise(), at, 480)
   assert found.joints == 60 and 0.35 < found.place < 0.65
   assert found.largest <= found.largest_elsewhere
 
 
 def test_joints_of_a_held_tone_are_in_its_middle():
   tone = np.tile(_noise()[:480], 200)
-  assert seams.measure(tone, [4800, 48_000]).place == 0.5
+  assert seams.measure(tone, [4800, 48_000], 480).place == 0.5
 
 
 def test_a_click_is_heard():
   waveform, at = _noise(), [24_000, 48_000, 72_000]
   for sample in at:
     waveform[sample:] += 1.5 * (-1) ** (sample // 24_000)
-  found = seams.measure(waveform, at)
+  found = seams.measure(waveform, at, 480)
   assert found.largest > 1.2 > found.largest_elsewhere
   assert found.place == 1.0
 
@@ -71,7 +71,7 @@ def test_a_click_is_heard():
 def test_joints_are_where_windows_begin_to_add():
   predicted = types.SimpleNamespace(frame_rate=25.0, num_frames=250)
   layout = types.SimpleNamespace(predicted=predicted)
-  found = seams.joints({'semantic': layout}, 21.0)
+  found = seams.joints({'semantic': layout}, 21.0, 480)
   second = windows(525, 250)[1]
   assert found['semantic'][0] == (second.start + second.prefix) * 960
   assert found['blocks'] == list(range(24_000, 21 * 24_000, 24_000))
