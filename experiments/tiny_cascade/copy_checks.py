@@ -121,7 +121,6 @@ def copy_gates(
   rate = artifacts.bundle.contract.streams['semantic'].frame_rate
   records = artifacts.semantic_training
   training = [record.semantic for record in records]
-
   unseen = [record.semantic for record in artifacts.test.records]
 
   def measure(

@@ -45,7 +45,7 @@ def prepare(
   names = {} if mesh is None else flatten_dict(lm.abstract_params()['lm'])
   placed = {}
   for path, leaf in flatten_dict(dict(params['lm'])).items():
-    axes = getattr(names.get(path), 'names', ())
+    axes = getattr(names[path], 'names', ()) if names else ()
     if weights == 'bfloat16' and path[-1] == _KERNEL:
       placed[path] = _put(np.asarray(leaf, jnp.bfloat16), axes, mesh)
     elif weights == 'int8' and path[-1] == _KERNEL:
