@@ -5,7 +5,6 @@ The folder in which jax keeps compiled programs is repaired, or not used.
 
 import contextlib
 import ctypes
-import errno
 import logging as standard_logging
 import os
 import re
@@ -15,15 +14,14 @@ import warnings
 import zlib
 from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Any
 
 from musiclm_jax.contracts.terminal import printable
+from musiclm_jax.launch import dropped_errors
 
 CACHE_FOLDER = 'JAX_COMPILATION_CACHE_DIR'
 _ENTRY = re.compile(r'.+-[0-9a-f]{64}-cache')  # of the cache, as jax names them
 _ZSTD = b'\x28\xb5\x2f\xfd'
 _ACCELERATORS = ('accel*', 'vfio/[0-9]*', 'nvidia[0-9]*', 'kfd', 'dxg')
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Parameters of glibc's mallopt: (number in malloc.h, value).
 _MALLOC = {
   'mmap_threshold': (-3, 16 << 20),
@@ -47,7 +45,7 @@ def prepare(environment: MutableMapping[str, str]) -> None:
   if reason := open_cache(environment):
     environment['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
     print(printable(reason), file=sys.stderr, flush=True)
-  sys.unraisablehook = _hook_unraisable
+  dropped_errors.listen()
   standard_logging.getLogger('asyncio').addFilter(_is_news)
   # Said by libraries about each other; nothing a user can act on.
   warnings.filterwarnings('ignore', category=DeprecationWarning)
@@ -71,23 +69,8 @@ def keep_freed_memory() -> None:
       mallopt(parameter, value)
 
 
-def _hook_unraisable(unraisable: Any) -> None:
-  """Passes over what failed writes and reads leave behind.
-
-  Orbax's other, cancelled writes report to an event loop that is gone; the
-  failure itself has been raised.
-  """
-  error = unraisable.exc_value
-  if not (_is_full(error) or 'Event loop is closed' in str(error)):
-    sys.__unraisablehook__(unraisable)
-
-
-def _is_full(error: BaseException | None) -> bool:
-  return isinstance(error, OSError) and error.errno in _FULL_DISK
-
-
 def _is_news(record: standard_logging.LogRecord) -> bool:
-  """Passes over Orbax's other writes that failed, for the same reason.
+  """Passes over Orbax's other writes that failed: the failure was raised.
 
   Nobody asks for their exceptions, and asyncio says so when it pleases.
   """

@@ -189,6 +189,33 @@ def test_sigterm_before_the_first_step_asks_for_the_same_command(
   assert 'Traceback' not in err
 
 
+@pytest.mark.parametrize(('name', 'code'), [('SIGTERM', 75), ('SIGINT', 130)])
+def test_a_stop_that_falls_into_a_destructor_is_asked_again(name, code):
+  """Python drops what a destructor or a callback raises and goes on."""
+  program = f"""
+import os, signal, time
+from musiclm_jax import cli
+
+class Closing:
+  def __del__(self):
+    os.kill(os.getpid(), signal.{name})
+    time.sleep(0.01)
+
+def main():
+  Closing()
+  time.sleep(60)
+
+cli.run(main)
+"""
+  began = time.monotonic()
+  done = subprocess.run(
+    [sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True
+  )
+  assert done.returncode == code, done.stderr
+  assert time.monotonic() - began < 50
+  assert done.stderr == ('interrupted\n' if name == 'SIGINT' else '')
+
+
 @pytest.mark.soak
 def test_a_codec_killed_with_9_resumes_bit_for_bit(tmp_path):
   """Two optimizers, codebooks and the adversarial warm-up come back."""
