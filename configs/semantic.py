@@ -7,12 +7,10 @@
 fits a GPU, `tiny` two CPU cores.
 
 `--config.layout.melody=True` conditions it on a melody (App. C) after MuLan's
-tokens, from a token store that has it. Its windows are of 4 s: at `tiny` also
-give `--config.data.crop_seconds=4` or more.
+tokens, from a token store that has it.
 
-`tiny` reads crops of 2.4 s: a small model learns to follow the MuLan tokens
-from the tokens right after them, one in 250 of a crop of 10 s. Longer music
-comes out of windows.
+`tiny` reads whole crops of 10 s, with dropout: of crops of 2.4 s it learns
+nothing of what a prompt says. Longer music comes out of windows.
 """
 
 from ml_collections import ConfigDict
@@ -22,8 +20,9 @@ from musiclm_jax.configs.base import language_model
 # Laid over the sizes of all LMs, in `configs/base/language_model.py`.
 SIZES = {
   'tiny': {
-    'schedule': {'total_steps': 700, 'eval_every': 175},
-    'data': {'batch_size': 32, 'crop_seconds': 2.4},
+    'model': {'dropout_rate': 0.1},
+    'schedule': {'total_steps': 1600, 'eval_every': 400},
+    'data': {'batch_size': 8, 'crop_seconds': 10.0},
   },
   'small': {'data': {'crop_seconds': 30.0}},
   'paper': {'data': {'crop_seconds': 30.0}},

@@ -20,10 +20,11 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(ROOT / '.jax_cache'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
 
-# Tests compile much and compute little: without LLVM's optimisation, and with
-# the older emitters of fusions where there still are any, a cold cache costs
-# less than half of the time.
+# Tests compile much and compute little: without LLVM's optimisation, in one
+# part instead of 32, and with the older emitters of fusions where there still
+# are any, a cold cache costs less than half of the time.
 _FLAGS = '--xla_backend_optimization_level=0'
+_FLAGS += ' --xla_cpu_parallel_codegen_split_count=1'
 if tuple(map(int, version('jaxlib').split('.')[:2])) < (0, 12):
   _FLAGS += ' --xla_cpu_use_fusion_emitters=false'
 os.environ.setdefault('XLA_FLAGS', _FLAGS)

@@ -31,7 +31,7 @@ PINNED = {
   ('mulan', 'paper_ast'): ('adam', 5e-5, 1, 120_000, 5120, 10.0),
   ('mulan', 'tiny_minilm'): ('muon', 4e-3, 1, 120, 32, 10.0),
   ('melody', 'paper'): ('adam', 3e-4, 1, 100_000, 1024, 4.0),
-  ('semantic', 'tiny'): ('muon', 5e-3, 1, 700, 32, 2.4),
+  ('semantic', 'tiny'): ('muon', 5e-3, 1, 1600, 8, 10.0),
   ('coarse', 'tiny'): ('muon', 5e-3, 1, 2200, 8, 2.4),
   ('fine', 'tiny'): ('muon', 5e-3, 1, 700, 4, 1.6),
   ('semantic', 'small'): ('adamw', 1e-3, 1, 20_000, 64, 30.0),
@@ -42,7 +42,7 @@ PINNED = {
   ('parallel', 'paper'): ('adamw', 3e-4, 0, 1_000_000, 1024, 30.0),
 }
 DISTANCES = {
-  'semantic': {'tiny': 72, 'small': 762, 'paper': 762},
+  'semantic': {'tiny': 262, 'small': 762, 'paper': 762},
   'coarse': {'tiny': 552, 'small': 2262, 'paper': 2262},
   'fine': {'tiny': 972, 'small': 1212, 'paper': 1812},
 }

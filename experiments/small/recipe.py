@@ -131,6 +131,35 @@ SETTINGS = {
       'schedule.eval_every': 650,
     },
   ),
+  # Not shipped: what experiments/fast_decoding plays it with.
+  'parallel': (
+    'tiny',
+    {
+      'model.num_layers': 3,
+      'model.scan_unroll': 3,
+      'model.embed_dim': 192,
+      'model.num_heads': 3,
+      'loss.no_semantic_probability': 0.1,
+      'data.crop_seconds': 3.0,
+      'data.batch_size': 8,
+      'schedule.total_steps': 5000,
+      'schedule.eval_every': 500,
+    },
+  ),
+  'draft': (
+    'tiny',
+    {
+      'model.num_layers': 1,
+      'model.scan_unroll': 1,
+      'model.embed_dim': 64,
+      'model.num_heads': 1,
+      'model.mlp_dim': 256,
+      'data.crop_seconds': 3.0,
+      'data.batch_size': 8,
+      'schedule.total_steps': 3000,
+      'schedule.eval_every': 500,
+    },
+  ),
 }
 # Of all language models: what their tokens are.
 _LAYOUT = {
@@ -156,6 +185,7 @@ _STORES = {
 }
 # Which training is the first of a stage, in a folder of its own.
 _BEGUN_BY = {'soundstream': 'codec', 'semantic': 'first_semantic'}
+_DRAFT_OF = {'draft': 'coarse'}
 _FITTED = {'mulan_rvq': 'mulan', 'kmeans': 'w2v_bert', 'melody_rvq': 'melody'}
 # Of those in README.md one of low KAD that copies and stands still least.
 _SAMPLING = {
@@ -212,11 +242,15 @@ def _training(stage: str, out: Path) -> list[str]:
   goes_on_as = {first: stage for stage, first in _BEGUN_BY.items()}
   begins = stage in goes_on_as
   workdir = out / stage if begins else out / 'workdirs' / stage
+  if stage in _DRAFT_OF:
+    stage = _DRAFT_OF[stage]
+    workdir = out / 'drafts' / stage
+    changes = SETTINGS[stage][1] | changes
   first, stage = _BEGUN_BY.get(stage), goes_on_as.get(stage, stage)
   arguments = [f'--config=configs/{stage}.py:{size}', f'--workdir={workdir}']
   if first:
     arguments.append(f'--init_from={out / first}')
-  if stage in LANGUAGE_MODELS:
+  if stage in (*LANGUAGE_MODELS, 'parallel'):
     changes = _LAYOUT | changes
     tokens = 'semantic_tokens' if stage == 'semantic' else 'tokens'
     arguments.append(f'--tokens={out / tokens}')

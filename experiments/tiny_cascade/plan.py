@@ -35,7 +35,7 @@ _TRAININGS = {
   'kmeans': (('w2v_bert',), 40),
   'mulan': (('prepare',), 800),
   'mulan_rvq': (('mulan',), 90),
-  'semantic': (('tokenize',), 120),
+  'semantic': (('tokenize',), 370),
   'coarse': (('tokenize',), 800),
   'fine': (('tokenize',), 270),
 }

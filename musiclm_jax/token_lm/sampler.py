@@ -32,7 +32,8 @@ _COMPILER_OPTIONS = {
     'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT'
   }
 }
-_MAX_PARTS = 4  # of a crop, each with a program of its own
+# Parts of a crop have a program each: shorter ones save less than that costs.
+_MAX_PARTS, _LEAST_PART = 4, 512  # ids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,6 +240,6 @@ def sequence_sharding(
 
 def reaches(capacity: int) -> list[int]:
   """Ends of parts of the cache, of like length, the last one `capacity`."""
-  parts = max(1, min(_MAX_PARTS, capacity // _STEP))
+  parts = max(1, min(_MAX_PARTS, capacity // _LEAST_PART))
   size = math.ceil(capacity / parts / _STEP) * _STEP
   return [*range(size, capacity, size), capacity]

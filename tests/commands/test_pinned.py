@@ -50,7 +50,7 @@ TRAININGS = {
     'data.batch_size': 8,
     'data.crop_seconds': 2.0,
   },
-  'semantic': {'data.batch_size': 2},
+  'semantic': {'data.batch_size': 2, 'model.dropout_rate': 0.0},
   'coarse': {'data.batch_size': 2},
   'fine': {'data.batch_size': 2},
 }

@@ -92,7 +92,9 @@ def test_how_a_crop_is_cut_into_programs_changes_no_code(monkeypatch, size):
   """Mistake 37: another path in use than in training, with other results."""
   whole = sample('semantic')
   monkeypatch.setattr(sampling, '_STEP', size)
+  monkeypatch.setattr(sampling, '_LEAST_PART', size)
   sampler.cache_clear()
+  assert len(sampler('semantic')._reaches) == (2 if size == 8 else 1)
   np.testing.assert_array_equal(sample('semantic'), whole)
   sampler.cache_clear()
 
