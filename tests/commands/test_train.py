@@ -196,6 +196,8 @@ def test_a_stop_that_falls_into_a_destructor_is_asked_again(name, code):
 import os, signal, time
 from musiclm_jax import cli
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job ignores it
+
 class Closing:
   def __del__(self):
     os.kill(os.getpid(), signal.{name})
