@@ -10,7 +10,7 @@ fits a GPU, `tiny` two CPU cores.
 tokens, from a token store that has it.
 
 `tiny` reads whole crops of 10 s, with dropout: of crops of 2.4 s it learns
-nothing of what a prompt says. Longer music comes out of windows.
+less (`experiments/tiny_cascade/`). Longer music comes out of windows.
 """
 
 from ml_collections import ConfigDict
