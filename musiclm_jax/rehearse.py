@@ -70,6 +70,8 @@ def main() -> None:
     ownership.check_sealed(_JSON.value, 'rehearse', _OVERWRITE.value)
   from musiclm_jax.launch import devices
 
+  if _WEIGHTS.present and not _GENERATION.value:
+    raise UsageError('--weights is of making music: give --generation too')
   if _GENERATION.value and _TOPOLOGY.value is None:
     raise UsageError('--generation needs a slice, such as --topology=v5e-8')
   if _TOPOLOGY.value is None:

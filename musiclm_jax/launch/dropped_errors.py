@@ -11,10 +11,10 @@ import sys
 import threading
 from typing import Any
 
+from musiclm_jax.contracts.errors import STOPPED
+
 _AGAIN_SECONDS = 0.05  # until a signal that was dropped comes again
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# What the handlers raise of the signals that end a command.
-_SIGNALS = {SystemExit: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}
 
 
 def listen() -> None:
@@ -29,12 +29,21 @@ def _hear(dropped: Any) -> None:
   failure itself has been raised.
   """
   error = dropped.exc_value
-  if (number := _SIGNALS.get(dropped.exc_type)) is not None:
+  if number := _signal(error):
     again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
     again.daemon = True
     again.start()
   elif not (_is_full(error) or 'Event loop is closed' in str(error)):
     sys.__unraisablehook__(dropped)
+
+
+def _signal(error: BaseException | None) -> int:
+  """The signal whose handler raises such an error; 0: none."""
+  if isinstance(error, KeyboardInterrupt):
+    return signal.SIGINT
+  if isinstance(error, SystemExit) and error.code == STOPPED:
+    return signal.SIGTERM
+  return 0
 
 
 def _is_full(error: BaseException | None) -> bool:

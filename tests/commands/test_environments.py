@@ -188,6 +188,10 @@ def test_a_rehearsal_of_generation_without_a_slice_is_refused(call):
   assert_refused(
     call('rehearse', CONFIG, '--generation'), '--generation needs a slice'
   )
+  assert_refused(
+    call('rehearse', CONFIG, '--weights=float32'),
+    '--weights is of making music: give --generation too',
+  )
 
 
 @pytest.mark.parametrize('text', CONFIG_FILES)
