@@ -5,6 +5,11 @@
 Melodies are composed and rendered as they are asked for: there is no corpus to
 prepare. Leads in `unseen_leads` play in evaluation only, and there alone do
 they play.
+
+`tiny` and `small` compare pitches, so that a melody is the same in any key.
+`--config.model.pitch_classes=True --config.model.high_hz=3133.4
+--config.data.same_key=True` keeps its key instead, which language models of a
+few million parameters follow more easily (`experiments/small/`).
 """
 
 from ml_collections import ConfigDict
@@ -92,7 +97,7 @@ _UNSEEN_LEADS = (
   'choir',
 )
 _EVERY = {
-  'model': {'output_dim': 192, 'num_mels': 128},
+  'model': {'output_dim': 192, 'num_mels': 128, 'pitch_classes': False},
   # FaceNet's margin; the paper's is unknown.
   'loss': {'margin': 0.2, 'window_seconds': 4.0, 'window_hop_seconds': 3.0},
   'optimizer': {'melody': {**sections.PLAYER, 'b2': 0.98}},
@@ -101,6 +106,7 @@ _EVERY = {
     'voice_share': 0.25,
     'band_share': 0.5,
     'tempo_change': 0.2,
+    'same_key': False,  # up to octaves
     'crop_seconds': 4.0,
     'eval_batches': 2,
   },

@@ -61,7 +61,7 @@ _BEST_OF = flags.DEFINE_integer(
   'best_of', 1, 'Takes, of which the one stays that fits its prompt best.'
 )
 _MELODY = path_flags.DEFINE_path(
-  'melody', None, 'Sound file of a melody to play, of 4 s or more.'
+  'melody', None, 'Sound file of a melody to play.'
 )
 _SECONDS = flags.DEFINE_float('seconds', 10.0, 'Length, up to 3600.')
 _SEED = flags.DEFINE_integer(

@@ -37,7 +37,14 @@ _SEMANTIC = {
   'model.num_layers': 3,
   'model.embed_dim': 192,
   'model.num_heads': 3,
+  'model.dropout_rate': 0.0,  # below two epochs
+  'model.time_buckets': 64,  # by which it finds the melody of the moment
+  'model.time_peak': 5.0,
   'layout.melody': True,
+  'loss.no_melody_probability': 0.5,  # most music is asked for without one
+  'layout.melody_levels': 2,
+  'layout.melody_window_seconds': 0.4,
+  'layout.melody_hop_seconds': 0.2,
   'data.crop_seconds': 10.0,
   'data.batch_size': 16,
   'schedule.eval_every': 250,
@@ -96,8 +103,23 @@ SETTINGS = {
     },
   ),
   'kmeans': ('tiny', {'model.codebook_size': 512}),
-  'melody': ('tiny', {}),
-  'melody_rvq': ('tiny', {}),
+  # Note by note and in its key: of intervals in windows of 4 s the semantic
+  # stage has learned nothing.
+  'melody': (
+    'tiny',
+    {
+      'model.pitch_classes': True,
+      'model.high_hz': 3133.4,
+      'model.hop_length': 1200,
+      'model.segments': 2,
+      'loss.window_seconds': 0.4,
+      'loss.window_hop_seconds': 0.2,
+      'data.crop_seconds': 0.4,
+      'data.same_key': True,
+      'data.tempo_change': 0.1,
+    },
+  ),
+  'melody_rvq': ('tiny', {'model.num_levels': 2}),
   'first_semantic': ('tiny', _SEMANTIC | {'schedule.total_steps': 3000}),
   # It has learned to trust MuLan's tokens; now as far as a prompt's deserve:
   # text tokens are right in 59, 29, 15 % of the first levels.

@@ -8,6 +8,7 @@ import numpy as np
 
 from musiclm_jax.cascade.networks import Network
 from musiclm_jax.data.token_store import TokenRecord, TokenStore
+from musiclm_jax.token_lm.language_model import UNKNOWN
 
 _BATCH_SIZE = 16
 
@@ -23,13 +24,15 @@ def captioned_records(store: TokenStore, most: int) -> list[TokenRecord]:
 
 
 def open_nll(
-  network: Network, records: Sequence[TokenRecord]
+  network: Network, records: Sequence[TokenRecord], *, melody: bool = False
 ) -> Callable[[np.ndarray, int], float]:
   """Lets a language model score the first crop of each record.
 
   Args:
     network: Of the language model.
     records: N of them, as long as its crops or longer.
+    melody: Whether it hears their melody too, where it could do without: most
+      prompts come without one, and a melody tells some of what they say.
 
   Returns:
     A function of MuLan tokens int [N, L] and of how many of their levels are
@@ -41,6 +44,9 @@ def open_nll(
     if segment is not layout.mulan:
       rows = [getattr(record, segment.stream) for record in records]
       crops[segment.stream] = np.stack([r[: segment.num_frames] for r in rows])
+  can_do_without = network.config['loss'].get('no_melody_probability')
+  if 'melody' in crops and can_do_without and not melody:
+    crops['melody'] = np.full_like(crops['melody'], UNKNOWN)
   tokens = len(records) * layout.predicted.num_tokens
   nll = jax.jit(network.model.nll)
 

@@ -296,7 +296,7 @@ def _melodies(inputs: Inputs) -> Data:
   count, unseen = options.pop('tunes'), tuple(options.pop('unseen_leads'))
   shares = {
     name: options.pop(name)
-    for name in ('voice_share', 'band_share', 'tempo_change')
+    for name in ('voice_share', 'band_share', 'tempo_change', 'same_key')
   }
   seen = tuple(lead for lead in melody_takes.LEADS if lead not in unseen)
   if not (seen and unseen and set(unseen) <= set(melody_takes.LEADS)):

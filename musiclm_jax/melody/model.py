@@ -1,6 +1,7 @@
 """The melody network: waveform [B, S] of 4 s -> unit vector [B, 192].
 
-waveform -> log-mel [B, T, F], standardised by clip, or `Intervals`
+waveform -> log-mel [B, T, F], standardised by clip, or `Intervals`, or
+  `pitch_classes`
 -> one token a frame -> ViT [B, T, D] -> mean over each of P segments [B, P, D]
 -> linear -> unit vector
 
@@ -12,6 +13,9 @@ STFT -> bands evenly spaced in pitch [B, T, F] -> what stands out of the clip
 On this axis a transposition moves all frames alike, and a comparison of two of
 them does not see it. Pitch against pitch after pitch is the intervalgram of
 Walters, Ross & Lyon 2012.
+
+Pitch classes are what stays when a melody is moved by octaves, and its key
+with it: what music is to follow note by note.
 """
 
 import dataclasses
@@ -33,6 +37,7 @@ from musiclm_jax.nn.embedding import unit
 from musiclm_jax.nn.transformer import Tower
 
 _FLOOR = 0.03  # 30 dB below the loudest band of a clip
+_OCTAVE = 24  # bands of it that are folded: two a semitone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +90,37 @@ def salience(
   Returns:
     S / hop_length frames, each centred on its hop.
   """
+  x = _log_bands(waveform, window_length, hop_length, **bands)
+  return _below_1(jnp.maximum(standardise(x), 0.0))
+
+
+def pitch_classes(
+  waveform: Waveform, *, window_length: int, hop_length: int, **bands: Any
+) -> Spectrogram:
+  """Folds octaves of what is louder in a frame than its mean over the bands.
+
+  A note that is held through the whole clip stays.
+
+  Args:
+    waveform: Clips.
+    window_length: Of the spectrogram, in samples.
+    hop_length: Of the spectrogram, in samples.
+    **bands: As of `salience`, 24 bands an octave.
+
+  Returns:
+    S / hop_length frames of 24 bands, the first at `low_hz` and its octaves.
+  """
+  x = _log_bands(waveform, window_length, hop_length, **bands)
+  x = jnp.maximum(x - x.mean(axis=-1, keepdims=True), 0.0)
+  beyond = -x.shape[-1] % _OCTAVE
+  x = jnp.pad(x, ((0, 0), (0, 0), (0, beyond)))
+  return _below_1(x.reshape(*x.shape[:2], -1, _OCTAVE).sum(axis=2))
+
+
+def _log_bands(
+  waveform: Waveform, window_length: int, hop_length: int, **bands: Any
+) -> Spectrogram:
+  """Logarithms of bands in pitch, of clips at any level."""
   x = spectrogram.magnitudes(
     centre_on_hops(waveform, window_length, hop_length),
     spectrogram.pitch_filterbank,
@@ -93,8 +129,11 @@ def salience(
     **bands,
   )
   loudest = x.max(axis=(1, 2), keepdims=True)
-  x = jnp.log(jnp.maximum(x / jnp.maximum(loudest, 1e-9), _FLOOR))
-  x = jnp.maximum(standardise(x), 0.0)
+  return jnp.log(jnp.maximum(x / jnp.maximum(loudest, 1e-9), _FLOOR))
+
+
+def _below_1(x: Spectrogram) -> Spectrogram:
+  """Gives frames norm 1 at most, and less where little stands out."""
   squares = jnp.square(x).sum(axis=-1, keepdims=True)
   return x / (1.0 + jnp.sqrt(squares + 1e-9))
 
@@ -156,6 +195,7 @@ class MelodyViT(Tower):
     high_hz: Upper end of the bands.
     intervals: What makes tokens of the bands; None reads log-mel frames, as
       the paper does.
+    pitch_classes: Whether frames of `pitch_classes` are read instead.
     segments: P, equal parts of the clip.
   """
 
@@ -171,6 +211,7 @@ class MelodyViT(Tower):
   low_hz: float = 60.0
   high_hz: float = 4000.0
   intervals: Intervals | None = None
+  pitch_classes: bool = False
   segments: int = 1
 
   @nn.compact
@@ -220,8 +261,17 @@ class MelodyViT(Tower):
       'low_hz': self.low_hz,
       'high_hz': self.high_hz,
     }
+    octaves = math.log2(self.high_hz / self.low_hz)
+    if self.pitch_classes:
+      if not math.isclose(self.num_mels - 1, _OCTAVE * octaves, abs_tol=0.1):
+        raise UsageError(
+          f'{self.num_mels} bands from {self.low_hz} to {self.high_hz} Hz are '
+          f'not {_OCTAVE} an octave: set config.model.high_hz to '
+          f'{self.low_hz * 2 ** ((self.num_mels - 1) / _OCTAVE):.1f}'
+        )
+      return pitch_classes(waveform, num_bands=self.num_mels, **window)
     if self.intervals:
-      semitones = 12.0 * math.log2(self.high_hz / self.low_hz)
+      semitones = 12.0 * octaves
       return self.intervals(
         salience(waveform, num_bands=self.num_mels, **window),
         frame_rate=SAMPLE_RATE / self.hop_length,

@@ -5,6 +5,7 @@ numbers and becomes a matrix (`toeplitz`) only where a block of queries needs
 it: neither [H, T, T] nor a scatter in its gradient is ever made.
 """
 
+import functools
 import math
 
 import flax.struct
@@ -93,7 +94,8 @@ class RelativeBias(nn.Module):
     gain: Multiplies the table, whose initial values are divided by it. Adam
       moves a parameter by about the learning rate a step: a run of hundreds
       of steps could not move a logit otherwise.
-    peak: Initial bias of every second head at distance 0.
+    peak: Initial bias of every second head at short distances.
+    peak_reach: How many distances from 0 on are short.
   """
 
   num_heads: int
@@ -102,6 +104,7 @@ class RelativeBias(nn.Module):
   bidirectional: bool
   gain: float = 1.0
   peak: float = 0.0
+  peak_reach: int = 1
 
   @nn.compact
   def __call__(self, length: int) -> Array:
@@ -109,12 +112,19 @@ class RelativeBias(nn.Module):
 
     Entry k belongs to the distance length - 1 - k, query minus key.
     """
+    bucket = functools.partial(
+      relative_bucket,
+      num_buckets=self.num_buckets,
+      max_distance=self.max_distance,
+      bidirectional=self.bidirectional,
+    )
     spread = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
 
     def init(rng, shape):
       table = spread(rng, shape)
       if self.peak:
-        table = table.at[0, ::2].set(self.peak)
+        near = np.unique(bucket(np.arange(self.peak_reach)))
+        table = table.at[near, ::2].set(self.peak)
       return table / self.gain
 
     table = parameter(
@@ -124,12 +134,7 @@ class RelativeBias(nn.Module):
       (self.num_buckets, self.num_heads),
       (None, 'heads'),
     )
-    buckets = relative_bucket(
-      np.arange(length - 1, -length, -1),
-      num_buckets=self.num_buckets,
-      max_distance=self.max_distance,
-      bidirectional=self.bidirectional,
-    )
+    buckets = bucket(np.arange(length - 1, -length, -1))
     return self.gain * table[buckets].T
 
 

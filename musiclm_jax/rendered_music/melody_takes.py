@@ -68,6 +68,7 @@ class Variety:
     voice_share: How often a voice takes it, which is then alone.
     band_share: How often a lead has a band.
     tempo_change: Greatest change of the tempo as a share of it.
+    same_key: Whether takes keep the key of the score, up to octaves.
   """
 
   leads: tuple[str, ...] = LEADS
@@ -75,6 +76,7 @@ class Variety:
   voice_share: float = 0.25
   band_share: float = 0.5
   tempo_change: float = 0.2
+  same_key: bool = False
 
   def __post_init__(self):
     """Refuses unknown names and shares out of range.
@@ -210,7 +212,7 @@ def perform(
     return rows
 
   melody = played(composed.notes, 0, 0.02 if sings else 0.006)
-  shift = _transposition(melody, player, rng)
+  shift = _transposition(melody, player, variety.same_key, rng)
   melody[:, 2] += shift
   if sings:
     mix = voice.sing(melody, player, num_samples, rng)
@@ -283,15 +285,16 @@ def _choose_band(
 
 
 def _transposition(
-  notes: np.ndarray, player: Player, rng: np.random.Generator
+  notes: np.ndarray, player: Player, same_key: bool, rng: np.random.Generator
 ) -> int:
   """Key and octave at once: any shift at which the notes suit the player."""
+  step = 12 if same_key else 1
   pitches = notes[:, 2] if len(notes) else np.array([60.0])
   lowest, highest = pitches.min(), pitches.max()
   least, most = round(player.low - lowest), round(player.high - highest)
-  if least > most:  # wider than the player's register: about its middle
-    return (least + most) // 2
-  return int(rng.integers(least, most + 1))
+  if -(-least // step) > most // step:  # none: about the register's middle
+    return round((least + most) // 2 / step) * step
+  return step * int(rng.integers(-(-least // step), most // step + 1))
 
 
 def _record(dry: np.ndarray, rng: np.random.Generator) -> np.ndarray:

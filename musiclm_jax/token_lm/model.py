@@ -17,7 +17,7 @@ from musiclm_jax.nn.attention import Cache
 from musiclm_jax.nn.einsum import parameter
 from musiclm_jax.nn.relative_bias import RelativeBias, RowBias, toeplitz
 from musiclm_jax.nn.transformer import Transformer
-from musiclm_jax.token_lm.layout import Layout
+from musiclm_jax.token_lm.layout import TICK_RATE, Layout
 
 
 class TokenLM(nn.Module):
@@ -63,6 +63,7 @@ class TokenLM(nn.Module):
         bidirectional=True,
         gain=self.transformer.relative_gain,
         peak=self.time_peak,
+        peak_reach=self._reach,
       )
 
   def __call__(
@@ -113,6 +114,12 @@ class TokenLM(nn.Module):
       cache=cache,
       deterministic=deterministic,
     )
+
+  @property
+  def _reach(self) -> int:
+    """Ticks that the shortest frame of what conditions it lasts."""
+    rates = [s.frame_rate for s in self.layout.segments[:-1]]
+    return max(round(TICK_RATE / max(rates)), 1) if any(rates) else 1
 
   @property
   def _num_ticks(self) -> int:

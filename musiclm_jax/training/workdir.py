@@ -56,6 +56,8 @@ _ADDED = {
   'loss.waveform_until_adversarial': False,
   'loss.relative_features': False,
   'loss.frozen_codes': False,
+  'model.pitch_classes': False,
+  'data.same_key': False,
 }
 _HOW = {
   ('training', 'accumulation'),

@@ -67,6 +67,13 @@ def test_tempo_changes_stay_within_their_limit(pairs):
     assert all(abs(take.bpm / bpm - 1) <= 0.2 for take in pair)
 
 
+def test_takes_can_keep_their_key():
+  variety = melody_takes.Variety(same_key=True)
+  shifts = {t.transpose for i in range(10) for t in _pair(i, variety=variety)}
+  assert len(shifts) > 2
+  assert {shift % 12 for shift in shifts} == {0}
+
+
 def test_the_same_seed_and_index_give_the_same_samples(pairs):
   for one, again in zip(pairs[3], _pair(3), strict=True):
     np.testing.assert_array_equal(one.waveform, again.waveform)

@@ -159,6 +159,23 @@ def test_a_window_has_the_time_of_its_beginning():
 
 
 @pytest.mark.parametrize('stage', STAGES)
+def test_half_of_the_heads_begin_at_the_window_that_sounds(stage):
+  """All through a window; beside semantic tokens at their own time alone."""
+  task, params = made(stage)
+  bias = np.asarray(
+    task.lm.model.apply(
+      {'params': params['lm']}, method=lambda lm: lm.time_bias(10)
+    )
+  )
+  assert bias.shape == (2, 19)
+  peaked = {9 - k for k in np.flatnonzero(np.abs(bias[0] - 2.0) < 1e-6)}
+  lasts = {'semantic': {0, 1, 2}, 'coarse': {0}}[stage]
+  assert lasts <= peaked and 3 + len(lasts) not in peaked
+  assert min(peaked) == 0, 'what comes later is not looked at'
+  assert (np.abs(bias[1] - 2.0) > 1e-3).all()
+
+
+@pytest.mark.parametrize('stage', STAGES)
 def test_the_melody_moves_the_logits_unless_it_is_masked(stage):
   batch, other = make_batch(), make_batch(seed=1)
   logits = logits_of(stage)

@@ -190,6 +190,8 @@ def test_a_config_may_leave_out_a_player_that_it_named_once(tmp_path):
     ('model.attention_seconds', None, 2.0),
     ('model.feature_depth', None, 0),
     ('loss.frozen_codes', False, True),
+    ('model.pitch_classes', False, True),
+    ('data.same_key', False, True),
   ],
 )
 def test_a_field_that_a_later_release_added_had_its_default(
