@@ -44,8 +44,8 @@ def open_nll(
     if segment is not layout.mulan:
       rows = [getattr(record, segment.stream) for record in records]
       crops[segment.stream] = np.stack([r[: segment.num_frames] for r in rows])
-  can_do_without = network.config['loss'].get('no_melody_probability')
-  if 'melody' in crops and can_do_without and not melody:
+  without = 'melody' in crops and not melody
+  if without and network.config['loss'].get('no_melody_probability'):
     crops['melody'] = np.full_like(crops['melody'], UNKNOWN)
   tokens = len(records) * layout.predicted.num_tokens
   nll = jax.jit(network.model.nll)

@@ -1,16 +1,18 @@
 """The number of MuLan levels is chosen where it helps held-out music."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from musiclm_jax.cascade import bundle_card
+from musiclm_jax.cascade import bundle_card, held_out_nll
 from musiclm_jax.cascade.bundling import choose_mulan_levels
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.token_store import TokenRecord
+from musiclm_jax.token_lm.layout import make_layout
 
 
 class Store:
@@ -80,6 +82,48 @@ def test_the_card_says_whether_prompts_are_heard(tiny, levels):
 
 def test_the_real_model_gives_a_legal_number(tiny):
   assert 0 <= choose_mulan_levels(tiny.networks['semantic'], Store()) <= 12
+
+
+@pytest.mark.parametrize(
+  ('share', 'melody', 'heard'),
+  [(0.25, False, False), (0.25, True, True), (0.0, False, True)],
+)
+def test_a_prompt_is_weighed_without_the_melody_that_can_be_left_out(
+  share, melody, heard
+):
+  layout = make_layout(
+    'semantic',
+    crop_seconds=0.8,
+    mulan_levels=12,
+    mulan_codebook_size=16,
+    semantic_codebook_size=16,
+    semantic_frame_rate=25.0,
+    acoustic_levels=4,
+    acoustic_codebook_size=16,
+    acoustic_frame_rate=50.0,
+    coarse_levels=2,
+    melody=True,
+    melody_levels=2,
+    melody_window_seconds=0.4,
+    melody_hop_seconds=0.2,
+  )
+
+  def nll(params, collections, batch, levels):
+    cost = jnp.where((batch['melody'] >= 0).all(), 1.0, 2.0)
+    return jnp.broadcast_to(cost, batch['semantic'].shape)
+
+  network = SimpleNamespace(
+    model=SimpleNamespace(layout=layout, nll=nll),
+    config={'loss': {'no_melody_probability': share}},
+    params={},
+    collections={},
+  )
+  records = [
+    dataclasses.replace(Store().record(i), melody=np.zeros((3, 2), np.int32))
+    for i in range(4)
+  ]
+  score = held_out_nll.open_nll(network, records, melody=melody)
+  assert score(np.zeros((4, 12), np.int32), 3) == (1.0 if heard else 2.0)
 
 
 def test_a_store_without_captions_is_refused(tiny):
