@@ -3,7 +3,7 @@
 from musiclm_jax.token_lm.layout import make_layout
 
 
-def small_layout(stage, crop_seconds):
+def small_layout(stage, crop_seconds, **melody):
   """One of 12 x 16 MuLan, 16 semantic and 4 x 16 acoustic codes."""
   return make_layout(
     stage,
@@ -16,4 +16,5 @@ def small_layout(stage, crop_seconds):
     acoustic_codebook_size=16,
     acoustic_frame_rate=50.0,
     coarse_levels=2,
+    **melody,
   )

@@ -292,9 +292,10 @@ def _transposition(
   pitches = notes[:, 2] if len(notes) else np.array([60.0])
   lowest, highest = pitches.min(), pitches.max()
   least, most = round(player.low - lowest), round(player.high - highest)
-  if -(-least // step) > most // step:  # none: about the register's middle
+  first, last = -(-least // step), most // step
+  if first > last:  # none: about the register's middle
     return round((least + most) // 2 / step) * step
-  return step * int(rng.integers(-(-least // step), most // step + 1))
+  return step * int(rng.integers(first, last + 1))
 
 
 def _record(dry: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -32,7 +32,8 @@ class TokenLM(nn.Module):
       distance in tokens changes along the crop, so that the T5 bias cannot
       say which semantic token belongs to an acoustic one, and a small model
       does not find it out.
-    time_peak: Initial value of that bias at equal time in every second head:
+    time_peak: Initial value of that bias in every second head at equal time,
+      all through the shortest frame of what conditions:
       these heads begin by reading the tokens of the time they predict.
     embedding_scale: Standard deviation of the initial input table.
   """

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_layouts import small_layout
 
 from musiclm_jax.cascade import bundle_card, held_out_nll
 from musiclm_jax.cascade.bundling import choose_mulan_levels
 from musiclm_jax.cascade.sampling import SamplingConfig
 from musiclm_jax.contracts.errors import UsageError
 from musiclm_jax.data.token_store import TokenRecord
-from musiclm_jax.token_lm.layout import make_layout
 
 
 class Store:
@@ -91,17 +91,9 @@ def test_the_real_model_gives_a_legal_number(tiny):
 def test_a_prompt_is_weighed_without_the_melody_that_can_be_left_out(
   share, melody, heard
 ):
-  layout = make_layout(
+  layout = small_layout(
     'semantic',
-    crop_seconds=0.8,
-    mulan_levels=12,
-    mulan_codebook_size=16,
-    semantic_codebook_size=16,
-    semantic_frame_rate=25.0,
-    acoustic_levels=4,
-    acoustic_codebook_size=16,
-    acoustic_frame_rate=50.0,
-    coarse_levels=2,
+    0.8,
     melody=True,
     melody_levels=2,
     melody_window_seconds=0.4,
