@@ -11,6 +11,8 @@ convolution each. Its optimizer and its batch are those of the other LMs.
 
 `--config.loss.no_semantic_probability=0.1` leaves out what conditions it in a
 share of the examples, so that guidance pushes towards semantic tokens.
+`--config.loss.first_level_probability=0.5` asks half of the examples for the
+first level, which takes 16 rounds of decoding where the others have one each.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +21,10 @@ from musiclm_jax.configs.base import language_model
 
 
 def _loss(no_semantic_probability: float) -> dict[str, float]:
-  return {'no_semantic_probability': no_semantic_probability}
+  return {
+    'no_semantic_probability': no_semantic_probability,
+    'first_level_probability': 0.0,
+  }
 
 
 # Laid over the sizes of all LMs, in `configs/base/language_model.py`.

@@ -41,7 +41,9 @@ _MAX_PIECES = flags.DEFINE_integer(
   *bounds.COUNT,
 )
 _MIN_DBFS = flags.DEFINE_float(
-  'min_dbfs', -50.0, 'Softer crops are left out; -120 keeps all.'
+  'min_dbfs',
+  -50.0,
+  'Softer crops, beginnings and ends of pieces are left out; -120 keeps all.',
 )
 _SPLITS = flags.DEFINE_list(
   'splits', ['train', 'validation', 'test'], 'Splits to make.'

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ from musiclm_jax.dsp.level import rms_dbfs
 
 CAPTIONS_PER_CROP = 4
 _GRID_SECONDS = 1 / SEMANTIC_FRAME_RATE
+_LOOKED_AT = 250  # frames at once, where a piece begins or ends to sound
 Report = Callable[[str], None]
 
 
@@ -48,8 +49,9 @@ class Cutting:
     hop_seconds: From one crop of a piece to the next; None: no overlap.
     batch_size: Crops that go through the networks at once.
     max_pieces: Most pieces, the first ones of a split; None takes all.
-    min_dbfs: Softer crops are left out, none at -120: an LM that has learned
-      silence falls into it, and each silent token keeps it there.
+    min_dbfs: Softer crops, beginnings and ends of pieces are left out, none at
+      -120: an LM that has learned silence falls into it, and each silent token
+      keeps it there.
   """
 
   crop_seconds: float
@@ -219,8 +221,8 @@ class SplitTokenizer:
     """
     cutting = self.cutting
     pieces = range(len(self.source))[: cutting.max_pieces]
-    starts = [self._starts(i) for i in pieces]
-    if not any(starts):
+    most = [len(self._starts(0.0, self._seconds(i))) for i in pieces]
+    if not any(most):
       raise UsageError(
         f'no piece of the {self.split} split has the '
         f'{cutting.crop_seconds / 2:g} s that half a crop needs: use longer '
@@ -239,29 +241,58 @@ class SplitTokenizer:
     shards = range(process_index, plan.num_shards, process_count)
     writer.remove_stale(origins, shards, self.code, self.report)
     missing = writer.missing(process_index, process_count)
-    total = sum(len(starts[i]) for s in missing for i in plan.shard_pieces(s))
+    total = sum(most[i] for s in missing for i in plan.shard_pieces(s))
     # Where nothing is left to do there is nothing to show.
     shown = self.progress if total else None
     meter = Meter(self.split, total, 'crops', shown)
     given, written = 0, 0
     for shard in missing:
+      pieces = [i for i in plan.shard_pieces(shard) if most[i]]
       crops = [
-        Crop(i, start) for i in plan.shard_pieces(shard) for start in starts[i]
+        Crop(i, s) for i in pieces for s in self._starts(*self._heard(i))
       ]
-      given += len(crops)
+      possible = sum(most[i] for i in pieces)
+      given += possible
       made_of = ShardOrigins(
         {plan.pieces[i]: origins.of(i) for i in plan.shard_pieces(shard)},
         self.code,
       )
       with writer.begin(shard, made_of) as kept:
         written += writer.write(shard, self._records(crops, meter, kept))
-    return LeftOut(sum(not some for some in starts), given - written)
+      meter.advance(possible - len(crops), skipped=True)
+    return LeftOut(most.count(0), given - written)
 
-  def _starts(self, piece: int) -> list[float]:
-    seconds = self.source.num_samples(piece) / self.source.sample_rate
-    return crop_starts(
-      seconds, self.cutting.crop_seconds, self.cutting.hop, _GRID_SECONDS
+  def _seconds(self, piece: int) -> float:
+    return self.source.num_samples(piece) / self.source.sample_rate
+
+  def _starts(self, begin: float, end: float) -> list[float]:
+    """Places crops between two times of a piece, in seconds."""
+    cutting = self.cutting
+    starts = crop_starts(
+      end - begin, cutting.crop_seconds, cutting.hop, _GRID_SECONDS
     )
+    return [round(begin + start, 6) for start in starts]
+
+  def _heard(self, piece: int) -> tuple[float, float]:
+    """From when to when a piece is loud enough, in seconds on the grid."""
+    size = round(_GRID_SECONDS * self.source.sample_rate)
+    count = self.source.num_samples(piece) // size
+
+    def loud(first: int) -> np.ndarray:
+      frames = min(_LOOKED_AT, count - first)
+      read = self.source.read(piece, first * size, frames * size)
+      levels = rms_dbfs(read.reshape(frames, size))
+      return first + np.flatnonzero(levels >= self.cutting.min_dbfs)
+
+    def nearest(blocks: Iterable[int], index: int) -> int | None:
+      found = (loud(first) for first in blocks)
+      return next((some[index] for some in found if len(some)), None)
+
+    blocks = range(0, count, _LOOKED_AT)
+    begin, last = nearest(blocks, 0), nearest(reversed(blocks), -1)
+    if begin is None:
+      return 0.0, 0.0
+    return float(begin * _GRID_SECONDS), float((last + 1) * _GRID_SECONDS)
 
   def _records(
     self, crops: list[Crop], meter: Meter, kept: KeptParts

@@ -62,7 +62,7 @@ CONFIG: Mapping[str, Bounds] = {
   **_of_all(
     'noise_probability other_window_probability all_levels_probability '
     'no_levels_probability no_melody_probability no_semantic_probability '
-    'wrong_level_probability '
+    'wrong_level_probability first_level_probability '
     'mask_probability band_share voice_share '
     'tempo_change dropout_rate quantizer_dropout frame_mask '
     'band_mask adversarial_start adversarial_warmup contrastive_only '

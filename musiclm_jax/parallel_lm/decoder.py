@@ -2,8 +2,9 @@
 
 Level by level, the coarse ones first (SoundStorm section 3.3): a level takes
 some rounds, in each of which all its missing codes are drawn at once and those
-stay that the LM is surest of; the others are drawn again with these known. All
-is one loop with one pass of the LM a round, whatever is known already.
+stay that the LM is surest of; the others are drawn again with these known. The
+last round of a level, the only one of most, takes the likeliest codes. All is
+one loop with one pass of the LM a round, whatever is known already.
 """
 
 import dataclasses
@@ -124,7 +125,7 @@ class ParallelDecoder:
       known: [B, T, Q], `UNKNOWN` in all levels of a frame that is to be drawn;
         others stay as they are.
       keys: One a row [B]; a row depends on its own alone.
-      sampling: How to draw.
+      sampling: How to draw, but for the last round of each level.
 
     Returns:
       Codes [B, T, Q].
@@ -151,6 +152,8 @@ class ParallelDecoder:
       before = jnp.take(codes, level, axis=2)
       fold = jax.vmap(jax.random.fold_in, (0, None))
       drawn, sureness = _draw(fold(keys, number), logits, noise, sampling)
+      ends = share == 0.0
+      drawn = jnp.where(ends, logits.argmax(axis=2), drawn)
       sureness = jnp.where(before < 0, sureness, jnp.inf)
       left = jnp.floor(share * missing).astype(int)[:, None]
       rank = sureness.argsort(axis=1).argsort(axis=1)  # the least sure first

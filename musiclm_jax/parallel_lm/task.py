@@ -54,6 +54,9 @@ class ParallelTask:
     no_levels_probability: See `TokenLMTask`.
     no_semantic_probability: See `TokenLMTask`.
     wrong_level_probability: See `TokenLMTask`.
+    first_level_probability: Of an example to be about the first level, which
+      takes most rounds of decoding; in what remains all levels are as likely.
+      0.0 is the paper.
   """
 
   decoder: ParallelDecoder
@@ -61,6 +64,7 @@ class ParallelTask:
   no_levels_probability: float = 0.0
   no_semantic_probability: float = 0.0
   wrong_level_probability: float = 0.0
+  first_level_probability: float = 0.0
 
   def init(self, rng: PRNGKey, batch: Batch) -> tuple[Params, Collections]:
     """Makes `{'lm': …}` from the layout; see `Task`."""
@@ -151,11 +155,15 @@ class ParallelTask:
       draws = jax.random.uniform(jax.random.fold_in(rng, 3), kept.shape)
       free = draws < self.no_semantic_probability
       batch, kept = without_semantic(batch, free), jnp.where(free, 0, kept)
+    level = jax.random.randint(level_rng, (rows,), 0, codes.shape[2])
+    if self.first_level_probability:
+      draws = jax.random.uniform(jax.random.fold_in(rng, 5), (rows,))
+      level = jnp.where(draws < self.first_level_probability, 0, level)
     asked, logits, right = self._asked(
       params,
       self.decoder.conditioning(batch, num_mulan_levels=kept),
       codes,
-      jax.random.randint(level_rng, (rows,), 0, codes.shape[2]),
+      level,
       jax.random.split(mask_rng, rows),
       deterministic=False,
       rngs={'dropout': dropout_rng},

@@ -45,6 +45,7 @@ _ADDED = {
   'layout.semantic': True,
   'loss.no_semantic_probability': 0.0,
   'loss.wrong_level_probability': 0.0,
+  'loss.first_level_probability': 0.0,
   'data.mark_true_pairs': False,
   'loss.split_share': 0.0,
   'model.attention_seconds': None,

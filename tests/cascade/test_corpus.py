@@ -139,6 +139,29 @@ def test_soft_crops_teach_silence_and_are_left_out(tiny, tmp_path):
   assert (events[-1].done, events[-1].total) == (5, 5)
 
 
+def test_silence_at_both_ends_of_a_piece_is_no_music(
+  tiny, tmp_path, monkeypatch
+):
+  """Renderers and recordings end in it: every last crop would teach to stop."""
+  ramp = Ramp.read
+
+  def read(self, i, start=0, num_samples=None):
+    seconds = np.arange(start, start + num_samples) / self.sample_rate
+    heard = (seconds >= 0.9) & (seconds < self.seconds[i] - 0.5)
+    silent = 1e-4 * np.sin(400 * seconds)
+    return np.where(heard, ramp(self, i, start, num_samples), silent)
+
+  monkeypatch.setattr(Ramp, 'read', read)
+  _, left_out, events = tokenize(tmp_path, tiny, min_dbfs=-50.0)
+  store = TokenStore(tmp_path, 'train')
+  found = [store.record(i) for i in range(len(store))]
+  starts = {(r.piece_id, r.start_seconds) for r in found}
+  # 0.88 to 3.4 s of piece 2, 0.88 to 4.52 s of piece 3; little of piece 1.
+  assert starts == {('piece 2', 0.88), ('piece 3', 0.88), ('piece 3', 2.52)}
+  assert left_out == LeftOut(short_pieces=1, soft_crops=2)
+  assert (events[-1].done, events[-1].total) == (5, 5)
+
+
 def test_tokens_of_another_level_are_not_mixed(tiny, tmp_path):
   tokenize(tmp_path, tiny)
   with pytest.raises(UsageError, match='with min_dbfs'):
@@ -210,12 +233,12 @@ def test_a_corpus_of_snippets_is_refused(tiny, tmp_path):
 def test_an_interrupted_shard_goes_on_with_the_crops_it_has(
   tiny, tmp_path, split
 ):
-  tokenize(tmp_path / 'whole', tiny, split, min_dbfs=5.0)
+  tokenize(tmp_path / 'whole', tiny, split)
   first, again = Echo(), Echo()
   first.dies_at = 2
   with pytest.raises(KeyboardInterrupt):
-    tokenize(tmp_path / 'cut', tiny, split, min_dbfs=5.0, echo=first)
-  tokenize(tmp_path / 'cut', tiny, split, min_dbfs=5.0, echo=again)
+    tokenize(tmp_path / 'cut', tiny, split, echo=first)
+  tokenize(tmp_path / 'cut', tiny, split, echo=again)
   assert again.calls == 1, 'of two batches one was kept'
   whole, cut = (
     {p.name: p.read_bytes() for p in (tmp_path / x / split).iterdir()}

@@ -184,3 +184,22 @@ def test_what_conditions_can_be_left_out_in_training(left_out):
     loss(params, {}, read, jax.random.key(0), 0)[0] for read in (batch, changed)
   )
   assert one == other
+
+
+@pytest.mark.parametrize('share', [0.0, 0.5, 1.0])
+def test_a_share_of_the_examples_is_about_the_first_level(share):
+  """The gradient of a level's output is that of the examples about it."""
+  task, params = made(first_level_probability=share)
+  batch = make_batch()
+
+  def about_first(rng):
+    loss = lambda p: task.losses()['lm'](p, {}, batch, rng, 0)[0]
+    gradient = jax.grad(loss)(params)['lm']['output']
+    return jnp.abs(gradient).sum(axis=(1, 2)) > 0
+
+  keys = jax.random.split(jax.random.key(0), 200)
+  learned = np.asarray(jax.jit(jax.vmap(about_first))(keys))
+  # No example of a batch is about a level, all levels but the first alike.
+  expected = np.full(Q, (1 - (1 - share) / Q) ** B)
+  expected[0] = ((1 - share) * (1 - 1 / Q)) ** B
+  np.testing.assert_allclose(1 - learned.mean(axis=0), expected, atol=0.1)

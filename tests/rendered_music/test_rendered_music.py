@@ -145,6 +145,22 @@ def test_part_sounds_the_same_whatever_was_played_before():
     np.testing.assert_array_equal(alone, after)
 
 
+@pytest.mark.parametrize('program', [0, 24, 56, 80])
+def test_nothing_sounds_that_is_not_in_the_notes(program):
+  """What makes the synthesizer go on to the end is not heard."""
+  note = np.array([[0.5, 0.3, 64, 90]])
+  sound = synthesis.render(note, program, False, 4 * SAMPLE_RATE)
+  assert np.abs(sound[: SAMPLE_RATE // 2]).max() == 0
+  assert np.abs(sound[3 * SAMPLE_RATE :]).max() < 1e-3
+
+
+@pytest.mark.parametrize('index', PLAYED)
+def test_a_piece_has_rung_out_at_its_end(index):
+  _, played = _played(index)
+  last = played.waveform[-SAMPLE_RATE // 5 :]
+  assert np.abs(last).max() < 0.01 * np.abs(played.waveform).max()
+
+
 @pytest.mark.parametrize('index', PLAYED)
 def test_lead_is_audible_and_nothing_clips(index):
   _, played = _played(index)

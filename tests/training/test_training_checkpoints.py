@@ -185,6 +185,7 @@ def test_a_config_may_leave_out_a_player_that_it_named_once(tmp_path):
     ('layout.semantic', True, False),
     ('loss.no_semantic_probability', 0.0, 0.1),
     ('loss.wrong_level_probability', 0.0, 0.4),
+    ('loss.first_level_probability', 0.0, 0.5),
     ('data.mark_true_pairs', False, True),
     ('loss.split_share', 0.0, 0.25),
     ('model.attention_seconds', None, 2.0),
