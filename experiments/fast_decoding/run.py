@@ -50,7 +50,7 @@ _RESULTS = path_flags.DEFINE_path(
   'File of the figures.',
 )
 _PIECES = flags.DEFINE_integer(
-  'pieces', 128, 'To render and choose prompts from.', *bounds.COUNT
+  'pieces', 128, 'Rendered; 16 give each family a prompt.', *bounds.COUNT
 )
 _ROUNDS = flags.DEFINE_integer(
   'rounds', 5, 'Of each way, in turns, after one that compiles.', *bounds.COUNT

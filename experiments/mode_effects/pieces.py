@@ -6,6 +6,7 @@ describe; melodies of that split, hummed or whistled.
 
 import concurrent.futures
 import functools
+import math
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from musiclm_jax.rendered_music import melody_takes
 from musiclm_jax.rendered_music.descriptions import Descriptions
 
 SPLIT = 'test'
+_PIECES_A_PROMPT = 16  # of each family
 _HUM = melody_takes.Variety(voice_share=1.0, tempo_change=0.0)
 
 
@@ -71,6 +73,8 @@ class HeldOutPieces:
 def prompted(count: int, seed: int) -> tuple[Prompts, np.ndarray]:
   """Captions that name a lead family, and crops of 10 s that they describe.
 
+  More pieces bring more of each family.
+
   Args:
     count: Pieces to render.
     seed: Of music and captions.
@@ -79,7 +83,8 @@ def prompted(count: int, seed: int) -> tuple[Prompts, np.ndarray]:
     P prompts, by family, and waveforms [P, S].
   """
   split = CorpusSplit(HeldOutPieces(count, seed), store=None)
-  prompts = cascade_checks.choose_prompts(split, seed)
+  of_each = math.ceil(count / _PIECES_A_PROMPT)
+  prompts = cascade_checks.choose_prompts(split, seed, of_each)
   return prompts, np.stack([split.read(crop) for crop in prompts.crops])
 
 

@@ -39,7 +39,7 @@ _RESULTS = path_flags.DEFINE_path(
   'File of the figures.',
 )
 _PIECES = flags.DEFINE_integer(
-  'pieces', 128, 'To render and choose prompts from.', *bounds.COUNT
+  'pieces', 128, 'Rendered; 16 give each family a prompt.', *bounds.COUNT
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of music and model.', *bounds.SEED)
 _ONLY = flags.DEFINE_list(

@@ -162,9 +162,8 @@ SETTINGS = {
       'model.embed_dim': 192,
       'model.num_heads': 3,
       'loss.no_semantic_probability': 0.1,
-      'loss.first_level_probability': 0.5,  # 16 of 23 rounds of decoding
       'data.crop_seconds': 3.0,
-      'data.batch_size': 16,
+      'data.batch_size': 8,
       'schedule.total_steps': 5000,
       'schedule.eval_every': 500,
     },

@@ -46,7 +46,9 @@ def main() -> None:
       artifacts.demo, 'test', artifacts.test, artifacts.codec
     )
   )
-  prompts = cascade_checks.choose_prompts(artifacts.test, 0)
+  prompts = cascade_checks.choose_prompts(
+    artifacts.test, 0, cascade_checks.PROMPTS_PER_FAMILY
+  )
   for name in _ONLY.value or SETTINGS:
     made = cascade_checks.generate(
       artifacts, prompts, 0, **fields(*SETTINGS[name])

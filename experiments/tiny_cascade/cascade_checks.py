@@ -66,17 +66,18 @@ class Prompts:
     return [stated['lead_family'] for stated in self.stated]
 
 
-def choose_prompts(split: CorpusSplit, seed: int) -> Prompts:
-  """Held-out captions that state lead family and tempo.
+def choose_prompts(split: CorpusSplit, seed: int, of_each: int) -> Prompts:
+  """Held-out captions that state lead family and tempo, by family.
 
-  As many of each family. None asks for silence, which has no lead.
+  Of each family `of_each`, or as many as there are. None asks for silence,
+  which has no lead.
   """
   rng = np.random.default_rng([seed, 3])
   found: dict[str, list[tuple]] = {}
   for crop in split.crops(SECONDS, 3, 3 * len(split.source)):
     heard = split.attributes(crop)
     family = heard.get('lead_family')
-    if not family or len(found.get(family, ())) >= PROMPTS_PER_FAMILY:
+    if not family or len(found.get(family, ())) >= of_each:
       continue
     told = _telling_caption(split, crop, rng)
     if told:

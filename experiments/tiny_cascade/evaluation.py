@@ -120,7 +120,9 @@ def _evaluate(
   )
   gate, figures['lm_perturb'] = lm_checks.perturbation(held_out)
   found.append(gate)
-  prompts = cascade.choose_prompts(artifacts.test, seed)
+  prompts = cascade.choose_prompts(
+    artifacts.test, seed, cascade.PROMPTS_PER_FAMILY
+  )
   made = part('generate', cascade.generate, artifacts, prompts, seed, keep)
   trained = part('classifiers', _classifiers, artifacts)
   figures['classifiers'] = trained.qualifications

@@ -11,6 +11,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -38,6 +39,8 @@ CAPTIONS_PER_CROP = 4
 _GRID_SECONDS = 1 / SEMANTIC_FRAME_RATE
 _LOOKED_AT = 250  # frames at once, where a piece begins or ends to sound
 Report = Callable[[str], None]
+_Asked = TypeVar('_Asked')
+_Read = TypeVar('_Read')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,7 +224,10 @@ class SplitTokenizer:
     """
     cutting = self.cutting
     pieces = range(len(self.source))[: cutting.max_pieces]
-    most = [len(self._starts(0.0, self._seconds(i))) for i in pieces]
+    rate = self.source.sample_rate
+    most = [
+      len(self._starts(0.0, self.source.num_samples(i) / rate)) for i in pieces
+    ]
     if not any(most):
       raise UsageError(
         f'no piece of the {self.split} split has the '
@@ -246,12 +252,9 @@ class SplitTokenizer:
     shown = self.progress if total else None
     meter = Meter(self.split, total, 'crops', shown)
     given, written = 0, 0
-    for shard in missing:
-      pieces = [i for i in plan.shard_pieces(shard) if most[i]]
-      crops = [
-        Crop(i, s) for i in pieces for s in self._starts(*self._heard(i))
-      ]
-      possible = sum(most[i] for i in pieces)
+    cut = _ahead(self._crops, [plan.shard_pieces(shard) for shard in missing])
+    for shard, crops in zip(missing, cut, strict=True):
+      possible = sum(most[i] for i in plan.shard_pieces(shard))
       given += possible
       made_of = ShardOrigins(
         {plan.pieces[i]: origins.of(i) for i in plan.shard_pieces(shard)},
@@ -262,8 +265,13 @@ class SplitTokenizer:
       meter.advance(possible - len(crops), skipped=True)
     return LeftOut(most.count(0), given - written)
 
-  def _seconds(self, piece: int) -> float:
-    return self.source.num_samples(piece) / self.source.sample_rate
+  def _crops(self, pieces: Sequence[int]) -> list[Crop]:
+    """Places the crops of pieces, in what of them is loud enough."""
+    return [
+      Crop(piece, start)
+      for piece in pieces
+      for start in self._starts(*self._heard(piece))
+    ]
 
   def _starts(self, begin: float, end: float) -> list[float]:
     """Places crops between two times of a piece, in seconds."""
@@ -289,9 +297,10 @@ class SplitTokenizer:
       return next((some[index] for some in found if len(some)), None)
 
     blocks = range(0, count, _LOOKED_AT)
-    begin, last = nearest(blocks, 0), nearest(reversed(blocks), -1)
+    begin = nearest(blocks, 0)
     if begin is None:
       return 0.0, 0.0
+    last = nearest(reversed(blocks), -1)
     return float(begin * _GRID_SECONDS), float((last + 1) * _GRID_SECONDS)
 
   def _records(
@@ -323,8 +332,8 @@ class SplitTokenizer:
       ]
       for first in range(0, len(crops), self.cutting.batch_size)
     }
-    waveforms = self._read_ahead(
-      [batch for name, batch in batches.items() if name not in kept]
+    waveforms = _ahead(
+      self._read, [batch for name, batch in batches.items() if name not in kept]
     )
     for name, batch in batches.items():
       is_kept = name in kept
@@ -350,16 +359,6 @@ class SplitTokenizer:
       'loud': np.array([level >= self.cutting.min_dbfs for level in levels]),
     }
     return made | self._texts(batch)
-
-  def _read_ahead(self, batches: list[list[Crop]]) -> Iterator[np.ndarray]:
-    """Reads batches in order, each while the one before is used."""
-    with concurrent.futures.ThreadPoolExecutor(1) as reader:
-      ahead = reader.submit(self._read, batches[0]) if batches else None
-      for number in range(len(batches)):
-        waveform = ahead.result()
-        if number + 1 < len(batches):
-          ahead = reader.submit(self._read, batches[number + 1])
-        yield waveform
 
   def _read(self, batch: list[Crop]) -> np.ndarray:
     """Reads crops [batch_size, S]; missing rows repeat the last one."""
@@ -400,3 +399,16 @@ class SplitTokenizer:
       for _ in range(CAPTIONS_PER_CROP)
     ]
     return [] if None in drawn else drawn
+
+
+def _ahead(
+  read: Callable[[_Asked], _Read], asked: Sequence[_Asked]
+) -> Iterator[_Read]:
+  """Reads in order, each while the one before is used."""
+  with concurrent.futures.ThreadPoolExecutor(1) as reader:
+    ahead = reader.submit(read, asked[0]) if asked else None
+    for number in range(len(asked)):
+      found = ahead.result()
+      if number + 1 < len(asked):
+        ahead = reader.submit(read, asked[number + 1])
+      yield found

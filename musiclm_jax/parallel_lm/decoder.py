@@ -152,8 +152,8 @@ class ParallelDecoder:
       before = jnp.take(codes, level, axis=2)
       fold = jax.vmap(jax.random.fold_in, (0, None))
       drawn, sureness = _draw(fold(keys, number), logits, noise, sampling)
-      ends = share == 0.0
-      drawn = jnp.where(ends, logits.argmax(axis=2), drawn)
+      last = share == 0.0  # round of its level
+      drawn = jnp.where(last, logits.argmax(axis=2), drawn)
       sureness = jnp.where(before < 0, sureness, jnp.inf)
       left = jnp.floor(share * missing).astype(int)[:, None]
       rank = sureness.argsort(axis=1).argsort(axis=1)  # the least sure first

@@ -26,7 +26,7 @@ def render(
   from symusic import Note, Score, Synthesizer, Track
 
   # The synthesizer stops at the last note's end: one after what is wanted lets
-  # it ring. A velocity of 0 is soft and not mute.
+  # it ring. A velocity of 0 is not mute.
   end = np.array([[num_samples / SAMPLE_RATE + 0.1, 0.1, 60, 0]])
   rows = np.concatenate([notes[np.argsort(notes[:, 0], kind='stable')], end])
   track = Track('', program, is_drum, ttype='second')

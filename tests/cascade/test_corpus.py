@@ -231,14 +231,24 @@ def test_a_corpus_of_snippets_is_refused(tiny, tmp_path):
 
 @pytest.mark.parametrize('split', ['train', 'validation'])
 def test_an_interrupted_shard_goes_on_with_the_crops_it_has(
-  tiny, tmp_path, split
+  tiny, tmp_path, split, monkeypatch
 ):
-  tokenize(tmp_path / 'whole', tiny, split)
+  """Of eight crops one is too soft, in the middle of the last piece."""
+  ramp = Ramp.read
+
+  def read(self, i, start=0, num_samples=None):
+    rest = i == 4 and start == 2 * self.sample_rate
+    return ramp(self, i, start, num_samples) * (not rest)
+
+  monkeypatch.setattr(Ramp, 'seconds', (*Ramp.seconds, 6.0))
+  monkeypatch.setattr(Ramp, 'read', read)
+  _, left_out, _ = tokenize(tmp_path / 'whole', tiny, split, min_dbfs=-50.0)
+  assert left_out == LeftOut(short_pieces=1, soft_crops=1)
   first, again = Echo(), Echo()
   first.dies_at = 2
   with pytest.raises(KeyboardInterrupt):
-    tokenize(tmp_path / 'cut', tiny, split, echo=first)
-  tokenize(tmp_path / 'cut', tiny, split, echo=again)
+    tokenize(tmp_path / 'cut', tiny, split, min_dbfs=-50.0, echo=first)
+  tokenize(tmp_path / 'cut', tiny, split, min_dbfs=-50.0, echo=again)
   assert again.calls == 1, 'of two batches one was kept'
   whole, cut = (
     {p.name: p.read_bytes() for p in (tmp_path / x / split).iterdir()}

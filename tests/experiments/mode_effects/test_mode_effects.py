@@ -95,6 +95,7 @@ def test_music_that_follows_is_above_music_that_does_not():
 def test_held_out_music_has_prompts_crops_and_hums():
   prompts, crops = pieces.prompted(6, 3)
   assert len(prompts) == len(crops) >= 2
+  assert len(set(prompts.families)) == len(prompts), 'one of each family'
   assert crops.shape[1] == 10 * SAMPLE_RATE and np.abs(crops).max() <= 1
   assert all(isinstance(text, str) and text for text in prompts.texts)
   hums = pieces.melodies(2, 4.0, 3)
