@@ -152,7 +152,7 @@ def make_batch(config: ConfigDict) -> dict[str, np.ndarray]:
 def make_decoding(
   config: ConfigDict, rows: int, weights: DType
 ) -> Callable[[], None]:
-  """Compiles the sampler of 750 tokens; a call draws them all, top-k 100."""
+  """A call draws 750 tokens, top-k 100; the first one compiles."""
   task = stages.build(config)
   batch = make_batch(config)
   params = jax.jit(lambda key: task.init(key, batch)[0])(jax.random.key(0))
@@ -241,8 +241,8 @@ def serve_decoding(variant: str) -> None:
   _, weights, rows = variant.split('_')
   config = language_model()
   config.data.crop_seconds = _TOKENS / 25
-  begun = time.monotonic()
   step = make_decoding(config, int(rows[1:]), weights)
+  begun = time.monotonic()
   step()
   first = time.monotonic() - begun
   about = {

@@ -94,6 +94,8 @@ def time_group(
   for row in rows.values():
     row['seconds'] = statistics.median(row['wall'])
     row['rate'] = row['work'] / row['seconds']
+    if 'first_s' in row:
+      row['compile_s'] = round(row['first_s'] - row['seconds'], 1)
     if 'codec_flops' in row:
       row['codec_gflops_a_second'] = row['rate'] * row['codec_flops'] / 1e9
   return rows
