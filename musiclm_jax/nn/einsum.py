@@ -4,6 +4,7 @@ Whatever is large is made by `parameter` and projected by `Einsum`.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import flax.struct
@@ -13,6 +14,9 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from musiclm_jax.contracts import sharding
+
+# Columns that a CPU multiplies with one row at a time.
+_BLOCK = 64
 
 
 @flax.struct.dataclass
@@ -136,13 +140,8 @@ class Einsum(nn.Module):
     kernel = parameter(self, 'kernel', init, self.shape, self.axes, self.dtype)
     if kernel.dtype == self.dtype:
       y = project(self.equation, self.precision, x.astype(self.dtype), kernel)
-    else:  # of few bits, and accumulated in many
-      y = jnp.einsum(
-        self.equation,
-        x.astype(kernel.dtype),
-        kernel,
-        preferred_element_type=self.dtype,
-      )
+    else:
+      y = self._project_few_bits(x.astype(kernel.dtype), kernel)
     if self.use_bias:
       y = y + parameter(
         self,
@@ -153,3 +152,28 @@ class Einsum(nn.Module):
         self.dtype,
       )
     return y
+
+  def _project_few_bits(self, x: Array, kernel: Array) -> Array:
+    """Multiplies in the kernel's type and sums in `dtype`."""
+
+    def product(x: Array, kernel: Array) -> Array:
+      return jnp.einsum(
+        self.equation, x, kernel, preferred_element_type=self.dtype
+      )
+
+    def of_one_row(x: Array, kernel: Array) -> Array:
+      blocks = kernel.reshape(x.size, -1, _BLOCK).swapaxes(0, 1)
+      # A loop's body is left by what does not change in it, as the blocks do
+      # not: they shall, in their own type, and be widened where they are read.
+      x, blocks = jax.lax.optimization_barrier((x, blocks))
+      column = x.reshape(x.size, 1).astype(self.dtype)
+      y = (column * blocks.astype(self.dtype)).sum(axis=1)
+      rows = x.shape[: x.ndim - self.num_inputs]
+      return y.reshape(*rows, *kernel.shape[self.num_inputs :])
+
+    fan_in = math.prod(kernel.shape[: self.num_inputs])
+    if x.size > fan_in or kernel.size // fan_in % _BLOCK:
+      return product(x, kernel)
+    return jax.lax.platform_dependent(
+      x, kernel, cpu=of_one_row, default=product
+    )
