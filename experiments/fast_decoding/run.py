@@ -204,7 +204,7 @@ def main() -> None:
   prompts, crops = pieces.prompted(_PIECES.value, seed)
   asked = Asked(prompts.texts, prompts.families, crops)
   texts = list(asked.texts)
-  some = texts[:: len(texts) // ALONE]
+  some = texts[:: max(len(texts) // ALONE, 1)]
   measures = {
     'tokens_a_pass': lambda: tokens_a_pass(models[CASCADE], fast, some, seed),
     'speed': lambda: speed(models, texts, seed, _ROUNDS.value),
